@@ -1,0 +1,1 @@
+"""Domain-adaptive semantic segmentation in JAX: the methods DiGA and HIAST."""
