@@ -1,0 +1,111 @@
+"""Label tables: the train id that a pixel value of a label file stands for; names and colours.
+
+Train ids are those of Cityscapes (0 road .. 18 bicycle) or of the 11-class CamVid split (0 sky ..
+10 bicyclist); 255 is "ignored". The tables are those of docs/method.md section 9.
+"""
+
+import numpy as np
+
+from data_pipelines.errors import BadInput
+
+IGNORE = 255
+UNKNOWN = -1
+
+
+def _rest_ignored(known: dict[int, int]) -> dict[int, int]:
+  """The table with every raw id that it does not name mapped to 255."""
+  return {raw: known.get(raw, IGNORE) for raw in range(256)}
+
+
+def _strict(train_ids: list[int]) -> dict[int, int]:
+  """Raw id i means `train_ids[i]`, 255 is ignored; any other raw id is a mistake in the file."""
+  return {**dict(enumerate(train_ids)), IGNORE: IGNORE}
+
+
+_CITYSCAPES = {
+  7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12,
+  26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
+}  # fmt: skip
+
+_SYNTHIA = {
+  3: 0, 4: 1, 2: 2, 21: 3, 5: 4, 7: 5, 15: 6, 9: 7, 6: 8, 16: 9, 1: 10, 10: 11, 17: 12, 8: 13,
+  18: 14, 19: 15, 20: 16, 12: 17, 11: 18,
+}  # fmt: skip
+
+_MAPILLARY = {
+  13: 0, 24: 0, 41: 0, 2: 1, 15: 1, 17: 2, 6: 3, 3: 4, 45: 5, 47: 5, 48: 6, 50: 7, 30: 8, 29: 9,
+  27: 10, 19: 11, 20: 12, 21: 12, 22: 12, 55: 13, 61: 14, 54: 15, 58: 16, 57: 17, 52: 18,
+}  # fmt: skip
+
+TABLES: dict[str, dict[int, int]] = {
+  # Files that already hold train ids (rendered scenes, pseudo-labels). `lut` cuts it to `classes`.
+  'identity': {raw: raw for raw in range(256)},
+  'cityscapes': _rest_ignored(_CITYSCAPES),
+  'gta5': _rest_ignored(_CITYSCAPES),
+  'synthia': _rest_ignored(_SYNTHIA),
+  # The 16-class benchmark: terrain, truck and train (raw 16, 18, 20) are not labelled in SYNTHIA's
+  # Cityscapes counterpart. The 19 numbers stay, so that networks of both benchmarks agree.
+  'synthia16': _rest_ignored({k: v for k, v in _SYNTHIA.items() if k not in (16, 18, 20)}),
+  'bdd100k': _strict(list(range(19))),
+  'mapillary': _rest_ignored(_MAPILLARY),
+  # CamVid, 11-class split: id 11 is the file's own "unlabelled".
+  'camvid11': _strict([*range(11), IGNORE]),
+  # Cityscapes train ids (not raw ids) to the 11 classes of CamVid.
+  'cityscapes_to_camvid11': _strict([3, 4, 1, 1, 7, 2, 6, 6, 5, 5, 0, 9, 10, 8, 8, 8, 8, 10, 10]),
+}
+
+NAMES: dict[str, tuple[str, ...]] = {
+  'cityscapes19': (
+    'road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign',
+    'vegetation', 'terrain', 'sky', 'person', 'rider', 'car', 'truck', 'bus', 'train',
+    'motorcycle', 'bicycle',
+  ),
+  'camvid11': (
+    'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian',
+    'bicyclist',
+  ),
+}  # fmt: skip
+
+# One RGB triple per class: the colours in which the two data sets' own figures are drawn.
+PALETTE: dict[str, np.ndarray] = {
+  'cityscapes19': np.array([
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+    (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
+    (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
+    (0, 80, 100), (0, 0, 230), (119, 11, 32),
+  ], np.uint8),
+  'camvid11': np.array([
+    (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+    (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+  ], np.uint8),
+}  # fmt: skip
+
+
+def lut(table: str, classes: int | None = None) -> np.ndarray:
+  """The table as an array to index with pixel values.
+
+  Args:
+    table: a key of `TABLES`.
+    classes: number of classes of the task; None takes every train id that the table yields. With
+      'identity' the ids from `classes` to 254 are unknown.
+
+  Returns:
+    int16 [256]: the train id, 255 (ignored), or -1 where the table does not know the pixel value.
+
+  Raises:
+    BadInput: there is no such table, or it yields train ids that are not below `classes`.
+  """
+  if table not in TABLES:
+    raise BadInput(f'label table {table!r} does not exist: choose one of {", ".join(TABLES)}')
+  out = np.full(256, UNKNOWN, np.int16)
+  for raw, train in TABLES[table].items():
+    out[raw] = train
+  if classes is not None:
+    beyond = (out >= classes) & (out != IGNORE)
+    if table == 'identity':
+      out[beyond] = UNKNOWN
+    elif beyond.any():
+      raise BadInput(
+        f'label table {table!r} yields train ids up to {out[beyond].max()}, but classes is '
+        f'{classes}: raise classes or choose another table')
+  return out
