@@ -1,0 +1,166 @@
+"""Losses of DiGA (arXiv 2304.02222) and of its translator.
+
+Logits are [B, H, W, C], labels [B, H, W]. A pixel is labelled if its value is in 0..C-1; every
+other value (255 by convention) is ignored.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+# L1 weights of VGG-19's relu1_1, 2_1, 3_1, 4_1, 5_1 (docs/method.md section 4).
+PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+# A 5x5 Laplacian whose kernel is divided by the sum of its absolute values, 24 + 24.
+_LAPLACIAN_NORM = 48
+
+
+def _labelled(labels: jax.Array, classes: int) -> jax.Array:
+  return (labels >= 0) & (labels < classes)
+
+
+def _label_log_probability(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """log_softmax at the label, [B, H, W]; 0 where there is no label."""
+  # A comparison instead of a gather: its gradient is elementwise, where a gather's is a scatter.
+  own = labels[..., None] == jnp.arange(logits.shape[-1], dtype=labels.dtype)
+  return jnp.sum(jnp.where(own, jax.nn.log_softmax(logits), 0), -1)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, *, per_labelled: bool = False) -> jax.Array:
+  """Cross-entropy summed over labelled pixels and divided by the number of all pixels.
+
+  Args:
+    logits: float [B, H, W, C].
+    labels: integer [B, H, W].
+    per_labelled: divide by the number of labelled pixels instead. The published DiGA divides by
+      all pixels, ignored ones included, so images with much void count for less.
+
+  Returns:
+    A float32 scalar, 0 if nothing is labelled.
+
+  Source: docs/method.md section 6.5.
+  """
+  total = -jnp.sum(_label_log_probability(logits, labels))
+  if not per_labelled:
+    return total / labels.size
+  return total / jnp.maximum(_labelled(labels, logits.shape[-1]).sum(), 1)
+
+
+def ohem_cross_entropy(
+  logits: jax.Array, labels: jax.Array, threshold: float = 0.7, min_kept: int = 100_000
+) -> jax.Array:
+  """Mean cross-entropy over hard pixels: those whose true class is least probable.
+
+  Kept are the pixels whose true-class probability is below max(threshold, q), with q the
+  probability that exactly `min_kept` labelled pixels lie below (ties apart). With no more than
+  `min_kept` labelled pixels, q is the largest probability.
+
+  Args:
+    logits: float [B, H, W, C].
+    labels: integer [B, H, W].
+    threshold: probability under which a pixel is always hard.
+    min_kept: how many pixels to keep at least, over the whole batch.
+
+  Returns:
+    A float32 scalar, 0 if no pixel is kept.
+
+  Source: DiGA's SYNTHIA warm-up; docs/method.md section 6.5.
+  """
+  log_probability = _label_log_probability(logits, labels)
+  labelled = _labelled(labels, logits.shape[-1])
+  probability = jnp.where(labelled, jnp.exp(jax.lax.stop_gradient(log_probability)), jnp.inf)
+  # Ignored pixels sort last, so static shapes hold whatever the number of labelled ones.
+  last = jnp.maximum(labelled.sum() - 1, 0)
+  kth = jnp.sort(probability.ravel())[jnp.minimum(max(1, min_kept), last)]
+  kept = probability < jnp.maximum(kth, threshold)
+  return -jnp.sum(jnp.where(kept, log_probability, 0)) / jnp.maximum(kept.sum(), 1)
+
+
+def soft_cross_entropy(teacher: jax.Array, student: jax.Array) -> jax.Array:
+  """Mean over pixels of -sum_c softmax(teacher)_c log_softmax(student)_c, the teacher constant.
+
+  Args:
+    teacher, student: logits [B, H, W, C].
+  """
+  probabilities = jax.nn.softmax(jax.lax.stop_gradient(teacher))
+  return -jnp.mean(jnp.sum(probabilities * jax.nn.log_softmax(student), -1))
+
+
+def symmetric_distillation(
+  teacher_plain: jax.Array,
+  teacher_mixed: jax.Array,
+  student_plain: jax.Array,
+  student_mixed: jax.Array,
+  scale: float = 0.5,
+) -> jax.Array:
+  """Each view of the teacher supervises the other view of the student.
+
+  H(teacher_plain, student_mixed) + scale * H(teacher_mixed, student_plain), with H the soft
+  cross-entropy. All arguments are logits [B, H, W, C]; no gradient reaches the teacher's.
+
+  Source: DiGA's symmetric distillation; docs/method.md section 6.5.
+  """
+  outward = soft_cross_entropy(teacher_plain, student_mixed)
+  return outward + scale * soft_cross_entropy(teacher_mixed, student_plain)
+
+
+def edges(labels: jax.Array) -> jax.Array:
+  """1 where the 5x5 Laplacian of the label map exceeds 0.1 in absolute value: [B, H, W] float32.
+
+  The label ids are taken as numbers (255 too), and borders are reflected: the published quirk is
+  that a border between two ids far apart is wider than one between neighbouring ids.
+
+  Source: docs/method.md section 4.
+  """
+  height, width = labels.shape[1:]
+  values = labels.astype(jnp.int32)
+  padded = jnp.pad(values, ((0, 0), (2, 2), (2, 2)), mode='reflect')
+  rows = sum(padded[:, i : i + height] for i in range(5))
+  box = sum(rows[:, :, j : j + width] for j in range(5))
+  return (jnp.abs(box - 25 * values) > 0.1 * _LAPLACIAN_NORM).astype(jnp.float32)
+
+
+def edge(rgb_out: jax.Array, rgb_in: jax.Array, labels: jax.Array) -> jax.Array:
+  """L1 between two images [B, H, W, 3] on the edges of the label map [B, H, W].
+
+  The mean is over all values of the image, those off the edges being zero.
+  """
+  return jnp.mean(jnp.abs(rgb_in - rgb_out) * edges(labels)[..., None])
+
+
+def adversarial_discriminator(
+  real_maps: Sequence[jax.Array], fake_maps: Sequence[jax.Array]
+) -> jax.Array:
+  """Least-squares loss of a multi-scale discriminator: real maps towards 1, fake maps towards 0.
+
+  Args:
+    real_maps, fake_maps: one map of scores [B, h, w, 1] per scale. Detach the fakes.
+  """
+  pairs = zip(real_maps, fake_maps, strict=True)
+  return sum(jnp.mean((real - 1) ** 2) + jnp.mean(fake**2) for real, fake in pairs)
+
+
+def adversarial_generator(fake_maps: Sequence[jax.Array]) -> jax.Array:
+  """Least-squares loss of a generator: its maps, one [B, h, w, 1] per scale, towards 1."""
+  return sum(jnp.mean((fake - 1) ** 2) for fake in fake_maps)
+
+
+def l1(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Mean absolute difference of two arrays of the same shape."""
+  return jnp.mean(jnp.abs(a - b))
+
+
+def perceptual(
+  features_a: Sequence[jax.Array],
+  features_b: Sequence[jax.Array],
+  weights: Sequence[float] = PERCEPTUAL_WEIGHTS,
+) -> jax.Array:
+  """Weighted sum of the L1 between two lists of features, the second one constant.
+
+  Args:
+    features_a: features of the image under training, one [B, h, w, D] per depth.
+    features_b: features of the image to resemble; no gradient reaches them.
+    weights: one per depth.
+  """
+  triples = zip(weights, features_a, features_b, strict=True)
+  return sum(weight * l1(a, jax.lax.stop_gradient(b)) for weight, a, b in triples)

@@ -1,0 +1,86 @@
+"""Segmentation scores from one confusion matrix [C, C]: rows are truth, columns predictions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Cityscapes train ids; 16 and 13 are the classes of the two SYNTHIA benchmarks.
+CLASS_SUBSETS = {
+  '19': tuple(range(19)),
+  '16': tuple(i for i in range(19) if i not in (9, 14, 16)),
+  '13': tuple(i for i in range(19) if i not in (3, 4, 5, 9, 14, 16)),
+}
+
+
+def confusion_matrix(prediction: Any, labels: Any, classes: int) -> Any:
+  """Counts pixels by (label, prediction).
+
+  A pixel counts if its label and its prediction are both in 0..classes-1, so ignored labels and
+  dropped pseudo-labels (255) do not.
+
+  Args:
+    prediction, labels: integer arrays of one shape; both NumPy, or JAX (then it can be jitted).
+    classes: C.
+
+  Returns:
+    [C, C], rows = labels. NumPy: int64; JAX: int32, so add matrices up on the host.
+  """
+  bins = classes**2 + 1
+  if isinstance(prediction, np.ndarray) and isinstance(labels, np.ndarray):
+    counts = np.bincount(_bin(np, prediction, labels, classes), minlength=bins)
+  else:
+    counts = jnp.bincount(_bin(jnp, prediction, labels, classes), length=bins)
+  return counts[:-1].reshape(classes, classes)
+
+
+def _bin(xp: Any, prediction: Any, labels: Any, classes: int) -> Any:
+  prediction, labels = (xp.ravel(a).astype(xp.int32) for a in (prediction, labels))
+  counted = (labels >= 0) & (labels < classes) & (prediction >= 0) & (prediction < classes)
+  # Pixels that do not count fall into one bin of their own at the end: static shapes.
+  return xp.where(counted, labels * classes + prediction, classes**2)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+  return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+  values = values[~np.isnan(values)]
+  return float(values.mean()) if values.size else float('nan')
+
+
+def iou(confusion: np.ndarray | jax.Array) -> np.ndarray:
+  """Intersection over union, float64 [C]; nan for a class in neither truth nor prediction."""
+  confusion = np.asarray(confusion, np.float64)
+  hit = np.diag(confusion)
+  return _ratio(hit, confusion.sum(0) + confusion.sum(1) - hit)
+
+
+def summary(
+  confusion: np.ndarray | jax.Array, subsets: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Any]:
+  """All scores as fractions, not per cent; means leave out classes whose score is nan.
+
+  Args:
+    confusion: [C, C].
+    subsets: name -> class ids, such as CLASS_SUBSETS.
+
+  Returns:
+    iou [C]; mean_iou over all classes; mean_iou_NAME for each subset; accuracy (of pixels);
+    mean_accuracy (of classes, those in the truth); fw_accuracy (IoU weighted by the classes'
+    frequency in the truth). Scalars are Python floats.
+  """
+  confusion = np.asarray(confusion, np.float64)
+  per_class, hit, truth = iou(confusion), np.diag(confusion), confusion.sum(1)
+  total = np.asarray(confusion.sum())
+  scores = {'iou': per_class, 'mean_iou': _mean(per_class)}
+  for name, classes in (subsets or {}).items():
+    scores[f'mean_iou_{name}'] = _mean(per_class[list(classes)])
+  scores['accuracy'] = float(_ratio(np.asarray(hit.sum()), total))
+  scores['mean_accuracy'] = _mean(_ratio(hit, truth))
+  frequency = _ratio(truth, np.broadcast_to(total, truth.shape))
+  scores['fw_accuracy'] = float(np.sum(np.where(truth > 0, frequency * per_class, 0)))
+  return scores
