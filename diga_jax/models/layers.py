@@ -1,0 +1,100 @@
+"""The layers that the networks share. All compute in `dtype` and keep float32 parameters.
+
+A layer's name is its name in the PyTorch state dict (dots included), so that weights.py needs no
+table: '.'.join(path) is the PyTorch name.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diga_jax import convolution
+
+HE = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
+
+
+class Conv(nn.Module):
+  """A square convolution. `padding` is a number of pixels per side, or 'SAME' as in TensorFlow."""
+  features: int
+  size: int
+  stride: int = 1
+  padding: int | str = 0
+  dilation: int = 1
+  groups: int = 1
+  bias: bool = False
+  kernel_init: nn.initializers.Initializer = HE
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, H, W, I] -> [B, H', W', features]."""
+    shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
+    kernel = self.param('kernel', self.kernel_init, shape)
+    strides, dilation = (self.stride, self.stride), (self.dilation, self.dilation)
+    if self.padding == 'SAME':
+      padding = convolution.same_padding(x.shape[1:3], shape[:2], strides, dilation)
+    else:
+      padding = ((self.padding, self.padding),) * 2
+    x = convolution.conv2d(
+        x.astype(self.dtype), kernel.astype(self.dtype), strides, padding, dilation, self.groups)
+    if self.bias:
+      x = x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+    return x
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation as PyTorch's: biased variance to normalise, unbiased in the moved one.
+
+  The statistics are float32 and span the whole batch given: under `jax.jit` with a sharded batch
+  that is the global batch, whatever the number of devices.
+  """
+  epsilon: float = 1e-5
+  momentum: float = 0.1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
+    """[..., C] -> [..., C]; moves the running statistics when 'batch_stats' is mutable."""
+    channels = (x.shape[-1],)
+    scale = self.param('scale', nn.initializers.ones, channels)
+    bias = self.param('bias', nn.initializers.zeros, channels)
+    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
+    running_var = self.variable('batch_stats', 'var', jnp.ones, channels)
+    mean, var = running_mean.value, running_var.value
+    if batch_statistics:
+      axes = tuple(range(x.ndim - 1))
+      mean = jnp.mean(x, axes, dtype=jnp.float32)
+      var = jnp.mean(jnp.square(x.astype(jnp.float32) - mean), axes)
+      if self.is_mutable_collection('batch_stats') and not self.is_initializing():
+        count = x.size // x.shape[-1]
+        self._move(running_mean, mean)
+        self._move(running_var, var * (count / max(count - 1, 1)))
+    factor = scale * jax.lax.rsqrt(var + self.epsilon)
+    return x * factor.astype(self.dtype) + (bias - mean * factor).astype(self.dtype)
+
+  def _move(self, running, value):
+    running.value = (1 - self.momentum) * running.value + self.momentum * value
+
+
+def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+  """Each channel of each image [B, H, W, C] to mean 0 and variance 1 (biased), in float32."""
+  wide = x.astype(jnp.float32)
+  mean = jnp.mean(wide, (1, 2), keepdims=True)
+  centred = wide - mean
+  var = jnp.mean(jnp.square(centred), (1, 2), keepdims=True)
+  return (centred * jax.lax.rsqrt(var + epsilon)).astype(x.dtype)
+
+
+def channel_dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
+  """Zeroes whole channels of [B, H, W, C] with probability `rate` and scales up the others.
+
+  `keys` [B] holds one typed key per example, so that the draw does not depend on how the batch
+  is spread over devices.
+  """
+  def draw(key):
+    return jax.random.bernoulli(key, 1 - rate, (x.shape[-1],))
+
+  keep = jax.vmap(draw)(keys)[:, None, None, :]
+  return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))

@@ -1,0 +1,71 @@
+"""The ResNet body of DeepLabV2: output stride 8, state-dict names layer0 .. layer4."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diga_jax.models import layers
+
+STRIDES = (1, 2, 1, 1)
+DILATIONS = (1, 1, 2, 4)
+EXPANSION = 4
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+  """3x3 maximum with stride 2 and one padded pixel, sizes rounded up ("ceil mode").
+
+  [B, H, W, C] -> [B, h, w, C], h = floor(H / 2) + 1 for even H, (H + 1) / 2 for odd H.
+  """
+  def pads(length):
+    out = -(-(length - 1) // 2) + 1
+    return 1, (out - 1) * 2 + 3 - length - 1
+
+  return nn.max_pool(x, (3, 3), (2, 2), (pads(x.shape[1]), pads(x.shape[2])))
+
+
+class Bottleneck(nn.Module):
+  """1x1 - 3x3 - 1x1 with a skip; the stride sits on the first 1x1, as published."""
+  planes: int
+  stride: int
+  dilation: int
+  project: bool
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
+    def conv(features, size, name, **kwargs):
+      return layers.Conv(features, size, dtype=self.dtype, name=name, **kwargs)
+
+    def norm(x, name):
+      return layers.BatchNorm(dtype=self.dtype, name=name)(x, batch_statistics)
+
+    wide = self.planes * EXPANSION
+    y = nn.relu(norm(conv(self.planes, 1, 'conv1', stride=self.stride)(x), 'bn1'))
+    middle = conv(self.planes, 3, 'conv2', padding=self.dilation, dilation=self.dilation)
+    y = nn.relu(norm(middle(y), 'bn2'))
+    y = norm(conv(wide, 1, 'conv3')(y), 'bn3')
+    if self.project:
+      x = norm(conv(wide, 1, 'downsample.0', stride=self.stride)(x), 'downsample.1')
+    return nn.relu(x + y)
+
+
+def stem(x: jax.Array, width: int, dtype: Any, batch_statistics: bool) -> jax.Array:
+  """7x7/2 convolution - BatchNorm - ReLU - pool, inside the calling module."""
+  x = layers.Conv(width, 7, stride=2, padding=3, dtype=dtype, name='layer0.0')(x)
+  x = layers.BatchNorm(dtype=dtype, name='layer0.1')(x, batch_statistics)
+  return max_pool(nn.relu(x))
+
+
+def stages(
+    x: jax.Array, blocks: Sequence[int], width: int, dtype: Any, batch_statistics: bool
+) -> jax.Array:
+  """The four stages of bottlenecks, inside the calling module: [B, h, w, 32 * width]."""
+  for stage, count in enumerate(blocks):
+    for block in range(count):
+      x = Bottleneck(
+          width * 2**stage, STRIDES[stage] if block == 0 else 1, DILATIONS[stage],
+          project=block == 0, dtype=dtype, name=f'layer{stage + 1}.{block}')(x, batch_statistics)
+  return x

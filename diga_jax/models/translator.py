@@ -1,0 +1,99 @@
+"""The image translator of DiGA: encoder, decoder, multi-scale discriminator.
+
+Source: docs/method.md section 3. All convolutions but the discriminator's pad by reflection.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diga_jax import resize
+from diga_jax.models import layers
+
+
+class Block(nn.Module):
+  """Reflection padding - convolution - instance norm - ReLU; the last two can be left out."""
+  features: int
+  size: int
+  stride: int = 1
+  padding: int = 0
+  norm: bool = True
+  relu: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    p = (self.padding, self.padding)
+    x = jnp.pad(x, ((0, 0), p, p, (0, 0)), mode='reflect')
+    x = layers.Conv(
+        self.features, self.size, self.stride, bias=True, dtype=self.dtype, name='conv')(x)
+    x = layers.instance_norm(x) if self.norm else x
+    return nn.relu(x) if self.relu else x
+
+
+def _residuals(x: jax.Array, blocks: int, prefix: str, dtype: Any) -> jax.Array:
+  """`blocks` residual blocks of two 3x3 convolutions, inside the calling module."""
+  features = x.shape[-1]
+  for i in range(blocks):
+    name = f'{prefix}.model.{i}.model'
+    y = Block(features, 3, padding=1, dtype=dtype, name=f'{name}.0')(x)
+    x = x + Block(features, 3, padding=1, relu=False, dtype=dtype, name=f'{name}.1')(y)
+  return x
+
+
+class Encoder(nn.Module):
+  """Image -> content at a quarter of the size."""
+  width: int = 64
+  blocks: int = 4
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalised BGR [B, H, W, 3] -> [B, H / 4, W / 4, 4 * width]."""
+    x = Block(self.width, 7, padding=3, dtype=self.dtype, name='model.0')(x)
+    for i in (1, 2):
+      x = Block(self.width * 2**i, 4, 2, 1, dtype=self.dtype, name=f'model.{i}')(x)
+    return _residuals(x, self.blocks, 'model.3', self.dtype).astype(jnp.float32)
+
+
+class Decoder(nn.Module):
+  """Content -> image in [-1, 1]."""
+  width: int = 64
+  blocks: int = 4
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, h, w, 4 * width] -> normalised BGR [B, 4 * h, 4 * w, 3]."""
+    x = _residuals(x.astype(self.dtype), self.blocks, 'model.0', self.dtype)
+    for i, features in ((2, self.width * 2), (4, self.width)):
+      x = resize.nearest(x, (x.shape[1] * 2, x.shape[2] * 2))
+      x = Block(features, 5, padding=2, dtype=self.dtype, name=f'model.{i}')(x)
+    x = Block(3, 7, padding=3, norm=False, relu=False, dtype=self.dtype, name='model.5')(x)
+    return jnp.tanh(x.astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+  """Real or fake, patch by patch, on an image pyramid."""
+  width: int = 64
+  scales: int = 3
+  layers: int = 4
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> list[jax.Array]:
+    """Normalised BGR [B, H, W, 3] -> a float32 map [B, h, w, 1] per scale, finest first."""
+    maps = []
+    for scale in range(self.scales):
+      if scale > 0:
+        x = nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=False)
+      y = x
+      for i in range(self.layers):
+        y = layers.Conv(
+            self.width * 2**i, 4, 2, 1, dtype=self.dtype, name=f'cnns.{scale}.{i}.conv')(y)
+        y = nn.leaky_relu(y, 0.2)
+      y = layers.Conv(1, 1, bias=True, dtype=self.dtype, name=f'cnns.{scale}.{self.layers}')(y)
+      maps.append(y.astype(jnp.float32))
+    return maps
