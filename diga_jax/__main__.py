@@ -1,0 +1,88 @@
+"""The command line: python -m diga_jax COMMAND --config=FILE --workdir=DIR [--config.x.y=VALUE]."""
+
+import argparse
+import logging
+import os
+import pathlib
+import sys
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from data_pipelines.errors import BadInput
+
+OVERRIDES = 'Any field of the config is changed by --config.FIELD=VALUE (see configs/default.py).'
+
+
+def parser() -> argparse.ArgumentParser:
+  """The commands and their options, without the config's fields."""
+  top = argparse.ArgumentParser(
+    prog='python -m diga_jax', description=__doc__.splitlines()[0], epilog=OVERRIDES
+  )
+  commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
+
+  def command(name: str, text: str, config: bool = True) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=text, description=text, epilog=OVERRIDES * config)
+    if config:
+      sub.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
+      sub.add_argument('--workdir', required=True, type=pathlib.Path, metavar='DIR')
+    return sub
+
+  command('run', 'the whole recipe and its evaluation; continues where it was stopped')
+  command('train', 'one training stage').add_argument('--stage', required=True)
+  command('label', 'one label pass').add_argument('--stage', required=True)
+  command('evaluate', "the recipe's networks under the config's protocol")
+  predict = command('predict', 'label images with a trained network')
+  predict.add_argument('--stage', required=True, help='whose network')
+  predict.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
+  predict.add_argument('images', nargs='+', type=pathlib.Path, help='image files or folders')
+  weights = command('weights', "which layers of the config's network a file fills", config=False)
+  weights.add_argument('file', help='.pth, .safetensors or .npz, or efficientnet_lite0')
+  weights.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
+  return top
+
+
+def read_config(argv: list[str]) -> ConfigDict:
+  """The config of --config=FILE with every --config.FIELD=VALUE applied.
+
+  Raises:
+    BadInput: for a file that cannot be loaded, an unknown field, or a value of the wrong type.
+  """
+  values = flags.FlagValues()
+  holder = config_flags.DEFINE_config_file(
+    'config', flag_values=values, sys_argv=['diga_jax', *argv]
+  )
+  try:
+    left = values(['diga_jax', *argv])[1:]
+    if left:
+      raise BadInput(f'not understood: {left[0]} (see --help)')
+    return holder.value
+  except BadInput:
+    raise
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
+    raise BadInput(f'--config: {lines[-1] if lines else type(error).__name__}') from None
+
+
+def execute(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Carries out a command. Heavy imports wait until the command line is known to be right."""
+  from diga_jax import commands
+
+  getattr(commands, arguments.command)(arguments, config)
+
+
+def main(argv: list[str]) -> int:
+  """Exit status: 0 done, 2 wrong use or wrong input (one line on stderr)."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  logging.getLogger('absl').setLevel(logging.WARNING)
+  arguments, overrides = parser().parse_known_args(argv)
+  try:
+    execute(arguments, read_config([f'--config={arguments.config}', *overrides]))
+  except BadInput as error:
+    print(f'diga_jax: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv[1:]))

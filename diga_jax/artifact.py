@@ -1,0 +1,88 @@
+"""Folders that are complete or not there, and know what they were made from."""
+
+import importlib.metadata
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from data_pipelines.errors import BadInput
+from diga_jax import files
+
+RECORD = 'stage.json'
+VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
+
+
+def read_record(directory: pathlib.Path) -> dict[str, Any]:
+  """The record of a folder: `identity`, `versions` and, once complete, `result`.
+
+  Raises:
+    BadInput: if it is missing or damaged.
+  """
+  path = directory / RECORD
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise BadInput(f'{path}: missing or damaged ({error}); delete {directory} to redo it') from None
+
+
+def check_same(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
+  """Refuses a folder that was made from another config or other inputs.
+
+  Raises:
+    BadInput: naming the first differences.
+  """
+  old, new = read_record(directory)['identity'], json.loads(json.dumps(identity))
+  different = [
+    f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key, 'absent') != new.get(key, 'absent')
+  ]
+  if different:
+    more = f' (and {len(different) - 3} more)' if len(different) > 3 else ''
+    raise BadInput(
+      f'{directory} was made with other settings: {"; ".join(different[:3])}{more}. Use another '
+      '--workdir, or delete that folder'
+    )
+
+
+def produce(
+  directory: pathlib.Path,
+  identity: Mapping[str, Any],
+  build: Callable[[pathlib.Path], dict[str, Any]],
+) -> dict[str, Any]:
+  """Makes a folder once: under the name DIRECTORY.partial, renamed when it is complete.
+
+  Args:
+    directory: the folder.
+    identity: what it depends on, flat, JSON-able; two runs with the same identity are the same.
+    build: fills the given (partial) folder, going on from what it finds there, and returns the
+      result to record.
+
+  Returns:
+    The recorded result, of this run or of the one that made the folder.
+
+  Raises:
+    BadInput: if the folder, or its partial one, was made from something else.
+  """
+  if directory.exists():
+    check_same(directory, identity)
+    return read_record(directory)['result']
+  partial = directory.with_name(directory.name + '.partial')
+  record = {
+    'identity': dict(identity),
+    'versions': {name: importlib.metadata.version(name) for name in VERSIONS},
+  }
+  if (partial / RECORD).exists():
+    check_same(partial, identity)
+  else:
+    write_record(partial, record)
+  result = build(partial)
+  write_record(partial, {**record, 'result': result})
+  partial.rename(directory)
+  return result
+
+
+def write_record(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
+  with files.replacing(directory / RECORD) as temporary:
+    temporary.write_text(json.dumps(record, indent=1, sort_keys=True))

@@ -1,0 +1,66 @@
+"""What each command of the command line does."""
+
+import argparse
+
+import jax
+from ml_collections import ConfigDict
+
+from data_pipelines.errors import BadInput
+from diga_jax import build, predict as prediction, recipe, report, weights as layers
+from diga_jax.experiment import Experiment
+
+
+def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """The whole recipe, then its table."""
+  experiment = Experiment(config, arguments.workdir)
+  show(experiment, recipe.run(experiment))
+
+
+def train(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """One training stage, whose inputs must be complete."""
+  experiment = Experiment(config, arguments.workdir)
+  if experiment.stage(arguments.stage).kind not in build.STEPS:
+    raise BadInput(f'stage {arguments.stage!r} is not trained: use the command label')
+  recipe.run_stage(experiment, arguments.stage)
+
+
+def label(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """One label pass."""
+  experiment = Experiment(config, arguments.workdir)
+  if experiment.stage(arguments.stage).kind != 'label':
+    raise BadInput(f'stage {arguments.stage!r} is not a label pass: use the command train')
+  recipe.run_stage(experiment, arguments.stage)
+
+
+def evaluate(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Every network of the recipe under the config's protocol."""
+  experiment = Experiment(config, arguments.workdir)
+  show(experiment, recipe.evaluate(experiment))
+
+
+def show(experiment: Experiment, results: list[dict]) -> None:
+  """Prints the table, the table of classes, and where the rest is."""
+  print(report.table(results))
+  print(report.per_class(results))
+  place = experiment.workdir / 'evaluation' / experiment.config.evaluation.name
+  print(f'metrics.json and pictures of every network: {place}')
+
+
+def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Labels images with the network of a stage."""
+  experiment = Experiment(config, arguments.workdir)
+  settings = config.evaluation
+  prediction.predict(
+    experiment.model, experiment.network(arguments.stage, settings.network), arguments.images,
+    arguments.output, palette=build.palette(experiment), scales=settings.scales,
+  )
+
+
+def weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Prints how a weights file and the config's network fit."""
+  experiment = Experiment(config, None)
+  variables = jax.eval_shape(
+    experiment.model.init, jax.random.key(0), jax.numpy.zeros((1, 65, 65, 3))
+  )
+  _, rows = layers.match(variables, layers.read(layers.locate(arguments.file)))
+  print(layers.format_report(rows))

@@ -1,0 +1,156 @@
+"""What a config stands for: its devices, networks, data sets and pipelines."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipelines import pipeline, sets
+from data_pipelines.errors import BadInput
+from data_pipelines.sources import Folder
+from diga_jax import artifact, checkpoint, models, sharding, weights
+from diga_jax.stages import translator
+
+
+@dataclasses.dataclass
+class Experiment:
+  """A config and the folder that it is carried out in."""
+
+  config: ConfigDict
+  workdir: pathlib.Path
+
+  @functools.cached_property
+  def mesh(self) -> jax.sharding.Mesh:
+    return sharding.make_mesh(self.config.devices)
+
+  @functools.cached_property
+  def model(self) -> Any:
+    model = self.config.model
+    return models.build(
+      model.name, classes=self.config.data.classes, dtype=model.dtype, **model.options.to_dict()
+    )
+
+  def stage(self, name: str) -> ConfigDict:
+    """The settings of a stage; raises BadInput if there is none of that name."""
+    if name not in self.config.stages:
+      raise BadInput(f'config.stages has no {name!r}: it has {", ".join(self.config.stages)}')
+    return self.config.stages[name]
+
+  def uses_translation(self, stage: ConfigDict) -> bool:
+    """Whether a step of the stage looks at translated source images."""
+    return stage.mixing == 'class' and stage.get('method', 'distill') == 'distill'
+
+  def uses_target(self, stage: ConfigDict) -> bool:
+    """Whether a training step of the stage looks at target images."""
+    if stage.kind != 'warmup':
+      return True
+    fourier = self.config.translator.kind == 'fourier'
+    return stage.target_statistics or (fourier and self.uses_translation(stage))
+
+  # Data.
+
+  @functools.cached_property
+  def _opened(self) -> dict[tuple[str, bool], Folder]:
+    return {}
+
+  def images(self, name: str, labelled: bool = True) -> Folder:
+    """The data set of that name, checked and, if rendered, on disk.
+
+    Raises:
+      BadInput: if the config has no such set, or its files are wrong.
+    """
+    data = self.config.data
+    if name not in data.sets:
+      raise BadInput(f'config.data.sets has no {name!r}: it has {", ".join(data.sets)}')
+    if (name, labelled) not in self._opened:
+      self._opened[name, labelled] = sets.open_set(
+        data.sets[name].to_dict(), name=name, root=data.root, cache=data.cache,
+        classes=data.classes, labelled=labelled,
+      )
+    return self._opened[name, labelled]
+
+  def batches(
+    self, stage: ConfigDict, target: Folder | None
+  ) -> 'functools.partial[Iterator[dict[str, np.ndarray]]]':
+    """start step -> the batches of a stage from there on."""
+    settings, data = stage.batch, self.config.data
+
+    def view(name: str, images: Folder, crop: str, redraw: bool) -> pipeline.View:
+      if crop not in ('sized', 'plain'):
+        raise BadInput(f"config: a crop is {crop!r}: it must be 'sized' or 'plain'")
+      return pipeline.View(
+        images,
+        low=settings.low,
+        full=settings.full,
+        low_size=tuple(data.sets[name].low_size) or None,
+        crop=tuple(data.crop),
+        sized_crop=crop == 'sized',
+        redraw=redraw,
+      )
+
+    source = self.images(settings.source)
+    wanted = {'source': view(settings.source, source, settings.source_crop, settings.redraw)}
+    if target is not None:
+      wanted['target'] = view(settings.target, target, settings.target_crop, False)
+    return lambda start: pipeline.batches(wanted, seed=self.config.seed, start=start)
+
+  # Networks.
+
+  def initial_variables(self) -> dict[str, Any]:
+    """The network's variables before any training: random, or from `model.weights`.
+
+    Raises:
+      BadInput: if the file is missing, damaged or of another network.
+    """
+    key = jax.random.fold_in(jax.random.key(self.config.seed), 0)
+    variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
+    if self.config.model.weights:
+      found = weights.read(weights.locate(self.config.model.weights))
+      variables, _ = weights.initialise(
+        variables, found, partial=self.config.model.partial_weights
+      )
+    return sharding.replicate(variables, self.mesh)
+
+  def network(self, stage: str, network: str = 'student') -> dict[str, Any]:
+    """The variables that a complete stage ended with: its student's or its EMA teacher's.
+
+    Raises:
+      BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
+    """
+    like = jax.eval_shape(self.model.init, jax.random.key(0), jnp.zeros((1, 65, 65, 3)))
+    part = {'student': 'params', 'teacher': 'teacher'}[network]
+    found = self._read(stage, {part: like['params'], 'batch_stats': like['batch_stats']})
+    return {'params': found[part], 'batch_stats': found['batch_stats']}
+
+  def translator(self, stage: str) -> Any:
+    """The parameters of a complete translator stage that repaint source images."""
+    settings = self.config.translator
+    like = jax.eval_shape(
+      lambda key: translator.initial_params(key, settings, (64, 64)), jax.random.key(0)
+    )
+    wanted = {name: like['generators'][name] for name in ('enc_s', 'dec_s2t')}
+    return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
+
+  def perceptual_network(self) -> tuple[Any, Any]:
+    """(module, parameters) of VGG-19's features; parameters None without weights."""
+    vgg = models.build('vgg19_features')
+    if not self.config.translator.vgg:
+      return vgg, None
+    file = weights.locate(self.config.translator.vgg)
+    variables = weights.from_torch('vgg19_features', weights.read(file))
+    return vgg, sharding.replicate(variables['params'], self.mesh)
+
+  def _read(self, stage: str, like: dict[str, Any]) -> dict[str, Any]:
+    directory = self.workdir / stage
+    step = artifact.read_record(directory)['result']['step']
+    placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+    like = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), like
+    )
+    return checkpoint.read_network(directory / 'checkpoints', step, like)

@@ -1,0 +1,27 @@
+"""Keys that belong to the example: the same on any number of devices and after any restart."""
+
+import jax
+
+# The independent uses of randomness in a step. A new use gets a new name at the end, so that
+# existing runs keep their draws.
+STREAMS = (
+  'source_view',
+  'target_view',
+  'jitter_order',
+  'source_classes',
+  'target_classes',
+  'student_dropout',
+  'teacher_dropout',
+  'target_dropout',
+  'mixed_dropout',
+)
+
+
+def stream(key: jax.Array, step: jax.Array, name: str) -> jax.Array:
+  """The key of one use of randomness at one step, common to the whole batch."""
+  return jax.random.fold_in(jax.random.fold_in(key, step), STREAMS.index(name))
+
+
+def example_keys(key: jax.Array, step: jax.Array, name: str, batch: int) -> jax.Array:
+  """[batch] keys, the i-th depending only on (root key, step, name, i)."""
+  return jax.vmap(jax.random.fold_in, (None, 0))(stream(key, step, name), jax.numpy.arange(batch))

@@ -1,0 +1,167 @@
+"""The stage graph: which stage feeds which, what is complete, what is stale.
+
+Every stage is a folder of the working directory that holds its config, its inputs and its result
+(`artifact.produce`). Running a recipe again goes over all of them: complete ones are read, a
+partial one is continued, a stale one is refused.
+"""
+
+import functools
+import hashlib
+import json
+from typing import Any
+
+from data_pipelines.errors import BadInput
+from diga_jax import artifact, build, weights
+from diga_jax.experiment import Experiment
+
+
+def run(experiment: Experiment) -> list[dict[str, Any]]:
+  """Carries out the whole recipe and evaluates its networks; returns the results in order."""
+  for name in experiment.config.recipe:
+    run_stage(experiment, name)
+  return evaluate(experiment)
+
+
+def run_stage(experiment: Experiment, name: str) -> dict[str, Any]:
+  """Carries out one stage, or continues it; a complete one is only read.
+
+  Raises:
+    BadInput: if a stage that it reads is not complete, it was begun with other settings, or its
+      input is wrong.
+  """
+  kind = experiment.stage(name).kind
+  if kind == 'translator' and experiment.config.translator.kind != 'network':
+    return {}
+  if kind not in (*build.STEPS, 'label'):
+    raise BadInput(f'config.stages.{name}.kind is {kind!r}: one of {", ".join(build.STEPS)}, label')
+  make = build.labels if kind == 'label' else build.network
+  return artifact.produce(
+    experiment.workdir / name,
+    identity(experiment, name),
+    functools.partial(make, experiment, name),
+  )
+
+
+# What a stage reads.
+
+
+def stages_read(experiment: Experiment, name: str) -> list[str]:
+  """The stages that must be complete before this one."""
+  stage, network = experiment.stage(name), experiment.config.translator.kind == 'network'
+  if stage.kind == 'translator':
+    return []
+  if stage.kind == 'label':
+    return [stage.start] + [stage.translator] * (network and stage.centroids_from == 'source')
+  return (
+    [stage.start] * bool(stage.start)
+    + [stage.translator] * (network and experiment.uses_translation(stage))
+    + [stage.labels] * (stage.kind == 'self_training')
+  )
+
+
+def sets_read(experiment: Experiment, name: str) -> dict[str, bool]:
+  """The data sets that a stage reads, and whether it reads their labels."""
+  stage = experiment.stage(name)
+  if stage.kind == 'label':
+    return {stage.target: False} | {stage.source: True} * (stage.centroids_from == 'source')
+  target = {stage.batch.target: False} if experiment.uses_target(stage) else {}
+  return target | {stage.batch.source: True}
+
+
+def identity(experiment: Experiment, name: str) -> dict[str, Any]:
+  """All that the result of a stage depends on, flat: dotted field -> value.
+
+  Raises:
+    BadInput: if a stage that it reads is not complete.
+  """
+  config, stage = experiment.config, experiment.stage(name)
+  data = sets_read(experiment, name)
+  external = {'model.weights': config.model.weights}
+  if stage.kind == 'translator':
+    external = {'translator.vgg': config.translator.vgg}
+  return flatten(
+    {
+      'seed': config.seed,
+      'choose': [config.choose, config.save_every] if config.choose != 'last' else 'last',
+      'model': config.model.to_dict(),
+      'translator': config.translator.to_dict(),
+      'stage': stage.to_dict(),
+      'data': {
+        'classes': config.data.classes,
+        'crop': config.data.crop,
+        'sets': {key: config.data.sets[key].to_dict() for key in data},
+      },
+      'input': {key: digest(experiment, key) for key in stages_read(experiment, name)},
+      'images': {
+        key: experiment.images(key, labelled).fingerprint() for key, labelled in data.items()
+      },
+      'files': {key: weights.digest(path) for key, path in external.items() if path},
+    }
+  )
+
+
+def digest(experiment: Experiment, name: str) -> str:
+  """A hash of a complete stage's identity, and so of everything before it.
+
+  Raises:
+    BadInput: if the stage is not complete.
+  """
+  directory = experiment.workdir / name
+  if not directory.exists():
+    raise BadInput(f'stage {name!r} is not complete in {experiment.workdir}: run it first')
+  record = json.dumps(artifact.read_record(directory)['identity'], sort_keys=True)
+  return hashlib.sha256(record.encode()).hexdigest()[:16]
+
+
+def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Nested dicts -> one dict with dotted keys."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+# What is measured.
+
+
+def evaluate(experiment: Experiment) -> list[dict[str, Any]]:
+  """Evaluates the recipe's networks and pseudo-labels under the config's protocol.
+
+  Returns:
+    One result for each network and evaluation set, in the recipe's order; each is also in
+    WORKDIR/evaluation/PROTOCOL/STAGE/SET/metrics.json, beside its pictures.
+
+  Raises:
+    BadInput: if a stage is not complete, or the protocol's folder holds another protocol.
+  """
+  settings = experiment.config.evaluation
+  results = []
+  for name in settings.stages or experiment.config.recipe:
+    kind = experiment.stage(name).kind
+    if kind == 'label':
+      measure(experiment, name, experiment.stage(name).target, build.consensus)
+    elif kind != 'translator':
+      results += [measure(experiment, name, key, build.evaluation) for key in settings.sets]
+  return results
+
+
+def measure(experiment: Experiment, name: str, key: str, make: Any) -> dict[str, Any]:
+  """One measurement of one stage on one data set, made once."""
+  settings = experiment.config.evaluation
+  dependencies = flatten(
+    {
+      'input': {name: digest(experiment, name)},
+      'evaluation': settings.to_dict(),
+      'images': experiment.images(key, build.labelled(experiment, key)).fingerprint(),
+    }
+  )
+  for unrelated in ('stages', 'sets', 'name'):
+    dependencies.pop(f'evaluation.{unrelated}')
+  return artifact.produce(
+    experiment.workdir / 'evaluation' / settings.name / name / key,
+    dependencies,
+    functools.partial(make, experiment, name, key),
+  )

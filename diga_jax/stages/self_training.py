@@ -1,0 +1,132 @@
+"""Self-training with threshold-free bilateral consensus (docs/method.md section 7)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diga_jax import centroids as centroid
+from diga_jax import ema, losses, mixing, selection
+from diga_jax.images import normalise
+from diga_jax.randomness import example_keys
+from diga_jax.stages import views
+from diga_jax.state import TrainState
+
+
+class Views(NamedTuple):
+  """What one step looks at; normalised images [B, H, W, 3], labels [B, H, W], masks bool."""
+
+  plain: jax.Array  # source as it is
+  mixed: jax.Array  # source's cross-domain mixture
+  target: jax.Array  # target as it is
+  target_mixed: jax.Array  # source under `mask`, augmented target elsewhere
+  mask: jax.Array
+  labels: jax.Array  # true, source
+  pseudo: jax.Array  # stored pseudo-labels, target
+
+
+def train_step(
+  state: TrainState, batch: dict[str, jax.Array], frozen: Any = None, *, model, tx, config
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One step of self-training.
+
+  Args:
+    state: the state after i steps; `centroids` [C, D] are part of it.
+    batch: source_image, target_image uint8 [B, H, W, 3]; source_label, target_label
+      (pseudo-labels) [B, H, W].
+    frozen: the translator's variables (kind 'network').
+    model, tx: the network and its optimizer.
+    config: `stage` (this stage's settings) and `translator`.
+
+  Returns:
+    The state after i + 1 steps and the losses, with the share of target pixels kept.
+  """
+  plain, mixed = views.source_views(state, batch, frozen, config)
+  target = normalise(batch['target_image'])
+  augmented = views.photometric(state, target, 'target_view', config.stage.view)
+  keys = example_keys(state.key, state.step, 'target_classes', len(plain))
+  mask = mixing.class_mask(keys, batch['source_label'])
+  seen = Views(
+    plain, mixed, target, mixing.paste(mask, plain, augmented), mask,
+    batch['source_label'].astype(jnp.int32), batch['target_label'].astype(jnp.int32),
+  )
+  return update(state, seen, model=model, tx=tx, config=config)
+
+
+def select(
+  state: TrainState, features: jax.Array, pseudo: jax.Array, stage: Any
+) -> jax.Array:
+  """The pseudo-labels [B, H, W] that the stage's selector keeps; the others become 255."""
+  if stage.selector == 'none':
+    return pseudo
+  nearest = selection.nearest_centroid(features, state.centroids, pseudo.shape[1:])
+  return selection.bilateral_consensus(pseudo, nearest)
+
+
+def move_centroids(
+  centroids: jax.Array, on_target: dict, kept: jax.Array, on_mixed: dict, labels: jax.Array,
+  momentum: float,
+) -> jax.Array:
+  """Moves the centroids first by target images, then by the source's mixed views."""
+  for outputs, truth in ((on_target, kept), (on_mixed, labels)):
+    small = centroid.labels_at(truth, outputs['feature'].shape[1:3])
+    means, valid = centroid.class_means(outputs['feature'], outputs['logits'], small)
+    centroids = centroid.update(centroids, means, valid, momentum=momentum)
+  return centroids
+
+
+def update(
+  state: TrainState, seen: Views, *, model, tx, config
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """The gradient step on given views."""
+  stage, batch = config.stage, len(seen.plain)
+  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema))
+  pair = views.interleave(seen.plain, seen.mixed)
+  keys = {
+    name: example_keys(state.key, state.step, f'{name}_dropout', size)
+    for name, size in (
+      ('student', 2 * batch), ('teacher', 2 * batch), ('target', batch), ('mixed', batch)
+    )
+  }
+
+  soft, on_pair, _ = views.forward(model, teacher, state.batch_stats, pair, keys['teacher'])
+  soft_plain, soft_mixed = views.deinterleave(soft)
+  on_mixed = {name: views.deinterleave(x)[1] for name, x in on_pair.items()}
+  _, on_target, _ = views.forward(
+    model, teacher, state.batch_stats, seen.target, keys['target']
+  )
+  kept = select(state, on_target['feature'], seen.pseudo, stage)
+  mixed_labels = mixing.paste(seen.mask, seen.labels, kept)
+
+  def loss_fn(params):
+    logits, _, batch_stats = views.forward(
+      model, params, state.batch_stats, pair, keys['student']
+    )
+    logits, logits_mixed = views.deinterleave(logits)
+    on_target_mixed, _, batch_stats = views.forward(
+      model, params, batch_stats, seen.target_mixed, keys['mixed']
+    )
+    terms = {
+      'cross_entropy': views.supervised_loss(logits, seen.labels, stage),
+      'target': losses.cross_entropy(on_target_mixed, mixed_labels),
+      'distillation': losses.symmetric_distillation(
+        soft_plain, soft_mixed, logits, logits_mixed, scale=stage.reverse
+      ),
+    }
+    loss = terms['cross_entropy'] + terms['target'] + stage.distillation * terms['distillation']
+    return loss, (batch_stats, {'loss': loss, **terms})
+
+  grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  state = state.replace(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+    teacher=teacher,
+    centroids=move_centroids(
+      state.centroids, on_target, kept, on_mixed, seen.labels, stage.centroid_momentum
+    ),
+  )
+  return state, {**metrics, 'kept': jnp.mean(kept != 255)}

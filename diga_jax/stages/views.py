@@ -1,0 +1,114 @@
+"""What student and teacher look at: the plain source image and its cross-domain mixture."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diga_jax import augment, fourier, losses, mixing, resize
+from diga_jax.images import normalise
+from diga_jax.stages.translator import translate
+from diga_jax.randomness import example_keys, stream
+from diga_jax.state import TrainState
+
+
+def interleave(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Two [B, ...] -> [2B, ...], pairs side by side.
+
+  Concatenating would move examples between devices (an all-to-all); this moves nothing, and
+  BatchNorm over the 2B images does not depend on their order.
+  """
+  return jnp.stack([a, b], axis=1).reshape(-1, *a.shape[1:])
+
+
+def deinterleave(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The inverse of `interleave`."""
+  first, second = jnp.unstack(x.reshape(-1, 2, *x.shape[1:]), axis=1)
+  return first, second
+
+
+def photometric(state: TrainState, images: jax.Array, name: str, view: Any) -> jax.Array:
+  """The photometric view of normalised images [B, H, W, 3] (docs/method.md section 5)."""
+  keys = example_keys(state.key, state.step, name, len(images))
+  order = jax.random.fold_in(
+    stream(state.key, state.step, 'jitter_order'), name == 'target_view'
+  )
+  return augment.photometric_view(
+    keys,
+    images,
+    jitter=view.jitter,
+    grayscale=view.grayscale,
+    blur=view.blur,
+    sharpness=view.sharpness,
+    beta=view.beta,
+    order_key=order,
+  )
+
+
+def repaint(
+  source: jax.Array, target: jax.Array | None, frozen: Any, translator: Any
+) -> jax.Array:
+  """Source images in the target's style: by network, by amplitude swap, or left as they are."""
+  if translator.kind == 'network':
+    return translate(frozen, source, translator)
+  if translator.kind == 'fourier':
+    return fourier.amplitude_swap(source, target, beta=translator.beta)
+  return source
+
+
+def source_views(
+  state: TrainState, batch: dict[str, jax.Array], frozen: Any, config: Any
+) -> tuple[jax.Array, jax.Array]:
+  """The two views of the source images, normalised, [B, H, W, 3] each.
+
+  The first is the image as it is. The second is the cross-domain mixture (CrDoMix): the
+  photometric view where one of the drawn classes is, the translated image elsewhere
+  (docs/method.md section 6.3). `config.stage.mixing = 'none'` gives the photometric view alone.
+  """
+  source = normalise(batch['source_image'])
+  augmented = photometric(state, source, 'source_view', config.stage.view)
+  if config.stage.mixing == 'none':
+    return source, augmented
+  target = normalise(batch['target_image']) if 'target_image' in batch else None
+  translated = repaint(source, target, frozen, config.translator)
+  keys = example_keys(state.key, state.step, 'source_classes', len(source))
+  mask = mixing.class_mask(keys, batch['source_label'])
+  return source, mixing.paste(mask, augmented, translated)
+
+
+def forward(
+  model: Any,
+  params: Any,
+  batch_stats: Any,
+  images: jax.Array,
+  keys: jax.Array | None,
+) -> tuple[jax.Array, dict[str, jax.Array], Any]:
+  """A pass in training mode.
+
+  Returns:
+    The logits at the size of the images [B, H, W, C], all outputs at the network's stride, and
+    the moved running statistics.
+  """
+  outputs, moved = model.apply(
+    {'params': params, 'batch_stats': batch_stats},
+    images,
+    train=True,
+    keys=keys,
+    mutable=['batch_stats'],
+  )
+  logits = resize.align_corners(outputs['logits'], images.shape[1:3])
+  return logits, outputs, moved.get('batch_stats', batch_stats)
+
+
+def view_keys(state: TrainState, name: str, batch: int) -> jax.Array:
+  """[2 * batch] keys for an interleaved pair of views: (example, view) -> key."""
+  return example_keys(state.key, state.step, name, 2 * batch)
+
+
+def supervised_loss(logits: jax.Array, labels: jax.Array, stage: Any) -> jax.Array:
+  """The loss on true labels that the stage names (docs/method.md section 6.5)."""
+  if stage.loss == 'ohem':
+    return losses.ohem_cross_entropy(
+      logits, labels, threshold=stage.ohem_threshold, min_kept=stage.ohem_min_kept
+    )
+  return losses.cross_entropy(logits, labels)

@@ -1,0 +1,55 @@
+"""Everything about a training run that must survive: the state that steps map to states."""
+
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@flax.struct.dataclass
+class TrainState:
+  """One pytree for every stage; what a stage does not use is an empty tuple.
+
+  Attributes:
+    step: int32 [], the number of steps taken.
+    params: what the optimizer trains; for the translator a dict of its networks' parameters.
+    batch_stats: the student's BatchNorm running statistics.
+    opt_state: the optimizer's state.
+    teacher: the EMA teacher's parameters (the teacher has no statistics of its own).
+    centroids: [C, D] class centroids (self-training only).
+    key: the run's root key; a step derives its keys from it and never replaces it.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: optax.OptState
+  teacher: Any
+  centroids: Any
+  key: jax.Array
+
+
+def create(
+  key: jax.Array,
+  params: Any,
+  tx: optax.GradientTransformation,
+  *,
+  batch_stats: Any = (),
+  with_teacher: bool = True,
+  centroids: Any = (),
+) -> TrainState:
+  """The state at step 0: a fresh optimizer, and a teacher equal to the student.
+
+  The teacher is a copy: the same buffers twice in a donated argument are an error in JAX.
+  """
+  return TrainState(
+    step=jnp.int32(0),
+    params=params,
+    batch_stats=batch_stats,
+    opt_state=tx.init(params),
+    teacher=jax.tree.map(jnp.copy, params) if with_teacher else (),
+    centroids=centroids,
+    key=key,
+  )

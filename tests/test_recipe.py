@@ -1,0 +1,200 @@
+"""The command line from end to end: whole runs, stopped runs, finished, stale and wrong ones."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+from data_pipelines import pipeline
+from diga_jax.__main__ import main
+
+CONFIG = 'tests/configs/tiny.py'
+TRAINED = ('translator', 'warmup', 'self_training_1', 'self_training_2')
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory) -> pathlib.Path:
+  return tmp_path_factory.mktemp('scenes')
+
+
+def run(command: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> int:
+  return main(
+    [command, f'--config={CONFIG}', f'--workdir={workdir}', f'--config.data.cache={cache}', *more]
+  )
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, cache) -> pathlib.Path:
+  """The working directory of an undisturbed run."""
+  workdir = tmp_path_factory.mktemp('finished') / 'run'
+  assert run('run', workdir, cache) == 0
+  return workdir
+
+
+def final_state(stage: pathlib.Path) -> dict[str, np.ndarray]:
+  """Every array of a stage's last checkpoint, by name."""
+  with ocp.CheckpointManager(stage / 'checkpoints') as manager:
+    step = manager.latest_step()
+    tree = manager.restore(step, args=ocp.args.StandardRestore())
+  def values(leaf):
+    typed = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if typed else leaf)
+
+  return {jax.tree_util.keystr(path): values(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def stop_each_stage_once(monkeypatch, after: int) -> None:
+  """Makes the first attempt at each training stage end like Ctrl-C after some batches."""
+  original, stopped = pipeline.batches, set()
+
+  def batches(views, *, seed, start=0, **options):
+    stream = original(views, seed=seed, start=start, **options)
+    key = (sorted(views), str(views))
+    for count, batch in enumerate(stream):
+      if count == after and str(key) not in stopped:
+        stopped.add(str(key))
+        raise KeyboardInterrupt
+      yield batch
+
+  monkeypatch.setattr(pipeline, 'batches', batches)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_it_promises(finished):
+  for name in TRAINED:
+    record = json.loads((finished / name / 'stage.json').read_text())
+    assert record['result'] == {'step': 5, 'steps': 5, 'chosen_by': 'last'}
+  for name in ('label_1', 'label_2'):
+    files = sorted((finished / name / 'labels').glob('*.png'))
+    assert len(files) == 4
+    assert np.asarray(Image.open(files[0])).shape == (48, 96)
+    with np.load(finished / name / 'centroids.npz') as found:
+      assert found['centroids'].shape == (19, 16)
+  place = finished / 'evaluation' / 'published'
+  metrics = json.loads((place / 'warmup' / 'camera_test' / 'metrics.json').read_text())
+  assert metrics['protocol']['scales'] == [1.0, 0.5]
+  assert metrics['protocol']['chosen_by'] == 'last'
+  assert sum(map(sum, metrics['confusion'])) == 3 * 48 * 96
+  assert len(list((place / 'label_1').rglob('pictures/*.png'))) == 2
+  assert not list(finished.rglob('*.partial'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('after', [1, 3])
+def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch, after):
+  stop_each_stage_once(monkeypatch, after)
+  stops = 0
+  while True:
+    try:
+      assert run('run', tmp_path / 'run', cache) == 0
+      break
+    except KeyboardInterrupt:
+      stops += 1
+  assert stops == len(TRAINED)
+  for name in TRAINED:
+    wanted, found = final_state(finished / name), final_state(tmp_path / 'run' / name)
+    assert wanted.keys() == found.keys()
+    for key, value in wanted.items():
+      np.testing.assert_array_equal(found[key], value, err_msg=f'{name} {key}')
+  for wanted in (finished / 'label_2' / 'labels').glob('*.png'):
+    assert (tmp_path / 'run' / 'label_2' / 'labels' / wanted.name).read_bytes() == (
+      wanted.read_bytes()
+    )
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_repeated(finished, cache, capsys):
+  before = {path: path.stat().st_mtime_ns for path in finished.rglob('*') if path.is_file()}
+  assert run('run', finished, cache) == 0
+  after = {path: path.stat().st_mtime_ns for path in finished.rglob('*') if path.is_file()}
+  assert after == before
+  assert 'self_training_2' in capsys.readouterr().out
+
+
+def refused(capsys, status: int, *words: str) -> None:
+  """One line on stderr, with these words, and exit status 2."""
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert status == 2
+  assert lines and lines[-1].startswith('diga_jax: ')
+  for word in words:
+    assert word in lines[-1], lines[-1]
+
+
+@pytest.mark.slow
+def test_a_changed_config_is_refused_by_name(finished, cache, capsys):
+  status = run('run', finished, cache, '--config.stages.warmup.ema=0.5')
+  refused(capsys, status, 'warmup', 'stage.ema', '0.999', '0.5')
+
+
+@pytest.mark.slow
+def test_changed_inputs_are_refused_by_name(finished, cache, capsys, tmp_path):
+  copy = tmp_path / 'run'
+  shutil.copytree(finished, copy)
+  other = tmp_path / 'scenes'
+  status = run('run', copy, other, '--config.data.sets.target.first=1')
+  refused(capsys, status, 'data.sets.target.first')
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_network_is_refused(finished, cache, capsys, tmp_path):
+  status = main([
+    'predict', f'--config={CONFIG}', f'--workdir={finished}', '--stage=warmup',
+    f'--output={tmp_path}', str(next(cache.rglob('images/*.png'))), '--config.data.classes=7',
+  ])
+  refused(capsys, status, 'another network', 'final', 'warmup')
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_predict_writes_labels(finished, cache, tmp_path):
+  image = next(cache.rglob('images/*.png'))
+  status = main([
+    'predict', f'--config={CONFIG}', f'--workdir={finished}', '--stage=warmup',
+    f'--output={tmp_path}', str(image),
+  ])
+  assert status == 0
+  assert np.asarray(Image.open(tmp_path / image.name)).max() < 19
+
+
+def test_an_unknown_field_is_refused(capsys, tmp_path, cache):
+  refused(capsys, run('run', tmp_path / 'run', cache, '--config.stages.warmup.emma=1'), 'emma')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_an_unknown_argument_is_refused(capsys, tmp_path, cache):
+  refused(capsys, run('run', tmp_path / 'run', cache, '--wrokdir=x'), 'wrokdir')
+
+
+def test_a_missing_config_is_refused(capsys, tmp_path):
+  status = main(['run', '--config=configs/none.py', f'--workdir={tmp_path}'])
+  refused(capsys, status, 'none.py')
+
+
+def test_a_stage_without_its_input_is_refused(capsys, tmp_path, cache):
+  status = run('train', tmp_path, cache, '--stage=warmup')
+  refused(capsys, status, "'translator'", 'run it first')
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_data_folder_is_refused(capsys, tmp_path):
+  status = main([
+    'run', '--config=configs/gta5_to_cityscapes.py', f'--workdir={tmp_path / "run"}',
+    f'--config.data.root={tmp_path / "nowhere"}',
+  ])
+  refused(capsys, status, 'nowhere')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_help_and_wrong_use(capsys):
+  with pytest.raises(SystemExit) as error:
+    main(['--help'])
+  assert error.value.code == 0
+  assert 'predict' in capsys.readouterr().out
+  with pytest.raises(SystemExit) as error:
+    main(['run'])
+  assert error.value.code == 2
