@@ -1,0 +1,38 @@
+"""The progress bar of every long loop, on stderr."""
+
+import sys
+
+import tqdm
+
+LOG_INTERVAL = 30.0  # seconds between two lines when nobody watches
+
+
+class _Bar(tqdm.tqdm):
+  """A tqdm that writes lines, not carriage returns, into a log."""
+
+  monitor_interval = 0  # no watching thread: every update looks at the clock itself
+
+  @staticmethod
+  def status_printer(file):
+    if file.isatty():
+      return tqdm.tqdm.status_printer(file)
+
+    def print_line(text: str) -> None:
+      if text.strip():  # closing a bar that leaves nothing behind prints blanks
+        file.write(text + '\n')
+        file.flush()
+
+    return print_line
+
+
+def bar(total: int, description: str, show: bool = True, unit: str = 'images') -> tqdm.tqdm:
+  """A context manager with `.update(n)` and `.set_postfix(...)`; shows rate and time left.
+
+  On a terminal it is redrawn a few times a second. Anywhere else (a log, a pipe) it writes at
+  most one line per 30 seconds, and one at either end.
+  """
+  watched = sys.stderr.isatty()
+  return _Bar(
+    total=total, desc=description, unit=f' {unit}', disable=not show, file=sys.stderr,
+    mininterval=0.2 if watched else LOG_INTERVAL, miniters=1, dynamic_ncols=watched,
+    ncols=None if watched else 80)
