@@ -1,0 +1,303 @@
+"""The label pass: files, centroids, consensus and predictions, against their definitions."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipelines.errors import BadInput
+from diga_jax import centroids as centroid_math
+from diga_jax import evaluate, images, label, predict, resize, selection, stream
+from tests.tiny import Source, Tiny, tiny
+
+PALETTE = np.arange(12, dtype=np.uint8).reshape(4, 3) * 20
+
+
+def _pixels(path):
+  with Image.open(path) as picture:
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_pseudo_labels_are_the_predictions_of_the_evaluation(tmp_path, batch_size):
+  model, variables = tiny()
+  source = Source(4, sizes=((24, 32), (24, 32), (28, 20)))
+  total = label.pseudo_labels(
+    model, variables, source, tmp_path, classes=4, batch_size=batch_size, progress=False)
+  counted = np.zeros(4, np.int64)
+  for i, name in enumerate(source.ids):
+    image = source.read(i)[0]
+    expected = evaluate.predictor(model)(variables, jnp.asarray(image)[None], image.shape[:2])[0]
+    found = _pixels(tmp_path / f'{name}.png')
+    assert found.dtype == np.uint8 and (found == np.asarray(expected)).all()
+    counted += np.bincount(found.ravel(), minlength=4)
+  assert (total == counted).all()
+  assert len(list(tmp_path.rglob('*.*'))) == 4  # no temporary file is left
+
+
+def test_pseudo_labels_keep_the_stored_size(tmp_path):
+  model, variables = tiny()
+  label.pseudo_labels(
+    model, variables, Source(2), tmp_path, classes=4, image_size=(12, 16), progress=False)
+  assert _pixels(tmp_path / 'city' / '001.png').shape == (24, 32)
+
+
+def test_pseudo_labels_do_not_read_on_after_a_broken_image(tmp_path):
+  class Broken(Source):
+    def read(self, index):
+      if index == 2:
+        raise BadInput('002.png: cut short')
+      return super().read(index)
+
+  model, variables = tiny()
+  with pytest.raises(BadInput, match='002'):
+    label.pseudo_labels(model, variables, Broken(4), tmp_path, classes=4, progress=False)
+  assert not [p for p in tmp_path.rglob('*') if p.name.endswith('.tmp')]
+
+
+def _means(source, minimum=1, use_labels=False, view=None):
+  """{class: [mean feature of each image that has one]} by plain NumPy."""
+  model, variables = tiny()
+  found = {c: [] for c in range(4)}
+  for i in range(len(source)):
+    image, truth = source.read(i)
+    x = images.normalise(jnp.asarray(image)[None])
+    if view is not None:
+      x = view(x, truth[None], np.array([i]))
+    out = model.apply(variables, x)
+    feature, predicted = np.asarray(out['feature'][0]), np.argmax(out['logits'][0], -1)
+    small = np.asarray(resize.nearest(jnp.asarray(truth)[None], feature.shape[:2])[0])
+    for c in range(4):
+      pixels = predicted == c
+      if use_labels:
+        pixels &= small == c
+      if pixels.sum() >= minimum:
+        found[c].append(feature[pixels].mean(0))
+  return found
+
+
+def _check(result, means, passes, cap=3000):
+  centroids, counts = map(np.asarray, result)
+  for c in range(4):
+    assert counts[c] == min(passes * len(means[c]), cap)
+    expected = np.mean(means[c], 0) if means[c] else np.zeros(5)
+    np.testing.assert_allclose(centroids[c], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('passes, minimum', [(1, 1), (5, 5)])
+def test_centroids_are_the_mean_over_images_of_the_mean_over_pixels(passes, minimum):
+  model, variables = tiny()
+  source = Source(9, labelled=True)
+  means = _means(source, minimum)
+  assert any(len(m) < 9 for m in means.values())  # some class is missing somewhere
+  found = label.centroids(
+    model, variables, source, passes=passes, minimum=minimum, progress=False)
+  _check(found, means, passes)
+
+
+def test_centroid_counts_are_capped_and_move_on():
+  model, variables = tiny()
+  found, counts = label.centroids(
+    model, variables, Source(6), passes=2, cap=4, minimum=1, progress=False)
+  means = _means(Source(6))
+  for c in (c for c in range(4) if len(means[c]) == 6):
+    mean, count = np.zeros(5), 0
+    for value in 2 * means[c]:
+      mean, count = (mean * count + value) / (count + 1), min(count + 1, 4)
+    np.testing.assert_allclose(found[c], mean, rtol=1e-4, atol=1e-5)
+    assert counts[c] == 4
+
+
+def test_centroids_do_not_depend_on_the_batch_size():
+  model, variables = tiny()
+  one, three = (
+    label.centroids(model, variables, Source(7), minimum=1, batch_size=b, progress=False)
+    for b in (1, 3))
+  for a, b in zip(one, three, strict=True):
+    assert (a == b).all()
+
+
+def test_centroids_look_at_the_low_size():
+  model, variables = tiny()
+  low, stored = (
+    label.centroids(model, variables, Source(3), size=s, minimum=1, progress=False)[0]
+    for s in ((12, 16), None))
+  assert not np.allclose(low, stored)
+
+
+def test_centroids_from_source_take_pixels_predicted_right():
+  model, variables = tiny()
+  found = label.centroids_from_source(
+    model, variables, Source(9), passes=2, minimum=1, progress=False)
+  means = _means(Source(9), use_labels=True)
+  assert sum(map(len, means.values())) < sum(map(len, _means(Source(9)).values()))
+  _check(found, means, 2)
+
+
+def test_the_view_gets_each_image_with_its_position():
+  def view(pixels, labels, indices):
+    assert labels.shape[1:] == pixels.shape[1:3]
+    return pixels * (1 + jnp.asarray(indices, jnp.float32))[:, None, None, None]
+
+  model, variables = tiny()
+  found = label.centroids_from_source(
+    model, variables, Source(5), view=view, passes=1, minimum=1, batch_size=2, progress=False)
+  _check(found, _means(Source(5), use_labels=True, view=view), 1)
+
+
+def test_a_class_never_seen_has_count_and_centroid_zero():
+  model, variables = tiny()
+  kernel = variables['params']['final']['kernel'].at[:, 2].set(0)
+  bias = variables['params']['final']['bias'].at[2].set(-1e3)
+  variables['params']['final'] = {'kernel': kernel, 'bias': bias}
+  centroids, counts = label.centroids(model, variables, Source(3), progress=False)
+  assert counts[2] == 0 and (centroids[2] == 0).all()
+
+
+class Pseudo(Source):
+  """The images of Source with labels that are right on about two thirds of the pixels."""
+
+  def read(self, index):
+    image, truth = super().read(index)
+    other = Source(0).read(index + 1000)[1]
+    return image, np.where(np.indices(truth.shape)[1] % 3 > 0, truth, other).astype(np.uint8)
+
+
+@functools.cache
+def _consensus(batch_size=1, with_truth=True):
+  model, variables = tiny()
+  centroids = label.centroids(model, variables, Source(5), minimum=1, progress=False)[0]
+  truth = Source(5) if with_truth else None
+  return label.consensus(
+    model, variables, centroids, Pseudo(5), truth=truth, names=tuple('abcd'),
+    batch_size=batch_size, progress=False)
+
+
+def test_consensus_rates_are_those_of_the_pixels():
+  model, variables = tiny()
+  centroids = label.centroids(model, variables, Source(5), minimum=1, progress=False)[0]
+  pseudo, truth, kept = [], [], []
+  for i in range(5):
+    image, labels = Pseudo(5).read(i)
+    out = model.apply(variables, images.normalise(jnp.asarray(image)[None]))
+    nearest = selection.nearest_centroid(out['feature'], centroids, labels.shape)
+    pseudo.append(labels)
+    truth.append(Source(5).read(i)[1])
+    kept.append(np.asarray(nearest[0]) == labels)
+  pseudo, truth, kept = map(np.stack, (pseudo, truth, kept))
+  found, labelled = _consensus(), pseudo != 255
+  assert found['pixels'] == labelled.sum()
+  assert found['kept'] == pytest.approx(kept[labelled].mean())
+  known = labelled & (truth != 255)
+  assert found['accuracy_kept'] == pytest.approx((pseudo == truth)[known & kept].mean())
+  assert found['accuracy_rejected'] == pytest.approx((pseudo == truth)[known & ~kept].mean())
+  assert found['accuracy'] == pytest.approx((pseudo == truth)[known].mean())
+  one = pseudo == 1
+  assert found['per_class']['b']['kept'] == pytest.approx(kept[one].mean())
+  assert found['per_class']['b']['accuracy_kept'] == pytest.approx(
+    (pseudo == truth)[known & kept & one].mean())
+
+
+def test_consensus_does_not_depend_on_the_batch_size():
+  assert _consensus(1) == _consensus(3)
+
+
+def test_consensus_without_truth_knows_the_shares_only():
+  found = _consensus(1, False)
+  assert found['kept'] == _consensus()['kept'] and found['accuracy_kept'] is None
+
+
+def test_consensus_refuses_the_truth_of_other_images():
+  model, variables = tiny()
+  with pytest.raises(BadInput, match='same images'):
+    label.consensus(
+      model, variables, jnp.zeros((4, 5)), Pseudo(5), truth=Source(4), progress=False)
+  with pytest.raises(BadInput, match='size'):
+    label.consensus(
+      model, variables, jnp.zeros((4, 5)), Pseudo(2), truth=Source(2, size=(8, 8)),
+      progress=False)
+
+
+def test_consensus_labels_are_the_label_or_ignored():
+  model, variables = tiny()
+  image, labels = Pseudo(1).read(0)
+  found = label.consensus_labels(
+    variables, jnp.asarray(image)[None], jnp.asarray(labels)[None],
+    label.centroids(model, variables, Source(5), minimum=1, progress=False)[0], model=model)
+  assert ((found[0] == labels) | (found[0] == 255)).all()
+  assert 0 < (found[0] == 255).mean() < 1
+
+
+@pytest.fixture
+def photographs(tmp_path):
+  folder = tmp_path / 'in'
+  folder.mkdir()
+  for i, name in enumerate(('b.png', 'a.JPG', 'c.jpeg')):
+    Image.fromarray(Source(3).read(i)[0]).save(folder / name)
+  (folder / 'notes.txt').write_text('no image')
+  return folder
+
+
+def test_predict_writes_labels_and_overlays(photographs, tmp_path):
+  model, variables = tiny()
+  out = tmp_path / 'out'
+  found = predict.predict(
+    model, variables, [photographs], out, PALETTE, (1.0, 0.5), batch_size=2, progress=False)
+  assert [p.name for p in found] == ['a.png', 'b.png', 'c.png']
+  assert sorted(p.name for p in out.iterdir()) == [
+    'a.png', 'a_color.png', 'b.png', 'b_color.png', 'c.png', 'c_color.png']
+  image = Source(3).read(0)[0]
+  expected = evaluate.predictor(model)(variables, jnp.asarray(image)[None], image.shape[:2])[0]
+  assert (_pixels(out / 'b.png') == np.asarray(expected)).all()
+  assert _pixels(out / 'b_color.png').shape == image.shape
+
+
+def test_predict_refuses_what_it_cannot_do(photographs, tmp_path):
+  model, variables = tiny()
+  run = functools.partial(predict.predict, model, variables, progress=False)
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'twin').mkdir()
+  Image.new('RGB', (8, 8)).save(tmp_path / 'twin' / 'b.png')
+  (tmp_path / 'torn.png').write_bytes((photographs / 'b.png').read_bytes()[:60])
+  out = tmp_path / 'out'
+  for paths, directory, words in (
+      ([], out, 'no image'), ([tmp_path / 'empty'], out, 'no image'),
+      ([tmp_path / 'nowhere'], out, 'nowhere: no such'),
+      ([photographs, tmp_path / 'twin'], out, 'rename one'),
+      ([photographs], photographs, 'overwrite'),
+      ([tmp_path / 'torn.png'], out, 'torn.png')):
+    with pytest.raises(BadInput, match=words) as caught:
+      run(paths, directory, PALETTE)
+    assert '\n' not in str(caught.value)
+  assert not list(out.rglob('*'))
+
+
+def test_padding_rows_take_no_part():
+  batch = list(stream.batches(Source(4), batch_size=3))[-1]
+  assert batch.indices == [3] and batch.real.tolist() == [True, False, False]
+  assert (batch.labels[1:] == 255).all() and not batch.images[1:].any()
+
+
+def test_class_means_of_a_batch_are_those_of_its_images():
+  """What the order-keeping running mean relies on."""
+  rng = np.random.default_rng(0)
+  feature, logits = rng.normal(size=(3, 6, 8, 5)), rng.normal(size=(3, 6, 8, 4))
+  whole = centroid_math.class_means(jnp.asarray(feature), jnp.asarray(logits), minimum=1)
+  for i in range(3):
+    one = centroid_math.class_means(
+      jnp.asarray(feature[i:i + 1]), jnp.asarray(logits[i:i + 1]), minimum=1)
+    np.testing.assert_allclose(whole[0][i], one[0][0], rtol=1e-6, atol=1e-7)
+    assert (whole[1][i] == one[1][0]).all()
+
+
+def test_equal_modules_share_their_programs():
+  _, variables = tiny()
+  image = jnp.zeros((1, 40, 44, 3), jnp.uint8)
+  evaluate.predictor(Tiny(4))(variables, image, (40, 44))
+  before = evaluate._predicted._cache_size()
+  evaluate.predictor(Tiny(4))(variables, image, (40, 44))
+  assert evaluate._predicted._cache_size() == before
+  assert jax.device_count() > 1
