@@ -1,0 +1,175 @@
+"""Reads PyTorch's .pth files without PyTorch, and without running what is in them.
+
+A .pth file is a pickle, which may name any function to be called. Here only the names that
+rebuild tensors are known, and they lead to the inert classes below; any other name is refused.
+
+Two formats exist. Zip (since PyTorch 1.6): `NAME/data.pkl` is the pickle and `NAME/data/KEY` the
+bytes of each storage. Legacy: three small pickles (a magic number, a version, facts about the
+writer's machine), the pickle, the list of keys, then for each key a count and the bytes.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import pickle
+import struct
+import zipfile
+from typing import Any, BinaryIO
+
+import ml_dtypes
+import numpy as np
+
+from data_pipelines.errors import BadInput
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+_STORAGES = {
+    'FloatStorage': np.dtype(np.float32),
+    'DoubleStorage': np.dtype(np.float64),
+    'HalfStorage': np.dtype(np.float16),
+    'BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
+    'LongStorage': np.dtype(np.int64),
+    'IntStorage': np.dtype(np.int32),
+    'ShortStorage': np.dtype(np.int16),
+    'CharStorage': np.dtype(np.int8),
+    'ByteStorage': np.dtype(np.uint8),
+    'BoolStorage': np.dtype(np.bool_),
+}
+
+
+@dataclasses.dataclass
+class Storage:
+  """A run of `count` numbers, shared by the tensors that view it. `data` comes after the pickle."""
+  key: str
+  dtype: np.dtype
+  count: int
+  data: bytes = b''
+
+
+@dataclasses.dataclass
+class Tensor:
+  """A view of a storage, in elements; read by `array` once the storage has its bytes."""
+  storage: Storage
+  offset: int
+  size: tuple[int, ...]
+  stride: tuple[int, ...]
+
+  def array(self, byte_order: str) -> np.ndarray:
+    """The numbers. Raises ValueError if the view leaves its storage."""
+    dtype = self.storage.dtype
+    stored = np.frombuffer(self.storage.data, dtype.newbyteorder(byte_order), self.storage.count)
+    if len(self.size) != len(self.stride) or min((self.offset, *self.size, *self.stride)) < 0:
+      raise ValueError('a tensor has an impossible shape')
+    if 0 in self.size:
+      return np.zeros(self.size, dtype)
+    last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
+    if last >= self.storage.count:
+      raise ValueError('a tensor is larger than its storage')
+    steps = [s * dtype.itemsize for s in self.stride]
+    view = np.lib.stride_tricks.as_strided(stored[self.offset:], self.size, steps)
+    return view.astype(dtype)
+
+
+def _tensor(storage, offset, size, stride, *_):
+  if not isinstance(storage, Storage):
+    raise ValueError('a tensor without a storage')
+  return Tensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+
+
+def _parameter(data, *_):
+  return data
+
+
+_NAMES = {
+    ('collections', 'OrderedDict'): collections.OrderedDict,
+    ('torch', 'Size'): tuple,
+    ('torch._utils', '_rebuild_tensor'): _tensor,
+    ('torch._utils', '_rebuild_tensor_v2'): _tensor,
+    ('torch._utils', '_rebuild_parameter'): _parameter,
+    ('torch.storage', 'UntypedStorage'): np.dtype(np.uint8),
+    ('torch.storage', 'TypedStorage'): np.dtype(np.uint8),
+    **{('torch', name): dtype for name, dtype in _STORAGES.items()},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+  """Knows the names of `_NAMES` and no other; collects the storages that it meets."""
+
+  def __init__(self, file: BinaryIO):
+    super().__init__(file, encoding='utf-8')
+    self.storages: dict[str, Storage] = {}
+
+  def find_class(self, module: str, name: str) -> Any:
+    if (module, name) not in _NAMES:
+      raise BadInput(f'it asks for {module}.{name}, which is not part of a tensor: refused')
+    return _NAMES[module, name]
+
+  def persistent_load(self, pid: Any) -> Storage:
+    kind, dtype, key, _, count, *view = pid
+    if kind != 'storage' or not isinstance(dtype, np.dtype):
+      raise BadInput(f'it holds a stored {kind!r}, which is not a tensor: refused')
+    if view and view[0] is not None:
+      raise BadInput('it holds views of storages (PyTorch before 0.4): save it again')
+    return self.storages.setdefault(str(key), Storage(str(key), dtype, int(count)))
+
+
+def read(path: pathlib.Path) -> Any:
+  """What a .pth file holds, with arrays for its tensors.
+
+  Returns:
+    Plain containers; mappings become dicts, sequences lists; bfloat16 as ml_dtypes' type.
+
+  Raises:
+    BadInput: it asks for anything that is not a tensor.
+    Exception: of whatever kind a damaged file causes; weights.read turns it into BadInput.
+  """
+  if zipfile.is_zipfile(path):
+    content, byte_order = _read_zip(path)
+  else:
+    content, byte_order = _read_legacy(path)
+  return _with_arrays(content, byte_order)
+
+
+def _read_zip(path):
+  with zipfile.ZipFile(path) as archive:
+    pickles = [n for n in archive.namelist() if n == 'data.pkl' or n.endswith('/data.pkl')]
+    if len(pickles) != 1:
+      raise BadInput('it is an archive without a data.pkl: not a PyTorch file')
+    root = pickles[0].removesuffix('data.pkl')
+    with archive.open(pickles[0]) as file:
+      unpickler = _Unpickler(file)
+      content = unpickler.load()
+    for key, storage in unpickler.storages.items():
+      storage.data = archive.read(f'{root}data/{key}')
+    big = f'{root}byteorder' in archive.namelist() and archive.read(f'{root}byteorder') == b'big'
+  return content, '>' if big else '<'
+
+
+def _read_legacy(path):
+  with open(path, 'rb') as file:
+    if _Unpickler(file).load() != LEGACY_MAGIC:
+      raise BadInput('it does not start as a PyTorch file does')
+    _Unpickler(file).load()  # The version of the format: there has been one.
+    machine = _Unpickler(file).load()
+    unpickler = _Unpickler(file)
+    content = unpickler.load()
+    for key in _Unpickler(file).load():
+      _fill(unpickler.storages[str(key)], file)
+  return content, '<' if machine.get('little_endian', True) else '>'
+
+
+def _fill(storage: Storage, file: BinaryIO):
+  (count,) = struct.unpack('<q', file.read(8))
+  if count != storage.count:
+    raise ValueError('a storage has not the announced length')
+  storage.data = file.read(count * storage.dtype.itemsize)
+
+
+def _with_arrays(content, byte_order):
+  if isinstance(content, Tensor):
+    return content.array(byte_order)
+  if isinstance(content, dict):
+    return {k: _with_arrays(v, byte_order) for k, v in content.items()}
+  if isinstance(content, list | tuple):
+    return [_with_arrays(v, byte_order) for v in content]
+  return content
