@@ -48,6 +48,9 @@ def optimizer(**changes) -> D:
       'head_pattern': '^final',
       # Published: BatchNorm's scale and bias stay at their pretrained values.
       'frozen': (r'(bn\d|layer0\.1|downsample\.1)(/scale|/bias)$',),
+      # Published quirk: the backbone's parameters are collected once for each module around them,
+      # and SGD steps every entry of the list: 2 to 4 steps of the backbone for one of the head.
+      'repeats': ((r'^layer0', 2), (r'downsample', 4), (r'^layer[1-4]', 3)),
       **changes,
     }
   )
@@ -84,7 +87,7 @@ def translator_stage(**changes) -> D:
       'batch': batch(low=1, full=1, source_crop='plain'),
       'optimizer': optimizer(
         kind='adam', learning_rate=1e-4, betas=(0.5, 0.999), weight_decay=0.0, head=1.0,
-        head_pattern='', frozen=(),
+        head_pattern='', frozen=(), repeats=(),
       ),
       **changes,
     }
@@ -283,6 +286,7 @@ def small_scale(config: D, steps: dict[str, int]) -> None:
     stage.optimizer.learning_rate = 5e-3
     stage.optimizer.head = 20.0
     stage.optimizer.frozen = LITE0_FROZEN
+    stage.optimizer.repeats = ()
     if stage.kind == 'warmup':
       stage.target_statistics = False  # the statistics never move
   config.save_every = 100

@@ -4,8 +4,8 @@ Source: docs/method.md sections 4, 6.2 and 7.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,20 +47,69 @@ def learning_rate(config: Mapping[str, Any], step: int | jax.Array) -> jax.Array
   )
 
 
-def _rule(config: Mapping[str, Any], multiplier: float) -> optax.GradientTransformation:
+class SgdState(NamedTuple):
+  """Steps taken and the momentum buffers."""
+
+  count: jax.Array
+  buffer: Any
+
+
+def sgd(
+  rate: Callable[[jax.Array], jax.Array], momentum: float, weight_decay: float, repeats: int = 1
+) -> optax.GradientTransformation:
+  """SGD as PyTorch's, which may step a parameter several times with one gradient.
+
+  A parameter that stands `repeats` times in PyTorch's list is stepped as often; each time decays
+  the weights anew, and from the second step of the run on also the momentum (in the first, every
+  entry starts a buffer of its own).
+
+  Args:
+    rate: step -> learning rate.
+    momentum, weight_decay: as in PyTorch.
+    repeats: how often each parameter stands in the list.
+  """
+
+  def init(params: Any) -> SgdState:
+    return SgdState(jnp.int32(0), jax.tree.map(jnp.zeros_like, params))
+
+  def update(grads: Any, state: SgdState, params: Any) -> tuple[Any, SgdState]:
+    keep = jnp.where(state.count > 0, momentum, 0.0)
+
+    def leaf(grad, buffer, param):
+      moved = jnp.zeros_like(param)
+      for _ in range(repeats):
+        buffer = keep * buffer + grad + weight_decay * (param + moved)
+        moved = moved - rate(state.count) * buffer
+      return moved, buffer
+
+    both = jax.tree.map(leaf, grads, state.buffer, params)
+    moved, buffer = jax.tree.transpose(
+      jax.tree.structure(grads), jax.tree.structure((0, 0)), both
+    )
+    return moved, SgdState(state.count + 1, buffer)
+
+  return optax.GradientTransformation(init, update)
+
+
+def _rule(
+  config: Mapping[str, Any], multiplier: float, repeats: int = 1
+) -> optax.GradientTransformation:
   """One update rule. Weight decay joins the gradient before the moments, as in PyTorch."""
-  kind = config.get('kind', 'sgd')
+
+  def rate(step: jax.Array) -> jax.Array:
+    return multiplier * learning_rate(config, step)
+
+  kind, decay = config.get('kind', 'sgd'), config.get('weight_decay', 0.0)
   if kind == 'sgd':
-    momentum = config.get('momentum', 0.9)
-    moments = optax.trace(momentum) if momentum else optax.identity()
-  elif kind == 'adam':
-    moments = optax.scale_by_adam(*config.get('betas', (0.9, 0.999)), eps=1e-8)
-  else:
+    return sgd(rate, config.get('momentum', 0.9), decay, repeats)
+  if kind != 'adam':
     raise ValueError(f"optimizer kind is {kind!r}; it must be 'sgd' or 'adam'")
+  if repeats > 1:
+    raise ValueError("optimizer repeats are for kind 'sgd'")
   return optax.chain(
-    optax.add_decayed_weights(config.get('weight_decay', 0.0)),
-    moments,
-    optax.scale_by_learning_rate(lambda step: multiplier * learning_rate(config, step)),
+    optax.add_decayed_weights(decay),
+    optax.scale_by_adam(*config.get('betas', (0.9, 0.999)), eps=1e-8),
+    optax.scale_by_learning_rate(rate),
   )
 
 
@@ -69,15 +118,17 @@ def _path(keys: Iterable[Any]) -> str:
 
 
 def groups(config: Mapping[str, Any], params: Any) -> Any:
-  """The tree of 'frozen', 'head' or 'body', one for each parameter; frozen wins over head.
+  """The tree of 'frozen', 'head' or 'body_N' (N = repeats); the first that fits, in this order.
 
   Raises:
     ValueError: a pattern matches no parameter.
   """
-  frozen = tuple(config.get('frozen', ()))
-  head = config.get('head_pattern', '')
+  frozen, head = tuple(config.get('frozen', ())), config.get('head_pattern', '')
+  repeats = tuple(config.get('repeats', ()))
+  rules = [(pattern, 'frozen') for pattern in frozen] + [(head, 'head')] * bool(head)
+  rules += [(pattern, f'body_{count}') for pattern, count in repeats]
   paths = [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
-  for pattern in (*frozen, *([head] if head else [])):
+  for pattern, _ in rules:
     if not any(re.search(pattern, path) for path in paths):
       raise ValueError(
         f'optimizer pattern {pattern!r} matches no parameter; they are named like {paths[0]!r}'
@@ -85,9 +136,7 @@ def groups(config: Mapping[str, Any], params: Any) -> Any:
 
   def group(keys, _):
     path = _path(keys)
-    if any(re.search(pattern, path) for pattern in frozen):
-      return 'frozen'
-    return 'head' if head and re.search(head, path) else 'body'
+    return next((name for pattern, name in rules if re.search(pattern, path)), 'body_1')
 
   return jax.tree_util.tree_map_with_path(group, params)
 
@@ -101,15 +150,15 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
   Args:
     config: learning_rate, total (steps) and, with defaults, kind ('sgd' or 'adam'), momentum
       (0.9), betas ((0.9, 0.999)), weight_decay (0), power (0.9), warmup (0), head (rate
-      multiplier, 1), head_pattern and frozen (regular expressions searched in 'a/b/kernel').
+      multiplier, 1), head_pattern, frozen (patterns) and repeats ((pattern, count) pairs; see
+      `sgd`). Patterns are regular expressions searched in 'a/b/kernel'.
     params: the tree, or its shapes.
 
   Raises:
     ValueError: an unknown kind, or a pattern that matches no parameter.
   """
-  rules = {
-    'body': _rule(config, 1.0),
-    'head': _rule(config, config.get('head', 1.0)),
-    'frozen': optax.set_to_zero(),
-  }
-  return optax.partition(rules, groups(config, params))
+  labels = groups(config, params)
+  rules = {'frozen': optax.set_to_zero(), 'head': _rule(config, config.get('head', 1.0))}
+  for name in set(jax.tree.leaves(labels)) - rules.keys():
+    rules[name] = _rule(config, 1.0, int(name.removeprefix('body_')))
+  return optax.partition(rules, labels)

@@ -16,11 +16,14 @@ NAME = 'deeplab_resnet101'
 RELATIVE = 1e-3  # of the largest value: float32 through a hundred layers
 
 
-def start(total: int, centroids=()):
+def start(keys, total: int, centroids=()):
   """The network with weights from the formula, its published optimizer and the state at step 0."""
   model = models.build(NAME, dropout=0.0)
-  shapes = weights.to_torch(NAME, models.shapes(model))
-  found = {name: formula.tensor(name, array.shape) for name, array in shapes.items()}
+  entries = (key.split('|') for key in keys)
+  found = {
+    name: formula.tensor(name, tuple(map(int, filter(None, shape.split(',')))))
+    for name, shape in entries
+  }
   variables = weights.from_torch(NAME, found)
   settings = default.optimizer().to_dict() | {'total': total}
   tx = optimizer.build(settings, variables['params'])
@@ -53,7 +56,7 @@ def check_movements(found: np.ndarray, wanted: np.ndarray, names) -> None:
 def test_two_warmup_steps(golden):
   wanted = golden('warmup_steps')
   batch = tuple(int(n) for n in wanted['batch'])
-  model, tx, initial = start(total=80_000)
+  model, tx, initial = start(golden(NAME)['keys'], total=80_000)
   config = SimpleNamespace(stage=default.warmup_stage())
 
   @jax.jit
@@ -90,7 +93,7 @@ def test_two_warmup_steps(golden):
 def test_self_training_step(golden):
   wanted = golden('self_training_step')
   batch = tuple(int(n) for n in wanted['batch'])
-  model, tx, initial = start(total=80_000, centroids=jnp.asarray(wanted['centroids_before']))
+  model, tx, initial = start(golden(NAME)['keys'], total=80_000, centroids=jnp.asarray(wanted['centroids_before']))
   labels = formula.labels('st_source_labels', batch).astype(np.int32)
   drawn = np.zeros((batch[0], 256), bool)
   for i, image in enumerate(labels):
