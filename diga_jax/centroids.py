@@ -29,7 +29,7 @@ def labels_at(labels: jax.Array, size: tuple[int, int]) -> jax.Array:
   height, width = labels.shape[1:]
   rows = jnp.arange(size[0]) * height // size[0]
   columns = jnp.arange(size[1]) * width // size[1]
-  return labels[:, rows][:, :, columns]
+  return jnp.asarray(labels)[:, rows[:, None], columns]
 
 
 def class_means(

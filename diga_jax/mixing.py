@@ -40,8 +40,8 @@ def drawn_mask(drawn: jax.Array, labels: jax.Array) -> jax.Array:
     drawn: bool [B, 256].
     labels: integer [B, H, W] in 0..255.
   """
-  drawn = drawn.at[:, IGNORE].set(True)
-  return jax.vmap(lambda row, values: row[values])(drawn, labels.astype(jnp.int32))
+  drawn = jnp.asarray(drawn).at[:, IGNORE].set(True)
+  return jax.vmap(lambda row, values: row[values])(drawn, jnp.asarray(labels, jnp.int32))
 
 
 def class_mask(key: jax.Array, labels: jax.Array) -> jax.Array:
