@@ -1,8 +1,12 @@
 """The command line: python -m diga_jax COMMAND --config=FILE --workdir=DIR [--config.x.y=VALUE]."""
 
+import os
+
+# Before anything can import TensorFlow, whose start-up messages are of no use here.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
 import argparse
 import logging
-import os
 import pathlib
 import sys
 
@@ -38,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
   predict.add_argument('images', nargs='+', type=pathlib.Path, help='image files or folders')
   weights = command('weights', "which layers of the config's network a file fills", config=False)
   weights.add_argument('file', help='.pth, .safetensors or .npz, or efficientnet_lite0')
+  weights.add_argument('--partial', action='store_true', help='accept a partial match')
   weights.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
   return top
 
@@ -73,7 +78,6 @@ def execute(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def main(argv: list[str]) -> int:
   """Exit status: 0 done, 2 wrong use or wrong input (one line on stderr)."""
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
   try:

@@ -2,12 +2,13 @@
 
 import argparse
 
-import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax import build, predict as prediction, recipe, report, weights as layers
-from diga_jax.experiment import Experiment
+from diga_jax import build, models, recipe, report
+from diga_jax import predict as prediction
+from diga_jax import weights as layers
+from diga_jax.experiment import Experiment, weights_file
 
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -59,8 +60,6 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
 def weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints how a weights file and the config's network fit."""
   experiment = Experiment(config, None)
-  variables = jax.eval_shape(
-    experiment.model.init, jax.random.key(0), jax.numpy.zeros((1, 65, 65, 3))
-  )
-  _, rows = layers.match(variables, layers.read(layers.locate(arguments.file)))
+  found = layers.read(weights_file(arguments.file))
+  _, rows = layers.initialise(models.shapes(experiment.model), found, partial=arguments.partial)
   print(layers.format_report(rows))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,20 @@ from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
 from diga_jax import artifact, checkpoint, models, sharding, weights
 from diga_jax.stages import translator
+
+
+def weights_file(name: str) -> pathlib.Path:
+  """The file of a `weights` field: a path, or 'efficientnet_lite0'."""
+  return weights.lite0_file() if name == 'efficientnet_lite0' else pathlib.Path(name)
+
+
+def file_digest(name: str) -> str:
+  """SHA-256 of the file of a `weights` field; raises BadInput if it is missing."""
+  path = weights_file(name)
+  if not path.is_file():
+    raise BadInput(f'{path}: no such weights file')
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 @dataclasses.dataclass
@@ -111,7 +126,7 @@ class Experiment:
     key = jax.random.fold_in(jax.random.key(self.config.seed), 0)
     variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
     if self.config.model.weights:
-      found = weights.read(weights.locate(self.config.model.weights))
+      found = weights.read(weights_file(self.config.model.weights))
       variables, _ = weights.initialise(
         variables, found, partial=self.config.model.partial_weights
       )
@@ -123,7 +138,7 @@ class Experiment:
     Raises:
       BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
     """
-    like = jax.eval_shape(self.model.init, jax.random.key(0), jnp.zeros((1, 65, 65, 3)))
+    like = models.shapes(self.model)
     part = {'student': 'params', 'teacher': 'teacher'}[network]
     found = self._read(stage, {part: like['params'], 'batch_stats': like['batch_stats']})
     return {'params': found[part], 'batch_stats': found['batch_stats']}
@@ -142,8 +157,8 @@ class Experiment:
     vgg = models.build('vgg19_features')
     if not self.config.translator.vgg:
       return vgg, None
-    file = weights.locate(self.config.translator.vgg)
-    variables = weights.from_torch('vgg19_features', weights.read(file))
+    found = weights.read(weights_file(self.config.translator.vgg))
+    variables, _ = weights.initialise(models.shapes(vgg), found, partial=True)
     return vgg, sharding.replicate(variables['params'], self.mesh)
 
   def _read(self, stage: str, like: dict[str, Any]) -> dict[str, Any]:

@@ -82,10 +82,9 @@ def sgd(
         moved = moved - rate(state.count) * buffer
       return moved, buffer
 
-    both = jax.tree.map(leaf, grads, state.buffer, params)
-    moved, buffer = jax.tree.transpose(
-      jax.tree.structure(grads), jax.tree.structure((0, 0)), both
-    )
+    leaves, tree = jax.tree.flatten(grads)
+    both = list(map(leaf, leaves, jax.tree.leaves(state.buffer), jax.tree.leaves(params)))
+    moved, buffer = (tree.unflatten([pair[i] for pair in both]) for i in (0, 1))
     return moved, SgdState(state.count + 1, buffer)
 
   return optax.GradientTransformation(init, update)

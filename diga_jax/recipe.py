@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 from data_pipelines.errors import BadInput
-from diga_jax import artifact, build, weights
-from diga_jax.experiment import Experiment
+from diga_jax import artifact, build
+from diga_jax.experiment import Experiment, file_digest
 
 
 def run(experiment: Experiment) -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ def identity(experiment: Experiment, name: str) -> dict[str, Any]:
       'images': {
         key: experiment.images(key, labelled).fingerprint() for key, labelled in data.items()
       },
-      'files': {key: weights.digest(path) for key, path in external.items() if path},
+      'files': {key: file_digest(path) for key, path in external.items() if path},
     }
   )
 
