@@ -133,6 +133,8 @@ def _dataset(name, view, seed, start, rows, parallel_calls) -> tf.data.Dataset:
   lut = tf.constant(view.source.lut)
   own = tf.constant(list(rows), tf.int64)
 
+  # No tensor meets Python's control flow in here; looking for it would double the start-up time.
+  @tf.autograph.experimental.do_not_convert
   def example(position):
     step, row = position // len(rows), own[position % len(rows)]
     index = _image_index(name, len(view.source), seed, step * view.rows + row)
@@ -149,8 +151,8 @@ def _dataset(name, view, seed, start, rows, parallel_calls) -> tf.data.Dataset:
 
 
 def _stream(name: str, seed: int) -> tf.Tensor:
-  """The root seed (int32 [2]) of a view; zlib's checksum is the same on every machine."""
-  return tf.random.fold_in(tf.constant([seed, 0], tf.int32), zlib.crc32(name.encode()) & 0x7FFFFFFF)
+  """The root seed (integer [2]) of a view; zlib's checksum is the same on every machine."""
+  return tf.random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
 def _example_seed(name: str, seed: int, step: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

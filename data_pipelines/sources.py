@@ -146,7 +146,7 @@ def folder(
       missing.
   """
   if not os.path.isdir(root):
-    raise BadInput(f'{root}: no such folder; set the data root to where the images are')
+    raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
   images = os.path.join(root, images)
   ids = _listed(os.path.join(root, list)) if list else _matching(images)
   labels = os.path.join(root, labels) if labels else ''

@@ -1,0 +1,320 @@
+"""Batches as a function of (seed, step); every damaged file is named."""
+
+import dataclasses
+import itertools
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_pipelines import pipeline, transforms
+from data_pipelines.errors import BadInput
+from tests import data_files
+
+CROP = (16, 24)
+
+
+def view(folder, **changes) -> pipeline.View:
+  settings = {
+    'low': 2, 'full': 2, 'low_size': (24, 32), 'crop': CROP, 'sized_crop': True, 'redraw': True
+  } | changes  # fmt: skip
+  return pipeline.View(folder, **settings)
+
+
+def take(views, count: int, **options) -> list[dict[str, np.ndarray]]:
+  options = {'seed': 1} | options
+  return list(itertools.islice(pipeline.batches(views, **options), count))
+
+
+def assert_equal(first, second) -> None:
+  assert first.keys() == second.keys()
+  for name in first:
+    np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+@pytest.fixture(scope='module')
+def views(tmp_path_factory):
+  """A labelled source and a target without labels, of different sizes and numbers of images."""
+  source = data_files.coded(tmp_path_factory.mktemp('source'), 7)
+  target = data_files.numbered(tmp_path_factory.mktemp('target'), 5, (30, 40), labels='')
+  return {'source': view(source), 'target': view(target, redraw=False, sized_crop=False)}
+
+
+@pytest.fixture(scope='module')
+def first_batches(views):
+  return take(views, 6)
+
+
+def test_shapes_types_and_names(first_batches):
+  batch = first_batches[0]
+  assert set(batch) == {'source_image', 'source_label', 'target_image'}
+  assert batch['source_image'].shape == batch['target_image'].shape == (4, *CROP, 3)
+  assert batch['source_label'].shape == (4, *CROP)
+  assert {x.dtype for x in batch.values()} == {np.dtype(np.uint8)}
+
+
+@settings(max_examples=4, deadline=None)
+@given(start=st.integers(1, 5))
+def test_starting_later_gives_the_same_batches(views, first_batches, start):
+  for got, expected in zip(take(views, 2, start=start), first_batches[start:], strict=False):
+    assert_equal(got, expected)
+
+
+@pytest.mark.parametrize('cuts', [[2], [1, 3]])
+def test_the_hosts_rows_make_the_whole_batch(views, first_batches, cuts):
+  ends = [0, *cuts, 4]
+  parts = [take(views, 2, rows=slice(a, b)) for a, b in itertools.pairwise(ends)]
+  for step in range(2):
+    joined = {k: np.concatenate([part[step][k] for part in parts]) for k in parts[0][step]}
+    assert_equal(joined, first_batches[step])
+
+
+@pytest.mark.parametrize('parallel_calls', [1, 4])
+def test_parallelism_does_not_matter(views, first_batches, parallel_calls):
+  for got, expected in zip(
+      take(views, 4, parallel_calls=parallel_calls), first_batches, strict=False):
+    assert_equal(got, expected)
+
+
+def test_a_view_does_not_depend_on_the_other_views(views, first_batches):
+  alone = take({'target': views['target']}, 3)
+  for got, expected in zip(alone, first_batches, strict=False):
+    np.testing.assert_array_equal(got['target_image'], expected['target_image'])
+
+
+def test_other_seeds_views_steps_and_rows_are_drawn_otherwise(tmp_path):
+  folder = data_files.coded(tmp_path, 1)
+  one = view(folder, low=0, full=3, redraw=False)
+  pairs = {'a': one, 'b': one}
+  batches = [*take(pairs, 3, seed=1), *take(pairs, 3, seed=2**40)]
+  images = {row.tobytes() for batch in batches for name in pairs for row in batch[f'{name}_image']}
+  assert len(images) == len(batches) * len(pairs) * 3
+
+
+@pytest.mark.parametrize(
+  ('low', 'full', 'count'), [(1, 2, 7), (2, 2, 4), (1, 0, 5), (3, 2, 3), (0, 2, 1)])
+def test_every_epoch_shows_every_image_once(tmp_path, low, full, count):
+  folder = data_files.numbered(tmp_path, count, labels='')
+  one = view(folder, low=low, full=full, redraw=False, sized_crop=False)
+  epochs = 3
+  steps = -(-epochs * count // (low + full))
+  stream = np.concatenate([batch['v_image'][:, 0, 0, 0] for batch in take({'v': one}, steps)])
+  by_epoch = stream[: epochs * count].reshape(epochs, count)
+  for epoch in by_epoch:
+    assert sorted(epoch) == list(range(count))
+  if count > 4:
+    assert len(set(map(bytes, by_epoch))) > 1
+  named = [i for step in range(steps) for i in pipeline.image_indices('v', one, seed=1, step=step)]
+  assert named == stream.tolist()
+
+
+def test_image_and_label_move_together(tmp_path):
+  one = view(data_files.coded(tmp_path, 4), low=0, full=4)
+  for batch in take({'v': one}, 5):
+    ten_times = batch['v_image'][..., 0].astype(int)
+    label = batch['v_label'].astype(int)
+    # The image is resized bilinearly: only where a block's neighbours are the same does it say 10x.
+    centre = label[:, 1:-1, 1:-1]
+    inside = (centre == label[:, :-2, 1:-1]) & (centre == label[:, 2:, 1:-1])
+    inside &= (centre == label[:, 1:-1, :-2]) & (centre == label[:, 1:-1, 2:])
+    apart = np.abs(ten_times - 10 * label)[:, 1:-1, 1:-1]
+    assert inside.mean() > 0.3
+    assert (apart[inside] <= 12).mean() > 0.95 and np.median(apart[inside]) == 0
+
+
+def test_plain_rows_are_exactly_a_mirrored_or_plain_window(tmp_path):
+  folder = data_files.coded(tmp_path, 3)
+  one = view(folder, low=0, full=2, sized_crop=False, redraw=False)
+  mirrored = 0
+  for step, batch in enumerate(take({'v': one}, 10)):
+    for row, index in enumerate(pipeline.image_indices('v', one, seed=1, step=step)):
+      image, _ = folder.read(index)
+      got = batch['v_image'][row]
+      windows = np.lib.stride_tricks.sliding_window_view(image, (*CROP, 3))[:, :, 0]
+      plain = (windows == got).all((2, 3, 4)).any()
+      other = (windows == got[:, ::-1]).all((2, 3, 4)).any()
+      assert plain or other
+      mirrored += not plain
+      np.testing.assert_array_equal(got[..., 0], batch['v_label'][row] * 10)
+  assert 0 < mirrored < 20
+
+
+def test_low_rows_come_first_and_are_resized(tmp_path):
+  folder = data_files.coded(tmp_path, 1)
+  sizes = {'low_size': (12, 16), 'crop': (12, 16)}
+  one = view(folder, low=1, full=1, sized_crop=False, redraw=False, **sizes)
+  image, label = folder.read(0)
+  low = transforms.resize(tf.constant(image), tf.constant(label), (12, 16))
+  low_image, low_label = (x.numpy() for x in low)
+  batch = take({'v': one}, 1)[0]
+  assert any((batch['v_image'][0] == x).all() for x in (low_image, low_image[:, ::-1]))
+  assert any((batch['v_label'][0] == x).all() for x in (low_label, low_label[:, ::-1]))
+  assert not any((batch['v_image'][1] == x).all() for x in (low_image, low_image[:, ::-1]))
+
+
+def test_low_rows_without_a_low_size_keep_theirs(tmp_path):
+  folder = data_files.coded(tmp_path, 1)
+  one = view(folder, low=1, full=0, low_size=None, crop=(48, 64), sized_crop=False, redraw=False)
+  got = take({'v': one}, 1)[0]['v_image'][0]
+  assert any((got == x).all() for x in (folder.read(0)[0], folder.read(0)[0][:, ::-1]))
+
+
+def test_images_smaller_than_the_crop(tmp_path):
+  one = view(data_files.coded(tmp_path, 2), low_size=(10, 12), crop=(60, 20))
+  batch = take({'v': one}, 1)[0]
+  assert batch['v_image'].shape == (4, 60, 20, 3) and batch['v_label'].shape == (4, 60, 20)
+
+
+def test_redraw_is_applied(tmp_path):
+  # All classes are at the left edge: about half of the windows reach them, and 98% in six draws.
+  label = np.zeros((48, 64), np.uint8)
+  label[:, :20] = np.arange(48)[:, None] // 4 % 4
+  data_files.write(tmp_path, 'a', np.zeros((48, 64, 3), np.uint8), label)
+  folder = data_files.open_folder(tmp_path)
+
+  def rate(redraw):
+    one = view(folder, low=0, full=4, sized_crop=False, redraw=redraw)
+    drawn = [row for batch in take({'v': one}, 25) for row in batch['v_label']]
+    return np.mean([bool(transforms.acceptable(row)) for row in drawn])
+
+  assert rate(True) > 0.9
+  assert rate(False) < 0.7
+
+
+@pytest.mark.parametrize('table', ['identity', 'cityscapes', 'camvid11', 'mapillary'])
+def test_labels_are_train_ids_or_ignored(tmp_path, table):
+  classes = {'camvid11': 11, 'identity': 11}.get(table, 19)
+  raw = np.random.default_rng(0).integers(0, 11, (30, 40), np.uint8)
+  if table in ('cityscapes', 'mapillary'):
+    raw = np.random.default_rng(0).integers(0, 256, (30, 40), np.uint8)
+  data_files.write(tmp_path, 'a', np.zeros((30, 40, 3), np.uint8), raw)
+  one = view(data_files.open_folder(tmp_path, table=table, classes=classes), low_size=(20, 30))
+  for batch in take({'v': one}, 3):
+    assert set(np.unique(batch['v_label'])) <= {*range(classes), 255}
+
+
+def test_the_pipeline_decodes_what_pillow_decodes(tmp_path):
+  rng = np.random.default_rng(0)
+  y, x = np.mgrid[:48, :64]
+  smooth = np.stack([128 + 90 * np.sin(x / 9), 128 + 90 * np.cos(y / 7), x + y], -1)
+  picture = Image.fromarray((smooth + rng.normal(0, 9, smooth.shape)).clip(0, 255).astype(np.uint8))
+  label = Image.fromarray(rng.integers(0, 19, (48, 64), np.uint8))
+  coloured = label.copy()
+  coloured.putpalette(list(range(255, -1, -1)) * 3)
+  for index, (kind, options, drawn) in enumerate([
+      ('jpg', {'quality': 95}, label), ('jpg', {'quality': 80, 'progressive': True}, coloured),
+      ('png', {}, coloured)]):
+    root = tmp_path / str(index)
+    (root / 'images').mkdir(parents=True)
+    picture.save(root / f'images/a.{kind}', **options)
+    data_files.save(root / 'labels/a.png', drawn)
+    folder = data_files.open_folder(root, images=f'images/{{id}}.{kind}')
+    one = view(folder, low=0, full=1, crop=(48, 64), sized_crop=False, redraw=False)
+    batch = take({'v': one}, 1)[0]
+    expected_image, expected_label = folder.read(0)
+    step = 1 if (batch['v_label'][0] == expected_label).all() else -1
+    np.testing.assert_array_equal(batch['v_image'][0][:, ::step], expected_image)
+    np.testing.assert_array_equal(batch['v_label'][0][:, ::step], expected_label)
+
+
+def expect_blame(root: pathlib.Path, path: pathlib.Path, *parts: str, **options) -> None:
+  """Iterating over the folder must name the file within one epoch, after the good batches."""
+  one = view(data_files.open_folder(root, **options), redraw=False)
+  with pytest.raises(BadInput) as error:
+    take({'v': one}, 3)
+  message = str(error.value)
+  assert '\n' not in message
+  for part in (path, *parts):
+    assert str(part) in message
+
+
+@pytest.fixture
+def root(tmp_path):
+  data_files.coded(tmp_path, 8)
+  return tmp_path
+
+
+@pytest.mark.parametrize('part', ['images', 'labels'])
+@pytest.mark.parametrize('keep', [0.0, 0.6])
+def test_cut_files_are_named(root, part, keep):
+  path = root / part / '004.png'
+  data = path.read_bytes()
+  path.write_bytes(data[: int(keep * len(data))])
+  expect_blame(root, path)
+
+
+@pytest.mark.parametrize('keep', [0.0, 0.9])
+def test_cut_jpegs_are_named(root, keep):
+  for path in (root / 'images').iterdir():
+    Image.open(path).save(path.with_suffix('.jpg'))
+  path = root / 'images/006.jpg'
+  data = path.read_bytes()
+  path.write_bytes(data[: int(keep * len(data))])
+  expect_blame(root, path, images='images/{id}.jpg')
+
+
+def test_files_that_vanish_are_named_whatever_the_view(views, root):
+  one = view(data_files.open_folder(root), redraw=False)
+  (root / 'images/005.png').unlink()
+  with pytest.raises(BadInput, match=r'images/005.png: no such file'):
+    take({**views, 'v': one}, 3)
+
+
+def test_sizes_that_differ_are_named(root):
+  path = root / 'labels/003.png'
+  Image.new('L', (64, 47)).save(path)
+  expect_blame(root, path, '64x47', '64x48')
+
+
+def test_unknown_label_ids_are_named(root):
+  label = np.zeros((48, 64), np.uint8)
+  label[0, 0] = 77
+  path = root / 'labels/003.png'
+  Image.fromarray(label).save(path)
+  expect_blame(root, path, '77')
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'I;16'])
+def test_label_formats_that_cannot_be_read_are_named(root, mode):
+  path = root / 'labels/003.png'
+  Image.new(mode, (64, 48)).save(path)
+  expect_blame(root, path, 'save labels as 8-bit')
+
+
+def test_good_batches_come_before_the_bad_one(root):
+  one = view(data_files.open_folder(root), redraw=False)
+  order = [pipeline.image_indices('v', one, seed=1, step=step) for step in range(2)]
+  (root / f'images/{order[1][2]:03d}.png').write_bytes(b'')
+  iterator = pipeline.batches({'v': one}, seed=1)
+  assert next(iterator)['v_image'].shape == (4, *CROP, 3)
+  with pytest.raises(BadInput, match=f'images/{order[1][2]:03d}.png'):
+    next(iterator)
+
+
+def test_another_hosts_damaged_file_does_not_matter(root):
+  one = view(data_files.open_folder(root), redraw=False)
+  order = pipeline.image_indices('v', one, seed=1, step=0)
+  (root / f'images/{order[3]:03d}.png').write_bytes(b'')
+  assert take({'v': one}, 1, rows=slice(0, 3))[0]['v_image'].shape == (3, *CROP, 3)
+  with pytest.raises(BadInput):
+    take({'v': one}, 1, rows=slice(3, 4))
+
+
+def test_views_that_cannot_be_made_are_refused_at_once(views):
+  source, target = views['source'], views['target']
+  with pytest.raises(BadInput, match=r'target: redraw looks at labels'):
+    pipeline.batches({'target': dataclasses.replace(target, redraw=True)}, seed=0)
+  with pytest.raises(BadInput, match=r'source: a batch of 0 \+ 0 rows'):
+    pipeline.batches({'source': dataclasses.replace(source, low=0, full=0)}, seed=0)
+  with pytest.raises(BadInput, match=r'source: .* leaves this host none'):
+    pipeline.batches({'source': source}, seed=0, rows=slice(4, 8))
+  with pytest.raises(BadInput, match=r'source: crop \(0, 5\)'):
+    pipeline.batches({'source': dataclasses.replace(source, crop=(0, 5))}, seed=0)
+
+
+def test_tensorflow_sees_no_accelerator():
+  assert [device.device_type for device in tf.config.get_visible_devices()] == ['CPU']
