@@ -1,0 +1,191 @@
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from diga_jax import optimizer
+
+STEPS = 6
+CONFIG = {
+  'kind': 'sgd',
+  'learning_rate': 0.1,
+  'momentum': 0.9,
+  'betas': (0.5, 0.999),
+  'weight_decay': 0.01,
+  'power': 0.9,
+  'warmup': 0,
+  'total': 20,
+  'head': 10.0,
+  'head_pattern': '^final/',
+  'frozen': ('/bn[0-9]+/', '^stem/'),
+}
+
+
+def parameters():
+  rng = np.random.default_rng(0)
+  leaf = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+  return {
+    'stem': {'kernel': leaf(3, 4)},
+    'body': {'bn1': {'scale': leaf(4)}, 'kernel': leaf(4, 4)},
+    'final': {'bn2': {'bias': leaf(2)}, 'kernel': leaf(4, 2)},
+  }
+
+
+def gradients(step, params):
+  # They depend on the parameters, so an error in one step shows in the next.
+  push = lambda p: jnp.sin(step + jnp.arange(p.size).reshape(p.shape))  # noqa: E731
+  return jax.tree.map(lambda p: 0.3 * p + push(p), params)
+
+
+def rate(step, multiplier):
+  """The published rate, in float64."""
+  config = CONFIG
+  if step < config['warmup']:
+    return multiplier * config['learning_rate'] * step / config['warmup']
+  left = 1 - (step - config['warmup']) / config['total']
+  return multiplier * config['learning_rate'] * left ** config['power']
+
+
+def torch_sgd(p, multiplier, repeats=1):
+  """PyTorch's recurrence of SGD with momentum, the gradient being that of `gradients`."""
+  p, buffer = np.asarray(p, np.float64), 0.0
+  for step in range(STEPS):
+    gradient = 0.3 * p + np.sin(step + np.arange(p.size).reshape(p.shape))
+    for _ in range(repeats):
+      decayed = gradient + CONFIG['weight_decay'] * p
+      buffer = decayed + (CONFIG['momentum'] * buffer if step else 0.0)
+      p = p - rate(step, multiplier) * buffer
+  return p
+
+
+def torch_adam(p, multiplier, decay=CONFIG['weight_decay'], betas=CONFIG['betas']):
+  """PyTorch's recurrence of Adam with L2 weight decay."""
+  p, m, v = np.asarray(p, np.float64), 0.0, 0.0
+  for step in range(STEPS):
+    g = 0.3 * p + np.sin(step + np.arange(p.size).reshape(p.shape)) + decay * p
+    m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g * g
+    unbiased = m / (1 - betas[0] ** (step + 1)), v / (1 - betas[1] ** (step + 1))
+    p = p - rate(step, multiplier) * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+  return p
+
+
+def train(config, params):
+  tx = optimizer.build(config, params)
+  state = tx.init(params)
+
+  @jax.jit
+  def step(params, state, i):
+    updates, state = tx.update(gradients(i, params), state, params)
+    return optax.apply_updates(params, updates), state
+
+  for i in range(STEPS):
+    params, state = step(params, state, i)
+  return params, state
+
+
+@pytest.mark.parametrize('warmup', [0, 3])
+@pytest.mark.parametrize('kind, torch', [('sgd', torch_sgd), ('adam', torch_adam)])
+def test_updates_are_pytorchs(kind, torch, warmup, monkeypatch):
+  monkeypatch.setitem(CONFIG, 'warmup', warmup)
+  start = parameters()
+  end, _ = train(CONFIG | {'kind': kind}, start)
+  want = {'body': torch(start['body']['kernel'], 1), 'final': torch(start['final']['kernel'], 10)}
+  for name, value in want.items():
+    np.testing.assert_allclose(end[name]['kernel'], value, rtol=2e-5, atol=2e-5)
+
+
+def test_a_repeated_parameter_is_stepped_as_often():
+  start, config = parameters(), CONFIG | {'repeats': (('body/kernel', 3),)}
+  end, _ = train(config, start)
+  want = torch_sgd(start['body']['kernel'], 1, repeats=3)
+  np.testing.assert_allclose(end['body']['kernel'], want, rtol=2e-5, atol=2e-5)
+  want = torch_sgd(start['final']['kernel'], 10)
+  np.testing.assert_allclose(end['final']['kernel'], want, rtol=2e-5, atol=2e-5)
+
+
+def test_adam_does_not_repeat():
+  with pytest.raises(ValueError, match='repeats'):
+    optimizer.build(CONFIG | {'kind': 'adam', 'repeats': (('body', 2),)}, parameters())
+
+
+def test_frozen_parameters_stay_to_the_bit_and_have_no_state():
+  start = parameters()
+  end, state = train(CONFIG, start)
+  for get in (
+    lambda t: t['stem']['kernel'],
+    lambda t: t['body']['bn1']['scale'],
+    lambda t: t['final']['bn2']['bias'],  # frozen wins over head
+  ):
+    np.testing.assert_array_equal(get(end), get(start))
+  arrays = [leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim]
+  assert sorted(arrays) == [(4, 2), (4, 4)]
+
+
+def test_gradients_of_frozen_parameters_are_not_computed():
+  size = 64
+  params = {'first': jnp.ones((size, size)), 'second': jnp.ones((size, size))}
+  x = jnp.ones((size, size))
+
+  def flops(frozen):
+    tx = optimizer.build({'learning_rate': 0.1, 'total': 5, 'frozen': frozen}, params)
+
+    def step(params, state):
+      loss = lambda p: jnp.sum((jnp.tanh(x @ p['first']) @ p['second']) ** 2)  # noqa: E731
+      updates, state = tx.update(jax.grad(loss)(params), state, params)
+      return optax.apply_updates(params, updates), state
+
+    compiled = jax.jit(step).lower(params, tx.init(params)).compile()
+    return compiled.cost_analysis()['flops']
+
+  product = 2 * size**3
+  # Frozen 'first' saves its own gradient and the one of the activation before it.
+  assert flops(()) - flops(('first',)) > 1.9 * product
+
+
+def test_defaults_are_plain_sgd_of_everything():
+  start = parameters()
+  tx = optimizer.build({'learning_rate': 0.5, 'total': 10}, start)
+  updates, _ = tx.update(jax.tree.map(jnp.ones_like, start), tx.init(start), start)
+  for leaf in jax.tree.leaves(updates):
+    np.testing.assert_allclose(leaf, -0.5)
+
+
+def test_a_config_dict_and_shapes_will_do():
+  config = ml_collections.ConfigDict(CONFIG)
+  shapes = jax.eval_shape(parameters)
+  assert optimizer.groups(config, shapes)['final'] == {'bn2': {'bias': 'frozen'}, 'kernel': 'head'}
+  optimizer.build(config, shapes)
+
+
+@pytest.mark.parametrize(
+  'field, value', [('frozen', ('^stem/', 'no_such_part')), ('head_pattern', 'no_such_part')]
+)
+def test_a_pattern_that_matches_nothing_is_named(field, value):
+  with pytest.raises(ValueError, match='no_such_part'):
+    optimizer.build(CONFIG | {field: value}, parameters())
+
+
+def test_an_unknown_kind_is_named():
+  with pytest.raises(ValueError, match='adagrad'):
+    optimizer.build(CONFIG | {'kind': 'adagrad'}, parameters())
+
+
+def test_rates_are_the_published_ones(golden):
+  z = golden('schedules')
+  got = optimizer.poly(z['step'], 2.5e-4, 80_000, 0.9)
+  np.testing.assert_allclose(got, z['poly'], rtol=2e-6)
+  got = optimizer.poly(z['step'], 2.5e-4, 80_000, 0.9, warmup=1000)
+  np.testing.assert_allclose(got, z['poly_warm'], rtol=2e-6)
+
+
+def test_past_the_end_the_rate_is_zero():
+  assert optimizer.poly(80_000, 2.5e-4, 80_000, 0.9) == 0
+  assert optimizer.poly(90_000, 2.5e-4, 80_000, 0.9) == 0
+  assert optimizer.poly(80_000, 2.5e-4, 80_000, 0.9, warmup=10) > 0
+
+
+def test_the_logged_rate_is_the_one_applied():
+  got = [optimizer.learning_rate(CONFIG, step) for step in range(STEPS)]
+  np.testing.assert_allclose(got, [rate(step, 1) for step in range(STEPS)], rtol=1e-5)
