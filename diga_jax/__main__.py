@@ -1,10 +1,5 @@
 """The command line: python -m diga_jax COMMAND --config=FILE --workdir=DIR [--config.x.y=VALUE]."""
 
-import os
-
-# Before anything can import TensorFlow, whose start-up messages are of no use here.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-
 import argparse
 import logging
 import pathlib
