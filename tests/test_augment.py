@@ -147,7 +147,7 @@ def test_factors_cover_their_ranges(monkeypatch):
   def jitter(x, factors, order):
     seen['jitter'] = np.asarray(factors)
     assert sorted(np.asarray(order).tolist()) == [0, 1, 2, 3]
-    return x
+    return x + 1
 
   def sharpness(x, factor):
     seen['sharpness'] = np.asarray(factor)[:, None]
@@ -156,15 +156,18 @@ def test_factors_cover_their_ranges(monkeypatch):
   monkeypatch.setattr(augment, 'colour_jitter', jitter)
   monkeypatch.setattr(augment, 'sharpness', sharpness)
   x = np.zeros((3000, 3, 3, 3), np.float32)
-  augment.photometric_view(keys_of(2, 3000), x, order_key=jax.random.key(0))
+  off = OFF | {'jitter': 0.5}
+  got = augment.photometric_view(keys_of(2, 3000), x, order_key=jax.random.key(0), **off)
   factors = np.concatenate([seen['jitter'], seen['sharpness']], 1)
   ranges = np.array([(0.6, 1.4), (0.6, 1.4), (0.8, 1.2), (-0.1, 0.1), (0.0, 0.5)])
   width = ranges[:, 1] - ranges[:, 0]
   assert (factors >= ranges[:, 0]).all() and (factors <= ranges[:, 1]).all()
   assert (factors.min(0) < ranges[:, 0] + 0.01 * width).all()
   assert (factors.max(0) > ranges[:, 1] - 0.01 * width).all()
-  # Drawn independently of each other.
-  assert np.abs(np.corrcoef(factors.T) - np.eye(5)).max() < 0.08
+  # Drawn independently of each other and of whether they are used.
+  chosen = np.asarray(got)[:, 0, 0, 0] > 0
+  together = np.corrcoef(np.concatenate([factors, chosen[:, None]], 1).T)
+  assert np.abs(together - np.eye(6)).max() < 0.08
 
 
 def test_the_view_belongs_to_the_example():
