@@ -218,10 +218,11 @@ def _blame(views, seed: int, step: int, rows: slice, error: tf.errors.OpError) -
   """Reads the batch again, file by file, to name the guilty one."""
   first_line = str(error.message).partition('\n')[0]
   for name, view in views.items():
+    paths = _paths(view.source)
     for index in image_indices(name, view, seed=seed, step=step)[rows]:
       try:
         view.source.read(index)
-        _load({part: files[index] for part, files in _paths(view.source).items()}, view.source.lut)
+        _load({part: files[index] for part, files in paths.items()}, view.source.lut)
       except BadInput as found:
         return found
       except tf.errors.OpError as failed:
