@@ -1,8 +1,15 @@
-"""Two-dimensional convolution, NHWC, in the form that is fast where it runs."""
+"""Two-dimensional convolution, NHWC, in the form that is fast where it runs.
+
+TPU and GPU have hardware for the plain operation. XLA's CPU back end does not: it runs matrix
+products and element-wise loops well, and depthwise convolutions, dilated ones and most gradients
+badly. `for_cpu` writes those as products and sums of shifted slices; the values are equal to
+rounding. benchmarks/ has the times.
+"""
 
 import functools
 
 import jax
+import jax.numpy as jnp
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
@@ -17,20 +24,152 @@ def conv2d(
     dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> jax.Array:
-  """Cross-correlates `x` [B, H, W, I] with `kernel` [kh, kw, I // groups, O], as PyTorch does."""
-  return plain(x, kernel, strides, padding, dilation, groups)
+  """Cross-correlates `x` with `kernel` as PyTorch does, choosing the form when it is lowered.
+
+  Args:
+    x: [B, H, W, I].
+    kernel: [kh, kw, I // groups, O], of the same type.
+    strides: of rows and columns, as are the next two.
+    padding: zeros (before, after).
+    dilation: distance of neighbouring taps in the input.
+    groups: input and output channels are split into this many independent parts.
+
+  Returns:
+    [B, H', W', O], H' = (H + before + after - (kh - 1) * dilation - 1) // stride + 1.
+  """
+  return _conv2d(x, kernel, strides, padding, dilation, groups)
 
 
-def plain(x, kernel, strides, padding, dilation, groups):
-  return jax.lax.conv_general_dilated(
-      x, kernel, strides, padding, rhs_dilation=dilation, feature_group_count=groups,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+# With its own derivative: left to itself, JAX saves for the backward pass what *either* form
+# would want, and the CPU's backward pass takes several times as long.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _conv2d(x, kernel, *static):
+  return jax.lax.platform_dependent(
+      x, kernel, cpu=lambda *args: for_cpu(*args, *static),
+      default=lambda *args: plain(*args, *static))
+
+
+def _conv2d_forward(x, kernel, *static):
+  return _conv2d(x, kernel, *static), (x, kernel)
+
+
+def _conv2d_backward(*args):
+  *static, saved, grad = args
+
+  def backward(form):
+    return lambda x, kernel, grad: jax.vjp(lambda *a: form(*a, *static), x, kernel)[1](grad)
+
+  return jax.lax.platform_dependent(
+      *saved, grad, cpu=backward(for_cpu), default=backward(plain))
+
+
+_conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 
 def same_padding(size: Pair, kernel: Pair, strides: Pair, dilation: Pair) -> Padding:
   """TensorFlow's 'SAME' padding: ceil(size / stride) outputs, an odd pixel goes after the image."""
   pairs = []
-  for length, k, stride, rate in zip(size, kernel, strides, dilation, strict=True):
-    total = max((-(-length // stride) - 1) * stride + (k - 1) * rate + 1 - length, 0)
+  for length, taps, stride, rate in zip(size, kernel, strides, dilation, strict=True):
+    total = max((-(-length // stride) - 1) * stride + (taps - 1) * rate + 1 - length, 0)
     pairs.append((total // 2, total - total // 2))
   return tuple(pairs)
+
+
+def plain(
+    x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair, groups: int
+) -> jax.Array:
+  """`conv2d` as the one operation that accelerators have."""
+  return jax.lax.conv_general_dilated(
+      x, kernel, strides, padding, rhs_dilation=dilation, feature_group_count=groups,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+
+def for_cpu(
+    x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair, groups: int
+) -> jax.Array:
+  """`conv2d` in the form that is fastest on CPU, gradients included."""
+  if groups == x.shape[-1] == kernel.shape[-1]:
+    return _depthwise(x, kernel, strides, padding, dilation)
+  if groups == 1 and kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
+    return x[:, ::strides[0], ::strides[1]] @ kernel[0, 0]
+  if groups == 1 and strides == (1, 1) and dilation != (1, 1):
+    return _by_taps(x, kernel, padding, dilation)
+  return plain(x, kernel, strides, padding, dilation, groups)
+
+
+def _by_taps(x, kernel, padding, dilation):
+  """One matrix product per tap, on the part of the image where the tap does not see padding.
+
+  The wide taps of a DeepLab head on a small crop mostly or wholly see padding, and cost nothing.
+  """
+  height, width = _output_size(x, kernel, (1, 1), padding, dilation)
+  total = jnp.zeros((x.shape[0], height, width, kernel.shape[-1]), x.dtype)
+  for i, j in _taps(kernel):
+    rows = _overlap(i * dilation[0] - padding[0][0], x.shape[1], height)
+    columns = _overlap(j * dilation[1] - padding[1][0], x.shape[2], width)
+    if rows is None or columns is None:
+      continue
+    (top, bottom, down), (left, right, across) = rows, columns
+    part = x[:, top + down:bottom + down, left + across:right + across] @ kernel[i, j]
+    outside = ((0, 0), (top, height - bottom), (left, width - right), (0, 0))
+    total = total + jnp.pad(part, outside)
+  return total
+
+
+def _overlap(offset: int, source: int, size: int) -> tuple[int, int, int] | None:
+  """Outputs [start, stop) whose input, `offset` further on, exists; None if there are none."""
+  start, stop = max(0, -offset), min(size, source - offset)
+  return (start, stop, offset) if start < stop else None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _depthwise(x, kernel, strides, padding, dilation):
+  """One channel at a time: a sum of shifted images, each times its tap's weights."""
+  shifted = _shifted(x, kernel, strides, padding, dilation)
+  return sum(image * kernel[i, j, 0] for (i, j), image in shifted)
+
+
+def _depthwise_forward(x, kernel, strides, padding, dilation):
+  return _depthwise(x, kernel, strides, padding, dilation), (x, kernel)
+
+
+def _depthwise_backward(strides, padding, dilation, saved, grad):
+  # Left to itself, the gradient of x is a sum of padded images: a loop full of conditions. It is
+  # a depthwise convolution with the flipped kernel, of the gradient with its strides undone.
+  x, kernel = saved
+  (before_h, _), (before_w, _) = padding
+  reach = [(taps - 1) * rate for taps, rate in zip(kernel.shape, dilation, strict=False)]
+  spread = [(n - 1) * s + 1 for n, s in zip(grad.shape[1:3], strides, strict=True)]
+  low = (reach[0] - before_h, reach[1] - before_w)
+  high = tuple(
+      size + r - n - a for size, r, n, a in zip(x.shape[1:3], reach, spread, low, strict=True))
+  interior = [(0, 0, 0), *zip(low, high, (s - 1 for s in strides), strict=True), (0, 0, 0)]
+  wide = jax.lax.pad(grad, jnp.zeros((), grad.dtype), interior)
+  dx = _depthwise(wide, kernel[::-1, ::-1], (1, 1), ((0, 0), (0, 0)), dilation)
+  shifted = _shifted(x, kernel, strides, padding, dilation)
+  dkernel = jnp.stack([jnp.sum(image * grad, (0, 1, 2)) for _, image in shifted])
+  return dx, dkernel.reshape(kernel.shape)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _shifted(x, kernel, strides, padding, dilation):
+  """((i, j), the padded image as tap (i, j) sees it) for every tap."""
+  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+  height, width = _output_size(x, kernel, strides, ((0, 0), (0, 0)), dilation)
+  for i, j in _taps(kernel):
+    top, left = i * dilation[0], j * dilation[1]
+    bottom, right = top + (height - 1) * strides[0] + 1, left + (width - 1) * strides[1] + 1
+    yield (i, j), x[:, top:bottom:strides[0], left:right:strides[1]]
+
+
+def _taps(kernel):
+  return [(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
+
+
+def _output_size(x, kernel, strides, padding, dilation):
+  return tuple(
+      (length + sum(pad) - (taps - 1) * rate - 1) // stride + 1
+      for length, taps, stride, pad, rate in zip(
+          x.shape[1:3], kernel.shape[:2], strides, padding, dilation, strict=True))
