@@ -21,7 +21,9 @@ def open_manager(directory: pathlib.Path, *, scored: bool = False) -> ocp.Checkp
     best_fn=_score if scored else None,
     cleanup_tmp_directories=True,
   )
-  return ocp.CheckpointManager(directory.absolute(), options=options)
+  return ocp.CheckpointManager(
+    directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
+  )
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -66,17 +68,22 @@ def read_network(
     restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
     partial_restore=True,
   )
-  with ocp.CheckpointManager(directory.absolute()) as manager:
+  handler = ocp.PyTreeCheckpointHandler()
+  with ocp.CheckpointManager(directory.absolute(), item_handlers=handler) as manager:
     return _read(manager, step, arguments)
 
 
 def _read(manager: ocp.CheckpointManager, step: int, arguments: Any) -> Any:
   where = pathlib.Path(manager.directory) / str(step)
-  _check_shapes(where, manager.item_metadata(step), arguments.item)
   try:
+    saved = manager.item_metadata(step)
+    _check_shapes(where, saved.tree, arguments.item)
     return manager.restore(step, args=arguments)
-  except (ValueError, FileNotFoundError, OSError, KeyError) as error:
-    reason = str(error).splitlines()[0][:200]
+  except BadInput:
+    raise
+  # Orbax and TensorStore raise many kinds of errors for damaged files.
+  except Exception as error:
+    reason = ' '.join(str(error).split())[:200]
     raise BadInput(
       f'{where}: the checkpoint cannot be read ({reason}); delete that folder to go on from the '
       'one before, or the stage to start it again'
@@ -85,15 +92,13 @@ def _read(manager: ocp.CheckpointManager, step: int, arguments: Any) -> Any:
 
 def _check_shapes(where: pathlib.Path, saved: Any, wanted: Any) -> None:
   """Refuses a checkpoint in which a wanted array is absent or of another shape."""
-  saved = {_name(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(saved.tree)} if (
-    hasattr(saved, 'tree')
-  ) else {_name(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(saved)}
+  there = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(saved)}
   for path, leaf in jax.tree.leaves_with_path(wanted):
     name = _name(path)
-    if tuple(saved.get(name, ())) != tuple(leaf.shape) or name not in saved:
+    if there.get(name) != tuple(leaf.shape):
       raise BadInput(
-        f'{where}: the checkpoint is of another network: {name} is '
-        f'{saved.get(name, "absent")} there and {tuple(leaf.shape)} by this config'
+        f'{where}: the checkpoint is of another network: {name} is {there.get(name, "absent")} '
+        f'there and {tuple(leaf.shape)} by this config'
       )
 
 

@@ -50,20 +50,21 @@ def stages_read(experiment: Experiment, name: str) -> list[str]:
   stage, network = experiment.stage(name), experiment.config.translator.kind == 'network'
   if stage.kind == 'translator':
     return []
-  if stage.kind == 'label':
-    return [stage.start] + [stage.translator] * (network and stage.centroids_from == 'source')
-  return (
-    [stage.start] * bool(stage.start)
-    + [stage.translator] * (network and experiment.uses_translation(stage))
-    + [stage.labels] * (stage.kind == 'self_training')
+  before = [stage.start] if stage.start else []
+  if stage.kind == 'self_training':
+    before.append(stage.labels)
+  mixes = (
+    stage.centroids_from == 'source' if stage.kind == 'label' else experiment.uses_translation(stage)
   )
+  return before + [stage.translator] if network and mixes else before
 
 
 def sets_read(experiment: Experiment, name: str) -> dict[str, bool]:
   """The data sets that a stage reads, and whether it reads their labels."""
   stage = experiment.stage(name)
   if stage.kind == 'label':
-    return {stage.target: False} | {stage.source: True} * (stage.centroids_from == 'source')
+    source = {stage.source: True} if stage.centroids_from == 'source' else {}
+    return {stage.target: False} | source
   target = {stage.batch.target: False} if experiment.uses_target(stage) else {}
   return target | {stage.batch.source: True}
 

@@ -49,6 +49,8 @@ def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn
     raise BadInput(f'{name} has no option {unknown[0]!r}; it has {", ".join(sorted(known))}')
   if options.get('batch_norm', 'batch') not in ('batch', 'running'):
     raise BadInput(f"batch_norm is 'batch' or 'running', not {options['batch_norm']!r}")
+  if options.get('output_stride', 16) not in (8, 16):
+    raise BadInput(f'output_stride is 8 or 16, not {options["output_stride"]!r}')
   if name in _SEGMENTATION:
     options['classes'] = classes
   # Lists from a config file become tuples: linen hashes its attributes under jit.
