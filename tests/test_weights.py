@@ -65,7 +65,7 @@ class Pickler(pickle._Pickler):
       self.write(b'R')
     self.memoize(obj)
 
-  dispatch = pickle._Pickler.dispatch | {Global: save_global_call}  # noqa: RUF012
+  dispatch = pickle._Pickler.dispatch | {Global: save_global_call}
 
   def persistent_id(self, obj):
     return obj if isinstance(obj, tuple) and obj[:1] == ('storage',) else None
