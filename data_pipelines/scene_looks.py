@@ -95,16 +95,17 @@ CAMERA = Look(
         cloth='3a3e4a 5a3c3c 6a6a66 2c3038 8a8478', trousers='2c3038 40444c 50483c',
         hair='302820 585048', helmet='808080 303030',
         car='b8bab8 303234 6e7274 7a2c2c 34445c d0d0cc', truck='c8c8c0 5a6a78 8a4a3a',
-        cargo='b0aca0 8c9094', bus='d0c8b0 8a3a34', tram='8a3030 c0b48c', tram_roof='807c74',
+        cargo='b0aca0 8c9094', bus='b89c50 8a3a34 b0aca0', tram='40625e 5c7c74 84908c',
+        tram_roof='807c74',
         bicycle='303030 585c60 6a3830', motorcycle='2c2c2c 5a2424 404a58',
         headlamp='d8d4c0', taillamp='902820').items()},
-    variation=0.22, grain=0.075,
+    variation=0.22, grain=0.065,
     weathers=(
-        Weather('b0b8c0', 'd0d2d2', '1c1c1c', 'b8bcc0', (60, 80), 0.15, (0.004, 0.012), 0.05),
-        Weather('8094b0', 'e8d0a8', 'a88454', '6c727e', (12, 30), 0.45, (0.002, 0.008), 0.08),
-        Weather('6e8cb4', 'c0ccd4', '686458', '8a8e98', (30, 55), 0.4, (0.001, 0.004), 0.15),
+        Weather('b0b8c0', 'd0d2d2', '1c1c1c', 'b8bcc0', (60, 80), 0.15, (0.004, 0.012), 0.03),
+        Weather('8094b0', 'e8d0a8', 'a88454', '6c727e', (12, 30), 0.45, (0.002, 0.008), 0.05),
+        Weather('6e8cb4', 'c0ccd4', '686458', '8a8e98', (30, 55), 0.4, (0.001, 0.004), 0.1),
     ),
-    exposure=(0.75, 1.2), gamma=(0.85, 1.25), cast=0.05, vignette=0.35, blur=(0.3, 0.9),
+    exposure=(0.85, 1.25), gamma=(0.85, 1.25), cast=0.05, vignette=0.35, blur=(0.3, 0.9),
     noise=(0.01, 0.035),
 )
 

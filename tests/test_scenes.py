@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_pipelines import errors, scenes
 from data_pipelines import scene_shapes as shapes
+from data_pipelines import scene_textures as textures
 
 SMALL = (32, 64)
 COUNT = 60
@@ -95,7 +96,7 @@ def test_labels_are_exact_for_a_quad_whose_outline_is_known():
   canvas = shapes.Canvas(camera, 16, 32)
   # 4 m x 2 m, 10 m ahead at the eye's height: 1 m is one pixel.
   quad = shapes.Quad(np.array([-2, 2, 10], np.float32), np.array([4, 0, 0], np.float32),
-                     shapes.UP * 2, shapes.plain(np.float32([1, 0, 0])), shapes.CAR)
+                     shapes.UP * 2, textures.plain(np.float32([1, 0, 0])), shapes.CAR)
   shapes.paint(canvas, quad, lambda normal: np.float32(0.5), grain=0)
   expected = np.full((16, 32), shapes.SKY)
   expected[6:8, 14:18] = shapes.CAR
@@ -109,7 +110,7 @@ def test_the_nearer_quad_wins_whatever_the_order():
     canvas = shapes.Canvas(shapes.Camera(np.zeros(3, np.float32), 0.1, 20, 8), 16, 32)
     for z in order:
       quad = shapes.Quad(np.array([-3, -1, z], np.float32), np.array([z, 0, 0], np.float32),
-                         shapes.UP * 3, shapes.plain(np.float32([1, 1, 1])), z)
+                         shapes.UP * 3, textures.plain(np.float32([1, 1, 1])), z)
       shapes.paint(canvas, quad, lambda normal: np.float32(1), grain=0)
     return canvas.label
 
