@@ -92,7 +92,7 @@ def materialise(
   indices = [int(index) for index in indices]
   _check(min(indices, default=0), look, size, seed)
   try:
-    _claim(root, dict(version=VERSION, look=look, size=list(size), seed=seed))
+    _claim(root, dict(version=VERSION, look=look, size=[int(n) for n in size], seed=seed))
     missing = [index for index in dict.fromkeys(indices) if not _is_complete(root, index)]
     jobs = [(root, index, look, tuple(size), seed) for index in missing]
     for done, _ in enumerate(_results(jobs, workers or os.cpu_count() or 1), start=1):
