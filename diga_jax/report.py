@@ -22,7 +22,9 @@ IGNORE = 255
 MEASUREMENT = (
   'data', 'split', 'images', 'class_set', 'classes', 'scales', 'fusion', 'flip', 'image_size',
   'label_size')
-CHOICES = {'oracle': 'oracle (saw target labels)'}
+ORACLE_NOTE = '* weights chosen with the labels of the target'
+
+FACTS = {'step': 'step', 'seed': 'seed', 'network': 'weights', 'chosen_by': 'chosen by'}
 
 NARROW, WIDE = 256, 512  # a panel is drawn between these widths, in pixels
 MARGIN, GAP, LINE = 10, 6, 20
@@ -79,45 +81,63 @@ def groups(rows: Iterable[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list
   return found
 
 
-def _rendered(tables: Iterable[rich.table.Table], width: int | None, color: bool) -> str:
+def _rendered(parts: Iterable[Any], width: int, color: bool) -> str:
+  """Tables and lines of text one below the other."""
   console = rich.console.Console(
-    file=io.StringIO(), width=width or shutil.get_terminal_size().columns, force_terminal=color,
+    file=io.StringIO(), width=width, force_terminal=color, highlight=False,
     color_system='standard' if color else None, legacy_windows=False)
-  for table in tables:
-    console.print(table)
-  return '\n'.join(line.rstrip() for line in console.file.getvalue().splitlines())
+  for part in parts:
+    console.print(part)
+  lines = (line.rstrip() for line in console.file.getvalue().splitlines())
+  return '\n'.join(lines).rstrip('\n')
 
 
-def _empty(title: str) -> rich.table.Table:
-  return rich.table.Table(
-    title=rich.markup.escape(title), title_justify='left', title_style='bold',
-    box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+def _title(text: str) -> str:
+  return f'[bold]{rich.markup.escape(text)}[/bold]'
 
 
-def _one_table(measured: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+def _empty_table() -> rich.table.Table:
+  return rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+
+
+def _scores(row: Mapping[str, Any], best: Mapping[str, float]) -> list[str]:
+  """The mIoU cells of a row, the best of each column in bold."""
+  values = ((name, row['mean_iou_subsets'].get(name)) for name in best)
+  return [f'[bold]{_percent(v)}[/bold]' if v == best[name] else _percent(v) for name, v in values]
+
+
+def _fact(row: Mapping[str, Any], key: str) -> str:
+  fact = row['protocol'].get(key)
+  return '-' if fact is None else f'{fact}*' if fact == 'oracle' else str(fact)
+
+
+def _one_table(measured: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterable[Any]:
+  """Title, table, what holds for every row, an empty line."""
   subsets = list(dict.fromkeys(name for row in rows for name in row['mean_iou_subsets']))
-  result = _empty(describe(measured))
-  result.add_column('network')
+  best = {name: max(row['mean_iou_subsets'].get(name) or 0 for row in rows) for name in subsets}
+  facts = {key: [_fact(row, key) for row in rows] for key in FACTS}
+  # A column of equal cells is a waste of width, except for the two that readers look for.
+  columns = [key for key, cells in facts.items()
+             if key in ('step', 'chosen_by') or len(set(cells)) > 1]
+  result = _empty_table()
+  result.add_column('network', no_wrap=True)
   for name in subsets:
     result.add_column(f'mIoU {name}', justify='right')
   result.add_column('pixel acc.', justify='right')
-  keys = [key for key in ('step', 'seed', 'network', 'chosen_by')
-          if any(row['protocol'].get(key) is not None for row in rows)]
-  for key in keys:
-    heading = {'network': 'weights', 'chosen_by': 'chosen by'}.get(key, key)
-    result.add_column(heading, justify='right' if key in ('step', 'seed') else 'left')
-  best = {name: max(row['mean_iou_subsets'].get(name) or 0 for row in rows) for name in subsets}
-  for row in rows:
-    cells = []
-    for name in subsets:
-      value = row['mean_iou_subsets'].get(name)
-      text = _percent(value)
-      cells.append(f'[bold]{text}[/bold]' if value == best[name] and len(rows) > 1 else text)
-    facts = [row['protocol'].get(key) for key in keys]
+  for key in columns:
+    result.add_column(FACTS[key], justify='left' if key in ('network', 'chosen_by') else 'right',
+                      no_wrap=True)
+  for i, row in enumerate(rows):
     result.add_row(
-      rich.markup.escape(row['name']), *cells, _percent(row['pixel_accuracy']),
-      *('-' if fact is None else CHOICES.get(fact, str(fact)) for fact in facts))
-  return result
+      rich.markup.escape(row['name']), *_scores(row, best), _percent(row['pixel_accuracy']),
+      *(facts[key][i] for key in columns))
+  shared = [f'{FACTS[key]} {facts[key][0]}' for key in FACTS
+            if key not in columns and facts[key][0] != '-']
+  yield _title(describe(measured) + ''.join(f', {words}' for words in shared))
+  yield result
+  if 'oracle*' in facts['chosen_by']:
+    yield ORACLE_NOTE
+  yield ''
 
 
 def table(
@@ -131,31 +151,58 @@ def table(
     rows: what `evaluate.evaluate` returns, each with a 'name'. Step, seed, network and chosen_by
       of its protocol become columns.
     width: columns of the terminal; None: as it is.
-    color: whether to use the terminal's bold and colours.
+    color: whether to use the terminal's bold type.
   """
-  return _rendered((_one_table(*group) for group in groups(rows)), width, color)
+  width = width or shutil.get_terminal_size().columns
+  return _rendered((part for group in groups(rows) for part in _one_table(*group)), width, color)
+
+
+def _that_fit(
+  rows: Sequence[Mapping[str, Any]], width: int) -> Iterable[list[Mapping[str, Any]]]:
+  """Rows in turn, as many at a time as have room for columns headed by their names."""
+  waiting, used = [], 0
+  for row in rows:
+    needed = max(len(row['name']), 5) + 3
+    if waiting and used + needed > width:
+      yield waiting
+      waiting, used = [], 0
+    waiting.append(row)
+    used += needed
+  yield waiting
+
+
+def _class_table(rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+  result = _empty_table()
+  result.add_column('class', no_wrap=True)
+  for row in rows:
+    result.add_column(rich.markup.escape(row['name']), justify='right')
+  for name in rows[0]['iou']:
+    result.add_row(rich.markup.escape(name), *(_percent(row['iou'].get(name)) for row in rows))
+  result.add_section()
+  for subset in rows[0]['mean_iou_subsets']:
+    means = (_percent(row['mean_iou_subsets'].get(subset)) for row in rows)
+    result.add_row(f'mean of {subset}', *means)
+  return result
 
 
 def per_class(
   rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False) -> str:
-  """IoU (%) of every class, a line each, with one column per network; tables as in `table`.
+  """IoU (%) of every class, a line each, with one column per network.
 
-  '-' is a class that neither the labels nor the predictions hold.
+  Rows measured in different ways get tables of their own, as in `table`; so do more rows than the
+  width has room for. '-' is a class that neither the labels nor the predictions hold.
   """
-  def one(measured: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> rich.table.Table:
-    result = _empty('IoU, ' + describe(measured))
-    result.add_column('class')
-    for row in members:
-      result.add_column(rich.markup.escape(row['name']), justify='right')
-    for name in members[0]['iou']:
-      result.add_row(name, *(_percent(row['iou'].get(name)) for row in members))
-    result.add_section()
-    for subset in members[0]['mean_iou_subsets']:
-      means = (_percent(row['mean_iou_subsets'].get(subset)) for row in members)
-      result.add_row(f'mean of {subset}', *means)
-    return result
+  width = width or shutil.get_terminal_size().columns
 
-  return _rendered((one(*group) for group in groups(rows)), width, color)
+  def parts() -> Iterable[Any]:
+    for measured, members in groups(rows):
+      yield _title('IoU per class, ' + describe(measured))
+      first = max(len(name) for name in members[0]['iou'])
+      for shown in _that_fit(members, width - max(first, len('mean of 19')) - 2):
+        yield _class_table(shown)
+        yield ''
+
+  return _rendered(parts(), width, color)
 
 
 def write_metrics(path: str | os.PathLike, metrics: Any) -> None:

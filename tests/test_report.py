@@ -49,15 +49,27 @@ def test_table_holds_the_numbers_and_says_who_chose():
   ious = 8 / 11, 6 / 9
   assert f'{100 * np.mean(ious):.1f}' in text
   assert f'{100 * 14 / 17:.1f}' in text
-  assert '1234' in text and 'oracle (saw target labels)' in text
+  assert '1234' in text and 'oracle*' in text and report.ORACLE_NOTE in text
 
 
 @pytest.mark.parametrize('width', [80, 160])
 def test_tables_fit_their_width(width):
-  rows = [_row('self-training round 2'), _row('source-only, same steps')]
+  rows = [_row(f'self-training round {i}', seed=i, chosen_by='agreement') for i in range(7)]
   for text in (report.table(rows, width=width), report.per_class(rows, width=width)):
     assert max(map(len, text.splitlines())) <= width
     assert '…' not in text
+    assert all(text.count(row['name']) == 1 for row in rows)
+
+
+def test_what_all_rows_share_is_in_the_title():
+  lines = report.table([_row('a'), _row('b')], width=120).splitlines()
+  assert 'seed 0, weights student' in lines[0] and 'seed' not in lines[1]
+  lines = report.table([_row('a'), _row('b', seed=1)], width=120).splitlines()
+  assert 'seed' not in lines[0] and 'seed' in lines[1]
+
+
+def test_names_are_not_taken_for_markup():
+  assert '[red]net[/red]' in report.table([_row('[red]net[/red]')], width=120)
 
 
 def test_per_class_marks_the_class_that_is_nowhere():
