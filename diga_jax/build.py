@@ -77,10 +77,10 @@ def translator_start(
   params = jax.jit(
     lambda key: translator.initial_params(key, settings, (64, 64))
   )(jax.random.fold_in(root, 1))
-  tx = optimizer.build(schedule(stage), params['generators'])  # the rule for both halves
+  tx = {half: optimizer.build(schedule(stage), tree) for half, tree in params.items()}
   initial = state.TrainState(
     step=jax.numpy.int32(0), params=params, batch_stats=(),
-    opt_state={half: tx.init(tree) for half, tree in params.items()},
+    opt_state={half: tx[half].init(tree) for half, tree in params.items()},
     teacher=(), centroids=(), key=root,
   )
   model = {'vgg': vgg} | translator.networks(settings)
@@ -117,7 +117,7 @@ def oracle(experiment: Experiment) -> Callable[[state.TrainState], float]:
       experiment.model, variables, source, classes=experiment.config.data.classes,
       scales=settings.scales, flip=settings.flip, batch_size=settings.batch, progress=False,
     )
-    return float(next(iter(found['mean_iou'].values())))
+    return float(found['mean_iou'])
 
   return score
 

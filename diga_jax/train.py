@@ -13,9 +13,9 @@ import jax
 import numpy as np
 from clu import metric_writers
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from diga_jax import checkpoint, sharding
+from diga_jax.progress import bar
 from diga_jax.state import TrainState
 
 
@@ -57,18 +57,16 @@ def train(
   step_fn = jax.jit(step_fn, donate_argnums=0)
   start = int(state.step)
   writer = metric_writers.SummaryWriter(str(directory))
-  with jax.set_mesh(mesh), tqdm(
-    total=steps, initial=start, desc=name, unit='step', dynamic_ncols=True, mininterval=0.5
-  ) as bar:
+  with jax.set_mesh(mesh), bar(steps, name, unit='steps', initial=start) as shown:
     stream = batches(start)
     for step in range(start, steps):
       state, metrics = step_fn(state, sharding.put_batch(next(stream), mesh), frozen)
-      bar.update()
       done = step + 1
       if done % log_every == 0 or done == steps:
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        bar.set_postfix(loss=f'{values["loss"]:.3f}')
+        shown.set_postfix(loss=f'{values["loss"]:.3f}', refresh=False)
         writer.write_scalars(done, {**values, 'learning_rate': float(learning_rate(step))})
+      shown.update()
       if done % save_every == 0 or done == steps:
         checkpoint.save(manager, state, done, score and score(state))
   writer.close()

@@ -34,12 +34,12 @@ def abstract_start(config, stage):
     lambda key: translator.initial_params(key, settings, (64, 64)), jax.random.key(0)
   )
   if stage.kind == 'translator':
-    tx = optimizer.build(build.schedule(stage), generators['generators'])
+    tx = {half: optimizer.build(build.schedule(stage), tree) for half, tree in generators.items()}
 
     def initial(params):
       return state.TrainState(
         step=jnp.int32(0), params=params, batch_stats=(), teacher=(), centroids=(),
-        opt_state={half: tx.init(tree) for half, tree in params.items()}, key=jax.random.key(0),
+        opt_state={half: tx[half].init(tree) for half, tree in params.items()}, key=jax.random.key(0),
       )
 
     nets = {'vgg': models.build('vgg19_features')} | translator.networks(settings)

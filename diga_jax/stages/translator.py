@@ -71,7 +71,7 @@ def train_step(
     batch: source_image, target_image uint8 [B, H, W, 3]; source_label [B, H, W].
     frozen: VGG-19's parameters for the perceptual term; None leaves the term out.
     model: {'vgg': module} | `networks(...)`.
-    tx: one optimizer, used for both halves.
+    tx: an optimizer for each of the two.
     config: `translator` with the weights of the terms.
   """
   s, t = normalise(batch['source_image']), normalise(batch['target_image'])
@@ -118,7 +118,7 @@ def train_step(
   metrics['discriminator'], grads = jax.value_and_grad(discriminator_loss)(
     params['discriminators'], s2t, t2s
   )
-  updates, opt_state['discriminators'] = tx.update(
+  updates, opt_state['discriminators'] = tx['discriminators'].update(
     grads, opt_state['discriminators'], params['discriminators']
   )
   params['discriminators'] = optax.apply_updates(params['discriminators'], updates)
@@ -126,7 +126,7 @@ def train_step(
   (metrics['loss'], terms), grads = jax.value_and_grad(generator_loss, has_aux=True)(
     params['generators'], params['discriminators']
   )
-  updates, opt_state['generators'] = tx.update(
+  updates, opt_state['generators'] = tx['generators'].update(
     grads, opt_state['generators'], params['generators']
   )
   params['generators'] = optax.apply_updates(params['generators'], updates)
