@@ -86,11 +86,11 @@ GAME = Look(
 
 CAMERA = Look(
     paints={material: _colours(text) for material, text in dict(
-        asphalt='5a5651 6b665f 4d4b4a', marking='c8c4b8 a8a498', pavement='847e75 979087 746a60',
-        kerb='a09a90 8a857c', facade='8f8578 a89a84 766a60 9a7e6c b5ab9c 6c7078',
+        asphalt='5a5248 6b6254 4a4540', marking='c8c4b8 a8a498', pavement='7a7870 8c8a84 6a6660',
+        kerb='a09a90 8a857c', facade='8f8578 a89a84 766a60 8e7464 b5b0a8 6c7078',
         glass='3a4044 5a6468', shop='4a4440 6a5a48', stone='8c8880 7a746a 9a8a78',
         fence='44484a 6a6a64 584a3c', metal='6a6e70 565856', housing='2a2c26 3c3a20',
-        sign='a83028 284c88 b89830', sign_face='d0ccc0', leaf='4a5230 5c5c34 6a5a30 3c4a30',
+        sign='a83028 284c88 b89830', sign_face='d0ccc0', leaf='4a5230 6a6434 7a5c2c 806c38',
         grass='7a7648 6a6c40 8a7c54', skin='c09078 8a6450',
         cloth='3a3e4a 5a3c3c 6a6a66 2c3038 8a8478', trousers='2c3038 40444c 50483c',
         hair='302820 585048', helmet='808080 303030',
@@ -99,14 +99,14 @@ CAMERA = Look(
         tram_roof='807c74',
         bicycle='303030 585c60 6a3830', motorcycle='2c2c2c 5a2424 404a58',
         headlamp='d8d4c0', taillamp='902820').items()},
-    variation=0.22, grain=0.065,
+    variation=0.22, grain=0.08,
     weathers=(
-        Weather('b0b8c0', 'd0d2d2', '1c1c1c', 'b8bcc0', (60, 80), 0.15, (0.004, 0.012), 0.03),
-        Weather('8094b0', 'e8d0a8', 'a88454', '6c727e', (12, 30), 0.45, (0.002, 0.008), 0.05),
-        Weather('6e8cb4', 'c0ccd4', '686458', '8a8e98', (30, 55), 0.4, (0.001, 0.004), 0.1),
+        Weather('b0b8c0', 'd0d2d2', '1c1c1c', 'b8bcc0', (60, 80), 0.15, (0.006, 0.018), 0.03),
+        Weather('8094b0', 'e8d0a8', 'a88454', '6c727e', (12, 30), 0.45, (0.003, 0.010), 0.05),
+        Weather('6e8cb4', 'c0ccd4', '686458', '8a8e98', (30, 55), 0.4, (0.002, 0.006), 0.1),
     ),
-    exposure=(0.85, 1.25), gamma=(0.85, 1.25), cast=0.05, vignette=0.35, blur=(0.3, 0.9),
-    noise=(0.01, 0.035),
+    exposure=(0.85, 1.25), gamma=(0.85, 1.25), cast=0.08, vignette=0.35, blur=(0.4, 1.0),
+    noise=(0.015, 0.045),
 )
 
 LOOKS: Mapping[str, Look] = {'game': GAME, 'camera': CAMERA}

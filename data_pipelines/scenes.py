@@ -20,7 +20,7 @@ from PIL import Image
 from data_pipelines import errors, scene_looks, scene_street
 from data_pipelines import scene_shapes as shapes
 
-VERSION = 2  # of the pictures; belongs in the name of a cache's folder, raise it with every change
+VERSION = 3  # of the pictures; belongs in the name of a cache's folder, raise it with every change
 LOOKS = tuple(scene_looks.LOOKS)
 SHADOWS = 40.0  # metres along the street where things cast shadows
 STALE = 600.0  # seconds after which a temporary file is taken to be left by a killed process
