@@ -91,10 +91,36 @@ def for_cpu(
   if groups == x.shape[-1] == kernel.shape[-1]:
     return _depthwise(x, kernel, strides, padding, dilation)
   if groups == 1 and kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
-    return x[:, ::strides[0], ::strides[1]] @ kernel[0, 0]
+    return _pointwise(x[:, ::strides[0], ::strides[1]], kernel[0, 0])
   if groups == 1 and strides == (1, 1) and dilation != (1, 1):
     return _by_taps(x, kernel, padding, dilation)
   return plain(x, kernel, strides, padding, dilation, groups)
+
+
+@jax.custom_vjp
+def _pointwise(x, kernel):
+  """[B, H, W, I] @ [I, O]."""
+  return x @ kernel
+
+
+def _pointwise_forward(x, kernel):
+  return x @ kernel, (x, kernel)
+
+
+def _pointwise_backward(saved, grad):
+  # XLA's CPU back end transposes the left operand of the kernel's gradient, and fuses into that
+  # copy all that computes the operand, against the grain of memory: the narrow one costs least.
+  x, kernel = saved
+  rows, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+  over_pixels = (((0,), (0,)), ((), ()))
+  if rows.shape[1] <= grads.shape[1]:
+    dkernel = jax.lax.dot_general(rows, grads, over_pixels)
+  else:
+    dkernel = jax.lax.dot_general(grads, rows, over_pixels).T
+  return grad @ kernel.T, dkernel
+
+
+_pointwise.defvjp(_pointwise_forward, _pointwise_backward)
 
 
 def _by_taps(x, kernel, padding, dilation):
