@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from tqdm import tqdm
+
 from data_pipelines import scenes
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder, folder
@@ -54,9 +56,16 @@ def _rendered(settings: Mapping[str, Any], cache: str, classes: int, labelled: b
   height, width = settings['size']
   directory = os.path.join(cache, f"scenes-{scenes.VERSION}-{settings['look']}-{height}x{width}")
   indices = range(settings['first'], settings['first'] + settings['count'])
-  images, labels, ids = scenes.materialise(
-    directory, settings['look'], indices, (height, width)
-  )
+  # The delay keeps the bar away when everything is there already.
+  with tqdm(desc=f"rendering {settings['look']} scenes", unit=' scenes', delay=1.0) as bar:
+
+    def show(done: int, total: int) -> None:
+      bar.total = total
+      bar.update(done - bar.n)
+
+    images, labels, ids = scenes.materialise(
+      directory, settings['look'], indices, (height, width), progress=show
+    )
   found = Folder(images, labels if labelled else '', ids, 'identity', classes)
   found.check()
   return found

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import pathlib
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -77,7 +78,13 @@ def produce(
     check_same(partial, identity)
   else:
     write_record(partial, record)
-  result = build(partial)
+  try:
+    result = build(partial)
+  except BadInput:
+    # Nothing half-written stays behind, but what was trained is never thrown away.
+    if not any((partial / 'checkpoints').glob('[0-9]*')):
+      shutil.rmtree(partial)
+    raise
   write_record(partial, {**record, 'result': result})
   partial.rename(directory)
   return result

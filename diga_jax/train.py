@@ -52,25 +52,24 @@ def train(
   Returns:
     The step of the checkpoint to use: the last, or the one with the best score.
   """
-  manager = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
-  state = checkpoint.restore(manager, state)
   step_fn = jax.jit(step_fn, donate_argnums=0)
-  start = int(state.step)
-  writer = metric_writers.SummaryWriter(str(directory))
-  with jax.set_mesh(mesh), bar(steps, name, unit='steps', initial=start) as shown:
+  saved = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
+  with jax.set_mesh(mesh), saved as manager:
+    state = checkpoint.restore(manager, state)
+    start = int(state.step)
     stream = batches(start)
-    for step in range(start, steps):
-      state, metrics = step_fn(state, sharding.put_batch(next(stream), mesh), frozen)
-      done = step + 1
-      if done % log_every == 0 or done == steps:
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        shown.set_postfix(loss=f'{values["loss"]:.3f}', refresh=False)
-        writer.write_scalars(done, {**values, 'learning_rate': float(learning_rate(step))})
-      shown.update()
-      if done % save_every == 0 or done == steps:
-        checkpoint.save(manager, state, done, score and score(state))
-  writer.close()
-  manager.wait_until_finished()
-  chosen = manager.best_step() if score else manager.latest_step()
-  manager.close()
-  return chosen
+    writer = metric_writers.SummaryWriter(str(directory))
+    with bar(steps, name, unit='steps', initial=start) as shown:
+      for step in range(start, steps):
+        state, metrics = step_fn(state, sharding.put_batch(next(stream), mesh), frozen)
+        done = step + 1
+        if done % log_every == 0 or done == steps:
+          values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+          writer.write_scalars(done, {**values, 'learning_rate': float(learning_rate(step))})
+          shown.set_postfix(loss=f'{values["loss"]:.3f}', refresh=False)
+        shown.update()
+        if done % save_every == 0 or done == steps:
+          checkpoint.save(manager, state, done, score and score(state))
+    writer.close()
+    manager.wait_until_finished()
+    return manager.best_step() if score else manager.latest_step()
