@@ -34,7 +34,12 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
   config, stage = experiment.config, experiment.stage(name)
   is_translator = stage.kind == 'translator'
   start = translator_start if is_translator else network_start
-  model, tx, initial, frozen = start(experiment, stage)
+  try:
+    model, tx, initial, frozen = start(experiment, stage)
+  except BadInput:
+    raise
+  except ValueError as error:  # a pattern of the optimizer that fits no parameter
+    raise BadInput(f'config.stages.{name}.optimizer: {error}') from error
   target = None
   if stage.kind == 'self_training':
     pseudo = experiment.workdir / stage.labels / 'labels' / '{id}.png'

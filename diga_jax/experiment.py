@@ -12,11 +12,56 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipelines import labels as label_tables
 from data_pipelines import pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
 from diga_jax import artifact, checkpoint, models, sharding, weights
 from diga_jax.stages import translator
+
+
+# The fields that hold one of a few words.
+CHOICES = {
+  'choose': ('last', 'oracle'),
+  'network': ('student', 'teacher'),
+  'names': tuple(label_tables.NAMES),
+  'method': ('distill', 'source_only'),
+  'mixing': ('class', 'none'),
+  'loss': ('cross_entropy', 'ohem'),
+  'selector': ('consensus', 'none'),
+  'centroids_from': ('target', 'source'),
+  'source_crop': ('sized', 'plain'),
+  'target_crop': ('sized', 'plain'),
+}
+
+
+def check(config: ConfigDict) -> None:
+  """Refuses settings that no run could mean, before anything is made.
+
+  Raises:
+    BadInput: naming the field and what it may be.
+  """
+  for field, value in flatten(config.to_dict()).items():
+    allowed = CHOICES.get(field.rpartition('.')[2])
+    if field == 'translator.kind':
+      allowed = ('network', 'fourier', 'none')
+    if allowed and value not in allowed:
+      raise BadInput(f'config.{field} is {value!r}: it may be {", ".join(allowed)}')
+  if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
+    raise BadInput(
+      f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
+    )
+
+
+def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Nested dicts -> one dict with dotted keys."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat
 
 
 def weights_file(name: str) -> pathlib.Path:
@@ -39,6 +84,9 @@ class Experiment:
 
   config: ConfigDict
   workdir: pathlib.Path
+
+  def __post_init__(self) -> None:
+    check(self.config)
 
   @functools.cached_property
   def mesh(self) -> jax.sharding.Mesh:
@@ -97,8 +145,6 @@ class Experiment:
     settings, data = stage.batch, self.config.data
 
     def view(name: str, images: Folder, crop: str, redraw: bool) -> pipeline.View:
-      if crop not in ('sized', 'plain'):
-        raise BadInput(f"config: a crop is {crop!r}: it must be 'sized' or 'plain'")
       return pipeline.View(
         images,
         low=settings.low,

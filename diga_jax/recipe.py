@@ -12,7 +12,7 @@ from typing import Any
 
 from data_pipelines.errors import BadInput
 from diga_jax import artifact, build
-from diga_jax.experiment import Experiment, file_digest
+from diga_jax.experiment import Experiment, file_digest, flatten
 
 
 def run(experiment: Experiment) -> list[dict[str, Any]]:
@@ -112,17 +112,6 @@ def digest(experiment: Experiment, name: str) -> str:
     raise BadInput(f'stage {name!r} is not complete in {experiment.workdir}: run it first')
   record = json.dumps(artifact.read_record(directory)['identity'], sort_keys=True)
   return hashlib.sha256(record.encode()).hexdigest()[:16]
-
-
-def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Nested dicts -> one dict with dotted keys."""
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      flat |= flatten(value, f'{prefix}{key}.')
-    else:
-      flat[prefix + key] = value
-  return flat
 
 
 # What is measured.

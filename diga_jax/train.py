@@ -6,6 +6,7 @@ those are repeated exactly.
 """
 
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -69,7 +70,11 @@ def train(
           shown.set_postfix(loss=f'{values["loss"]:.3f}', refresh=False)
         shown.update()
         if done % save_every == 0 or done == steps:
-          checkpoint.save(manager, state, done, score and score(state))
+          value = score and score(state)
+          checkpoint.save(manager, state, done, value)
+          if score:
+            writer.write_scalars(done, {'score': value})
+            shown.write(f'{name}: step {done}, score {value:.4f}', file=sys.stderr)
     writer.close()
     manager.wait_until_finished()
     return manager.best_step() if score else manager.latest_step()

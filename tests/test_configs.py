@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import pytest
-from ml_collections import config_flags  # noqa: F401  (the warning it raises is ignored)
 
 from configs import gta5_generalization, gta5_to_cityscapes, synthia_to_cityscapes
 from diga_jax import build, models, optimizer, state
@@ -39,7 +38,8 @@ def abstract_start(config, stage):
     def initial(params):
       return state.TrainState(
         step=jnp.int32(0), params=params, batch_stats=(), teacher=(), centroids=(),
-        opt_state={half: tx[half].init(tree) for half, tree in params.items()}, key=jax.random.key(0),
+        opt_state={half: tx[half].init(tree) for half, tree in params.items()},
+        key=jax.random.key(0),
       )
 
     nets = {'vgg': models.build('vgg19_features')} | translator.networks(settings)

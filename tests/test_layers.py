@@ -11,7 +11,7 @@ LEAVES = {
   f'diga_jax.{name}'
   for name in (
     'augment', 'centroids', 'convolution', 'ema', 'fourier', 'losses', 'metrics', 'mixing',
-    'resize', 'selection',
+    'optimizer', 'resize', 'selection',
   )
 }  # fmt: skip
 FILES = sorted(path for top in PROJECT[:3] for path in (ROOT / top).rglob('*.py'))

@@ -45,7 +45,8 @@ def final_state(stage: pathlib.Path) -> dict[str, np.ndarray]:
     typed = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if typed else leaf)
 
-  return {jax.tree_util.keystr(path): values(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+  leaves = jax.tree.leaves_with_path(tree)
+  return {jax.tree_util.keystr(path): values(leaf) for path, leaf in leaves}
 
 
 def stop_each_stage_once(monkeypatch, after: int) -> None:
@@ -164,6 +165,23 @@ def test_predict_writes_labels(finished, cache, tmp_path):
 def test_an_unknown_field_is_refused(capsys, tmp_path, cache):
   refused(capsys, run('run', tmp_path / 'run', cache, '--config.stages.warmup.emma=1'), 'emma')
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'field', ['stages.warmup.method', 'translator.kind', 'choose', 'stages.self_training_1.selector']
+)
+def test_a_word_that_means_nothing_is_refused(capsys, tmp_path, cache, field):
+  status = run('run', tmp_path / 'run', cache, f'--config.{field}=nonsense')
+  refused(capsys, status, field, 'nonsense', 'it may be')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_pattern_that_fits_no_parameter_is_refused(capsys, tmp_path, cache):
+  field = '--config.stages.warmup.optimizer.head_pattern'
+  more = ('--config.translator.kind=none', '--config.stages.warmup.target_statistics=False')
+  status = run('train', tmp_path / 'run', cache, '--stage=warmup', f'{field}=^finale', *more)
+  refused(capsys, status, 'stages.warmup.optimizer', '^finale')
+  assert not list((tmp_path / 'run').iterdir())
 
 
 def test_an_unknown_argument_is_refused(capsys, tmp_path, cache):

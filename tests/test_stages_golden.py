@@ -93,7 +93,8 @@ def test_two_warmup_steps(golden):
 def test_self_training_step(golden):
   wanted = golden('self_training_step')
   batch = tuple(int(n) for n in wanted['batch'])
-  model, tx, initial = start(golden(NAME)['keys'], total=80_000, centroids=jnp.asarray(wanted['centroids_before']))
+  before = jnp.asarray(wanted['centroids_before'])
+  model, tx, initial = start(golden(NAME)['keys'], total=80_000, centroids=before)
   labels = formula.labels('st_source_labels', batch).astype(np.int32)
   drawn = np.zeros((batch[0], 256), bool)
   for i, image in enumerate(labels):
