@@ -1,0 +1,315 @@
+"""What a training step costs: times as ratios, and FLOPs against the sum of the step's parts.
+
+  python benchmarks/steps.py [--config=configs/quickstart.py] [--repeats=10]
+
+Everything is measured in one run, in turns, because only then do two times have a ratio that means
+something. The network starts at random, and of rendered data sets a few scenes are drawn: times
+depend on neither. Compiling takes most of the minutes that this runs for.
+"""
+
+import argparse
+import functools
+import pathlib
+import runpy
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+import rich.table
+
+from diga_jax import evaluate, label, optimizer, sharding, state
+from diga_jax.experiment import Experiment
+from diga_jax.stages import self_training, translator, views, warmup
+
+SCENES = 8  # of every rendered data set
+BATCHES = 8  # that the input pipeline is timed over, each repeat
+# FLOPs are counted on XLA's optimised program; the machine code made of it can be as slow as it
+# likes, which halves the time to compile.
+QUICK = {'xla_backend_optimization_level': 0}
+STEPS = {'warmup': warmup.train_step, 'self_training': self_training.train_step}
+
+
+Make = Callable[..., Any]
+
+
+def run_compiled(function: Callable[..., Any], *args: Any) -> Any:
+  """The function's result; compiled in haste, for what runs once."""
+  return jax.jit(function).lower(*args).compile(compiler_options=QUICK)(*args)
+
+
+class Setup(NamedTuple):
+  """A training step and what it starts from."""
+
+  step: Callable[..., Any]  # (state, batch, frozen) -> (state, metrics)
+  model: Any
+  settings: SimpleNamespace  # stage, translator
+  state: state.TrainState
+  frozen: Any  # the translator's parameters or None
+
+
+def set_up(
+  model: Any, variables: Any, stage: Any, translator_settings: Any, make: Make = run_compiled
+) -> Setup:
+  """A stage's step at its beginning, with a random translator and random centroids.
+
+  Args:
+    model: the segmentation network.
+    variables: of the network.
+    stage: settings of a warm-up or self-training stage (configs.default).
+    translator_settings: `translator` of the config.
+    make: (function, *args) -> its result; jax.eval_shape gives a state of shapes, which is enough
+      to count FLOPs.
+  """
+  settings = stage.optimizer.to_dict() | {'total': stage.steps}
+  tx = optimizer.build(settings, variables['params'])
+
+  def initial(variables):
+    key = jax.random.key(0)
+    outputs = jax.eval_shape(model.apply, variables, jnp.zeros((1, 64, 64, 3)))
+    means = jax.random.normal(key, (outputs['logits'].shape[-1], outputs['feature'].shape[-1]))
+    frozen = None
+    if translator_settings.kind == 'network':
+      frozen = translator.initial_params(key, translator_settings, (64, 64))['generators']
+    return state.create(
+      key, variables['params'], tx, batch_stats=variables['batch_stats'], centroids=means
+    ), frozen
+
+  config = SimpleNamespace(stage=stage, translator=translator_settings)
+  step = functools.partial(STEPS[stage.kind], model=model, tx=tx, config=config)
+  return Setup(step, model, config, *make(initial, variables))
+
+
+# FLOPs.
+
+
+def flops(function: Callable[..., Any], *args: Any) -> float:
+  """FLOPs of the program that XLA compiles for these arguments (or their shapes)."""
+  compiled = jax.jit(function).lower(*args).compile(compiler_options=QUICK)
+  return compiled.cost_analysis()['flops']
+
+
+def shapes(tree: Any) -> Any:
+  """The arrays of a tree as shapes, on no device in particular."""
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def student_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
+  """A forward pass in training mode, and the backward pass to the parameters that are trained."""
+  groups = optimizer.groups(setup.settings.stage.optimizer.to_dict(), setup.state.params)
+
+  def student(params, batch_stats, images, keys, grad):
+    def forward(params):
+      logits, _, moved = views.forward(setup.model, params, batch_stats, images, keys)
+      return logits, moved
+
+    logits, backward, moved = jax.vjp(forward, params, has_aux=True)
+    pairs = zip(jax.tree.leaves(backward(grad)[0]), jax.tree.leaves(groups), strict=True)
+    return logits, moved, [leaf for leaf, group in pairs if group != 'frozen']
+
+  args = pass_shapes(setup, images)
+  classes = setup.state.centroids.shape[0]
+  grad = jax.ShapeDtypeStruct((*images.shape[:3], classes), jnp.float32)
+  return flops(student, *args, grad)
+
+
+def teacher_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
+  """A forward pass in training mode whose moved statistics nobody keeps."""
+
+  def teacher(*args):
+    return views.forward(setup.model, *args)[:2]
+
+  return flops(teacher, *pass_shapes(setup, images))
+
+
+def pass_shapes(setup: Setup, images: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
+  """(params, batch_stats, images, dropout keys) of a pass, as shapes."""
+  keys = jax.ShapeDtypeStruct(images.shape[:1], setup.state.key.dtype)
+  return shapes(setup.state.params), shapes(setup.state.batch_stats), images, keys
+
+
+def part_flops(setup: Setup, batch: Mapping[str, Any]) -> dict[str, float]:
+  """FLOPs of the passes that a step on a batch of B consists of, each compiled on its own.
+
+  Student and teacher see 2B views, in self-training B target images too; the translator sees B.
+  What else a step does (views, mixing, losses, optimizer, averages) is small and not counted.
+  """
+  rows, height, width, _ = batch['source_image'].shape
+
+  def images(count):
+    return jax.ShapeDtypeStruct((count, height, width, 3), jnp.float32)
+
+  sizes = {'2B': 2 * rows}
+  if setup.settings.stage.kind == 'self_training':
+    sizes['B'] = rows
+  found = {}
+  for name, count in sizes.items():
+    found[f'student, {name}'] = student_flops(setup, images(count))
+    found[f'teacher, {name}'] = teacher_flops(setup, images(count))
+  repaint = functools.partial(views.repaint, translator=setup.settings.translator)
+  found['translator, B'] = flops(repaint, images(rows), images(rows), shapes(setup.frozen))
+  return found
+
+
+def step_flops(setup: Setup, batch: Mapping[str, Any]) -> float:
+  """FLOPs of the whole compiled step."""
+  return flops(setup.step, *shapes((setup.state, dict(batch), setup.frozen)))
+
+
+# Times.
+
+
+def seconds(function: Callable[[], Any]) -> float:
+  start = time.perf_counter()
+  jax.block_until_ready(function())
+  return time.perf_counter() - start
+
+
+def timed_step(setup: Setup, batch: Mapping[str, np.ndarray], mesh: Any) -> Callable[[], Any]:
+  """Takes the next step, as the training loop does: donated state, batch put on the mesh."""
+  step = jax.jit(setup.step, donate_argnums=0)
+  # The stages share the network they start from, and a step takes its buffers.
+  current = sharding.replicate(jax.tree.map(jnp.copy, setup.state), mesh)
+  frozen = sharding.replicate(setup.frozen, mesh)
+
+  def advance():
+    nonlocal current
+    with jax.set_mesh(mesh):
+      current, metrics = step(current, sharding.put_batch(batch, mesh), frozen)
+    return metrics
+
+  return advance
+
+
+def timed_passes(
+  experiment: Experiment, variables: Any, target: str, directory: pathlib.Path
+) -> dict[str, tuple[Callable[[], Any], int]]:
+  """The passes over whole images: name -> (function, images that it looks at)."""
+  settings, classes = experiment.config.evaluation, experiment.config.data.classes
+  images = experiment.images(target, labelled=False)
+  truth = experiment.images(settings.sets[0])
+  low_size = tuple(experiment.config.data.sets[target].low_size) or None
+
+  def label_pass():
+    label.pseudo_labels(
+      experiment.model, variables, images, directory, classes=classes, scales=settings.scales,
+      progress=False,
+    )
+    return label.centroids(experiment.model, variables, images, size=low_size, progress=False)
+
+  def evaluation():
+    evaluate.evaluate(
+      experiment.model, variables, truth, classes=classes, scales=settings.scales,
+      flip=settings.flip, batch_size=settings.batch, progress=False,
+    )
+
+  return {
+    'label pass, per image': (label_pass, len(images)),
+    'evaluation, per image': (evaluation, len(truth)),
+  }
+
+
+def measure(
+  tasks: Mapping[str, tuple[Callable[[], Any], int]], repeats: int
+) -> dict[str, float]:
+  """Median seconds of each task per unit of its work; the tasks take turns."""
+  for function, _ in tasks.values():
+    jax.block_until_ready(function())  # compiles
+  found = {name: [] for name in tasks}
+  for _ in range(repeats):
+    for name, (function, count) in tasks.items():
+      found[name].append(seconds(function) / count)
+  return {name: statistics.median(times) for name, times in found.items()}
+
+
+# The run.
+
+
+def first_stage(config: Any, kind: str, **wanted: Any) -> Any:
+  """The settings of the first stage of the recipe that is of a kind."""
+  for name in config.recipe:
+    stage = config.stages[name]
+    if stage.kind == kind and all(stage[field] == value for field, value in wanted.items()):
+      return stage
+  raise SystemExit(f'the recipe has no {kind} stage')
+
+
+def stages(config: Any) -> dict[str, Any]:
+  """The stages whose steps are timed; source-only is the warm-up without its second view."""
+  distill = first_stage(config, 'warmup', method='distill')
+  source_only = distill.copy_and_resolve_references()
+  source_only.method = 'source_only'
+  return {
+    'source-only step': source_only,
+    'warm-up step': distill,
+    'self-training step': first_stage(config, 'self_training'),
+  }
+
+
+def print_times(times: Mapping[str, float], rows: int) -> None:
+  table = rich.table.Table(title=f'Times (a step: batch of {rows} + {rows})')
+  for heading in ('', 'source-only steps', 'seconds', 'per second'):
+    table.add_column(heading, justify='right' if heading else 'left')
+  unit = times['source-only step']
+  for name, value in times.items():
+    table.add_row(name, f'{value / unit:.3f}', f'{value:.4f}', f'{1 / value:.2f}')
+  rich.console.Console().print(table)
+
+
+def print_flops(name: str, total: float, parts: Mapping[str, float]) -> None:
+  table = rich.table.Table(title=f'FLOPs of the {name}')
+  for heading in ('', 'share of the sum', 'GFLOP'):
+    table.add_column(heading, justify='right' if heading else 'left')
+  whole = sum(parts.values())
+  for part, value in parts.items():
+    table.add_row(part, f'{value / whole:.3f}', f'{value / 1e9:.3f}')
+  table.add_section()
+  table.add_row('sum of the parts', '1.000', f'{whole / 1e9:.3f}')
+  table.add_row('compiled step', f'{total / whole:.3f}', f'{total / 1e9:.3f}')
+  rich.console.Console().print(table)
+
+
+def benchmark(config: Any, repeats: int, directory: pathlib.Path) -> None:
+  """Measures and prints; writes only below `directory`."""
+  config.model.weights = ''
+  config.data.cache = str(directory / 'scenes')
+  for images in config.data.sets.values():
+    images.count = min(images.count, SCENES)
+  experiment, wanted = Experiment(config, directory), stages(config)
+  variables = experiment.initial_variables()
+  setups = {
+    name: set_up(experiment.model, variables, stage, config.translator)
+    for name, stage in wanted.items()
+  }
+  warm = wanted['warm-up step']
+  stream = experiment.batches(warm, experiment.images(warm.batch.target, labelled=False))(0)
+  batch = next(stream)
+  batch['target_label'] = batch['source_label']  # stands in for pseudo-labels
+  tasks = {
+    name: (timed_step(setup, batch, experiment.mesh), 1) for name, setup in setups.items()
+  }
+  tasks |= timed_passes(experiment, variables, warm.batch.target, directory / 'labels')
+  tasks['input pipeline, per batch'] = (lambda: [next(stream) for _ in range(BATCHES)], BATCHES)
+  print_times(measure(tasks, repeats), len(batch['source_image']))
+  for name in ('warm-up step', 'self-training step'):
+    print_flops(name, step_flops(setups[name], batch), part_flops(setups[name], batch))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('--config', default='configs/quickstart.py', help='a config file')
+  parser.add_argument('--repeats', type=int, default=10, help='how often each time is taken')
+  args = parser.parse_args()
+  config = runpy.run_path(args.config)['get_config']()
+  with tempfile.TemporaryDirectory() as directory:
+    benchmark(config, args.repeats, pathlib.Path(directory))
+
+
+if __name__ == '__main__':
+  main()
