@@ -198,15 +198,26 @@ def timed_passes(
 
   def label_pass():
     label.pseudo_labels(
-      experiment.model, variables, images, directory, classes=classes, scales=settings.scales,
+      experiment.model,
+      variables,
+      images,
+      directory,
+      classes=classes,
+      scales=settings.scales,
       progress=False,
     )
     return label.centroids(experiment.model, variables, images, size=low_size, progress=False)
 
   def evaluation():
     evaluate.evaluate(
-      experiment.model, variables, truth, classes=classes, scales=settings.scales,
-      flip=settings.flip, batch_size=settings.batch, progress=False,
+      experiment.model,
+      variables,
+      truth,
+      classes=classes,
+      scales=settings.scales,
+      flip=settings.flip,
+      batch_size=settings.batch,
+      progress=False,
     )
 
   return {
@@ -215,9 +226,7 @@ def timed_passes(
   }
 
 
-def measure(
-  tasks: Mapping[str, tuple[Callable[[], Any], int]], repeats: int
-) -> dict[str, float]:
+def measure(tasks: Mapping[str, tuple[Callable[[], Any], int]], repeats: int) -> dict[str, float]:
   """Median seconds of each task per unit of its work; the tasks take turns."""
   for function, _ in tasks.values():
     jax.block_until_ready(function())  # compiles
@@ -291,9 +300,7 @@ def benchmark(config: Any, repeats: int, directory: pathlib.Path) -> None:
   stream = experiment.batches(warm, experiment.images(warm.batch.target, labelled=False))(0)
   batch = next(stream)
   batch['target_label'] = batch['source_label']  # stands in for pseudo-labels
-  tasks = {
-    name: (timed_step(setup, batch, experiment.mesh), 1) for name, setup in setups.items()
-  }
+  tasks = {name: (timed_step(setup, batch, experiment.mesh), 1) for name, setup in setups.items()}
   tasks |= timed_passes(experiment, variables, warm.batch.target, directory / 'labels')
   tasks['input pipeline, per batch'] = (lambda: [next(stream) for _ in range(BATCHES)], BATCHES)
   print_times(measure(tasks, repeats), len(batch['source_image']))

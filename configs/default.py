@@ -86,8 +86,14 @@ def translator_stage(**changes) -> D:
       'steps': 50_000,
       'batch': batch(low=1, full=1, source_crop='plain'),
       'optimizer': optimizer(
-        kind='adam', learning_rate=1e-4, betas=(0.5, 0.999), weight_decay=0.0, head=1.0,
-        head_pattern='', frozen=(), repeats=(),
+        kind='adam',
+        learning_rate=1e-4,
+        betas=(0.5, 0.999),
+        weight_decay=0.0,
+        head=1.0,
+        head_pattern='',
+        frozen=(),
+        repeats=(),
       ),
       **changes,
     }
@@ -185,7 +191,12 @@ def get_config() -> D:
       'seed': 0,
       'devices': 0,  # how many of this machine's devices to use; 0 = all
       'recipe': (
-        'translator', 'warmup', 'label_1', 'self_training_1', 'label_2', 'self_training_2',
+        'translator',
+        'warmup',
+        'label_1',
+        'self_training_1',
+        'label_2',
+        'self_training_2',
       ),
       'stages': diga_stages(),
       'model': {
@@ -229,7 +240,9 @@ def get_config() -> D:
         'crop': (512, 896),
         'sets': {
           'source': dataset(
-            images='GTA5/images/{id}.png', labels='GTA5/labels/{id}.png', table='gta5',
+            images='GTA5/images/{id}.png',
+            labels='GTA5/labels/{id}.png',
+            table='gta5',
             low_size=(720, 1280),
           ),
           'target': dataset(

@@ -10,7 +10,11 @@ from configs import default
 def get_config():
   config = default.get_config()
   config.recipe = (
-    'translator', 'source_only', 'warmup', 'label_1', 'self_training_1',
+    'translator',
+    'source_only',
+    'warmup',
+    'label_1',
+    'self_training_1',
   )
   config.model.name = 'deeplab_efficientnet_lite0'
   config.model.weights = 'efficientnet_lite0'

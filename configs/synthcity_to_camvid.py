@@ -10,7 +10,12 @@ from configs import default
 def get_config():
   config = default.get_config()
   config.recipe = (
-    'translator', 'source_only', 'warmup', 'label_1', 'self_training_1', 'label_2',
+    'translator',
+    'source_only',
+    'warmup',
+    'label_1',
+    'self_training_1',
+    'label_2',
     'self_training_2',
   )
   config.model.name = 'deeplab_efficientnet_lite0'
@@ -23,12 +28,16 @@ def get_config():
   data.names = 'camvid11'
   data.crop = (192, 256)
   synthcity = {
-    'images': 'synthcity/images/{id}.jpg', 'labels': 'synthcity/labels/{id}.png',
-    'table': 'cityscapes_to_camvid11', 'low_size': (240, 320),
+    'images': 'synthcity/images/{id}.jpg',
+    'labels': 'synthcity/labels/{id}.png',
+    'table': 'cityscapes_to_camvid11',
+    'low_size': (240, 320),
   }
   camvid = {
-    'images': 'camvid/images/{id}.jpg', 'labels': 'camvid/labels/{id}.png',
-    'table': 'camvid11', 'low_size': (240, 320),
+    'images': 'camvid/images/{id}.jpg',
+    'labels': 'camvid/labels/{id}.png',
+    'table': 'camvid11',
+    'low_size': (240, 320),
   }
   data.sets = {
     'source': default.dataset(list='synthcity/train.txt', **synthcity),
@@ -39,7 +48,10 @@ def get_config():
   default.small_scale(
     config,
     steps={
-      'source_only': 1440, 'warmup': 250, 'self_training_1': 150, 'self_training_2': 150,
+      'source_only': 1440,
+      'warmup': 250,
+      'self_training_1': 150,
+      'self_training_2': 150,
     },
   )
   config.evaluation.sets = ('camvid_test',)

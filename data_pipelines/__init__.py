@@ -6,6 +6,6 @@ so that reading a folder does not wait for TensorFlow.
 
 import os
 
-# Read by TensorFlow when it is imported: no start-up messages, and the same arithmetic on every CPU.
+# Read by TensorFlow when it is imported: no start-up messages, the same arithmetic on every CPU.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')

@@ -107,5 +107,6 @@ def lut(table: str, classes: int | None = None) -> np.ndarray:
     elif beyond.any():
       raise BadInput(
         f'label table {table!r} yields train ids up to {out[beyond].max()}, but classes is '
-        f'{classes}: raise classes or choose another table')
+        f'{classes}: raise classes or choose another table'
+      )
   return out

@@ -191,13 +191,13 @@ def _load(paths: dict[str, tf.Tensor], lut: tf.Tensor):
   """Reads one image (uint8 [h, w, 3]) and its train ids (uint8 [h, w] or None)."""
   # Despite its name, this decodes PNG as well; the method is Pillow's, so that both agree.
   image = tf.io.decode_jpeg(
-    tf.io.read_file(paths['image']), channels=3, dct_method='INTEGER_ACCURATE')
+    tf.io.read_file(paths['image']), channels=3, dct_method='INTEGER_ACCURATE'
+  )
   if 'label' not in paths:
     return image, None
   label = tf.gather(lut, tf.cast(_load_label(paths['label']), tf.int32))
   tf.debugging.assert_equal(tf.shape(label), tf.shape(image)[:2], 'sizes differ')
-  tf.debugging.assert_greater_equal(
-    tf.reduce_min(tf.cast(label, tf.int32)), 0, 'unknown label id')
+  tf.debugging.assert_greater_equal(tf.reduce_min(tf.cast(label, tf.int32)), 0, 'unknown label id')
   return image, tf.cast(label, tf.uint8)
 
 
@@ -210,7 +210,8 @@ def _load_label(path: tf.Tensor) -> tf.Tensor:
   label = tf.cond(
     is_grey,
     lambda: tf.io.decode_png(data, channels=1)[..., 0],
-    lambda: tf.numpy_function(lambda p: sources.read_label(p.decode()), [path], tf.uint8))
+    lambda: tf.numpy_function(lambda p: sources.read_label(p.decode()), [path], tf.uint8),
+  )
   return tf.ensure_shape(label, (None, None))
 
 
@@ -228,5 +229,6 @@ def _blame(views, seed: int, step: int, rows: slice, error: tf.errors.OpError) -
       except tf.errors.OpError as failed:
         return BadInput(
           f'{view.source.image_path(index)}: cannot be decoded '
-          f'({str(failed.message).partition(chr(10))[0]}); restore or remove it or its label')
+          f'({str(failed.message).partition(chr(10))[0]}); restore or remove it or its label'
+        )
   return BadInput(f'step {step} cannot be read ({first_line}); was a file changed meanwhile?')

@@ -20,8 +20,27 @@ import numpy as np
 Colour = np.ndarray  # [3] float32, 0..1
 Texture = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-(ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, LIGHT, SIGN, VEGETATION, TERRAIN, SKY, PERSON, RIDER,
- CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE) = range(19)
+(
+  ROAD,
+  SIDEWALK,
+  BUILDING,
+  WALL,
+  FENCE,
+  POLE,
+  LIGHT,
+  SIGN,
+  VEGETATION,
+  TERRAIN,
+  SKY,
+  PERSON,
+  RIDER,
+  CAR,
+  TRUCK,
+  BUS,
+  TRAIN,
+  MOTORCYCLE,
+  BICYCLE,
+) = range(19)
 
 NEAR = 0.1  # metres in front of the eye; nothing nearer is painted
 UP = np.array([0, 1, 0], np.float32)
@@ -175,7 +194,8 @@ def shade(canvas: Canvas, quads: list[Quad], sun: np.ndarray, strength: float) -
   dark = np.zeros(canvas.label.shape, bool)
   for quad in quads:
     corner, across, up = (
-        edge - sun * (edge[1] / sun[1]) for edge in (quad.corner, quad.across, quad.up))
+      edge - sun * (edge[1] / sun[1]) for edge in (quad.corner, quad.across, quad.up)
+    )
     hits = _hits(canvas, corner, across, up)
     if hits is not None:
       rows, columns, u, v, _ = hits
@@ -185,8 +205,16 @@ def shade(canvas: Canvas, quads: list[Quad], sun: np.ndarray, strength: float) -
   canvas.colour[dark & (canvas.inverse_depth > 0)] *= 1 - strength
 
 
-def billboard(eye: np.ndarray, x: float, z: float, size: tuple[float, float], texture: Texture,
-              label: int, base: float = 0.0, turn: float = 0.0) -> Quad:
+def billboard(
+  eye: np.ndarray,
+  x: float,
+  z: float,
+  size: tuple[float, float],
+  texture: Texture,
+  label: int,
+  base: float = 0.0,
+  turn: float = 0.0,
+) -> Quad:
   """An upright quad, `size` = (width, height), that faces the eye, or turns from it by `turn`."""
   angle = np.arctan2(x - eye[0], z - eye[2]) + turn
   across = np.array([np.cos(angle), 0, -np.sin(angle)], np.float32) * size[0]
@@ -194,9 +222,16 @@ def billboard(eye: np.ndarray, x: float, z: float, size: tuple[float, float], te
   return Quad(corner, across, UP * size[1], texture, label, thin=True)
 
 
-def box(x: float, z: float, size: tuple[float, float, float], label: int,
-        textures: tuple[Texture, Texture, Texture, Texture], base: float = 0.0, yaw: float = 0.0,
-        slope: float = 0.0) -> list[Quad]:
+def box(
+  x: float,
+  z: float,
+  size: tuple[float, float, float],
+  label: int,
+  textures: tuple[Texture, Texture, Texture, Texture],
+  base: float = 0.0,
+  yaw: float = 0.0,
+  slope: float = 0.0,
+) -> list[Quad]:
   """A box (width, height, length) around (x, z), its length along z before it is turned by `yaw`.
 
   Args:
@@ -210,9 +245,9 @@ def box(x: float, z: float, size: tuple[float, float, float], label: int,
   up, lean = UP * height, ahead * (slope / length)
   side, front, back, top = textures
   return [
-      Quad(corner + right, ahead, up, side, label),
-      Quad(corner + ahead, -ahead, up, side, label),
-      Quad(corner + right + ahead, -right, up - lean, front, label),
-      Quad(corner, right, up + lean, back, label),
-      Quad(corner + up + lean, right, ahead - 2 * lean, top, label),
+    Quad(corner + right, ahead, up, side, label),
+    Quad(corner + ahead, -ahead, up, side, label),
+    Quad(corner + right + ahead, -right, up - lean, front, label),
+    Quad(corner, right, up + lean, back, label),
+    Quad(corner + up + lean, right, ahead - 2 * lean, top, label),
   ]

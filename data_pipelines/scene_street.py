@@ -49,11 +49,17 @@ def build(rng: np.random.Generator, look: scene_looks.Look) -> Street:
   """Lays out a whole street."""
   half = rng.uniform(4.8, 6.2)
   street = Street(
-      rng, look, half=half, walk=rng.uniform(2.0, 3.5),
-      verge=rng.uniform(1.0, 3.0) if rng.random() < 0.6 else 0.0,
-      crossing=rng.uniform(16, 50) if rng.random() < 0.5 else -100.0, tram=rng.random() < 0.4,
-      eye=np.array([LANE * half + rng.uniform(-0.5, 0.5), rng.uniform(1.4, 1.9), 0], np.float32),
-      yaw=rng.normal(0, 0.06), horizon=rng.uniform(0.4, 0.5))
+    rng,
+    look,
+    half=half,
+    walk=rng.uniform(2.0, 3.5),
+    verge=rng.uniform(1.0, 3.0) if rng.random() < 0.6 else 0.0,
+    crossing=rng.uniform(16, 50) if rng.random() < 0.5 else -100.0,
+    tram=rng.random() < 0.4,
+    eye=np.array([LANE * half + rng.uniform(-0.5, 0.5), rng.uniform(1.4, 1.9), 0], np.float32),
+    yaw=rng.normal(0, 0.06),
+    horizon=rng.uniform(0.4, 0.5),
+  )
   _lay_ground(street)
   for side in (-1, 1):
     _line_with_plots(street, side)
@@ -69,7 +75,8 @@ def camera(street: Street, size: tuple[int, int]) -> shapes.Camera:
   """A camera of 71 degrees, or less if the picture is wider than 2:1, looking down the street."""
   height, width = size
   return shapes.Camera(
-      street.eye, street.yaw, focal=0.7 * min(width, 2 * height), horizon=height * street.horizon)
+    street.eye, street.yaw, focal=0.7 * min(width, 2 * height), horizon=height * street.horizon
+  )
 
 
 def _lay_ground(street: Street) -> None:
@@ -80,28 +87,41 @@ def _lay_ground(street: Street) -> None:
   track = (1 - LANE) * half if street.tram else None
   road = textures.road(asphalt, street.paint('marking'), 2 * half, zebra, track)
   strips = [
-      (-300, 600, textures.plain(street.paint('grass')), shapes.TERRAIN),
-      (-half - walk, walk, textures.slabs(stone, kerb, walk), shapes.SIDEWALK),
-      (half, walk, textures.slabs(stone, kerb, 0), shapes.SIDEWALK),
-      (-half, 2 * half, road, shapes.ROAD),
+    (-300, 600, textures.plain(street.paint('grass')), shapes.TERRAIN),
+    (-half - walk, walk, textures.slabs(stone, kerb, walk), shapes.SIDEWALK),
+    (half, walk, textures.slabs(stone, kerb, 0), shapes.SIDEWALK),
+    (-half, 2 * half, road, shapes.ROAD),
   ]
   for left, width, texture, label in strips:
     street.ground.append(_level(left, 0.3, width, 400, texture, label))
   if street.crossing > 0:
     street.ground.append(
-        _level(-300, street.crossing - 4, 600, 8, textures.plain(asphalt), shapes.ROAD))
+      _level(-300, street.crossing - 4, 600, 8, textures.plain(asphalt), shapes.ROAD)
+    )
   height = rng.uniform(6, 14)
-  street.ground.append(shapes.Quad(
-      np.array([-250, 0, 150], np.float32), np.array([500, 0, 0], np.float32), shapes.UP * height,
-      textures.ridge(street.paint('leaf'), height), shapes.VEGETATION, thin=True))
+  street.ground.append(
+    shapes.Quad(
+      np.array([-250, 0, 150], np.float32),
+      np.array([500, 0, 0], np.float32),
+      shapes.UP * height,
+      textures.ridge(street.paint('leaf'), height),
+      shapes.VEGETATION,
+      thin=True,
+    )
+  )
 
 
-def _level(left: float, start: float, width: float, length: float, texture: shapes.Texture,
-           label: int) -> shapes.Quad:
+def _level(
+  left: float, start: float, width: float, length: float, texture: shapes.Texture, label: int
+) -> shapes.Quad:
   """A strip of ground from (left, start)."""
   return shapes.Quad(
-      np.array([left, 0, start], np.float32), np.array([width, 0, 0], np.float32),
-      np.array([0, 0, length], np.float32), texture, label)
+    np.array([left, 0, start], np.float32),
+    np.array([width, 0, 0], np.float32),
+    np.array([0, 0, length], np.float32),
+    texture,
+    label,
+  )
 
 
 # Beside the road.
@@ -133,12 +153,23 @@ def _add_building(street: Street, side: int, front: float, z: float, length: flo
   """A house whose front is at x = `front`, away from the road."""
   rng, depth = street.rng, 8.0
   height = rng.uniform(2.8, 3.6) * rng.integers(2, 6)
-  walls = [textures.facade(street.paint('facade'), street.paint('glass'), street.paint('shop'),
-                         storey=rng.uniform(2.8, 3.6), bay=rng.uniform(1.8, 3.2))] * 3
+  walls = [
+    textures.facade(
+      street.paint('facade'),
+      street.paint('glass'),
+      street.paint('shop'),
+      storey=rng.uniform(2.8, 3.6),
+      bay=rng.uniform(1.8, 3.2),
+    )
+  ] * 3
   size = (depth, height, length * rng.uniform(0.85, 1))
   street.quads += shapes.box(
-      front + side * depth / 2, z + length / 2, size, shapes.BUILDING,
-      (*walls, textures.plain(street.paint('shop'))))
+    front + side * depth / 2,
+    z + length / 2,
+    size,
+    shapes.BUILDING,
+    (*walls, textures.plain(street.paint('shop'))),
+  )
 
 
 def _add_enclosure(street: Street, edge: float, z: float, length: float, label: int) -> None:
@@ -150,8 +181,7 @@ def _add_enclosure(street: Street, edge: float, z: float, length: float, label: 
   else:
     height = rng.uniform(1.4, 2.8)
     texture = textures.blocks(street.paint('stone'), rng.uniform(0.5, 1.2), rng.uniform(0.25, 0.5))
-  street.quads += shapes.box(
-      edge, z + length / 2, (0.3, height, length), label, (texture,) * 4)
+  street.quads += shapes.box(edge, z + length / 2, (0.3, height, length), label, (texture,) * 4)
 
 
 def _add_trees(street: Street, side: int, edge: float, z: float, length: float, count: int) -> None:
@@ -163,7 +193,8 @@ def _add_trees(street: Street, side: int, edge: float, z: float, length: float, 
       size = (rng.uniform(1.5, 3), rng.uniform(1, 2))
       texture = textures.foliage(street.paint('leaf'), *size)
       street.quads.append(
-          shapes.billboard(street.eye, x, depth, size, texture, shapes.VEGETATION, -0.2))
+        shapes.billboard(street.eye, x, depth, size, texture, shapes.VEGETATION, -0.2)
+      )
     else:
       _add_tree(street, x, depth)
 
@@ -172,10 +203,12 @@ def _add_tree(street: Street, x: float, z: float) -> None:
   rng, leaf = street.rng, street.paint('leaf')
   trunk, size = rng.uniform(1.8, 2.6), (rng.uniform(3.5, 6), rng.uniform(3.5, 6))
   street.quads += [
-      shapes.billboard(street.eye, x, z, (0.35, trunk + 1), textures.plain(leaf * 0.6),
-                       shapes.VEGETATION),
-      shapes.billboard(street.eye, x, z - 0.05, size, textures.foliage(leaf, *size),
-                       shapes.VEGETATION, trunk),
+    shapes.billboard(
+      street.eye, x, z, (0.35, trunk + 1), textures.plain(leaf * 0.6), shapes.VEGETATION
+    ),
+    shapes.billboard(
+      street.eye, x, z - 0.05, size, textures.foliage(leaf, *size), shapes.VEGETATION, trunk
+    ),
   ]
 
 
@@ -185,8 +218,9 @@ def _furnish_pavement(street: Street, side: int) -> None:
   z, metal = rng.uniform(5, 16), street.paint('metal')
   while z < 60:
     _add_post(street, x, z, 0.2, rng.uniform(5.5, 7.5), metal)
-    arm = shapes.billboard(street.eye, x - side * 0.8, z, (1.8, 0.2), textures.plain(metal),
-                           shapes.POLE, 5.4)
+    arm = shapes.billboard(
+      street.eye, x - side * 0.8, z, (1.8, 0.2), textures.plain(metal), shapes.POLE, 5.4
+    )
     street.quads.append(arm)
     z += rng.uniform(14, 26)
   if street.crossing > 0 or street.chance(0.25):
@@ -199,10 +233,12 @@ def _furnish_pavement(street: Street, side: int) -> None:
         _add_tree(street, side * (street.half + street.walk - 0.6), float(z))
 
 
-def _add_post(street: Street, x: float, z: float, width: float, height: float,
-              metal: shapes.Colour) -> None:
-  street.quads.append(shapes.billboard(
-      street.eye, x, z, (width, height), textures.plain(metal), shapes.POLE))
+def _add_post(
+  street: Street, x: float, z: float, width: float, height: float, metal: shapes.Colour
+) -> None:
+  street.quads.append(
+    shapes.billboard(street.eye, x, z, (width, height), textures.plain(metal), shapes.POLE)
+  )
 
 
 def _add_signal(street: Street, x: float, z: float) -> None:
@@ -213,10 +249,11 @@ def _add_signal(street: Street, x: float, z: float) -> None:
   over = x - np.sign(x) * 2.6
   texture = textures.signal(housing, lit)
   street.quads += [
-      shapes.billboard(street.eye, (x + over) / 2, z, (abs(x - over), 0.16), textures.plain(metal),
-                       shapes.POLE, 4.9),
-      shapes.billboard(street.eye, x, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, 2.5),
-      shapes.billboard(street.eye, over, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, 4.0),
+    shapes.billboard(
+      street.eye, (x + over) / 2, z, (abs(x - over), 0.16), textures.plain(metal), shapes.POLE, 4.9
+    ),
+    shapes.billboard(street.eye, x, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, 2.5),
+    shapes.billboard(street.eye, over, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, 4.0),
   ]
 
 
@@ -226,7 +263,8 @@ def _add_sign(street: Street, x: float, z: float) -> None:
   texture = textures.sign(street.paint('sign'), street.paint('sign_face'), rng.integers(3), side)
   _add_post(street, x, z, 0.12, base + 0.2, street.paint('metal'))
   street.quads.append(
-      shapes.billboard(street.eye, x, z - 0.1, (side, side), texture, shapes.SIGN, base))
+    shapes.billboard(street.eye, x, z - 0.1, (side, side), texture, shapes.SIGN, base)
+  )
 
 
 def _add_pedestrians(street: Street, side: int) -> None:
@@ -236,8 +274,11 @@ def _add_pedestrians(street: Street, side: int) -> None:
     height = rng.uniform(0.88, 1.05)
     skin, shirt, trousers, hair = map(street.paint, ('skin', 'cloth', 'trousers', 'hair'))
     texture = textures.figure(skin, shirt, trousers, hair, rng.uniform(0.03, 0.25))
-    street.quads.append(shapes.billboard(
-        street.eye, x, rng.uniform(4.5, 24), (0.9, 1.8 * height), texture, shapes.PERSON))
+    street.quads.append(
+      shapes.billboard(
+        street.eye, x, rng.uniform(4.5, 24), (0.9, 1.8 * height), texture, shapes.PERSON
+      )
+    )
 
 
 # On the road.
@@ -264,13 +305,13 @@ def _add_two_wheeler(street: Street, x: float, z: float) -> None:
     label, texture = shapes.BICYCLE, textures.bicycle(street.paint('bicycle'))
   else:
     label, texture = shapes.MOTORCYCLE, textures.motorcycle(street.paint('motorcycle'))
-  street.quads.append(
-      shapes.billboard(street.eye, x, z, (1.8, 1.1), texture, label, turn=turn))
+  street.quads.append(shapes.billboard(street.eye, x, z, (1.8, 1.1), texture, label, turn=turn))
   if street.chance(0.75):
     skin, shirt, trousers, helmet = map(street.paint, ('skin', 'cloth', 'trousers', 'helmet'))
     rider = textures.sitter(skin, shirt, trousers, helmet)
-    street.quads.append(shapes.billboard(
-        street.eye, x, z - 0.03, (1.8, 1.9), rider, shapes.RIDER, turn=turn))
+    street.quads.append(
+      shapes.billboard(street.eye, x, z - 0.03, (1.8, 1.9), rider, shapes.RIDER, turn=turn)
+    )
 
 
 def _fill_lane(street: Street, x: float, z: float, yaw: float) -> None:
@@ -283,11 +324,19 @@ def _fill_lane(street: Street, x: float, z: float, yaw: float) -> None:
     z = add(street, x, z, yaw + rng.normal(0, 0.02)) + rng.uniform(6, 24)
 
 
-def _ends(street: Street, colour: shapes.Colour, width: float, lamp_height: float,
-          band: tuple[float, float] | None, glass: shapes.Colour) -> tuple[shapes.Texture, ...]:
+def _ends(
+  street: Street,
+  colour: shapes.Colour,
+  width: float,
+  lamp_height: float,
+  band: tuple[float, float] | None,
+  glass: shapes.Colour,
+) -> tuple[shapes.Texture, ...]:
   """The textures (front, back) of a vehicle's ends."""
-  return tuple(textures.bumper(colour, width, street.paint(lamp), lamp_height, band, glass)
-               for lamp in ('headlamp', 'taillamp'))
+  return tuple(
+    textures.bumper(colour, width, street.paint(lamp), lamp_height, band, glass)
+    for lamp in ('headlamp', 'taillamp')
+  )
 
 
 def _add_car(street: Street, x: float, z: float, yaw: float) -> float:
@@ -302,8 +351,15 @@ def _add_car(street: Street, x: float, z: float, yaw: float) -> float:
   upper = 0.6 * length
   window = textures.cabin(colour, upper, slope, top, glass)
   street.quads += shapes.box(
-      x, z - 0.1 * np.cos(yaw) * length, (width - 0.2, top, upper), shapes.CAR,
-      (window, textures.plain(glass), textures.plain(glass), roof), body, yaw, slope)
+    x,
+    z - 0.1 * np.cos(yaw) * length,
+    (width - 0.2, top, upper),
+    shapes.CAR,
+    (window, textures.plain(glass), textures.plain(glass), roof),
+    body,
+    yaw,
+    slope,
+  )
   return z + length / 2
 
 
@@ -314,13 +370,19 @@ def _add_truck(street: Street, x: float, z: float, yaw: float) -> float:
   box_ends = _ends(street, cargo, 2.4, 0.8, None, glass)
   side = textures.flank(cargo, length, 0.5, None, glass)
   street.quads += shapes.box(
-      x, z, (2.4, height, length), shapes.TRUCK, (side, *box_ends, textures.plain(cargo)), yaw=yaw)
+    x, z, (2.4, height, length), shapes.TRUCK, (side, *box_ends, textures.plain(cargo)), yaw=yaw
+  )
   cab_ends = _ends(street, colour, 2.3, 0.7, (1.3, 2.1), glass)
   cab_side = textures.flank(colour, 1.9, 0.3, (1.3, 2.1), glass)
   ahead = length / 2 + 1.0
   street.quads += shapes.box(
-      x + np.sin(yaw) * ahead, z + np.cos(yaw) * ahead, (2.3, 2.5, 1.9), shapes.TRUCK,
-      (cab_side, *cab_ends, textures.plain(colour)), yaw=yaw)
+    x + np.sin(yaw) * ahead,
+    z + np.cos(yaw) * ahead,
+    (2.3, 2.5, 1.9),
+    shapes.TRUCK,
+    (cab_side, *cab_ends, textures.plain(colour)),
+    yaw=yaw,
+  )
   return z + length / 2 + 2
 
 
@@ -331,7 +393,8 @@ def _add_bus(street: Street, x: float, z: float, yaw: float) -> float:
   side = textures.flank(colour, length, 0.48, (1.35, 2.4), glass)
   ends = _ends(street, colour, 2.5, 0.75, (1.2, 2.6), glass)
   street.quads += shapes.box(
-      x, z, (2.5, height, length), shapes.BUS, (side, *ends, textures.plain(colour)), yaw=yaw)
+    x, z, (2.5, height, length), shapes.BUS, (side, *ends, textures.plain(colour)), yaw=yaw
+  )
   return z + length / 2
 
 
@@ -342,8 +405,9 @@ def _add_tram(street: Street, x: float, z: float, yaw: float) -> float:
   z += length / 2
   side = textures.flank(colour, length, 0.12, (1.3, 2.5), glass, pane=2.4)
   ends = _ends(street, colour, 2.6, 0.85, (1.5, 2.9), glass)
-  street.quads += shapes.box(x, z, (2.6, 3.2, length), shapes.TRAIN,
-                             (side, *ends, textures.plain(roof)), yaw=yaw, slope=0.4)
+  street.quads += shapes.box(
+    x, z, (2.6, 3.2, length), shapes.TRAIN, (side, *ends, textures.plain(roof)), yaw=yaw, slope=0.4
+  )
   gear = (textures.plain(roof),) * 4
   street.quads += shapes.box(x, z, (2.0, 0.6, length - 2), shapes.TRAIN, gear, 3.2, yaw)
   return z + length / 2

@@ -33,8 +33,9 @@ def plain(colour: Colour) -> Texture:
   return lambda u, v: _coat(u, colour)
 
 
-def road(asphalt: Colour, paint_colour: Colour, width: float, zebra: float,
-         track: float | None) -> Texture:
+def road(
+  asphalt: Colour, paint_colour: Colour, width: float, zebra: float, track: float | None
+) -> Texture:
   """Asphalt with centre dashes, edge lines, a zebra at v = `zebra`, rails around u = `track`."""
 
   def texture(u, v):
@@ -170,8 +171,14 @@ def bicycle(frame: Colour) -> Texture:
     colour, alpha = _coat(u, frame)
     discs = _disc(u, v, 0.38, 0.36, 0.36) | _disc(u, v, 1.42, 0.36, 0.36)
     spokes = _disc(u, v, 0.38, 0.36, 0.28) | _disc(u, v, 1.42, 0.36, 0.28)
-    bars = (((0.38, 0.36), (0.7, 0.85)), ((0.7, 0.85), (1.3, 0.85)), ((0.85, 0.36), (1.3, 0.85)),
-            ((0.7, 0.85), (0.85, 0.36)), ((1.42, 0.36), (1.28, 1.0)), ((0.38, 0.36), (0.85, 0.36)))
+    bars = (
+      ((0.38, 0.36), (0.7, 0.85)),
+      ((0.7, 0.85), (1.3, 0.85)),
+      ((0.85, 0.36), (1.3, 0.85)),
+      ((0.7, 0.85), (0.85, 0.36)),
+      ((1.42, 0.36), (1.28, 1.0)),
+      ((0.38, 0.36), (0.85, 0.36)),
+    )
     frame_bars = functools.reduce(np.logical_or, (_limb(u, v, a, b, 0.05) for a, b in bars))
     black = _limb(u, v, (0.55, 0.96), (0.8, 0.96), 0.06)
     black |= _limb(u, v, (1.2, 1.02), (1.45, 1.02), 0.05)
@@ -201,8 +208,14 @@ def motorcycle(body_colour: Colour) -> Texture:
   return texture
 
 
-def flank(paint_colour: Colour, length: float, wheel: float, band: tuple[float, float] | None,
-          glass: Colour, pane: float = 1.5) -> Texture:
+def flank(
+  paint_colour: Colour,
+  length: float,
+  wheel: float,
+  band: tuple[float, float] | None,
+  glass: Colour,
+  pane: float = 1.5,
+) -> Texture:
   """A vehicle's side: wheels of radius `wheel`, panes of glass at the heights `band`."""
 
   def texture(u, v):
@@ -220,8 +233,14 @@ def flank(paint_colour: Colour, length: float, wheel: float, band: tuple[float, 
   return texture
 
 
-def bumper(paint_colour: Colour, width: float, lamp: Colour, lamp_height: float,
-           band: tuple[float, float] | None, glass: Colour) -> Texture:
+def bumper(
+  paint_colour: Colour,
+  width: float,
+  lamp: Colour,
+  lamp_height: float,
+  band: tuple[float, float] | None,
+  glass: Colour,
+) -> Texture:
   """A vehicle's front or back: two lamps, perhaps a window at the heights `band`, tyres below."""
 
   def texture(u, v):
@@ -237,8 +256,9 @@ def bumper(paint_colour: Colour, width: float, lamp: Colour, lamp_height: float,
   return texture
 
 
-def cabin(paint_colour: Colour, length: float, slope: float, height: float,
-          glass: Colour) -> Texture:
+def cabin(
+  paint_colour: Colour, length: float, slope: float, height: float, glass: Colour
+) -> Texture:
   """The glazed upper part of a car from the side; its ends lean inwards by `slope`."""
 
   def texture(u, v):

@@ -27,8 +27,9 @@ STALE = 600.0  # seconds after which a temporary file is taken to be left by a k
 PNG_END = b'IEND\xaeB`\x82'
 
 
-def render(index: int, look: str, size: tuple[int, int] = (128, 256),
-           seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def render(
+  index: int, look: str, size: tuple[int, int] = (128, 256), seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
   """Renders one scene.
 
   Args:
@@ -47,7 +48,8 @@ def render(index: int, look: str, size: tuple[int, int] = (128, 256),
   style = scene_looks.LOOKS[look]
   # Three streams, so that the layout is the same whatever the size and however much noise is drawn.
   layout, light, sensor = (
-      np.random.default_rng([seed, index, LOOKS.index(look), part]) for part in range(3))
+    np.random.default_rng([seed, index, LOOKS.index(look), part]) for part in range(3)
+  )
   street = scene_street.build(layout, style)
   weather = style.weathers[light.integers(len(style.weathers))]
   canvas = shapes.Canvas(scene_street.camera(street, size), *size)
@@ -56,8 +58,9 @@ def render(index: int, look: str, size: tuple[int, int] = (128, 256),
   for quad in street.ground:
     shapes.paint(canvas, quad, lamp, style.grain)
   far_to_near = sorted(street.quads, key=lambda quad: -np.linalg.norm(quad.centre - street.eye))
-  shapes.shade(canvas, [quad for quad in far_to_near if quad.centre[2] < SHADOWS], lamp.sun,
-               weather.shadow)
+  shapes.shade(
+    canvas, [quad for quad in far_to_near if quad.centre[2] < SHADOWS], lamp.sun, weather.shadow
+  )
   for quad in far_to_near:
     shapes.paint(canvas, quad, lamp, style.grain)
   scene_looks.add_haze(canvas, weather, light)
@@ -65,9 +68,14 @@ def render(index: int, look: str, size: tuple[int, int] = (128, 256),
 
 
 def materialise(
-    directory: str | os.PathLike, look: str, indices: Iterable[int], size: tuple[int, int],
-    seed: int = 0, workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None) -> tuple[str, str, list[str]]:
+  directory: str | os.PathLike,
+  look: str,
+  indices: Iterable[int],
+  size: tuple[int, int],
+  seed: int = 0,
+  workers: int | None = None,
+  progress: Callable[[int, int], None] | None = None,
+) -> tuple[str, str, list[str]]:
   """Renders the scenes that a folder does not hold yet, as images/ID.png and labels/ID.png.
 
   Every file is written under a temporary name and renamed, so that a file that is there is whole:
@@ -100,7 +108,8 @@ def materialise(
         progress(done, len(jobs))
   except OSError as error:
     raise errors.BadInput(
-        f'{error.filename or root}: cannot be written ({error.strerror or error})') from None
+      f'{error.filename or root}: cannot be written ({error.strerror or error})'
+    ) from None
   return str(root / 'images/{id}.png'), str(root / 'labels/{id}.png'), [_id(i) for i in indices]
 
 
@@ -128,8 +137,9 @@ def _write_scene(job: tuple) -> None:
 
 def _write(path: pathlib.Path, save: Callable) -> None:
   """Fills a file through `save(file)` under a temporary name, then renames it."""
-  with tempfile.NamedTemporaryFile(dir=path.parent, prefix='.', suffix='.part',
-                                   delete=False) as file:
+  with tempfile.NamedTemporaryFile(
+    dir=path.parent, prefix='.', suffix='.part', delete=False
+  ) as file:
     try:
       save(file)
       file.close()

@@ -1,4 +1,4 @@
-"""A data set of the config, opened: folders as they are, rendered scenes written to a cache first."""
+"""A data set of the config, opened: folders as they are, rendered scenes written out first."""
 
 import os
 from collections.abc import Mapping
@@ -54,10 +54,10 @@ def _rendered(settings: Mapping[str, Any], cache: str, classes: int, labelled: b
   if settings['look'] not in scenes.LOOKS:
     raise BadInput(f"a scene's look is {settings['look']!r}: one of {', '.join(scenes.LOOKS)}")
   height, width = settings['size']
-  directory = os.path.join(cache, f"scenes-{scenes.VERSION}-{settings['look']}-{height}x{width}")
+  directory = os.path.join(cache, f'scenes-{scenes.VERSION}-{settings["look"]}-{height}x{width}')
   indices = range(settings['first'], settings['first'] + settings['count'])
   # The delay keeps the bar away when everything is there already.
-  with tqdm(desc=f"rendering {settings['look']} scenes", unit=' scenes', delay=1.0) as bar:
+  with tqdm(desc=f'rendering {settings["look"]} scenes', unit=' scenes', delay=1.0) as bar:
 
     def show(done: int, total: int) -> None:
       bar.total = total

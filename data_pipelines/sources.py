@@ -101,12 +101,14 @@ class Folder:
     label = self.lut[read_label(path)]
     if label.shape != image.shape[:2]:
       raise BadInput(
-        f'{path}: the label has {_size(label)} pixels, its image {_size(image)}; make them equal')
+        f'{path}: the label has {_size(label)} pixels, its image {_size(image)}; make them equal'
+      )
     if label.min() == label_tables.UNKNOWN:
       raw = np.unique(read_label(path)[label == label_tables.UNKNOWN])
       raise BadInput(
         f'{path}: label id {", ".join(map(str, raw[:5]))} is unknown to the table {self.table!r}'
-        f'{self._of_classes()}; mend the file or choose another table')
+        f'{self._of_classes()}; mend the file or choose another table'
+      )
     return image, label.astype(np.uint8)
 
   def fingerprint(self) -> str:
@@ -183,7 +185,8 @@ def check_label_header(header: bytes, path: str) -> None:
   if not (colour == PNG_PALETTE or (colour == PNG_GREY and depth == 8)):
     raise BadInput(
       f'{path}: is a PNG of colour type {colour} with {depth} bits; save labels as 8-bit greyscale '
-      'or palette PNG')
+      'or palette PNG'
+    )
 
 
 def _opened(path: str, convert) -> Image.Image:

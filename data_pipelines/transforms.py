@@ -95,9 +95,8 @@ def crop(image: Image, label: Label, size: Size, seed: tf.Tensor) -> Pair:
     if x is None:
       return None
     return tf.cond(
-      smaller,
-      lambda: resized(x, size),
-      lambda: x[top : top + size[0], left : left + size[1]])
+      smaller, lambda: resized(x, size), lambda: x[top : top + size[0], left : left + size[1]]
+    )
 
   return cut(image, resize_bilinear), cut(label, resize_nearest)
 

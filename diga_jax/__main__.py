@@ -56,7 +56,9 @@ def read_config(argv: list[str]) -> ConfigDict:
     left = values(['diga_jax', *argv])[1:]
     if left:
       raise BadInput(f'not understood: {left[0]} (see --help)')
-    return holder.value
+    config = holder.value
+    config.lock()  # a file that could not be loaded says so only when it is touched
+    return config
   except BadInput:
     raise
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:

@@ -16,7 +16,16 @@ from data_pipelines import labels as label_tables
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
 from diga_jax import (
-  artifact, files, label, metrics, mixing, optimizer, report, sharding, state, train, weights
+  artifact,
+  files,
+  label,
+  metrics,
+  mixing,
+  optimizer,
+  report,
+  sharding,
+  state,
+  train,
 )
 from diga_jax import evaluate as evaluation_pass
 from diga_jax.experiment import Experiment
@@ -79,14 +88,18 @@ def translator_start(
   if frozen is None:
     logging.warning('translator.vgg is empty: training without the perceptual term')
   root = jax.random.key(experiment.config.seed)
-  params = jax.jit(
-    lambda key: translator.initial_params(key, settings, (64, 64))
-  )(jax.random.fold_in(root, 1))
+  params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(
+    jax.random.fold_in(root, 1)
+  )
   tx = {half: optimizer.build(schedule(stage), tree) for half, tree in params.items()}
   initial = state.TrainState(
-    step=jax.numpy.int32(0), params=params, batch_stats=(),
+    step=jax.numpy.int32(0),
+    params=params,
+    batch_stats=(),
     opt_state={half: tx[half].init(tree) for half, tree in params.items()},
-    teacher=(), centroids=(), key=root,
+    teacher=(),
+    centroids=(),
+    key=root,
   )
   model = {'vgg': vgg} | translator.networks(settings)
   return model, tx, sharding.replicate(initial, experiment.mesh), frozen
@@ -102,8 +115,11 @@ def network_start(
     centroids = read_centroids(experiment.workdir / stage.labels)
   tx = optimizer.build(schedule(stage), network['params'])
   initial = state.create(
-    jax.random.key(experiment.config.seed), network['params'], tx,
-    batch_stats=network['batch_stats'], centroids=centroids,
+    jax.random.key(experiment.config.seed),
+    network['params'],
+    tx,
+    batch_stats=network['batch_stats'],
+    centroids=centroids,
   )
   frozen = None
   if experiment.config.translator.kind == 'network' and experiment.uses_translation(stage):
@@ -119,8 +135,14 @@ def oracle(experiment: Experiment) -> Callable[[state.TrainState], float]:
   def score(current: state.TrainState) -> float:
     variables = {'params': current.params, 'batch_stats': current.batch_stats}
     found = evaluation_pass.evaluate(
-      experiment.model, variables, source, classes=experiment.config.data.classes,
-      scales=settings.scales, flip=settings.flip, batch_size=settings.batch, progress=False,
+      experiment.model,
+      variables,
+      source,
+      classes=experiment.config.data.classes,
+      scales=settings.scales,
+      flip=settings.flip,
+      batch_size=settings.batch,
+      progress=False,
     )
     return float(found['mean_iou'])
 
@@ -133,7 +155,11 @@ def labels(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[s
   target = experiment.images(stage.target, labelled=False)
   variables = experiment.network(stage.start)
   counts = label.pseudo_labels(
-    experiment.model, variables, target, directory / 'labels', classes=classes,
+    experiment.model,
+    variables,
+    target,
+    directory / 'labels',
+    classes=classes,
     scales=stage.scales,
   )
   means, images = label_centroids(experiment, stage, variables)
@@ -152,7 +178,8 @@ def label_centroids(
   config = experiment.config
   name = stage.target if stage.centroids_from == 'target' else stage.source
   options = {
-    'size': tuple(config.data.sets[name].low_size) or None, 'passes': stage.passes,
+    'size': tuple(config.data.sets[name].low_size) or None,
+    'passes': stage.passes,
     'cap': stage.cap,
   }
   images = experiment.images(name, labelled=name == stage.source)
@@ -233,13 +260,21 @@ def evaluation(
   settings = experiment.config.evaluation
   size = tuple(experiment.config.data.sets[key].evaluation_size) or None
   found = evaluation_pass.evaluate(
-    experiment.model, experiment.network(name, settings.network), experiment.images(key),
-    classes=experiment.config.data.classes, names=class_names(experiment),
-    scales=settings.scales, flip=settings.flip, batch_size=settings.batch,
-    image_size=size, label_size=size,
+    experiment.model,
+    experiment.network(name, settings.network),
+    experiment.images(key),
+    classes=experiment.config.data.classes,
+    names=class_names(experiment),
+    scales=settings.scales,
+    flip=settings.flip,
+    batch_size=settings.batch,
+    image_size=size,
+    label_size=size,
     subsets=class_subsets(experiment),
-    protocol=protocol(experiment, name, key), pictures=directory / 'pictures',
-    count=settings.pictures, palette=palette(experiment),
+    protocol=protocol(experiment, name, key),
+    pictures=directory / 'pictures',
+    count=settings.pictures,
+    palette=palette(experiment),
   )
   found = {'name': name, **found}
   report.write_metrics(directory / 'metrics.json', found)
@@ -258,8 +293,12 @@ def consensus(
   images = experiment.images(key, labelled(experiment, key))
   pseudo = images.with_labels(str(made / 'labels' / '{id}.png'))
   found = label.consensus(
-    experiment.model, experiment.network(stage.start), read_centroids(made), pseudo,
-    truth=images if images.labels else None, names=class_names(experiment),
+    experiment.model,
+    experiment.network(stage.start),
+    read_centroids(made),
+    pseudo,
+    truth=images if images.labels else None,
+    names=class_names(experiment),
   )
   draw_consensus(experiment, name, images, pseudo, directory / 'pictures')
   found = {'name': name, **found, 'protocol': protocol(experiment, name, key)}
@@ -280,7 +319,11 @@ def draw_consensus(
       variables, image[None], labels[None].astype(np.int32), means, model=experiment.model
     )
     picture = report.strip(
-      image, truth=truth, pseudo=labels, consensus=np.asarray(kept[0]) != label_tables.IGNORE,
-      palette=palette(experiment), names=class_names(experiment),
+      image,
+      truth=truth,
+      pseudo=labels,
+      consensus=np.asarray(kept[0]) != label_tables.IGNORE,
+      palette=palette(experiment),
+      names=class_names(experiment),
     )
     files.write_png(directory / f'{images.ids[index]}.png', picture)

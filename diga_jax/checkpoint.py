@@ -49,9 +49,7 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
   return _read(manager, step, ocp.args.StandardRestore(abstract))
 
 
-def read_network(
-  directory: pathlib.Path, step: int, like: dict[str, Any]
-) -> dict[str, Any]:
+def read_network(directory: pathlib.Path, step: int, like: dict[str, Any]) -> dict[str, Any]:
   """Parts of a finished stage's state, such as {'params': ..., 'batch_stats': ...}.
 
   Args:

@@ -52,8 +52,12 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   experiment = Experiment(config, arguments.workdir)
   settings = config.evaluation
   prediction.predict(
-    experiment.model, experiment.network(arguments.stage, settings.network), arguments.images,
-    arguments.output, palette=build.palette(experiment), scales=settings.scales,
+    experiment.model,
+    experiment.network(arguments.stage, settings.network),
+    arguments.images,
+    arguments.output,
+    palette=build.palette(experiment),
+    scales=settings.scales,
   )
 
 

@@ -17,12 +17,12 @@ Padding = tuple[Pair, Pair]
 
 @functools.partial(jax.jit, static_argnames=('strides', 'padding', 'dilation', 'groups'))
 def conv2d(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Pair = (1, 1),
-    padding: Padding = ((0, 0), (0, 0)),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
+  x: jax.Array,
+  kernel: jax.Array,
+  strides: Pair = (1, 1),
+  padding: Padding = ((0, 0), (0, 0)),
+  dilation: Pair = (1, 1),
+  groups: int = 1,
 ) -> jax.Array:
   """Cross-correlates `x` with `kernel` as PyTorch does, choosing the form when it is lowered.
 
@@ -45,8 +45,11 @@ def conv2d(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
 def _conv2d(x, kernel, *static):
   return jax.lax.platform_dependent(
-      x, kernel, cpu=lambda *args: for_cpu(*args, *static),
-      default=lambda *args: plain(*args, *static))
+    x,
+    kernel,
+    cpu=lambda *args: for_cpu(*args, *static),
+    default=lambda *args: plain(*args, *static),
+  )
 
 
 def _conv2d_forward(x, kernel, *static):
@@ -59,8 +62,7 @@ def _conv2d_backward(*args):
   def backward(form):
     return lambda x, kernel, grad: jax.vjp(lambda *a: form(*a, *static), x, kernel)[1](grad)
 
-  return jax.lax.platform_dependent(
-      *saved, grad, cpu=backward(for_cpu), default=backward(plain))
+  return jax.lax.platform_dependent(*saved, grad, cpu=backward(for_cpu), default=backward(plain))
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
@@ -76,22 +78,28 @@ def same_padding(size: Pair, kernel: Pair, strides: Pair, dilation: Pair) -> Pad
 
 
 def plain(
-    x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair, groups: int
+  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> jax.Array:
   """`conv2d` as the one operation that accelerators have."""
   return jax.lax.conv_general_dilated(
-      x, kernel, strides, padding, rhs_dilation=dilation, feature_group_count=groups,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    x,
+    kernel,
+    strides,
+    padding,
+    rhs_dilation=dilation,
+    feature_group_count=groups,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
 
 
 def for_cpu(
-    x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair, groups: int
+  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> jax.Array:
   """`conv2d` in the form that is fastest on CPU, gradients included."""
   if groups == x.shape[-1] == kernel.shape[-1]:
     return _depthwise(x, kernel, strides, padding, dilation)
   if groups == 1 and kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
-    return _pointwise(x[:, ::strides[0], ::strides[1]], kernel[0, 0])
+    return _pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
   if groups == 1 and strides == (1, 1) and dilation != (1, 1):
     return _by_taps(x, kernel, padding, dilation)
   return plain(x, kernel, strides, padding, dilation, groups)
@@ -136,7 +144,7 @@ def _by_taps(x, kernel, padding, dilation):
     if rows is None or columns is None:
       continue
     (top, bottom, down), (left, right, across) = rows, columns
-    part = x[:, top + down:bottom + down, left + across:right + across] @ kernel[i, j]
+    part = x[:, top + down : bottom + down, left + across : right + across] @ kernel[i, j]
     outside = ((0, 0), (top, height - bottom), (left, width - right), (0, 0))
     total = total + jnp.pad(part, outside)
   return total
@@ -168,7 +176,8 @@ def _depthwise_backward(strides, padding, dilation, saved, grad):
   spread = [(n - 1) * s + 1 for n, s in zip(grad.shape[1:3], strides, strict=True)]
   low = (reach[0] - before_h, reach[1] - before_w)
   high = tuple(
-      size + r - n - a for size, r, n, a in zip(x.shape[1:3], reach, spread, low, strict=True))
+    size + r - n - a for size, r, n, a in zip(x.shape[1:3], reach, spread, low, strict=True)
+  )
   interior = [(0, 0, 0), *zip(low, high, (s - 1 for s in strides), strict=True), (0, 0, 0)]
   wide = jax.lax.pad(grad, jnp.zeros((), grad.dtype), interior)
   dx = _depthwise(wide, kernel[::-1, ::-1], (1, 1), ((0, 0), (0, 0)), dilation)
@@ -208,7 +217,7 @@ def _shifted(x, kernel, strides, padding, dilation):
   for i, j in _taps(kernel):
     top, left = i * dilation[0], j * dilation[1]
     bottom, right = top + (height - 1) * strides[0] + 1, left + (width - 1) * strides[1] + 1
-    yield (i, j), x[:, top:bottom:strides[0], left:right:strides[1]]
+    yield (i, j), x[:, top : bottom : strides[0], left : right : strides[1]]
 
 
 def _taps(kernel):
@@ -217,6 +226,8 @@ def _taps(kernel):
 
 def _output_size(x, kernel, strides, padding, dilation):
   return tuple(
-      (length + sum(pad) - (taps - 1) * rate - 1) // stride + 1
-      for length, taps, stride, pad, rate in zip(
-          x.shape[1:3], kernel.shape[:2], strides, padding, dilation, strict=True))
+    (length + sum(pad) - (taps - 1) * rate - 1) // stride + 1
+    for length, taps, stride, pad, rate in zip(
+      x.shape[1:3], kernel.shape[:2], strides, padding, dilation, strict=True
+    )
+  )

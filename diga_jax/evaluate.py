@@ -27,8 +27,14 @@ Put = Callable[[np.ndarray], jax.Array]
 
 @functools.partial(jax.jit, static_argnames=('model', 'scales', 'flip', 'size'))
 def _fused_logits(
-  variables: Any, images: jax.Array, size: tuple[int, int], *, model: Any,
-  scales: tuple[float, ...], flip: bool) -> jax.Array:
+  variables: Any,
+  images: jax.Array,
+  size: tuple[int, int],
+  *,
+  model: Any,
+  scales: tuple[float, ...],
+  flip: bool,
+) -> jax.Array:
   """uint8 RGB [B, H, W, 3] -> float32 logits [B, h, w, C] at `size`; see `forward`."""
   normalised = pixels.normalise(images)
   height, width = normalised.shape[1:3]
@@ -58,8 +64,8 @@ def _checked(scales: Sequence[float], fusion: str) -> tuple[float, ...]:
 
 
 def forward(
-  model: Any, scales: Sequence[float] = SCALES, fusion: str = 'max',
-  flip: bool = False) -> Callable[[Any, jax.Array, tuple[int, int]], jax.Array]:
+  model: Any, scales: Sequence[float] = SCALES, fusion: str = 'max', flip: bool = False
+) -> Callable[[Any, jax.Array, tuple[int, int]], jax.Array]:
   """The multi-scale forward pass with running statistics, compiled once per image size.
 
   Args:
@@ -87,8 +93,8 @@ def _predicted(variables: Any, images: jax.Array, size: tuple[int, int], **optio
 
 
 def predictor(
-  model: Any, scales: Sequence[float] = SCALES, fusion: str = 'max',
-  flip: bool = False) -> Callable[[Any, jax.Array, tuple[int, int]], jax.Array]:
+  model: Any, scales: Sequence[float] = SCALES, fusion: str = 'max', flip: bool = False
+) -> Callable[[Any, jax.Array, tuple[int, int]], jax.Array]:
   """As `forward`, but the function returned gives each pixel's class: uint8 [B, h, w]."""
   scales = _checked(scales, fusion)
   return functools.partial(_predicted, model=model, scales=scales, flip=bool(flip))
@@ -96,8 +102,8 @@ def predictor(
 
 @functools.partial(jax.jit, static_argnames=('model', 'scales', 'flip', 'classes'))
 def _scored(
-  variables: Any, images: jax.Array, labels: jax.Array, *, classes: int,
-  **options) -> tuple[jax.Array, jax.Array]:
+  variables: Any, images: jax.Array, labels: jax.Array, *, classes: int, **options
+) -> tuple[jax.Array, jax.Array]:
   """(confusion matrix [C, C] of the batch, prediction uint8 [B, h, w]); 255 is not counted."""
   prediction = _predicted(variables, images, labels.shape[1:3], **options)
   return metrics.confusion_matrix(prediction, labels, classes), prediction
@@ -111,7 +117,8 @@ def check_labels(batch: stream.Batch, source: stream.Source, classes: int) -> No
   worst = int(np.max(batch.labels, where=batch.labels != stream.IGNORE, initial=0))
   if worst >= classes:
     raise BadInput(
-      f'{name}: label {worst} for a network with {classes} classes: choose another label table')
+      f'{name}: label {worst} for a network with {classes} classes: choose another label table'
+    )
 
 
 def _shared_size(sizes: set[tuple[int, int]]) -> list[int] | str:
@@ -125,25 +132,45 @@ def _to_draw(count: int, total: int) -> set[int]:
 
 
 def _draw(
-  batch: stream.Batch, prediction: jax.Array, source: stream.Source, wanted: set[int],
-  directory: pathlib.Path, **colours) -> None:
+  batch: stream.Batch,
+  prediction: jax.Array,
+  source: stream.Source,
+  wanted: set[int],
+  directory: pathlib.Path,
+  **colours,
+) -> None:
   for row, index in enumerate(batch.indices):
     if index in wanted:
       picture = report.strip(
-        batch.images[row], truth=batch.labels[row], prediction=np.asarray(prediction[row]),
-        **colours)
+        batch.images[row],
+        truth=batch.labels[row],
+        prediction=np.asarray(prediction[row]),
+        **colours,
+      )
       files.write_png(directory / f'{source.ids[index]}.png', picture)
 
 
 def evaluate(
-  model: Any, variables: Any, source: stream.Source, *, classes: int,
-  names: Sequence[str] | None = None, scales: Sequence[float] = SCALES, fusion: str = 'max',
-  flip: bool = False, image_size: tuple[int, int] | None = None,
-  label_size: tuple[int, int] | None = None, batch_size: int = 1,
+  model: Any,
+  variables: Any,
+  source: stream.Source,
+  *,
+  classes: int,
+  names: Sequence[str] | None = None,
+  scales: Sequence[float] = SCALES,
+  fusion: str = 'max',
+  flip: bool = False,
+  image_size: tuple[int, int] | None = None,
+  label_size: tuple[int, int] | None = None,
+  batch_size: int = 1,
   subsets: Mapping[str, Sequence[int]] | None = None,
-  protocol: Mapping[str, Any] | None = None, pictures: str | os.PathLike | None = None,
-  count: int = 8, palette: Any = None, progress: bool = True,
-  put: Put = jnp.asarray) -> dict[str, Any]:
+  protocol: Mapping[str, Any] | None = None,
+  pictures: str | os.PathLike | None = None,
+  count: int = 8,
+  palette: Any = None,
+  progress: bool = True,
+  put: Put = jnp.asarray,
+) -> dict[str, Any]:
   """Evaluates a network on a labelled data set, holding a few images in memory at a time.
 
   Args:
@@ -182,7 +209,8 @@ def evaluate(
     return _scored(variables, put(batch.images), put(batch.labels), classes=classes, **options)
 
   batches = stream.batches(
-    source, batch_size=batch_size, image_size=image_size, label_size=label_size)
+    source, batch_size=batch_size, image_size=image_size, label_size=label_size
+  )
   with bar(len(source), 'evaluate', progress) as shown:
     for batch, (confusion, prediction) in stream.computed(batches, step):
       # A batch has fewer pixels than int32 holds, a data set has not: the sum is kept here.
@@ -190,15 +218,24 @@ def evaluate(
       sizes.add(batch.images.shape[1:3])
       label_sizes.add(batch.labels.shape[1:3])
       if wanted:
-        _draw(batch, prediction, source, wanted, pathlib.Path(pictures),
-              palette=palette, names=names)
+        _draw(
+          batch, prediction, source, wanted, pathlib.Path(pictures), palette=palette, names=names
+        )
       shown.update(len(batch.indices))
   measured = {
-    'scales': list(options['scales']), 'fusion': fusion, 'flip': bool(flip),
-    'image_size': _shared_size(sizes), 'label_size': _shared_size(label_sizes)}
+    'scales': list(options['scales']),
+    'fusion': fusion,
+    'flip': bool(flip),
+    'image_size': _shared_size(sizes),
+    'label_size': _shared_size(label_sizes),
+  }
   return summarise(
-    total, names=names, subsets=subsets, images=len(source),
-    protocol={**(protocol or {}), **measured})
+    total,
+    names=names,
+    subsets=subsets,
+    images=len(source),
+    protocol={**(protocol or {}), **measured},
+  )
 
 
 def _number(value: float) -> float | None:
@@ -207,9 +244,13 @@ def _number(value: float) -> float | None:
 
 
 def summarise(
-  confusion: np.ndarray, *, images: int, protocol: Mapping[str, Any],
+  confusion: np.ndarray,
+  *,
+  images: int,
+  protocol: Mapping[str, Any],
   names: Sequence[str] | None = None,
-  subsets: Mapping[str, Sequence[int]] | None = None) -> dict[str, Any]:
+  subsets: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, Any]:
   """The dict that `evaluate` returns, from a confusion matrix [C, C] (rows: truth)."""
   names = list(names) if names is not None else [str(i) for i in range(len(confusion))]
   subsets = subsets or {str(len(confusion)): range(len(confusion))}
@@ -221,5 +262,8 @@ def summarise(
     'mean_accuracy': _number(scores['mean_accuracy']),
     'fw_accuracy': _number(scores['fw_accuracy']),
     'iou': {name: _number(value) for name, value in zip(names, scores['iou'], strict=True)},
-    'images': images, 'pixels': int(np.sum(confusion)),
-    'confusion': np.asarray(confusion).tolist(), 'protocol': {**protocol, 'images': images}}
+    'images': images,
+    'pixels': int(np.sum(confusion)),
+    'confusion': np.asarray(confusion).tolist(),
+    'protocol': {**protocol, 'images': images},
+  }

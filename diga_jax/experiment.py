@@ -19,7 +19,6 @@ from data_pipelines.sources import Folder
 from diga_jax import artifact, checkpoint, models, sharding, weights
 from diga_jax.stages import translator
 
-
 # The fields that hold one of a few words.
 CHOICES = {
   'choose': ('last', 'oracle'),
@@ -133,8 +132,12 @@ class Experiment:
       raise BadInput(f'config.data.sets has no {name!r}: it has {", ".join(data.sets)}')
     if (name, labelled) not in self._opened:
       self._opened[name, labelled] = sets.open_set(
-        data.sets[name].to_dict(), name=name, root=data.root, cache=data.cache,
-        classes=data.classes, labelled=labelled,
+        data.sets[name].to_dict(),
+        name=name,
+        root=data.root,
+        cache=data.cache,
+        classes=data.classes,
+        labelled=labelled,
       )
     return self._opened[name, labelled]
 
@@ -173,9 +176,7 @@ class Experiment:
     variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
     if self.config.model.weights:
       found = weights.read(weights_file(self.config.model.weights))
-      variables, _ = weights.initialise(
-        variables, found, partial=self.config.model.partial_weights
-      )
+      variables, _ = weights.initialise(variables, found, partial=self.config.model.partial_weights)
     return sharding.replicate(variables, self.mesh)
 
   def network(self, stage: str, network: str = 'student') -> dict[str, Any]:
@@ -211,7 +212,5 @@ class Experiment:
     directory = self.workdir / stage
     step = artifact.read_record(directory)['result']['step']
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
-    like = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), like
-    )
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), like)
     return checkpoint.read_network(directory / 'checkpoints', step, like)

@@ -25,10 +25,20 @@ View = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def pseudo_labels(
-  model: Any, variables: Any, source: stream.Source, directory: str | os.PathLike, *,
-  classes: int, scales: Sequence[float] = evaluate.SCALES, fusion: str = 'max',
-  flip: bool = False, image_size: tuple[int, int] | None = None, batch_size: int = 1,
-  progress: bool = True, put: evaluate.Put = jnp.asarray) -> np.ndarray:
+  model: Any,
+  variables: Any,
+  source: stream.Source,
+  directory: str | os.PathLike,
+  *,
+  classes: int,
+  scales: Sequence[float] = evaluate.SCALES,
+  fusion: str = 'max',
+  flip: bool = False,
+  image_size: tuple[int, int] | None = None,
+  batch_size: int = 1,
+  progress: bool = True,
+  put: evaluate.Put = jnp.asarray,
+) -> np.ndarray:
   """Labels every image with the forward pass of the evaluation (two scales, maximum, argmax).
 
   Writes `directory`/ID.png, uint8 train ids of the image's own size, for every id of the source
@@ -52,8 +62,7 @@ def pseudo_labels(
   def step(batch: stream.Batch) -> jax.Array:
     return predict(variables, put(batch.images), batch.stored_size)
 
-  batches = stream.batches(
-    source, batch_size=batch_size, image_size=image_size, labelled=False)
+  batches = stream.batches(source, batch_size=batch_size, image_size=image_size, labelled=False)
   with bar(len(source), 'pseudo-labels', progress) as shown:
     for batch, prediction in stream.computed(batches, step):
       for index, labels in zip(batch.indices, np.asarray(prediction), strict=False):
@@ -65,14 +74,21 @@ def pseudo_labels(
 
 @functools.partial(jax.jit, static_argnames=('model', 'minimum'))
 def _means(
-  variables: Any, normalised: jax.Array, labels: jax.Array | None, real: jax.Array, *,
-  model: Any, minimum: int) -> tuple[jax.Array, jax.Array]:
+  variables: Any,
+  normalised: jax.Array,
+  labels: jax.Array | None,
+  real: jax.Array,
+  *,
+  model: Any,
+  minimum: int,
+) -> tuple[jax.Array, jax.Array]:
   """(means [B, C, D], valid [B, C]) of the feature; rows that are not real are not valid."""
   output = model.apply(variables, normalised, train=False)
   if labels is not None:
     labels = centroid_math.labels_at(labels, output['feature'].shape[1:3])
   means, valid = centroid_math.class_means(
-    output['feature'], output['logits'], labels, minimum=minimum)
+    output['feature'], output['logits'], labels, minimum=minimum
+  )
   return means, valid & real[:, None]
 
 
@@ -81,10 +97,20 @@ _normalise = jax.jit(pixels.normalise)
 
 
 def _image_means(
-  model: Any, variables: Any, source: stream.Source, *, view: View | None, use_labels: bool,
-  size: tuple[int, int] | None, minimum: int, batch_size: int, progress: bool,
-  put: evaluate.Put) -> list[tuple[np.ndarray, np.ndarray]]:
+  model: Any,
+  variables: Any,
+  source: stream.Source,
+  *,
+  view: View | None,
+  use_labels: bool,
+  size: tuple[int, int] | None,
+  minimum: int,
+  batch_size: int,
+  progress: bool,
+  put: evaluate.Put,
+) -> list[tuple[np.ndarray, np.ndarray]]:
   """[(means [B, C, D], valid [B, C])] of the batches in order, on the host."""
+
   def step(batch: stream.Batch) -> tuple[jax.Array, jax.Array]:
     normalised, labels = _normalise(put(batch.images)), None
     if use_labels:
@@ -98,7 +124,8 @@ def _image_means(
 
   kept = []
   batches = stream.batches(
-    source, batch_size=batch_size, image_size=size, label_size=size, labelled=use_labels)
+    source, batch_size=batch_size, image_size=size, label_size=size, labelled=use_labels
+  )
   with bar(len(source), 'centroids', progress) as shown:
     for batch, result in stream.computed(batches, step):
       kept.append(jax.device_get(result))
@@ -119,9 +146,18 @@ def _running_mean(
 
 
 def centroids(
-  model: Any, variables: Any, source: stream.Source, *, size: tuple[int, int] | None = None,
-  passes: int = 5, cap: int = 3000, minimum: int = 5, batch_size: int = 1, progress: bool = True,
-  put: evaluate.Put = jnp.asarray) -> tuple[jax.Array, jax.Array]:
+  model: Any,
+  variables: Any,
+  source: stream.Source,
+  *,
+  size: tuple[int, int] | None = None,
+  passes: int = 5,
+  cap: int = 3000,
+  minimum: int = 5,
+  batch_size: int = 1,
+  progress: bool = True,
+  put: evaluate.Put = jnp.asarray,
+) -> tuple[jax.Array, jax.Array]:
   """One feature centroid per class from the target, labels unseen (docs/method.md section 7).
 
   Per image and class: the mean feature over the pixels whose argmax is that class, left out under
@@ -148,16 +184,34 @@ def centroids(
     BadInput: no images, or a damaged file.
   """
   kept = _image_means(
-    model, variables, source, view=None, use_labels=False, size=size,
-    minimum=minimum, batch_size=batch_size, progress=progress, put=put)
+    model,
+    variables,
+    source,
+    view=None,
+    use_labels=False,
+    size=size,
+    minimum=minimum,
+    batch_size=batch_size,
+    progress=progress,
+    put=put,
+  )
   return _running_mean(kept, passes, cap)
 
 
 def centroids_from_source(
-  model: Any, variables: Any, source: stream.Source, *, view: View | None = None,
-  size: tuple[int, int] | None = None, passes: int = 5, cap: int = 3000, minimum: int = 5,
-  batch_size: int = 1, progress: bool = True,
-  put: evaluate.Put = jnp.asarray) -> tuple[jax.Array, jax.Array]:
+  model: Any,
+  variables: Any,
+  source: stream.Source,
+  *,
+  view: View | None = None,
+  size: tuple[int, int] | None = None,
+  passes: int = 5,
+  cap: int = 3000,
+  minimum: int = 5,
+  batch_size: int = 1,
+  progress: bool = True,
+  put: evaluate.Put = jnp.asarray,
+) -> tuple[jax.Array, jax.Array]:
   """As `centroids`, from labelled source images: over pixels whose argmax is their label.
 
   Args:
@@ -170,15 +224,24 @@ def centroids_from_source(
     BadInput: no images, no labels, or a damaged file.
   """
   kept = _image_means(
-    model, variables, source, view=view, use_labels=True, size=size, minimum=minimum,
-    batch_size=batch_size, progress=progress, put=put)
+    model,
+    variables,
+    source,
+    view=view,
+    use_labels=True,
+    size=size,
+    minimum=minimum,
+    batch_size=batch_size,
+    progress=progress,
+    put=put,
+  )
   return _running_mean(kept, passes, cap)
 
 
 @functools.partial(jax.jit, static_argnames=('model',))
 def consensus_labels(
-  variables: Any, images: jax.Array, labels: jax.Array, centroids: jax.Array, *,
-  model: Any) -> jax.Array:
+  variables: Any, images: jax.Array, labels: jax.Array, centroids: jax.Array, *, model: Any
+) -> jax.Array:
   """Pseudo-labels [B, h, w] where the nearest centroid agrees, else 255; running statistics.
 
   Args:
@@ -193,8 +256,15 @@ def consensus_labels(
 
 @functools.partial(jax.jit, static_argnames=('model', 'classes'))
 def _consensus_counts(
-  variables: Any, images: jax.Array, labels: jax.Array, truth: jax.Array, centroids: jax.Array,
-  *, model: Any, classes: int) -> dict[str, jax.Array]:
+  variables: Any,
+  images: jax.Array,
+  labels: jax.Array,
+  truth: jax.Array,
+  centroids: jax.Array,
+  *,
+  model: Any,
+  classes: int,
+) -> dict[str, jax.Array]:
   """Pixels of a batch: kept and rejected by (truth, label) [C, C]; all and kept by label [C]."""
   ignore = stream.IGNORE
   selected = consensus_labels(variables, images, labels, centroids, model=model)
@@ -207,8 +277,11 @@ def _consensus_counts(
     return jnp.diagonal(metrics.confusion_matrix(chosen, chosen, classes))
 
   return {
-    'kept': by_truth(selected != ignore), 'rejected': by_truth(rejected),
-    'all_pixels': by_label(labels), 'kept_pixels': by_label(selected)}
+    'kept': by_truth(selected != ignore),
+    'rejected': by_truth(rejected),
+    'all_pixels': by_label(labels),
+    'kept_pixels': by_label(selected),
+  }
 
 
 def _ratio(part: Any, whole: Any) -> float | None:
@@ -230,15 +303,24 @@ def _truth_of(truth: stream.Source | None, batch: stream.Batch) -> np.ndarray:
   for index, row in zip(batch.indices, rows, strict=True):
     if row is None or row.shape != batch.labels.shape[1:]:
       raise BadInput(
-        f'{truth.ids[index]}: consensus needs a true label of the size of the pseudo-label')
+        f'{truth.ids[index]}: consensus needs a true label of the size of the pseudo-label'
+      )
   return stream.pad(rows, len(batch.labels), stream.IGNORE)
 
 
 def consensus(
-  model: Any, variables: Any, centroids: jax.Array, source: stream.Source, *,
-  truth: stream.Source | None = None, names: Sequence[str] | None = None,
-  image_size: tuple[int, int] | None = None, batch_size: int = 1, progress: bool = True,
-  put: evaluate.Put = jnp.asarray) -> dict[str, Any]:
+  model: Any,
+  variables: Any,
+  centroids: jax.Array,
+  source: stream.Source,
+  *,
+  truth: stream.Source | None = None,
+  names: Sequence[str] | None = None,
+  image_size: tuple[int, int] | None = None,
+  batch_size: int = 1,
+  progress: bool = True,
+  put: evaluate.Put = jnp.asarray,
+) -> dict[str, Any]:
   """How much of the pseudo-labels bilateral consensus keeps, and how right it is. For reports only.
 
   The true target labels serve this measurement and nothing else: no weight, centroid,
@@ -269,8 +351,14 @@ def consensus(
   def step(batch: stream.Batch) -> dict[str, jax.Array]:
     evaluate.check_labels(batch, source, classes)
     return _consensus_counts(
-      variables, put(batch.images), put(batch.labels), put(_truth_of(truth, batch)), centroids,
-      model=model, classes=classes)
+      variables,
+      put(batch.images),
+      put(batch.labels),
+      put(_truth_of(truth, batch)),
+      centroids,
+      model=model,
+      classes=classes,
+    )
 
   total = {}
   batches = stream.batches(source, batch_size=batch_size, image_size=image_size)
@@ -289,10 +377,14 @@ def _rates(total: dict[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]
   def rates(column: int | None = None) -> dict[str, Any]:
     pixels_all, pixels_kept = (
       total[key].sum() if column is None else total[key][column]
-      for key in ('all_pixels', 'kept_pixels'))
+      for key in ('all_pixels', 'kept_pixels')
+    )
     return {
-      'pixels': int(pixels_all), 'kept': _ratio(pixels_kept, pixels_all),
-      'accuracy': _accuracy(kept + rejected, column), 'accuracy_kept': _accuracy(kept, column),
-      'accuracy_rejected': _accuracy(rejected, column)}
+      'pixels': int(pixels_all),
+      'kept': _ratio(pixels_kept, pixels_all),
+      'accuracy': _accuracy(kept + rejected, column),
+      'accuracy_kept': _accuracy(kept, column),
+      'accuracy_rejected': _accuracy(rejected, column),
+    }
 
   return {**rates(), 'per_class': {name: rates(i) for i, name in enumerate(names)}}

@@ -55,10 +55,20 @@ def _targets(images: Sequence[pathlib.Path], directory: pathlib.Path) -> list[tu
 
 
 def predict(
-  model: Any, variables: Any, paths: Sequence[str | os.PathLike], directory: str | os.PathLike,
-  palette: Any, scales: Sequence[float] = evaluate.SCALES, *, fusion: str = 'max',
-  flip: bool = False, image_size: tuple[int, int] | None = None, batch_size: int = 1,
-  progress: bool = True, put: evaluate.Put = jnp.asarray) -> list[pathlib.Path]:
+  model: Any,
+  variables: Any,
+  paths: Sequence[str | os.PathLike],
+  directory: str | os.PathLike,
+  palette: Any,
+  scales: Sequence[float] = evaluate.SCALES,
+  *,
+  fusion: str = 'max',
+  flip: bool = False,
+  image_size: tuple[int, int] | None = None,
+  batch_size: int = 1,
+  progress: bool = True,
+  put: evaluate.Put = jnp.asarray,
+) -> list[pathlib.Path]:
   """Labels image files with the forward pass of the evaluation.
 
   Writes NAME.png (uint8 train ids) and NAME_color.png (class colours over the image), both of the
@@ -90,7 +100,8 @@ def predict(
   with bar(len(source), 'predict', progress) as shown:
     for batch, prediction in stream.computed(batches, step):
       for row, (index, labels) in enumerate(
-          zip(batch.indices, np.asarray(prediction), strict=False)):
+        zip(batch.indices, np.asarray(prediction), strict=False)
+      ):
         image = stream.resized(batch.images[row], batch.stored_size)
         files.write_png(targets[index][0], labels)
         files.write_png(targets[index][1], report.overlay(image, labels, palette))

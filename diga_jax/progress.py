@@ -37,7 +37,15 @@ def bar(
   """
   watched = sys.stderr.isatty()
   return _Bar(
-    total=total, initial=initial, desc=description, unit=f' {unit}', disable=not show,
-    file=sys.stderr, bar_format=FORMAT,
-    mininterval=0.2 if watched else LOG_INTERVAL, miniters=1, dynamic_ncols=watched,
-    ncols=None if watched else 80)
+    total=total,
+    initial=initial,
+    desc=description,
+    unit=f' {unit}',
+    disable=not show,
+    file=sys.stderr,
+    bar_format=FORMAT,
+    mininterval=0.2 if watched else LOG_INTERVAL,
+    miniters=1,
+    dynamic_ncols=watched,
+    ncols=None if watched else 80,
+  )

@@ -54,7 +54,9 @@ def stages_read(experiment: Experiment, name: str) -> list[str]:
   if stage.kind == 'self_training':
     before.append(stage.labels)
   mixes = (
-    stage.centroids_from == 'source' if stage.kind == 'label' else experiment.uses_translation(stage)
+    stage.centroids_from == 'source'
+    if stage.kind == 'label'
+    else experiment.uses_translation(stage)
   )
   return before + [stage.translator] if network and mixes else before
 

@@ -20,8 +20,17 @@ IGNORE = 255
 # Two numbers may share a column only if they agree in all of these. The rest of a protocol
 # (network, step, seed, chosen_by) tells the rows apart and has columns of its own.
 MEASUREMENT = (
-  'data', 'split', 'images', 'class_set', 'classes', 'scales', 'fusion', 'flip', 'image_size',
-  'label_size')
+  'data',
+  'split',
+  'images',
+  'class_set',
+  'classes',
+  'scales',
+  'fusion',
+  'flip',
+  'image_size',
+  'label_size',
+)
 ORACLE_NOTE = '* weights chosen with the labels of the target'
 
 FACTS = {'step': 'step', 'seed': 'seed', 'network': 'weights', 'chosen_by': 'chosen by'}
@@ -84,8 +93,13 @@ def groups(rows: Iterable[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list
 def _rendered(parts: Iterable[Any], width: int, color: bool) -> str:
   """Tables and lines of text one below the other."""
   console = rich.console.Console(
-    file=io.StringIO(), width=width, force_terminal=color, highlight=False,
-    color_system='standard' if color else None, legacy_windows=False)
+    file=io.StringIO(),
+    width=width,
+    force_terminal=color,
+    highlight=False,
+    color_system='standard' if color else None,
+    legacy_windows=False,
+  )
   for part in parts:
     console.print(part)
   lines = (line.rstrip() for line in console.file.getvalue().splitlines())
@@ -117,22 +131,28 @@ def _one_table(measured: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
   best = {name: max(row['mean_iou_subsets'].get(name) or 0 for row in rows) for name in subsets}
   facts = {key: [_fact(row, key) for row in rows] for key in FACTS}
   # A column of equal cells is a waste of width, except for the two that readers look for.
-  columns = [key for key, cells in facts.items()
-             if key in ('step', 'chosen_by') or len(set(cells)) > 1]
+  columns = [
+    key for key, cells in facts.items() if key in ('step', 'chosen_by') or len(set(cells)) > 1
+  ]
   result = _empty_table()
   result.add_column('network', no_wrap=True)
   for name in subsets:
     result.add_column(f'mIoU {name}', justify='right')
   result.add_column('pixel acc.', justify='right')
   for key in columns:
-    result.add_column(FACTS[key], justify='left' if key in ('network', 'chosen_by') else 'right',
-                      no_wrap=True)
+    result.add_column(
+      FACTS[key], justify='left' if key in ('network', 'chosen_by') else 'right', no_wrap=True
+    )
   for i, row in enumerate(rows):
     result.add_row(
-      rich.markup.escape(row['name']), *_scores(row, best), _percent(row['pixel_accuracy']),
-      *(facts[key][i] for key in columns))
-  shared = [f'{FACTS[key]} {facts[key][0]}' for key in FACTS
-            if key not in columns and facts[key][0] != '-']
+      rich.markup.escape(row['name']),
+      *_scores(row, best),
+      _percent(row['pixel_accuracy']),
+      *(facts[key][i] for key in columns),
+    )
+  shared = [
+    f'{FACTS[key]} {facts[key][0]}' for key in FACTS if key not in columns and facts[key][0] != '-'
+  ]
   yield _title(describe(measured) + ''.join(f', {words}' for words in shared))
   yield result
   if 'oracle*' in facts['chosen_by']:
@@ -140,8 +160,7 @@ def _one_table(measured: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
   yield ''
 
 
-def table(
-  rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False) -> str:
+def table(rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False) -> str:
   """Networks against their mIoU (%), as text for a terminal.
 
   Rows measured in different ways (data, split, sizes, scales, fusion, flip, class set) are never
@@ -157,8 +176,7 @@ def table(
   return _rendered((part for group in groups(rows) for part in _one_table(*group)), width, color)
 
 
-def _that_fit(
-  rows: Sequence[Mapping[str, Any]], width: int) -> Iterable[list[Mapping[str, Any]]]:
+def _that_fit(rows: Sequence[Mapping[str, Any]], width: int) -> Iterable[list[Mapping[str, Any]]]:
   """Rows in turn, as many at a time as have room for columns headed by their names."""
   waiting, used = [], 0
   for row in rows:
@@ -186,7 +204,8 @@ def _class_table(rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
 
 
 def per_class(
-  rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False) -> str:
+  rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False
+) -> str:
   """IoU (%) of every class, a line each, with one column per network.
 
   Rows measured in different ways get tables of their own, as in `table`; so do more rows than the
@@ -217,7 +236,7 @@ def write_metrics(path: str | os.PathLike, metrics: Any) -> None:
 def coloured(labels: np.ndarray, palette: Any) -> np.ndarray:
   """Labels [H, W] -> uint8 RGB [H, W, 3]; what the palette [C, 3] does not know is black."""
   table = np.zeros((256, 3), np.uint8)
-  table[:len(palette)] = palette
+  table[: len(palette)] = palette
   return table[labels]
 
 
@@ -252,12 +271,18 @@ def _greyed(labels: np.ndarray, kept: np.ndarray, palette: Any) -> np.ndarray:
 
 
 def _panels(
-  image: np.ndarray, maps: Mapping[str, np.ndarray | None], consensus: np.ndarray | None,
-  palette: Any) -> tuple[dict[str, np.ndarray], set[int]]:
+  image: np.ndarray,
+  maps: Mapping[str, np.ndarray | None],
+  consensus: np.ndarray | None,
+  palette: Any,
+) -> tuple[dict[str, np.ndarray], set[int]]:
   """(caption -> uint8 pixels, all of one size; the class ids in sight)."""
   size = _panel_size(*image.shape[:2])
-  shown = {name: _fit(np.asarray(labels).astype(np.uint8), size, smooth=False)
-           for name, labels in maps.items() if labels is not None}
+  shown = {
+    name: _fit(np.asarray(labels).astype(np.uint8), size, smooth=False)
+    for name, labels in maps.items()
+    if labels is not None
+  }
   panels = {'image': _fit(np.asarray(image), size, smooth=True)}
   panels |= {name: coloured(labels, palette) for name, labels in shown.items()}
   if consensus is not None:
@@ -271,7 +296,8 @@ def _panels(
 
 
 def _legend_lines(
-  entries: Sequence[tuple[str, Any]], font: Any, width: int) -> list[list[tuple[int, str, Any]]]:
+  entries: Sequence[tuple[str, Any]], font: Any, width: int
+) -> list[list[tuple[int, str, Any]]]:
   """Entries (text, colour) -> lines of (x, text, colour) that fit into `width`."""
   lines, x = [[]], 0
   for text, colour in entries:
@@ -284,7 +310,8 @@ def _legend_lines(
 
 
 def _draw_swatch(
-  canvas: ImageDraw.ImageDraw, x: int, y: int, text: str, colour: Any, font: Any) -> None:
+  canvas: ImageDraw.ImageDraw, x: int, y: int, text: str, colour: Any, font: Any
+) -> None:
   side = LINE - 2 * 3
   canvas.rectangle((x, y + 3, x + side, y + 3 + side), fill=tuple(colour), outline=INK)
   if text == 'rejected':
@@ -295,9 +322,15 @@ def _draw_swatch(
 
 
 def strip(
-  image: np.ndarray, *, palette: Any, truth: np.ndarray | None = None,
-  prediction: np.ndarray | None = None, pseudo: np.ndarray | None = None,
-  consensus: np.ndarray | None = None, names: Sequence[str] | None = None) -> Image.Image:
+  image: np.ndarray,
+  *,
+  palette: Any,
+  truth: np.ndarray | None = None,
+  prediction: np.ndarray | None = None,
+  pseudo: np.ndarray | None = None,
+  consensus: np.ndarray | None = None,
+  names: Sequence[str] | None = None,
+) -> Image.Image:
   """Image, truth, prediction, pseudo-label and consensus side by side, captioned, with a legend.
 
   Args:
@@ -317,8 +350,11 @@ def strip(
   font = ImageFont.load_default(14)
   height, width = panels['image'].shape[:2]
   total = len(panels) * (width + GAP) - GAP
-  entries = [(names[i] if names is not None else str(i), palette[i])
-             for i in sorted(present) if i < len(palette)]
+  entries = [
+    (names[i] if names is not None else str(i), palette[i])
+    for i in sorted(present)
+    if i < len(palette)
+  ]
   entries += [('ignored', (0, 0, 0))] * (max(present, default=0) >= len(palette))
   entries += [('rejected', REJECTED)] * (consensus is not None)
   lines = _legend_lines(entries, font, total)

@@ -20,9 +20,7 @@ def make_mesh(devices: int = 0) -> Mesh:
   if devices > len(available):
     raise BadInput(f'config.devices is {devices} but this machine has {len(available)}: lower it')
   chosen = available[: devices or len(available)]
-  return jax.make_mesh(
-    (len(chosen),), ('data',), axis_types=(AxisType.Auto,), devices=chosen
-  )
+  return jax.make_mesh((len(chosen),), ('data',), axis_types=(AxisType.Auto,), devices=chosen)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

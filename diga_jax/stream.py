@@ -105,8 +105,13 @@ def read_ahead(read: Callable[[int], Any], count: int, ahead: int) -> Iterator[A
 
 
 def batches(
-  source: Source, *, batch_size: int = 1, image_size: tuple[int, int] | None = None,
-  label_size: tuple[int, int] | None = None, labelled: bool = True) -> Iterator[Batch]:
+  source: Source,
+  *,
+  batch_size: int = 1,
+  image_size: tuple[int, int] | None = None,
+  label_size: tuple[int, int] | None = None,
+  labelled: bool = True,
+) -> Iterator[Batch]:
   """Every image of a source once, in order, while the next ones are read by other threads.
 
   Consecutive images of one size share a batch. A batch that is not full (the last one, or one
@@ -139,8 +144,7 @@ def batches(
   yield _stack(waiting, batch_size)
 
 
-def computed(
-  items: Iterator[Batch], step: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
+def computed(items: Iterator[Batch], step: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
   """(batch, step(batch)) for each batch, with the device one batch ahead of the consumer.
 
   A consumer that waits for each result it gets therefore never idles the device, and never has

@@ -24,22 +24,23 @@ from data_pipelines.errors import BadInput
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 _STORAGES = {
-    'FloatStorage': np.dtype(np.float32),
-    'DoubleStorage': np.dtype(np.float64),
-    'HalfStorage': np.dtype(np.float16),
-    'BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
-    'LongStorage': np.dtype(np.int64),
-    'IntStorage': np.dtype(np.int32),
-    'ShortStorage': np.dtype(np.int16),
-    'CharStorage': np.dtype(np.int8),
-    'ByteStorage': np.dtype(np.uint8),
-    'BoolStorage': np.dtype(np.bool_),
+  'FloatStorage': np.dtype(np.float32),
+  'DoubleStorage': np.dtype(np.float64),
+  'HalfStorage': np.dtype(np.float16),
+  'BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
+  'LongStorage': np.dtype(np.int64),
+  'IntStorage': np.dtype(np.int32),
+  'ShortStorage': np.dtype(np.int16),
+  'CharStorage': np.dtype(np.int8),
+  'ByteStorage': np.dtype(np.uint8),
+  'BoolStorage': np.dtype(np.bool_),
 }
 
 
 @dataclasses.dataclass
 class Storage:
   """A run of `count` numbers, shared by the tensors that view it. `data` comes after the pickle."""
+
   key: str
   dtype: np.dtype
   count: int
@@ -49,6 +50,7 @@ class Storage:
 @dataclasses.dataclass
 class Tensor:
   """A view of a storage, in elements; read by `array` once the storage has its bytes."""
+
   storage: Storage
   offset: int
   size: tuple[int, ...]
@@ -66,7 +68,7 @@ class Tensor:
     if last >= self.storage.count:
       raise ValueError('a tensor is larger than its storage')
     steps = [s * dtype.itemsize for s in self.stride]
-    view = np.lib.stride_tricks.as_strided(stored[self.offset:], self.size, steps)
+    view = np.lib.stride_tricks.as_strided(stored[self.offset :], self.size, steps)
     return view.astype(dtype)
 
 
@@ -81,14 +83,14 @@ def _parameter(data, *_):
 
 
 _NAMES = {
-    ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('torch', 'Size'): tuple,
-    ('torch._utils', '_rebuild_tensor'): _tensor,
-    ('torch._utils', '_rebuild_tensor_v2'): _tensor,
-    ('torch._utils', '_rebuild_parameter'): _parameter,
-    ('torch.storage', 'UntypedStorage'): np.dtype(np.uint8),
-    ('torch.storage', 'TypedStorage'): np.dtype(np.uint8),
-    **{('torch', name): dtype for name, dtype in _STORAGES.items()},
+  ('collections', 'OrderedDict'): collections.OrderedDict,
+  ('torch', 'Size'): tuple,
+  ('torch._utils', '_rebuild_tensor'): _tensor,
+  ('torch._utils', '_rebuild_tensor_v2'): _tensor,
+  ('torch._utils', '_rebuild_parameter'): _parameter,
+  ('torch.storage', 'UntypedStorage'): np.dtype(np.uint8),
+  ('torch.storage', 'TypedStorage'): np.dtype(np.uint8),
+  **{('torch', name): dtype for name, dtype in _STORAGES.items()},
 }
 
 

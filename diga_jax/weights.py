@@ -25,8 +25,11 @@ StateDict = Mapping[str, np.ndarray]
 Row = tuple[str, tuple[int, ...], str]
 
 _LEAVES = {
-    'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean',
-    'var': 'running_var',
+  'kernel': 'weight',
+  'scale': 'weight',
+  'bias': 'bias',
+  'mean': 'running_mean',
+  'var': 'running_var',
 }
 # PyTorch's BatchNorm counts its batches; nothing here uses the count.
 _COUNTER = 'num_batches_tracked'
@@ -50,8 +53,9 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   """
   path = pathlib.Path(path)
   readers: dict[str, Callable[[pathlib.Path], Any]] = {
-      '.safetensors': safetensors.numpy.load_file, '.npz': _read_npz,
-      **dict.fromkeys(('.pth', '.pt', '.bin', '.tar'), torch_file.read),
+    '.safetensors': safetensors.numpy.load_file,
+    '.npz': _read_npz,
+    **dict.fromkeys(('.pth', '.pt', '.bin', '.tar'), torch_file.read),
   }
   if path.suffix not in readers:
     raise BadInput(f'{path}: weights are read from {", ".join(sorted(readers))} files')
@@ -80,8 +84,10 @@ def _state_dict(content: Any, path: pathlib.Path) -> dict[str, np.ndarray]:
   entries = content.items() if isinstance(content, dict) else ()
   arrays = {str(k).removeprefix('module.'): v for k, v in entries if isinstance(v, np.ndarray)}
   if not arrays:
-    raise BadInput(f'{path}: holds no state dict (named tensors at the top level, under '
-                   "'state_dict' or under 'model')")
+    raise BadInput(
+      f'{path}: holds no state dict (named tensors at the top level, under '
+      "'state_dict' or under 'model')"
+    )
   return arrays
 
 
@@ -163,7 +169,7 @@ def match(variables: Mapping, state_dict: StateDict) -> tuple[dict, list[Row]]:
 
 
 def initialise(
-    variables: Mapping, state_dict: StateDict, partial: bool = False
+  variables: Mapping, state_dict: StateDict, partial: bool = False
 ) -> tuple[dict, list[Row]]:
   """`variables` with a file's weights in them, for a start from a pretrained network.
 
@@ -189,8 +195,10 @@ def initialise(
   if not partial:
     _refuse_misfits(rows, 'this network')
   elif not any(status == 'used' for _, _, status in rows):
-    raise BadInput(f'none of the {len(state_dict)} entries of the checkpoint fits this network: '
-                   f'{_some(state_dict)}')
+    raise BadInput(
+      f'none of the {len(state_dict)} entries of the checkpoint fits this network: '
+      f'{_some(state_dict)}'
+    )
   return variables, rows
 
 

@@ -9,16 +9,18 @@ from configs import default
 from diga_jax import models
 
 TRANSLATOR = {
-  'kind': 'network', 'width': 16, 'blocks': 1, 'discriminator_width': 4,
-  'discriminator_layers': 1, 'discriminator_scales': 1,
+  'kind': 'network',
+  'width': 16,
+  'blocks': 1,
+  'discriminator_width': 4,
+  'discriminator_layers': 1,
+  'discriminator_scales': 1,
 }
 
 
 def set_up(stage: str, width: int, make: steps.Make) -> steps.Setup:
   """The step of a stage of the published recipe ('warmup', 'self_training_1'); see steps.set_up."""
-  model = models.build(
-    'deeplab_resnet101', blocks=(1, 1, 1, 1), width=width, feature=2 * width
-  )
+  model = models.build('deeplab_resnet101', blocks=(1, 1, 1, 1), width=width, feature=2 * width)
   variables = make(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
   return steps.set_up(model, variables, *settings(stage, width), make)
 

@@ -29,12 +29,20 @@ def refused(root: pathlib.Path, capsys, *words: str, images: str = 'images/{id}.
   """A source-only stage on the folder ends with one line with these words and leaves nothing."""
   workdir = root.parent / 'run'
   source = '--config.data.sets.source.'
-  status = main([
-    'train', '--stage=warmup', '--config=tests/configs/tiny.py', f'--workdir={workdir}',
-    f'--config.data.root={root}', f'{source}kind=folder', f'{source}images={images}',
-    f'{source}labels=labels/{{id}}.png', '--config.stages.warmup.method=source_only',
-    '--config.stages.warmup.target_statistics=False',
-  ])
+  status = main(
+    [
+      'train',
+      '--stage=warmup',
+      '--config=tests/configs/tiny.py',
+      f'--workdir={workdir}',
+      f'--config.data.root={root}',
+      f'{source}kind=folder',
+      f'{source}images={images}',
+      f'{source}labels=labels/{{id}}.png',
+      '--config.stages.warmup.method=source_only',
+      '--config.stages.warmup.target_statistics=False',
+    ]
+  )
   lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('diga_jax: ')]
   assert status == 2
   assert len(lines) == 1

@@ -37,7 +37,11 @@ def abstract_start(config, stage):
 
     def initial(params):
       return state.TrainState(
-        step=jnp.int32(0), params=params, batch_stats=(), teacher=(), centroids=(),
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=(),
+        teacher=(),
+        centroids=(),
         opt_state={half: tx[half].init(tree) for half, tree in params.items()},
         key=jax.random.key(0),
       )
@@ -52,10 +56,9 @@ def abstract_start(config, stage):
   centroids = jax.ShapeDtypeStruct((config.data.classes, 256), jnp.float32)
   initial = functools.partial(state.create, tx=tx)
   abstract = jax.eval_shape(
-    lambda v, c: initial(
-      jax.random.key(0), v['params'], batch_stats=v['batch_stats'], centroids=c
-    ),
-    variables, centroids,
+    lambda v, c: initial(jax.random.key(0), v['params'], batch_stats=v['batch_stats'], centroids=c),
+    variables,
+    centroids,
   )
   return model, tx, abstract, generators['generators']
 
@@ -72,7 +75,9 @@ def test_every_step_lowers(module):
       continue
     model, tx, initial, frozen = abstract_start(config, stage)
     step = functools.partial(
-      build.STEPS[kind], model=model, tx=tx,
+      build.STEPS[kind],
+      model=model,
+      tx=tx,
       config=SimpleNamespace(stage=stage, translator=config.translator),
     )
     batch = shapes_of(config, stage, target=kind != 'warmup' or stage.target_statistics)

@@ -25,16 +25,27 @@ def value_and_gradients(form, x, kernel, *static):
 def convolutions(draw):
   """(input shape, kernel shape, strides, padding, dilation, groups) with at least one output."""
   pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
-  taps, strides, dilation = (draw(st.sampled_from([(1, 1), (3, 3), (5, 5), (2, 3)])), draw(pair),
-                             draw(st.sampled_from([(1, 1), (2, 2), (1, 3), (6, 6)])))
+  taps, strides, dilation = (
+    draw(st.sampled_from([(1, 1), (3, 3), (5, 5), (2, 3)])),
+    draw(pair),
+    draw(st.sampled_from([(1, 1), (2, 2), (1, 3), (6, 6)])),
+  )
   padding = tuple(draw(st.tuples(st.integers(0, 6), st.integers(0, 6))) for _ in range(2))
   reach = [(k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True)]
-  size = [draw(st.integers(max(1, r - sum(p)), max(1, r - sum(p)) + 7))
-          for r, p in zip(reach, padding, strict=True)]
+  size = [
+    draw(st.integers(max(1, r - sum(p)), max(1, r - sum(p)) + 7))
+    for r, p in zip(reach, padding, strict=True)
+  ]
   groups = draw(st.sampled_from([1, 4]))
   inputs, outputs = draw(st.sampled_from([(4, 4), (4, 8)]))
-  return ((2, *size, inputs), (*taps, inputs // groups, outputs), strides, padding, dilation,
-          groups)
+  return (
+    (2, *size, inputs),
+    (*taps, inputs // groups, outputs),
+    strides,
+    padding,
+    dilation,
+    groups,
+  )
 
 
 @settings(max_examples=15, deadline=None)
@@ -47,12 +58,15 @@ def test_the_cpu_form_is_the_plain_convolution(case):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('case', [
+@pytest.mark.parametrize(
+  'case',
+  [
     ((2, 7, 9, 6), (1, 1, 6, 4), (2, 2), ((0, 0), (0, 0)), (1, 1), 1),
     ((2, 7, 9, 6), (5, 5, 1, 6), (2, 2), ((1, 2), (2, 2)), (1, 1), 6),
     ((2, 7, 9, 6), (3, 3, 6, 4), (1, 1), ((12, 12), (12, 12)), (12, 12), 1),
     ((2, 7, 9, 6), (3, 3, 6, 4), (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
-])
+  ],
+)
 def test_conv2d_and_its_gradients(case):
   x, kernel = arrays(*case[:2])
   plain = value_and_gradients(convolution.plain, x, kernel, *case[2:])
@@ -84,9 +98,13 @@ def test_the_choice_leaves_no_condition_in_the_program():
 def test_same_padding_is_tensorflows(length, taps, stride, rate):
   x, kernel = arrays((1, length, length, 2), (taps, taps, 2, 3))
   want = jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), 'SAME', rhs_dilation=(rate, rate),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-  padding = convolution.same_padding(
-      (length, length), (taps, taps), (stride, stride), (rate, rate))
+    x,
+    kernel,
+    (stride, stride),
+    'SAME',
+    rhs_dilation=(rate, rate),
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+  padding = convolution.same_padding((length, length), (taps, taps), (stride, stride), (rate, rate))
   got = convolution.conv2d(x, kernel, (stride, stride), padding, (rate, rate))
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

@@ -54,9 +54,17 @@ def test_a_run_compiles_its_step_once(stage, tmp_path, caplog):
 
   with jax.log_compiles(), caplog.at_level(logging.DEBUG):
     train(
-      counted_step, state, frozen, lambda start: (small.batch(4, 32, 32, i) for i in range(4)),
-      name=stage, steps=4, directory=tmp_path, mesh=mesh, learning_rate=lambda step: 0.0,
-      save_every=2, log_every=2,
+      counted_step,
+      state,
+      frozen,
+      lambda start: (small.batch(4, 32, 32, i) for i in range(4)),
+      name=stage,
+      steps=4,
+      directory=tmp_path,
+      mesh=mesh,
+      learning_rate=lambda step: 0.0,
+      save_every=2,
+      log_every=2,
     )
   compiled = [text for text in caplog.messages if re.match('Compiling.*counted_step', text)]
   assert len(compiled) == 1

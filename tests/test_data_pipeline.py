@@ -76,7 +76,8 @@ def test_the_hosts_rows_make_the_whole_batch(views, first_batches, cuts):
 @pytest.mark.parametrize('parallel_calls', [1, 4])
 def test_parallelism_does_not_matter(views, first_batches, parallel_calls):
   for got, expected in zip(
-      take(views, 4, parallel_calls=parallel_calls), first_batches, strict=False):
+    take(views, 4, parallel_calls=parallel_calls), first_batches, strict=False
+  ):
     assert_equal(got, expected)
 
 
@@ -96,7 +97,8 @@ def test_other_seeds_views_steps_and_rows_are_drawn_otherwise(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('low', 'full', 'count'), [(1, 2, 7), (2, 2, 4), (1, 0, 5), (3, 2, 3), (0, 2, 1)])
+  ('low', 'full', 'count'), [(1, 2, 7), (2, 2, 4), (1, 0, 5), (3, 2, 3), (0, 2, 1)]
+)
 def test_every_epoch_shows_every_image_once(tmp_path, low, full, count):
   folder = data_files.numbered(tmp_path, count, labels='')
   one = view(folder, low=low, full=full, redraw=False, sized_crop=False)
@@ -205,9 +207,13 @@ def test_the_pipeline_decodes_what_pillow_decodes(tmp_path):
   label = Image.fromarray(rng.integers(0, 19, (48, 64), np.uint8))
   coloured = label.copy()
   coloured.putpalette(list(range(255, -1, -1)) * 3)
-  for index, (kind, options, drawn) in enumerate([
-      ('jpg', {'quality': 95}, label), ('jpg', {'quality': 80, 'progressive': True}, coloured),
-      ('png', {}, coloured)]):
+  for index, (kind, options, drawn) in enumerate(
+    [
+      ('jpg', {'quality': 95}, label),
+      ('jpg', {'quality': 80, 'progressive': True}, coloured),
+      ('png', {}, coloured),
+    ]
+  ):
     root = tmp_path / str(index)
     (root / 'images').mkdir(parents=True)
     picture.save(root / f'images/a.{kind}', **options)

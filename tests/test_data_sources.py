@@ -201,7 +201,8 @@ def test_unknown_ids_are_named(tmp_path):
     Image.new('I;16', (6, 4)),
     Image.new('1', (6, 4)),
   ],
-  ids=lambda picture: picture.mode)
+  ids=lambda picture: picture.mode,
+)
 def test_labels_in_other_png_formats_are_refused(tmp_path, picture):
   data_files.write(tmp_path, 'a', np.zeros((4, 6, 3), np.uint8), None)
   data_files.save(tmp_path / 'labels/a.png', picture)

@@ -36,7 +36,8 @@ def joint(image, label) -> bool:
   [
     (transforms.resize_bicubic, Image.Resampling.BICUBIC),
     (transforms.resize_bilinear, Image.Resampling.BILINEAR),
-  ])
+  ],
+)
 @pytest.mark.parametrize('size', [(240, 320), (200, 400), (400, 200), (361, 479), (540, 720)])
 def test_images_are_resized_as_pillow_does(function, method, size):
   image = noise(360, 480)
@@ -57,8 +58,7 @@ def test_labels_are_resized_exactly_as_pillow_does(height, width, new_height, ne
   np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize(
-  ('old', 'new'), [((1052, 1914), (720, 1280)), ((480, 1024), (336, 716))])
+@pytest.mark.parametrize(('old', 'new'), [((1052, 1914), (720, 1280)), ((480, 1024), (336, 716))])
 def test_large_labels_are_resized_exactly_as_pillow_does(old, new):
   label = noise(*old)[..., 0]
   expected = Image.fromarray(label).resize(new[::-1], Image.Resampling.NEAREST)
@@ -113,7 +113,8 @@ def test_an_image_smaller_than_the_crop_is_resized_to_it(old):
   expected = np.asarray(Image.fromarray(image).resize((40, 30), Image.Resampling.BILINEAR), int)
   assert (np.abs(got_image.numpy() - expected) <= 1).mean() > 0.999
   np.testing.assert_array_equal(
-    got_label, Image.fromarray(label).resize((40, 30), Image.Resampling.NEAREST))
+    got_label, Image.fromarray(label).resize((40, 30), Image.Resampling.NEAREST)
+  )
 
 
 def test_sized_crop_scales_each_axis_on_its_own():
@@ -125,7 +126,8 @@ def test_sized_crop_scales_each_axis_on_its_own():
   shown = []
   for seed in SEEDS:
     got_image, got_label = transforms.sized_crop(
-      tf.constant(image), tf.constant(label), (112, 112), seed)
+      tf.constant(image), tf.constant(label), (112, 112), seed
+    )
     got = got_label.numpy()
     apart = np.abs(got_image.numpy()[..., :2].astype(int) - np.stack([got // 16, got % 16], -1))
     assert apart.max() <= 1
@@ -140,7 +142,8 @@ def test_sized_crop_scales_each_axis_on_its_own():
 def test_sized_crop_draws_both_scales_from_the_range(monkeypatch):
   sizes = []
   monkeypatch.setattr(
-    transforms, 'resize_nearest', lambda label, size: sizes.append(np.array(size)) or label)
+    transforms, 'resize_nearest', lambda label, size: sizes.append(np.array(size)) or label
+  )
   label = tf.zeros([1000, 2000], tf.uint8)
   for seed in SEEDS:
     transforms.sized_crop(None, label, (10, 10), seed)
@@ -152,7 +155,8 @@ def test_sized_crop_draws_both_scales_from_the_range(monkeypatch):
 
 def test_sized_crop_of_a_small_image_is_resized_to_the_crop():
   image, label = transforms.sized_crop(
-    tf.constant(noise(40, 40)), tf.constant(noise(40, 40)[..., 0]), (40, 40), SEEDS[0])
+    tf.constant(noise(40, 40)), tf.constant(noise(40, 40)[..., 0]), (40, 40), SEEDS[0]
+  )
   assert image.shape == (40, 40, 3) and label.shape == (40, 40)
 
 
@@ -181,7 +185,8 @@ def with_shares(**shares: int) -> tf.Tensor:
     ({'_1': 400, '_255': 20}, True),
     ({'_255': 20}, False),
     ({'_1': 20, '_255': 500}, False),
-  ])
+  ],
+)
 def test_which_crops_are_acceptable(shares, expected):
   assert bool(transforms.acceptable(with_shares(**shares))) is expected
 

@@ -15,8 +15,7 @@ from tests.tiny import Source, tiny
 
 def _evaluate(source, **options):
   model, variables = tiny()
-  return evaluate.evaluate(
-    model, variables, source, classes=4, progress=False, **options)
+  return evaluate.evaluate(model, variables, source, classes=4, progress=False, **options)
 
 
 def _by_hand(source, scales=(1.0, 0.5), flip=False):
@@ -26,19 +25,27 @@ def _by_hand(source, scales=(1.0, 0.5), flip=False):
   for i in range(len(source)):
     image, label = source.read(i)
     x = images.normalise(jnp.asarray(image)[None])
-    views = [resize.align_corners(x, (math.floor(x.shape[1] * s), math.floor(x.shape[2] * s)))
-             for s in scales]
+    views = [
+      resize.align_corners(x, (math.floor(x.shape[1] * s), math.floor(x.shape[2] * s)))
+      for s in scales
+    ]
     maps = [resize.align_corners(model.apply(variables, v)['logits'], label.shape) for v in views]
     if flip:
-      maps += [resize.align_corners(model.apply(variables, v[:, :, ::-1])['logits'], label.shape)
-               [:, :, ::-1] for v in views]
+      maps += [
+        resize.align_corners(model.apply(variables, v[:, :, ::-1])['logits'], label.shape)[
+          :, :, ::-1
+        ]
+        for v in views
+      ]
     prediction = np.asarray(jnp.argmax(jnp.max(jnp.stack(maps), 0), -1)[0])
     total += metrics.confusion_matrix(prediction, label.astype(np.int64), 4)
   return total
 
 
-@pytest.mark.parametrize('scales, flip', [
-  ((1.0, 0.5), False), ((1.0,), False), ((0.5, 0.75, 1.5), False), ((1.0, 0.5), True)])
+@pytest.mark.parametrize(
+  'scales, flip',
+  [((1.0, 0.5), False), ((1.0,), False), ((0.5, 0.75, 1.5), False), ((1.0, 0.5), True)],
+)
 def test_equals_the_definition(scales, flip):
   source = Source(5, size=(27, 35))  # halves that floor and round differently
   found = _evaluate(source, scales=scales, flip=flip)
@@ -48,8 +55,7 @@ def test_equals_the_definition(scales, flip):
 
 def test_scales_and_flip_matter():
   source = Source(5)
-  found = [_evaluate(source, **o)['confusion']
-           for o in ({}, {'scales': (1.0,)}, {'flip': True})]
+  found = [_evaluate(source, **o)['confusion'] for o in ({}, {'scales': (1.0,)}, {'flip': True})]
   assert found[0] != found[1] and found[0] != found[2]
 
 
@@ -108,15 +114,25 @@ def test_labels_may_have_another_size_than_images():
 
 def test_result_has_names_subsets_and_the_callers_protocol():
   found = _evaluate(
-    Source(3), names=('a', 'b', 'c', 'd'), subsets={'2': (0, 2)},
-    protocol={'step': 7, 'chosen_by': 'last', 'scales': 'a lie'})
+    Source(3),
+    names=('a', 'b', 'c', 'd'),
+    subsets={'2': (0, 2)},
+    protocol={'step': 7, 'chosen_by': 'last', 'scales': 'a lie'},
+  )
   iou = metrics.iou(np.array(found['confusion']))
   assert found['iou'] == dict(zip('abcd', iou.tolist(), strict=True))
   assert found['mean_iou_subsets'] == {'2': pytest.approx(iou[[0, 2]].mean())}
   assert found['mean_iou'] == pytest.approx(iou.mean())
   assert found['protocol'] == {
-    'step': 7, 'chosen_by': 'last', 'scales': [1.0, 0.5], 'fusion': 'max', 'flip': False,
-    'image_size': [24, 32], 'label_size': [24, 32], 'images': 3}
+    'step': 7,
+    'chosen_by': 'last',
+    'scales': [1.0, 0.5],
+    'fusion': 'max',
+    'flip': False,
+    'image_size': [24, 32],
+    'label_size': [24, 32],
+    'images': 3,
+  }
 
 
 def test_predictor_is_the_argmax_of_forward():
@@ -147,14 +163,17 @@ def test_shows_a_line_per_pass_in_a_log(capfd):
   assert capfd.readouterr().err == ''
 
 
-@pytest.mark.parametrize('source, options, words', [
-  (Source(0), {}, 'no image'),
-  (Source(2, labelled=False), {}, 'city/000: labels are needed'),
-  (Source(2, classes=9), {}, 'label .* 4 classes'),
-  (Source(2), {'scales': ()}, 'scales'),
-  (Source(2), {'scales': (1.0, 0.0)}, 'scales'),
-  (Source(2), {'fusion': 'mean'}, 'fusion'),
-])
+@pytest.mark.parametrize(
+  'source, options, words',
+  [
+    (Source(0), {}, 'no image'),
+    (Source(2, labelled=False), {}, 'city/000: labels are needed'),
+    (Source(2, classes=9), {}, 'label .* 4 classes'),
+    (Source(2), {'scales': ()}, 'scales'),
+    (Source(2), {'scales': (1.0, 0.0)}, 'scales'),
+    (Source(2), {'fusion': 'mean'}, 'fusion'),
+  ],
+)
 def test_mistakes_are_one_clear_line(source, options, words):
   with pytest.raises(BadInput, match=words) as caught:
     _evaluate(source, **options)
@@ -173,8 +192,9 @@ def test_an_error_while_reading_ahead_comes_through():
 
 
 def test_runs_sharded_over_devices():
-  mesh = jax.make_mesh((2,), ('data',), axis_types=(jax.sharding.AxisType.Auto,),
-                       devices=jax.devices()[:2])
+  mesh = jax.make_mesh(
+    (2,), ('data',), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2]
+  )
   sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
   found = _evaluate(Source(5), batch_size=2, put=lambda x: jax.device_put(x, sharding))
   assert found['confusion'] == _evaluate(Source(5))['confusion']

@@ -26,7 +26,8 @@ def test_pseudo_labels_are_the_predictions_of_the_evaluation(tmp_path, batch_siz
   model, variables = tiny()
   source = Source(4, sizes=((24, 32), (24, 32), (28, 20)))
   total = label.pseudo_labels(
-    model, variables, source, tmp_path, classes=4, batch_size=batch_size, progress=False)
+    model, variables, source, tmp_path, classes=4, batch_size=batch_size, progress=False
+  )
   counted = np.zeros(4, np.int64)
   for i, name in enumerate(source.ids):
     image = source.read(i)[0]
@@ -41,7 +42,8 @@ def test_pseudo_labels_are_the_predictions_of_the_evaluation(tmp_path, batch_siz
 def test_pseudo_labels_keep_the_stored_size(tmp_path):
   model, variables = tiny()
   label.pseudo_labels(
-    model, variables, Source(2), tmp_path, classes=4, image_size=(12, 16), progress=False)
+    model, variables, Source(2), tmp_path, classes=4, image_size=(12, 16), progress=False
+  )
   assert _pixels(tmp_path / 'city' / '001.png').shape == (24, 32)
 
 
@@ -93,15 +95,15 @@ def test_centroids_are_the_mean_over_images_of_the_mean_over_pixels(passes, mini
   source = Source(9, labelled=True)
   means = _means(source, minimum)
   assert any(len(m) < 9 for m in means.values())  # some class is missing somewhere
-  found = label.centroids(
-    model, variables, source, passes=passes, minimum=minimum, progress=False)
+  found = label.centroids(model, variables, source, passes=passes, minimum=minimum, progress=False)
   _check(found, means, passes)
 
 
 def test_centroid_counts_are_capped_and_move_on():
   model, variables = tiny()
   found, counts = label.centroids(
-    model, variables, Source(6), passes=2, cap=4, minimum=1, progress=False)
+    model, variables, Source(6), passes=2, cap=4, minimum=1, progress=False
+  )
   means = _means(Source(6))
   for c in (c for c in range(4) if len(means[c]) == 6):
     mean, count = np.zeros(5), 0
@@ -115,7 +117,8 @@ def test_centroids_do_not_depend_on_the_batch_size():
   model, variables = tiny()
   one, three = (
     label.centroids(model, variables, Source(7), minimum=1, batch_size=b, progress=False)
-    for b in (1, 3))
+    for b in (1, 3)
+  )
   for a, b in zip(one, three, strict=True):
     assert (a == b).all()
 
@@ -124,14 +127,16 @@ def test_centroids_look_at_the_low_size():
   model, variables = tiny()
   low, stored = (
     label.centroids(model, variables, Source(3), size=s, minimum=1, progress=False)[0]
-    for s in ((12, 16), None))
+    for s in ((12, 16), None)
+  )
   assert not np.allclose(low, stored)
 
 
 def test_centroids_from_source_take_pixels_predicted_right():
   model, variables = tiny()
   found = label.centroids_from_source(
-    model, variables, Source(9), passes=2, minimum=1, progress=False)
+    model, variables, Source(9), passes=2, minimum=1, progress=False
+  )
   means = _means(Source(9), use_labels=True)
   assert sum(map(len, means.values())) < sum(map(len, _means(Source(9)).values()))
   _check(found, means, 2)
@@ -144,7 +149,8 @@ def test_the_view_gets_each_image_with_its_position():
 
   model, variables = tiny()
   found = label.centroids_from_source(
-    model, variables, Source(5), view=view, passes=1, minimum=1, batch_size=2, progress=False)
+    model, variables, Source(5), view=view, passes=1, minimum=1, batch_size=2, progress=False
+  )
   _check(found, _means(Source(5), use_labels=True, view=view), 1)
 
 
@@ -172,8 +178,15 @@ def _consensus(batch_size=1, with_truth=True):
   centroids = label.centroids(model, variables, Source(5), minimum=1, progress=False)[0]
   truth = Source(5) if with_truth else None
   return label.consensus(
-    model, variables, centroids, Pseudo(5), truth=truth, names=tuple('abcd'),
-    batch_size=batch_size, progress=False)
+    model,
+    variables,
+    centroids,
+    Pseudo(5),
+    truth=truth,
+    names=tuple('abcd'),
+    batch_size=batch_size,
+    progress=False,
+  )
 
 
 def test_consensus_rates_are_those_of_the_pixels():
@@ -198,7 +211,8 @@ def test_consensus_rates_are_those_of_the_pixels():
   one = pseudo == 1
   assert found['per_class']['b']['kept'] == pytest.approx(kept[one].mean())
   assert found['per_class']['b']['accuracy_kept'] == pytest.approx(
-    (pseudo == truth)[known & kept & one].mean())
+    (pseudo == truth)[known & kept & one].mean()
+  )
 
 
 def test_consensus_does_not_depend_on_the_batch_size():
@@ -213,20 +227,23 @@ def test_consensus_without_truth_knows_the_shares_only():
 def test_consensus_refuses_the_truth_of_other_images():
   model, variables = tiny()
   with pytest.raises(BadInput, match='same images'):
-    label.consensus(
-      model, variables, jnp.zeros((4, 5)), Pseudo(5), truth=Source(4), progress=False)
+    label.consensus(model, variables, jnp.zeros((4, 5)), Pseudo(5), truth=Source(4), progress=False)
   with pytest.raises(BadInput, match='size'):
     label.consensus(
-      model, variables, jnp.zeros((4, 5)), Pseudo(2), truth=Source(2, size=(8, 8)),
-      progress=False)
+      model, variables, jnp.zeros((4, 5)), Pseudo(2), truth=Source(2, size=(8, 8)), progress=False
+    )
 
 
 def test_consensus_labels_are_the_label_or_ignored():
   model, variables = tiny()
   image, labels = Pseudo(1).read(0)
   found = label.consensus_labels(
-    variables, jnp.asarray(image)[None], jnp.asarray(labels)[None],
-    label.centroids(model, variables, Source(5), minimum=1, progress=False)[0], model=model)
+    variables,
+    jnp.asarray(image)[None],
+    jnp.asarray(labels)[None],
+    label.centroids(model, variables, Source(5), minimum=1, progress=False)[0],
+    model=model,
+  )
   assert ((found[0] == labels) | (found[0] == 255)).all()
   assert 0 < (found[0] == 255).mean() < 1
 
@@ -245,10 +262,17 @@ def test_predict_writes_labels_and_overlays(photographs, tmp_path):
   model, variables = tiny()
   out = tmp_path / 'out'
   found = predict.predict(
-    model, variables, [photographs], out, PALETTE, (1.0, 0.5), batch_size=2, progress=False)
+    model, variables, [photographs], out, PALETTE, (1.0, 0.5), batch_size=2, progress=False
+  )
   assert [p.name for p in found] == ['a.png', 'b.png', 'c.png']
   assert sorted(p.name for p in out.iterdir()) == [
-    'a.png', 'a_color.png', 'b.png', 'b_color.png', 'c.png', 'c_color.png']
+    'a.png',
+    'a_color.png',
+    'b.png',
+    'b_color.png',
+    'c.png',
+    'c_color.png',
+  ]
   image = Source(3).read(0)[0]
   expected = evaluate.predictor(model)(variables, jnp.asarray(image)[None], image.shape[:2])[0]
   assert (_pixels(out / 'b.png') == np.asarray(expected)).all()
@@ -264,11 +288,13 @@ def test_predict_refuses_what_it_cannot_do(photographs, tmp_path):
   (tmp_path / 'torn.png').write_bytes((photographs / 'b.png').read_bytes()[:60])
   out = tmp_path / 'out'
   for paths, directory, words in (
-      ([], out, 'no image'), ([tmp_path / 'empty'], out, 'no image'),
-      ([tmp_path / 'nowhere'], out, 'nowhere: no such'),
-      ([photographs, tmp_path / 'twin'], out, 'rename one'),
-      ([photographs], photographs, 'overwrite'),
-      ([tmp_path / 'torn.png'], out, 'torn.png')):
+    ([], out, 'no image'),
+    ([tmp_path / 'empty'], out, 'no image'),
+    ([tmp_path / 'nowhere'], out, 'nowhere: no such'),
+    ([photographs, tmp_path / 'twin'], out, 'rename one'),
+    ([photographs], photographs, 'overwrite'),
+    ([tmp_path / 'torn.png'], out, 'torn.png'),
+  ):
     with pytest.raises(BadInput, match=words) as caught:
       run(paths, directory, PALETTE)
     assert '\n' not in str(caught.value)
@@ -288,7 +314,8 @@ def test_class_means_of_a_batch_are_those_of_its_images():
   whole = centroid_math.class_means(jnp.asarray(feature), jnp.asarray(logits), minimum=1)
   for i in range(3):
     one = centroid_math.class_means(
-      jnp.asarray(feature[i:i + 1]), jnp.asarray(logits[i:i + 1]), minimum=1)
+      jnp.asarray(feature[i : i + 1]), jnp.asarray(logits[i : i + 1]), minimum=1
+    )
     np.testing.assert_allclose(whole[0][i], one[0][0], rtol=1e-6, atol=1e-7)
     assert (whole[1][i] == one[1][0]).all()
 

@@ -68,9 +68,7 @@ def test_the_draw_belongs_to_the_example():
     )
   root = jax.random.key(5)
   folded = jnp.stack([jax.random.fold_in(root, i) for i in range(4)])
-  np.testing.assert_array_equal(
-    mixing.class_mask(root, labels), mixing.class_mask(folded, labels)
-  )
+  np.testing.assert_array_equal(mixing.class_mask(root, labels), mixing.class_mask(folded, labels))
   assert not np.array_equal(mixing.class_mask(jax.random.key(6), labels), whole)
 
 

@@ -79,6 +79,7 @@ def test_the_translator_is_the_published_one(translator):
 
 def drawn(model):
   """Variables from the formula; an initialisation would have to be compiled, which is slow."""
+
   def draw(path, leaf):
     name = '.'.join(entry.key for entry in path)
     if path[-1].key == 'kernel':  # Drawn as PyTorch lays it out, whose fan in is all but the first.
@@ -119,7 +120,7 @@ def test_max_pool_in_ceil_mode(size):
   x = np.random.default_rng(0).normal(size=size)
   want, start = [], -1
   while start < size:  # A window may leave the image but has to start in it or before it.
-    want.append(x[max(start, 0):start + 3].max())
+    want.append(x[max(start, 0) : start + 3].max())
     start += 2
     if start + 2 >= size + 2:
       break
@@ -170,8 +171,9 @@ def test_bfloat16_stays_inside(name):
   low, _, _ = small(name, dtype='bfloat16', **options)
   made = jax.eval_shape(low.init, jax.random.key(0), images)
   assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype('float32')}
-  out = jax.eval_shape(lambda v, x: low.apply(v, x, train=True, mutable=['batch_stats']),
-                       variables, images)
+  out = jax.eval_shape(
+    lambda v, x: low.apply(v, x, train=True, mutable=['batch_stats']), variables, images
+  )
   assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype('float32')}
   if name != 'deeplab_resnet101':  # The layers are shared, and this one is slow to compile.
     return
@@ -189,22 +191,25 @@ def test_four_devices_give_the_statistics_of_the_whole_batch():
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   spread, spread_moved = run(jax.device_put(variables, whole), jax.device_put(images, rows))
   assert_close(np.asarray(spread['logits']), np.asarray(out['logits']), 1e-4)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-               jax.device_get(spread_moved), jax.device_get(moved))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    jax.device_get(spread_moved),
+    jax.device_get(moved),
+  )
 
 
 @pytest.mark.parametrize('output_stride, size', [(16, (3, 4)), (8, (5, 7))])
 def test_efficientnet_strides(output_stride, size):
   model, variables, images = small(
-      'deeplab_efficientnet_lite0', output_stride=output_stride, feature=24)
+    'deeplab_efficientnet_lite0', output_stride=output_stride, feature=24
+  )
   out = jax.eval_shape(model.apply, variables, images)
   assert out['logits'].shape == (4, *size, 5)
   assert out['feature'].shape == (4, *size, 24)
 
 
 def lite0_variables(images):
-  variables = jax.eval_shape(
-      lambda: efficientnet.Lite0(32).init(jax.random.key(0), images, False))
+  variables = jax.eval_shape(lambda: efficientnet.Lite0(32).init(jax.random.key(0), images, False))
   return weights.initialise(variables, weights.read(weights.lite0_file()), partial=True)[0]
 
 
@@ -228,6 +233,7 @@ def test_efficientnet_knows_an_officer_in_uniform():
   # A photograph that matplotlib brings; class 652 of ImageNet is 'military uniform'.
   cbook = pytest.importorskip('matplotlib.cbook')
   from PIL import Image
+
   file = weights.read(weights.lite0_file())
   with cbook.get_sample_data('grace_hopper.jpg') as photograph:
     image = Image.open(photograph).convert('RGB').resize((224, 265)).crop((0, 0, 224, 224))
@@ -241,6 +247,7 @@ def test_efficientnet_knows_an_officer_in_uniform():
 
 def test_from_bgr_undoes_the_published_normalisation():
   from diga_jax import images as pixels
+
   rgb = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.uint8)
   got = efficientnet.from_bgr(pixels.normalise(jnp.asarray(rgb)), pixels.MEAN_BGR, pixels.SCALE)
   np.testing.assert_allclose(got, (rgb.astype(np.float32) - 127) / 128, atol=1e-5)
@@ -253,7 +260,12 @@ def test_vgg_has_torchvisions_names_and_five_sizes():
   assert variables['params']['features.28']['kernel'].shape == (3, 3, 512, 512)
   out = jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((2, 32, 48, 3), jnp.float32))
   assert [m.shape for m in out] == [
-      (2, 32, 48, 64), (2, 16, 24, 128), (2, 8, 12, 256), (2, 4, 6, 512), (2, 2, 3, 512)]
+    (2, 32, 48, 64),
+    (2, 16, 24, 128),
+    (2, 8, 12, 256),
+    (2, 4, 6, 512),
+    (2, 2, 3, 512),
+  ]
 
 
 def test_translator_width_and_depth_are_options():
@@ -270,12 +282,15 @@ def test_translator_width_and_depth_are_options():
   assert [m.shape for m in maps] == [(1, 4, 5, 1), (1, 2, 2, 1)]
 
 
-@pytest.mark.parametrize('name, options, word', [
+@pytest.mark.parametrize(
+  'name, options, word',
+  [
     ('resnet_9000', {}, 'deeplab_resnet101'),
     ('deeplab_resnet101', {'depth': 3}, 'blocks'),
     ('deeplab_resnet101', {'batch_norm': 'frozen'}, 'running'),
     ('deeplab_efficientnet_lite0', {'output_stride': 4}, '16'),
-])
+  ],
+)
 def test_wrong_names_and_options_are_explained(name, options, word):
   with pytest.raises(BadInput, match=word) as error:
     models.build(name, **options)

@@ -41,6 +41,7 @@ def final_state(stage: pathlib.Path) -> dict[str, np.ndarray]:
   with ocp.CheckpointManager(stage / 'checkpoints') as manager:
     step = manager.latest_step()
     tree = manager.restore(step, args=ocp.args.StandardRestore())
+
   def values(leaf):
     typed = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if typed else leaf)
@@ -143,10 +144,17 @@ def test_changed_inputs_are_refused_by_name(finished, cache, capsys, tmp_path):
 
 @pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused(finished, cache, capsys, tmp_path):
-  status = main([
-    'predict', f'--config={CONFIG}', f'--workdir={finished}', '--stage=warmup',
-    f'--output={tmp_path}', str(next(cache.rglob('images/*.png'))), '--config.data.classes=7',
-  ])
+  status = main(
+    [
+      'predict',
+      f'--config={CONFIG}',
+      f'--workdir={finished}',
+      '--stage=warmup',
+      f'--output={tmp_path}',
+      str(next(cache.rglob('images/*.png'))),
+      '--config.data.classes=7',
+    ]
+  )
   refused(capsys, status, 'another network', 'final', 'warmup')
   assert not list(tmp_path.iterdir())
 
@@ -154,10 +162,16 @@ def test_a_checkpoint_of_another_network_is_refused(finished, cache, capsys, tmp
 @pytest.mark.slow
 def test_predict_writes_labels(finished, cache, tmp_path):
   image = next(cache.rglob('images/*.png'))
-  status = main([
-    'predict', f'--config={CONFIG}', f'--workdir={finished}', '--stage=warmup',
-    f'--output={tmp_path}', str(image),
-  ])
+  status = main(
+    [
+      'predict',
+      f'--config={CONFIG}',
+      f'--workdir={finished}',
+      '--stage=warmup',
+      f'--output={tmp_path}',
+      str(image),
+    ]
+  )
   assert status == 0
   assert np.asarray(Image.open(tmp_path / image.name)).max() < 19
 
@@ -200,10 +214,14 @@ def test_a_stage_without_its_input_is_refused(capsys, tmp_path, cache):
 
 
 def test_a_missing_data_folder_is_refused(capsys, tmp_path):
-  status = main([
-    'run', '--config=configs/gta5_to_cityscapes.py', f'--workdir={tmp_path / "run"}',
-    f'--config.data.root={tmp_path / "nowhere"}',
-  ])
+  status = main(
+    [
+      'run',
+      '--config=configs/gta5_to_cityscapes.py',
+      f'--workdir={tmp_path / "run"}',
+      f'--config.data.root={tmp_path / "nowhere"}',
+    ]
+  )
   refused(capsys, status, 'nowhere')
   assert not (tmp_path / 'run').exists()
 

@@ -14,12 +14,25 @@ NAMES = ('road', 'building', 'car')
 def _row(name, *, scales=(1.0, 0.5), hits=(8, 6, 0), size=(128, 256), **facts):
   confusion = np.diag(hits) + np.array([[0, 1, 0], [2, 0, 0], [0, 0, 0]])
   protocol = {
-    'data': 'scenes', 'split': 'val', 'scales': list(scales), 'fusion': 'max', 'flip': False,
-    'image_size': list(size), 'label_size': list(size), 'class_set': '3', 'network': 'student',
-    'step': 250, 'seed': 0, 'chosen_by': 'last', **facts}
+    'data': 'scenes',
+    'split': 'val',
+    'scales': list(scales),
+    'fusion': 'max',
+    'flip': False,
+    'image_size': list(size),
+    'label_size': list(size),
+    'class_set': '3',
+    'network': 'student',
+    'step': 250,
+    'seed': 0,
+    'chosen_by': 'last',
+    **facts,
+  }
   subsets = {'3': (0, 1, 2), '2': (0, 1)}
-  return {'name': name, **evaluate.summarise(
-    confusion, names=NAMES, subsets=subsets, images=5, protocol=protocol)}
+  return {
+    'name': name,
+    **evaluate.summarise(confusion, names=NAMES, subsets=subsets, images=5, protocol=protocol),
+  }
 
 
 def test_rows_of_different_protocols_never_share_a_column():
@@ -33,8 +46,10 @@ def test_rows_of_different_protocols_never_share_a_column():
   assert second.count('source-only') == 1
 
 
-@pytest.mark.parametrize('change', [
-  {'size': (64, 128)}, {'split': 'test'}, {'class_set': '19'}, {'flip': True}, {'data': 'camvid'}])
+@pytest.mark.parametrize(
+  'change',
+  [{'size': (64, 128)}, {'split': 'test'}, {'class_set': '19'}, {'flip': True}, {'data': 'camvid'}],
+)
 def test_every_part_of_the_measurement_separates(change):
   assert len(report.groups([_row('a'), _row('a', **change)])) == 2
 
@@ -97,7 +112,7 @@ def test_replacing_leaves_nothing_when_it_fails(tmp_path):
 
 def _labels(shape=(8, 12)):
   labels = np.zeros(shape, np.uint8)
-  labels[:, shape[1] // 2:] = 1
+  labels[:, shape[1] // 2 :] = 1
   labels[0] = 255
   return labels
 
@@ -111,15 +126,17 @@ def test_coloured_is_black_where_ignored():
 def test_overlay_is_between_image_and_colour():
   image = np.full((8, 12, 3), 200, np.uint8)
   assert (report.overlay(image, _labels(), PALETTE, share=0) == image).all()
-  assert (report.overlay(image, _labels(), PALETTE, share=1)
-          == report.coloured(_labels(), PALETTE)).all()
+  assert (
+    report.overlay(image, _labels(), PALETTE, share=1) == report.coloured(_labels(), PALETTE)
+  ).all()
 
 
 @pytest.mark.parametrize('shape', [(128, 256), (1024, 2048), (64, 48)])
 def test_strip_panels_have_a_readable_size(shape):
   labels = _labels(shape)
   picture = report.strip(
-    np.zeros((*shape, 3), np.uint8), truth=labels, prediction=labels, palette=PALETTE, names=NAMES)
+    np.zeros((*shape, 3), np.uint8), truth=labels, prediction=labels, palette=PALETTE, names=NAMES
+  )
   width = (picture.width - 2 * report.MARGIN - 2 * report.GAP) // 3
   assert report.NARROW <= width <= report.WIDE
 
@@ -129,10 +146,11 @@ def test_strip_hatches_what_consensus_rejects():
   kept = np.ones(labels.shape, bool)
   kept[64:] = False
   picture = report.strip(
-    np.zeros((*labels.shape, 3), np.uint8), pseudo=labels, consensus=kept, palette=PALETTE)
+    np.zeros((*labels.shape, 3), np.uint8), pseudo=labels, consensus=kept, palette=PALETTE
+  )
   pixels = np.asarray(picture)
   top, left = report.MARGIN + report.LINE, report.MARGIN + 2 * (256 + report.GAP)
-  panel = pixels[top:top + 128, left:left + 256]
+  panel = pixels[top : top + 128, left : left + 256]
   assert (panel[1:64, :128] == PALETTE[0]).all() and (panel[0] == 0).all()
   greys = {tuple(v) for v in panel[64:].reshape(-1, 3)}
   assert greys == {report.REJECTED, report.HATCH}

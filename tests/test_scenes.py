@@ -21,9 +21,15 @@ COUNT = 60
 @pytest.fixture(scope='module')
 def streets():
   """look -> (images [60, 64, 128, 3], labels [60, 64, 128])."""
-  return {look: tuple(map(np.stack, zip(*(scenes.render(index, look, (64, 128))
-                                          for index in range(COUNT)), strict=True)))
-          for look in scenes.LOOKS}
+  return {
+    look: tuple(
+      map(
+        np.stack,
+        zip(*(scenes.render(index, look, (64, 128)) for index in range(COUNT)), strict=True),
+      )
+    )
+    for look in scenes.LOOKS
+  }
 
 
 def _shares(labels):
@@ -86,8 +92,14 @@ def test_looks_share_their_content_but_not_their_colours(streets):
   # The camera is duller (spread between channels) and rougher (change between neighbours on roads).
   assert np.ptp(camera, axis=-1).mean() < 0.5 * np.ptp(game, axis=-1).mean()
   assert np.abs(camera.mean((0, 1, 2)) - game.mean((0, 1, 2))).max() > 0.08
-  rough = [np.median(np.abs(np.diff(streets[look][0].astype(float), axis=2))[
-      (streets[look][1] == shapes.ROAD)[:, :, 1:]]) for look in ('game', 'camera')]
+  rough = [
+    np.median(
+      np.abs(np.diff(streets[look][0].astype(float), axis=2))[
+        (streets[look][1] == shapes.ROAD)[:, :, 1:]
+      ]
+    )
+    for look in ('game', 'camera')
+  ]
   assert rough[1] > 2 * rough[0]
 
 
@@ -95,8 +107,13 @@ def test_labels_are_exact_for_a_quad_whose_outline_is_known():
   camera = shapes.Camera(np.array([0, 2, 0], np.float32), yaw=0, focal=10, horizon=8)
   canvas = shapes.Canvas(camera, 16, 32)
   # 4 m x 2 m, 10 m ahead at the eye's height: 1 m is one pixel.
-  quad = shapes.Quad(np.array([-2, 2, 10], np.float32), np.array([4, 0, 0], np.float32),
-                     shapes.UP * 2, textures.plain(np.float32([1, 0, 0])), shapes.CAR)
+  quad = shapes.Quad(
+    np.array([-2, 2, 10], np.float32),
+    np.array([4, 0, 0], np.float32),
+    shapes.UP * 2,
+    textures.plain(np.float32([1, 0, 0])),
+    shapes.CAR,
+  )
   shapes.paint(canvas, quad, lambda normal: np.float32(0.5), grain=0)
   expected = np.full((16, 32), shapes.SKY)
   expected[6:8, 14:18] = shapes.CAR
@@ -109,8 +126,13 @@ def test_the_nearer_quad_wins_whatever_the_order():
   def picture(order):
     canvas = shapes.Canvas(shapes.Camera(np.zeros(3, np.float32), 0.1, 20, 8), 16, 32)
     for z in order:
-      quad = shapes.Quad(np.array([-3, -1, z], np.float32), np.array([z, 0, 0], np.float32),
-                         shapes.UP * 3, textures.plain(np.float32([1, 1, 1])), z)
+      quad = shapes.Quad(
+        np.array([-3, -1, z], np.float32),
+        np.array([z, 0, 0], np.float32),
+        shapes.UP * 3,
+        textures.plain(np.float32([1, 1, 1])),
+        z,
+      )
       shapes.paint(canvas, quad, lambda normal: np.float32(1), grain=0)
     return canvas.label
 
@@ -118,8 +140,10 @@ def test_the_nearer_quad_wins_whatever_the_order():
   assert {5, 7, 9} <= set(np.unique(picture((9, 5, 7))))
 
 
-@pytest.mark.parametrize('arguments', [
-    (0, 'film', SMALL, 0), (-1, 'game', SMALL, 0), (0, 'game', SMALL, -1), (0, 'game', (8, 64), 0)])
+@pytest.mark.parametrize(
+  'arguments',
+  [(0, 'film', SMALL, 0), (-1, 'game', SMALL, 0), (0, 'game', SMALL, -1), (0, 'game', (8, 64), 0)],
+)
 def test_wrong_arguments_are_named(arguments):
   with pytest.raises(errors.BadInput) as raised:
     scenes.render(*arguments)
@@ -127,8 +151,11 @@ def test_wrong_arguments_are_named(arguments):
 
 
 def _contents(root):
-  return {str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mtime_ns)
-          for path in sorted(root.rglob('*')) if path.is_file()}
+  return {
+    str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mtime_ns)
+    for path in sorted(root.rglob('*'))
+    if path.is_file()
+  }
 
 
 def test_materialise_writes_what_render_gives(tmp_path):
@@ -152,14 +179,16 @@ def test_materialise_mends_and_leaves_the_rest_alone(tmp_path):
   stale.touch()
   fresh.touch()  # another process may be writing it
   os.utime(stale, (0, 0))
-  scenes.materialise(tmp_path, 'game', range(4), SMALL,
-                     progress=lambda done, total: calls.append((done, total)))
+  scenes.materialise(
+    tmp_path, 'game', range(4), SMALL, progress=lambda done, total: calls.append((done, total))
+  )
   assert calls == [(1, 3), (2, 3), (3, 3)]
   assert fresh.exists() and not stale.exists()
   fresh.unlink()
   after = _contents(tmp_path)
   assert {name: data for name, (data, _) in after.items()} == {
-      name: data for name, (data, _) in before.items()}
+    name: data for name, (data, _) in before.items()
+  }
   for name in ('images/000000.png', 'labels/000000.png', 'scenes.json'):
     assert after[name] == before[name]  # not even touched
 
@@ -187,18 +216,19 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-SCRIPT = '''
+SCRIPT = """
 import sys
 from data_pipelines import scenes
 if __name__ == '__main__':
   scenes.materialise(sys.argv[1], 'game', range(32), (32, 64), workers=2)
-'''
+"""
 
 
 def _start(script, directory):
   root = pathlib.Path(scenes.__file__).parents[1]
-  return subprocess.Popen([sys.executable, str(script), str(directory)],
-                          env={**os.environ, 'PYTHONPATH': str(root)})
+  return subprocess.Popen(
+    [sys.executable, str(script), str(directory)], env={**os.environ, 'PYTHONPATH': str(root)}
+  )
 
 
 def test_two_processes_with_workers_fill_one_folder(tmp_path):

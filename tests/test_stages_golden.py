@@ -28,7 +28,10 @@ def start(keys, total: int, centroids=()):
   settings = default.optimizer().to_dict() | {'total': total}
   tx = optimizer.build(settings, variables['params'])
   initial = state.create(
-    jax.random.key(0), variables['params'], tx, batch_stats=variables['batch_stats'],
+    jax.random.key(0),
+    variables['params'],
+    tx,
+    batch_stats=variables['batch_stats'],
     centroids=centroids,
   )
   return model, tx, initial
@@ -36,6 +39,7 @@ def start(keys, total: int, centroids=()):
 
 def movements(before, after, names) -> np.ndarray:
   """The norm of every tensor's movement, by PyTorch name."""
+
   def flat(s):
     return weights.to_torch(NAME, {'params': s.params, 'batch_stats': s.batch_stats})
 
@@ -79,9 +83,7 @@ def test_two_warmup_steps(golden):
   )
   trained = weights.to_torch(NAME, {'params': current.params, 'batch_stats': current.batch_stats})
   np.testing.assert_allclose(trained['layer0.0.weight'], wanted['conv1'], atol=1e-5)
-  teacher = weights.to_torch(
-    NAME, {'params': current.teacher, 'batch_stats': current.batch_stats}
-  )
+  teacher = weights.to_torch(NAME, {'params': current.teacher, 'batch_stats': current.batch_stats})
   norms = [np.linalg.norm(teacher[n].astype(np.float64)) for n in wanted['names']]
   trainable = np.array(['running' not in n for n in wanted['names']])
   np.testing.assert_allclose(
@@ -107,7 +109,12 @@ def test_self_training_step(golden):
     formula.image(f'st_{name}', (*batch, 3)) for name in ('source', 'mixed', 'target')
   )
   seen = self_training.Views(
-    plain, mixed, target, mixing.paste(mask, plain, target), mask, jnp.asarray(labels),
+    plain,
+    mixed,
+    target,
+    mixing.paste(mask, plain, target),
+    mask,
+    jnp.asarray(labels),
     jnp.asarray(wanted['probability_label'].astype(np.int32)),
   )
   config = SimpleNamespace(stage=default.self_training_stage('', ''))

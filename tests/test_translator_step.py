@@ -27,7 +27,11 @@ def start(settings, learning_rate: float = 1e-4):
   options |= {'total': 10, 'learning_rate': learning_rate}
   tx = {half: optimizer.build(options, tree) for half, tree in params.items()}
   initial = state.TrainState(
-    step=jnp.int32(0), params=params, batch_stats=(), teacher=(), centroids=(),
+    step=jnp.int32(0),
+    params=params,
+    batch_stats=(),
+    teacher=(),
+    centroids=(),
     opt_state={half: tx[half].init(tree) for half, tree in params.items()},
     key=jax.random.key(0),
   )
@@ -45,9 +49,7 @@ def stepped(settings, frozen=None, vgg=None):
   tx, initial = start(settings)
   model = {'vgg': vgg} | translator.networks(settings)
   config = SimpleNamespace(translator=settings)
-  step = jax.jit(
-    lambda s, b, f: translator.train_step(s, b, f, model=model, tx=tx, config=config)
-  )
+  step = jax.jit(lambda s, b, f: translator.train_step(s, b, f, model=model, tx=tx, config=config))
   after, metrics = step(initial, batch(), frozen)
   return initial, after, {name: float(value) for name, value in metrics.items()}
 

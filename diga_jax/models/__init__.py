@@ -10,14 +10,14 @@ from data_pipelines.errors import BadInput
 from diga_jax.models import deeplab, translator, vgg
 
 _SEGMENTATION = {
-    'deeplab_resnet101': deeplab.ResNetDeepLab,
-    'deeplab_efficientnet_lite0': deeplab.EfficientNetDeepLab,
+  'deeplab_resnet101': deeplab.ResNetDeepLab,
+  'deeplab_efficientnet_lite0': deeplab.EfficientNetDeepLab,
 }
 _OTHER = {
-    'translator_encoder': translator.Encoder,
-    'translator_decoder': translator.Decoder,
-    'translator_discriminator': translator.Discriminator,
-    'vgg19_features': vgg.Vgg19Features,
+  'translator_encoder': translator.Encoder,
+  'translator_decoder': translator.Decoder,
+  'translator_discriminator': translator.Discriminator,
+  'vgg19_features': vgg.Vgg19Features,
 }
 
 

@@ -20,6 +20,7 @@ LINEAR = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 class Head(nn.Module):
   """A 1x1 and four dilated 3x3 branches, squeeze-excite, a 3x3 fusion: feature and logits."""
+
   classes: int
   feature: int
   dropout: float
@@ -27,7 +28,7 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: jax.Array, train: bool, keys: jax.Array | None
+    self, x: jax.Array, train: bool, keys: jax.Array | None
   ) -> tuple[jax.Array, jax.Array]:
     """[B, h, w, C] -> logits [B, h, w, classes], feature [B, h, w, feature], float32."""
     branches = [nn.relu(self._branch(x, 'conv2d_list.0.0', 'conv2d_list.0.1', 1, 0))]
@@ -43,16 +44,25 @@ class Head(nn.Module):
 
   def _branch(self, x, conv, norm, size, dilation):
     x = layers.Conv(
-        self.feature, size, padding=dilation, dilation=max(dilation, 1), bias=True,
-        kernel_init=SMALL, dtype=self.dtype, name=conv)(x)
+      self.feature,
+      size,
+      padding=dilation,
+      dilation=max(dilation, 1),
+      bias=True,
+      kernel_init=SMALL,
+      dtype=self.dtype,
+      name=conv,
+    )(x)
     groups = math.gcd(32, self.feature)
-    return nn.GroupNorm(
-        groups, epsilon=1e-5, use_fast_variance=False, dtype=self.dtype, name=norm)(x)
+    return nn.GroupNorm(groups, epsilon=1e-5, use_fast_variance=False, dtype=self.dtype, name=norm)(
+      x
+    )
 
   def _squeeze_excite(self, x):
     def dense(features, name):
       return nn.Dense(
-          features, kernel_init=LINEAR, dtype=self.dtype, name=f'bottleneck.0.se.{name}')
+        features, kernel_init=LINEAR, dtype=self.dtype, name=f'bottleneck.0.se.{name}'
+      )
 
     channels = x.shape[-1]
     mean = jnp.mean(x, (1, 2), dtype=jnp.float32)
@@ -72,6 +82,7 @@ class ResNetDeepLab(nn.Module):
     batch_norm: 'batch' normalises with batch statistics in training and moves the running ones
       (as published); 'running' keeps to the running ones.
   """
+
   classes: int = 19
   blocks: Sequence[int] = (3, 4, 23, 3)
   width: int = 64
@@ -82,7 +93,7 @@ class ResNetDeepLab(nn.Module):
 
   @nn.compact
   def __call__(
-      self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
   ) -> dict[str, jax.Array]:
     """Normalised BGR [B, H, W, 3] -> {'logits', 'feature'} at stride 8, float32.
 
@@ -101,6 +112,7 @@ class EfficientNetDeepLab(nn.Module):
 
   `output_stride` is 16 or 8: later stages are dilated where they would have halved the size.
   """
+
   classes: int = 19
   output_stride: int = 16
   feature: int = 256
@@ -110,7 +122,7 @@ class EfficientNetDeepLab(nn.Module):
 
   @nn.compact
   def __call__(
-      self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
   ) -> dict[str, jax.Array]:
     """Normalised BGR [B, H, W, 3] -> {'logits', 'feature'} at `output_stride`, float32."""
     batch_statistics = train and self.batch_norm == 'batch'

@@ -17,6 +17,7 @@ from diga_jax.models import layers
 
 class Stage(NamedTuple):
   """`count` inverted residuals of kernel `size`; the first one has the `stride`."""
+
   count: int
   size: int
   stride: int
@@ -25,13 +26,13 @@ class Stage(NamedTuple):
 
 
 LITE0 = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+  Stage(1, 3, 1, 1, 16),
+  Stage(2, 3, 2, 6, 24),
+  Stage(2, 5, 2, 6, 40),
+  Stage(3, 3, 2, 6, 80),
+  Stage(3, 5, 1, 6, 112),
+  Stage(4, 5, 2, 6, 192),
+  Stage(1, 3, 1, 6, 320),
 )
 STEM_FEATURES = 32
 
@@ -44,6 +45,7 @@ def from_bgr(images: jax.Array, mean_bgr: Sequence[float], scale: float) -> jax.
 
 class InvertedResidual(nn.Module):
   """1x1 expansion - depthwise - 1x1 projection, with a skip where the shapes allow it."""
+
   size: int
   stride: int
   dilation: int
@@ -61,8 +63,15 @@ class InvertedResidual(nn.Module):
       y = layers.Conv(wide, 1, dtype=self.dtype, name='_expand_conv')(y)
       y = nn.relu6(norm(y, '_bn0'))
     y = layers.Conv(
-        wide, self.size, self.stride, 'SAME', self.dilation, groups=wide, dtype=self.dtype,
-        name='_depthwise_conv')(y)
+      wide,
+      self.size,
+      self.stride,
+      'SAME',
+      self.dilation,
+      groups=wide,
+      dtype=self.dtype,
+      name='_depthwise_conv',
+    )(y)
     y = nn.relu6(norm(y, '_bn1'))
     y = norm(layers.Conv(self.features, 1, dtype=self.dtype, name='_project_conv')(y), '_bn2')
     return x + y if self.stride == 1 and x.shape == y.shape else y
@@ -74,6 +83,7 @@ class Lite0(nn.Module):
   Where the stride would exceed `output_stride`, a stage is not strided and the convolutions after
   it are dilated instead, so the ImageNet weights see the same spacing of pixels.
   """
+
   output_stride: int = 16
   dtype: Any = jnp.float32
 
@@ -85,8 +95,14 @@ class Lite0(nn.Module):
     x = nn.relu6(norm(stem(x), batch_statistics))
     for i, (stage, stride, dilation) in enumerate(unrolled(self.output_stride)):
       x = InvertedResidual(
-          stage.size, stride, dilation, stage.expansion, stage.features, self.dtype,
-          name=f'_blocks.{i}')(x, batch_statistics)
+        stage.size,
+        stride,
+        dilation,
+        stage.expansion,
+        stage.features,
+        self.dtype,
+        name=f'_blocks.{i}',
+      )(x, batch_statistics)
     return x
 
 

@@ -17,6 +17,7 @@ HE = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 
 class Conv(nn.Module):
   """A square convolution. `padding` is a number of pixels per side, or 'SAME' as in TensorFlow."""
+
   features: int
   size: int
   stride: int = 1
@@ -38,7 +39,8 @@ class Conv(nn.Module):
     else:
       padding = ((self.padding, self.padding),) * 2
     x = convolution.conv2d(
-        x.astype(self.dtype), kernel.astype(self.dtype), strides, padding, dilation, self.groups)
+      x.astype(self.dtype), kernel.astype(self.dtype), strides, padding, dilation, self.groups
+    )
     if self.bias:
       x = x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
     return x
@@ -50,6 +52,7 @@ class BatchNorm(nn.Module):
   The statistics are float32 and span the whole batch given: under `jax.jit` with a sharded batch
   that is the global batch, whatever the number of devices.
   """
+
   epsilon: float = 1e-5
   momentum: float = 0.1
   dtype: Any = jnp.float32
@@ -93,6 +96,7 @@ def channel_dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
   `keys` [B] holds one typed key per example, so that the draw does not depend on how the batch
   is spread over devices.
   """
+
   def draw(key):
     return jax.random.bernoulli(key, 1 - rate, (x.shape[-1],))
 

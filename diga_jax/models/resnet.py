@@ -19,6 +19,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
   [B, H, W, C] -> [B, h, w, C], h = floor(H / 2) + 1 for even H, (H + 1) / 2 for odd H.
   """
+
   def pads(length):
     out = -(-(length - 1) // 2) + 1
     return 1, (out - 1) * 2 + 3 - length - 1
@@ -28,6 +29,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 class Bottleneck(nn.Module):
   """1x1 - 3x3 - 1x1 with a skip; the stride sits on the first 1x1, as published."""
+
   planes: int
   stride: int
   dilation: int
@@ -60,12 +62,17 @@ def stem(x: jax.Array, width: int, dtype: Any, batch_statistics: bool) -> jax.Ar
 
 
 def stages(
-    x: jax.Array, blocks: Sequence[int], width: int, dtype: Any, batch_statistics: bool
+  x: jax.Array, blocks: Sequence[int], width: int, dtype: Any, batch_statistics: bool
 ) -> jax.Array:
   """The four stages of bottlenecks, inside the calling module: [B, h, w, 32 * width]."""
   for stage, count in enumerate(blocks):
     for block in range(count):
       x = Bottleneck(
-          width * 2**stage, STRIDES[stage] if block == 0 else 1, DILATIONS[stage],
-          project=block == 0, dtype=dtype, name=f'layer{stage + 1}.{block}')(x, batch_statistics)
+        width * 2**stage,
+        STRIDES[stage] if block == 0 else 1,
+        DILATIONS[stage],
+        project=block == 0,
+        dtype=dtype,
+        name=f'layer{stage + 1}.{block}',
+      )(x, batch_statistics)
   return x

@@ -15,6 +15,7 @@ from diga_jax.models import layers
 
 class Block(nn.Module):
   """Reflection padding - convolution - instance norm - ReLU; the last two can be left out."""
+
   features: int
   size: int
   stride: int = 1
@@ -28,7 +29,8 @@ class Block(nn.Module):
     p = (self.padding, self.padding)
     x = jnp.pad(x, ((0, 0), p, p, (0, 0)), mode='reflect')
     x = layers.Conv(
-        self.features, self.size, self.stride, bias=True, dtype=self.dtype, name='conv')(x)
+      self.features, self.size, self.stride, bias=True, dtype=self.dtype, name='conv'
+    )(x)
     x = layers.instance_norm(x) if self.norm else x
     return nn.relu(x) if self.relu else x
 
@@ -45,6 +47,7 @@ def _residuals(x: jax.Array, blocks: int, prefix: str, dtype: Any) -> jax.Array:
 
 class Encoder(nn.Module):
   """Image -> content at a quarter of the size."""
+
   width: int = 64
   blocks: int = 4
   dtype: Any = jnp.float32
@@ -60,6 +63,7 @@ class Encoder(nn.Module):
 
 class Decoder(nn.Module):
   """Content -> image in [-1, 1]."""
+
   width: int = 64
   blocks: int = 4
   dtype: Any = jnp.float32
@@ -77,6 +81,7 @@ class Decoder(nn.Module):
 
 class Discriminator(nn.Module):
   """Real or fake, patch by patch, on an image pyramid."""
+
   width: int = 64
   scales: int = 3
   layers: int = 4
@@ -92,7 +97,8 @@ class Discriminator(nn.Module):
       y = x
       for i in range(self.layers):
         y = layers.Conv(
-            self.width * 2**i, 4, 2, 1, dtype=self.dtype, name=f'cnns.{scale}.{i}.conv')(y)
+          self.width * 2**i, 4, 2, 1, dtype=self.dtype, name=f'cnns.{scale}.{i}.conv'
+        )(y)
         y = nn.leaky_relu(y, 0.2)
       y = layers.Conv(1, 1, bias=True, dtype=self.dtype, name=f'cnns.{scale}.{self.layers}')(y)
       maps.append(y.astype(jnp.float32))

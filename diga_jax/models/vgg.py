@@ -10,11 +10,23 @@ from diga_jax.models import layers
 
 # torchvision's numbering: `features.N` of each convolution; 'P' is a 2x2 maximum.
 PLAN = (
-    (0, 64), (2, 64), 'P',
-    (5, 128), (7, 128), 'P',
-    (10, 256), (12, 256), (14, 256), (16, 256), 'P',
-    (19, 512), (21, 512), (23, 512), (25, 512), 'P',
-    (28, 512),
+  (0, 64),
+  (2, 64),
+  'P',
+  (5, 128),
+  (7, 128),
+  'P',
+  (10, 256),
+  (12, 256),
+  (14, 256),
+  (16, 256),
+  'P',
+  (19, 512),
+  (21, 512),
+  (23, 512),
+  (25, 512),
+  'P',
+  (28, 512),
 )
 # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1: the first ReLU of each size.
 TAPS = (0, 5, 10, 19, 28)
@@ -22,6 +34,7 @@ TAPS = (0, 5, 10, 19, 28)
 
 class Vgg19Features(nn.Module):
   """relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of the images as they are given."""
+
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -34,7 +47,8 @@ class Vgg19Features(nn.Module):
         continue
       number, features = step
       conv = layers.Conv(
-          features, 3, padding=1, bias=True, dtype=self.dtype, name=f'features.{number}')
+        features, 3, padding=1, bias=True, dtype=self.dtype, name=f'features.{number}'
+      )
       x = nn.relu(conv(x))
       if number in TAPS:
         maps.append(x.astype(jnp.float32))

@@ -48,15 +48,18 @@ def train_step(
   keys = example_keys(state.key, state.step, 'target_classes', len(plain))
   mask = mixing.class_mask(keys, batch['source_label'])
   seen = Views(
-    plain, mixed, target, mixing.paste(mask, plain, augmented), mask,
-    batch['source_label'].astype(jnp.int32), batch['target_label'].astype(jnp.int32),
+    plain,
+    mixed,
+    target,
+    mixing.paste(mask, plain, augmented),
+    mask,
+    batch['source_label'].astype(jnp.int32),
+    batch['target_label'].astype(jnp.int32),
   )
   return update(state, seen, model=model, tx=tx, config=config)
 
 
-def select(
-  state: TrainState, features: jax.Array, pseudo: jax.Array, stage: Any
-) -> jax.Array:
+def select(state: TrainState, features: jax.Array, pseudo: jax.Array, stage: Any) -> jax.Array:
   """The pseudo-labels [B, H, W] that the stage's selector keeps; the others become 255."""
   if stage.selector == 'none':
     return pseudo
@@ -65,7 +68,11 @@ def select(
 
 
 def move_centroids(
-  centroids: jax.Array, on_target: dict, kept: jax.Array, on_mixed: dict, labels: jax.Array,
+  centroids: jax.Array,
+  on_target: dict,
+  kept: jax.Array,
+  on_mixed: dict,
+  labels: jax.Array,
   momentum: float,
 ) -> jax.Array:
   """Moves the centroids first by target images, then by the source's mixed views."""
@@ -86,23 +93,22 @@ def update(
   keys = {
     name: example_keys(state.key, state.step, f'{name}_dropout', size)
     for name, size in (
-      ('student', 2 * batch), ('teacher', 2 * batch), ('target', batch), ('mixed', batch)
+      ('student', 2 * batch),
+      ('teacher', 2 * batch),
+      ('target', batch),
+      ('mixed', batch),
     )
   }
 
   soft, on_pair, _ = views.forward(model, teacher, state.batch_stats, pair, keys['teacher'])
   soft_plain, soft_mixed = views.deinterleave(soft)
   on_mixed = {name: views.deinterleave(x)[1] for name, x in on_pair.items()}
-  _, on_target, _ = views.forward(
-    model, teacher, state.batch_stats, seen.target, keys['target']
-  )
+  _, on_target, _ = views.forward(model, teacher, state.batch_stats, seen.target, keys['target'])
   kept = select(state, on_target['feature'], seen.pseudo, stage)
   mixed_labels = mixing.paste(seen.mask, seen.labels, kept)
 
   def loss_fn(params):
-    logits, _, batch_stats = views.forward(
-      model, params, state.batch_stats, pair, keys['student']
-    )
+    logits, _, batch_stats = views.forward(model, params, state.batch_stats, pair, keys['student'])
     logits, logits_mixed = views.deinterleave(logits)
     on_target_mixed, _, batch_stats = views.forward(
       model, params, batch_stats, seen.target_mixed, keys['mixed']

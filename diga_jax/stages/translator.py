@@ -1,4 +1,4 @@
-"""The translator: learns to repaint source images in the target's style (docs/method.md section 4)."""
+"""The translator learns to repaint source images like target ones (docs/method.md section 4)."""
 
 from typing import Any
 
@@ -83,7 +83,9 @@ def train_step(
   def fakes(generators):
     content_s, content_t = apply(generators, 'enc_s', s), apply(generators, 'enc_t', t)
     return (
-      content_s, content_t, apply(generators, 'dec_s2t', content_s),
+      content_s,
+      content_t,
+      apply(generators, 'dec_s2t', content_s),
       apply(generators, 'dec_t2s', content_t),
     )
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from diga_jax import augment, fourier, losses, mixing, resize
 from diga_jax.images import normalise
-from diga_jax.stages.translator import translate
 from diga_jax.randomness import example_keys, stream
+from diga_jax.stages.translator import translate
 from diga_jax.state import TrainState
 
 
@@ -30,9 +30,7 @@ def deinterleave(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def photometric(state: TrainState, images: jax.Array, name: str, view: Any) -> jax.Array:
   """The photometric view of normalised images [B, H, W, 3] (docs/method.md section 5)."""
   keys = example_keys(state.key, state.step, name, len(images))
-  order = jax.random.fold_in(
-    stream(state.key, state.step, 'jitter_order'), name == 'target_view'
-  )
+  order = jax.random.fold_in(stream(state.key, state.step, 'jitter_order'), name == 'target_view')
   return augment.photometric_view(
     keys,
     images,
@@ -45,9 +43,7 @@ def photometric(state: TrainState, images: jax.Array, name: str, view: Any) -> j
   )
 
 
-def repaint(
-  source: jax.Array, target: jax.Array | None, frozen: Any, translator: Any
-) -> jax.Array:
+def repaint(source: jax.Array, target: jax.Array | None, frozen: Any, translator: Any) -> jax.Array:
   """Source images in the target's style: by network, by amplitude swap, or left as they are."""
   if translator.kind == 'network':
     return translate(frozen, source, translator)

@@ -1,4 +1,4 @@
-"""Warm-up: symmetric knowledge distillation on labelled source images (docs/method.md section 6)."""
+"""Warm-up: symmetric distillation on labelled source images (docs/method.md section 6)."""
 
 from typing import Any
 
@@ -40,8 +40,14 @@ def train_step(
 
 
 def update(
-  state: TrainState, plain: jax.Array, mixed: jax.Array | None, labels: jax.Array, *, model, tx,
-  config
+  state: TrainState,
+  plain: jax.Array,
+  mixed: jax.Array | None,
+  labels: jax.Array,
+  *,
+  model,
+  tx,
+  config,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """The gradient step on two given views [B, H, W, 3]; without `mixed`, on labels alone."""
   stage = config.stage
@@ -54,9 +60,7 @@ def update(
     soft_plain, soft_mixed = views.deinterleave(soft)
 
   def loss_fn(params):
-    logits, _, batch_stats = views.forward(
-      model, params, state.batch_stats, images, student_keys
-    )
+    logits, _, batch_stats = views.forward(model, params, state.batch_stats, images, student_keys)
     terms = {}
     if mixed is not None:
       logits, logits_mixed = views.deinterleave(logits)

@@ -6,11 +6,20 @@ from configs import default
 def get_config():
   config = default.get_config()
   config.recipe = (
-    'translator', 'warmup', 'label_1', 'self_training_1', 'label_2', 'self_training_2',
+    'translator',
+    'warmup',
+    'label_1',
+    'self_training_1',
+    'label_2',
+    'self_training_2',
   )
   config.devices = 1
   config.model.options = {
-    'blocks': (1, 1, 1, 1), 'width': 4, 'feature': 16, 'dropout': 0.1, 'batch_norm': 'batch',
+    'blocks': (1, 1, 1, 1),
+    'width': 4,
+    'feature': 16,
+    'dropout': 0.1,
+    'batch_norm': 'batch',
   }
   config.translator.update(
     {'width': 4, 'blocks': 1, 'discriminator_width': 4, 'discriminator_layers': 2}
@@ -23,7 +32,7 @@ def get_config():
     'target': default.dataset(look='camera', count=4, **scenes),
     'camera_test': default.dataset(look='camera', first=100, count=3, **scenes),
   }
-  for name, stage in config.stages.items():
+  for stage in config.stages.values():
     if stage.kind != 'label':
       stage.steps = 5
       stage.batch.low, stage.batch.full = 1, 1
