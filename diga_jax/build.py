@@ -92,15 +92,7 @@ def translator_start(
     jax.random.fold_in(root, 1)
   )
   tx = {half: optimizer.build(schedule(stage), tree) for half, tree in params.items()}
-  initial = state.TrainState(
-    step=jax.numpy.int32(0),
-    params=params,
-    batch_stats=(),
-    opt_state={half: tx[half].init(tree) for half, tree in params.items()},
-    teacher=(),
-    centroids=(),
-    key=root,
-  )
+  initial = translator.create_state(root, params, tx)
   model = {'vgg': vgg} | translator.networks(settings)
   return model, tx, sharding.replicate(initial, experiment.mesh), frozen
 

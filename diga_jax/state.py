@@ -53,3 +53,16 @@ def create(
     centroids=centroids,
     key=key,
   )
+
+
+def descend(
+  state: TrainState, grads: Any, tx: optax.GradientTransformation, **moved: Any
+) -> TrainState:
+  """The state one step on: the optimizer's update, and the other fields that `moved` names."""
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  return state.replace(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    opt_state=opt_state,
+    **moved,
+  )

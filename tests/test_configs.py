@@ -35,19 +35,13 @@ def abstract_start(config, stage):
   if stage.kind == 'translator':
     tx = {half: optimizer.build(build.schedule(stage), tree) for half, tree in generators.items()}
 
-    def initial(params):
-      return state.TrainState(
-        step=jnp.int32(0),
-        params=params,
-        batch_stats=(),
-        teacher=(),
-        centroids=(),
-        opt_state={half: tx[half].init(tree) for half, tree in params.items()},
-        key=jax.random.key(0),
-      )
-
     nets = {'vgg': models.build('vgg19_features')} | translator.networks(settings)
-    return nets, tx, jax.eval_shape(initial, generators), None
+    return (
+      nets,
+      tx,
+      jax.eval_shape(lambda p: translator.create_state(jax.random.key(0), p, tx), generators),
+      None,
+    )
   model = models.build(
     config.model.name, classes=config.data.classes, **config.model.options.to_dict()
   )

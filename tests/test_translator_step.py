@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from diga_jax import models, optimizer, state
+from diga_jax import models, optimizer
 from diga_jax.stages import translator
 
 SIZE = (32, 48)
@@ -26,16 +26,7 @@ def start(settings, learning_rate: float = 1e-4):
   options = default.translator_stage().optimizer.to_dict()
   options |= {'total': 10, 'learning_rate': learning_rate}
   tx = {half: optimizer.build(options, tree) for half, tree in params.items()}
-  initial = state.TrainState(
-    step=jnp.int32(0),
-    params=params,
-    batch_stats=(),
-    teacher=(),
-    centroids=(),
-    opt_state={half: tx[half].init(tree) for half, tree in params.items()},
-    key=jax.random.key(0),
-  )
-  return tx, initial
+  return tx, translator.create_state(jax.random.key(0), params, tx)
 
 
 def batch() -> dict[str, np.ndarray]:

@@ -4,14 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from diga_jax import centroids as centroid
 from diga_jax import ema, losses, mixing, selection
 from diga_jax.images import normalise
 from diga_jax.randomness import example_keys
 from diga_jax.stages import views
-from diga_jax.state import TrainState
+from diga_jax.state import TrainState, descend
 
 
 class Views(NamedTuple):
@@ -124,15 +123,8 @@ def update(
     return loss, (batch_stats, {'loss': loss, **terms})
 
   grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  state = state.replace(
-    step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
-    batch_stats=batch_stats,
-    opt_state=opt_state,
-    teacher=teacher,
-    centroids=move_centroids(
-      state.centroids, on_target, kept, on_mixed, seen.labels, stage.centroid_momentum
-    ),
+  centroids = move_centroids(
+    state.centroids, on_target, kept, on_mixed, seen.labels, stage.centroid_momentum
   )
+  state = descend(state, grads, tx, batch_stats=batch_stats, teacher=teacher, centroids=centroids)
   return state, {**metrics, 'kept': jnp.mean(kept != 255)}

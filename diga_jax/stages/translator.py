@@ -57,8 +57,62 @@ def initial_params(key: jax.Array, translator: Any, size: tuple[int, int]) -> di
   }
 
 
-def l1(a: jax.Array, b: jax.Array) -> jax.Array:
-  return jnp.mean(jnp.abs(a - b))
+def create_state(key: jax.Array, params: dict[str, Any], tx: dict[str, Any]) -> TrainState:
+  """The state at step 0; `params` as from `initial_params`, an optimizer for each half."""
+  return TrainState(
+    step=jnp.int32(0),
+    params=params,
+    batch_stats=(),
+    opt_state={half: tx[half].init(tree) for half, tree in params.items()},
+    teacher=(),
+    centroids=(),
+    key=key,
+  )
+
+
+def run(model: dict[str, Any], params: Any, name: str, x: jax.Array) -> Any:
+  return model[name].apply({'params': params[name]}, x)
+
+
+def fakes(model: dict[str, Any], generators: Any, s: jax.Array, t: jax.Array) -> dict[str, Any]:
+  """Contents of both domains and their translations; s, t normalised BGR [B, H, W, 3]."""
+  content_s, content_t = run(model, generators, 'enc_s', s), run(model, generators, 'enc_t', t)
+  return {
+    'content_s': content_s,
+    'content_t': content_t,
+    's2t': run(model, generators, 'dec_s2t', content_s),
+    't2s': run(model, generators, 'dec_t2s', content_t),
+  }
+
+
+def discriminator_loss(model, discriminators, fake, s, t) -> jax.Array:
+  """Least squares, real against fake, in both directions."""
+  pairs = (('dis_s2t', t, fake['s2t']), ('dis_t2s', s, fake['t2s']))
+  return sum(
+    losses.adversarial_discriminator(
+      run(model, discriminators, name, real), run(model, discriminators, name, made)
+    )
+    for name, real, made in pairs
+  )
+
+
+def generator_terms(model, generators, discriminators, vgg, s, t, labels) -> dict[str, jax.Array]:
+  """The terms of the generators' loss, unweighted; 'perceptual' only with VGG-19's parameters."""
+  fake = fakes(model, generators, s, t)
+  s2t, t2s = fake['s2t'], fake['t2s']
+  back = fakes(model, generators, t2s, s2t)
+  terms = {
+    'adversarial': losses.adversarial_generator(run(model, discriminators, 'dis_s2t', s2t))
+    + losses.adversarial_generator(run(model, discriminators, 'dis_t2s', t2s)),
+    'cycle': losses.l1(back['t2s'], s) + losses.l1(back['s2t'], t),
+    'edge': losses.edge(s2t, s, labels),
+    'reconstruction': losses.l1(run(model, generators, 'dec_t2s', fake['content_s']), s)
+    + losses.l1(run(model, generators, 'dec_s2t', fake['content_t']), t),
+  }
+  if vgg is not None:
+    features = [model['vgg'].apply({'params': vgg}, x) for x in (s2t, s, t2s, t)]
+    terms['perceptual'] = losses.perceptual(*features[:2]) + losses.perceptual(*features[2:])
+  return terms
 
 
 def train_step(
@@ -75,62 +129,28 @@ def train_step(
     config: `translator` with the weights of the terms.
   """
   s, t = normalise(batch['source_image']), normalise(batch['target_image'])
-  weights = config.translator
-
-  def apply(params, name, x):
-    return model[name].apply({'params': params[name]}, x)
-
-  def fakes(generators):
-    content_s, content_t = apply(generators, 'enc_s', s), apply(generators, 'enc_t', t)
-    return (
-      content_s,
-      content_t,
-      apply(generators, 'dec_s2t', content_s),
-      apply(generators, 'dec_t2s', content_t),
-    )
-
-  def discriminator_loss(discriminators, s2t, t2s):
-    return sum(
-      losses.adversarial_discriminator(
-        apply(discriminators, name, real), apply(discriminators, name, fake)
-      )
-      for name, real, fake in (('dis_s2t', t, s2t), ('dis_t2s', s, t2s))
-    )
-
-  def generator_loss(generators, discriminators):
-    content_s, content_t, s2t, t2s = fakes(generators)
-    back_s = apply(generators, 'dec_t2s', apply(generators, 'enc_t', s2t))
-    back_t = apply(generators, 'dec_s2t', apply(generators, 'enc_s', t2s))
-    terms = {
-      'adversarial': losses.adversarial_generator(apply(discriminators, 'dis_s2t', s2t))
-      + losses.adversarial_generator(apply(discriminators, 'dis_t2s', t2s)),
-      'cycle': l1(back_s, s) + l1(back_t, t),
-      'edge': losses.edge(s2t, s, batch['source_label']),
-      'reconstruction': l1(apply(generators, 'dec_t2s', content_s), s)
-      + l1(apply(generators, 'dec_s2t', content_t), t),
-    }
-    if frozen is not None:
-      features = [model['vgg'].apply({'params': frozen}, x) for x in (s2t, s, t2s, t)]
-      terms['perceptual'] = losses.perceptual(*features[:2]) + losses.perceptual(*features[2:])
-    return sum(weights[name] * term for name, term in terms.items()), terms
-
   params, opt_state = dict(state.params), dict(state.opt_state)
-  _, _, s2t, t2s = fakes(params['generators'])
+
+  def descend(half: str, grads: Any) -> None:
+    updates, opt_state[half] = tx[half].update(grads, opt_state[half], params[half])
+    params[half] = optax.apply_updates(params[half], updates)
+
+  fake = fakes(model, params['generators'], s, t)
   metrics = {}
-  metrics['discriminator'], grads = jax.value_and_grad(discriminator_loss)(
-    params['discriminators'], s2t, t2s
-  )
-  updates, opt_state['discriminators'] = tx['discriminators'].update(
-    grads, opt_state['discriminators'], params['discriminators']
-  )
-  params['discriminators'] = optax.apply_updates(params['discriminators'], updates)
+  metrics['discriminator'], grads = jax.value_and_grad(
+    lambda discriminators: discriminator_loss(model, discriminators, fake, s, t)
+  )(params['discriminators'])
+  descend('discriminators', grads)
+
+  def generator_loss(generators):
+    terms = generator_terms(
+      model, generators, params['discriminators'], frozen, s, t, batch['source_label']
+    )
+    return sum(config.translator[name] * term for name, term in terms.items()), terms
 
   (metrics['loss'], terms), grads = jax.value_and_grad(generator_loss, has_aux=True)(
-    params['generators'], params['discriminators']
+    params['generators']
   )
-  updates, opt_state['generators'] = tx['generators'].update(
-    grads, opt_state['generators'], params['generators']
-  )
-  params['generators'] = optax.apply_updates(params['generators'], updates)
+  descend('generators', grads)
   state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
   return state, {**metrics, **terms}

@@ -3,12 +3,11 @@
 from typing import Any
 
 import jax
-import optax
 
 from diga_jax import ema, losses
 from diga_jax.images import normalise
 from diga_jax.stages import views
-from diga_jax.state import TrainState
+from diga_jax.state import TrainState, descend
 
 
 def train_step(
@@ -72,14 +71,7 @@ def update(
     return loss, (batch_stats, {'loss': loss, **terms})
 
   grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  state = state.replace(
-    step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
-    batch_stats=batch_stats,
-    opt_state=opt_state,
-    teacher=teacher,
-  )
+  state = descend(state, grads, tx, batch_stats=batch_stats, teacher=teacher)
   return state, metrics
 
 
