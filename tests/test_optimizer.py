@@ -25,7 +25,10 @@ CONFIG = {
 
 def parameters():
   rng = np.random.default_rng(0)
-  leaf = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+
+  def leaf(*shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
   return {
     'stem': {'kernel': leaf(3, 4)},
     'body': {'bn1': {'scale': leaf(4)}, 'kernel': leaf(4, 4)},
@@ -35,7 +38,9 @@ def parameters():
 
 def gradients(step, params):
   # They depend on the parameters, so an error in one step shows in the next.
-  push = lambda p: jnp.sin(step + jnp.arange(p.size).reshape(p.shape))  # noqa: E731
+  def push(p):
+    return jnp.sin(step + jnp.arange(p.size).reshape(p.shape))
+
   return jax.tree.map(lambda p: 0.3 * p + push(p), params)
 
 
@@ -132,7 +137,9 @@ def test_gradients_of_frozen_parameters_are_not_computed():
     tx = optimizer.build({'learning_rate': 0.1, 'total': 5, 'frozen': frozen}, params)
 
     def step(params, state):
-      loss = lambda p: jnp.sum((jnp.tanh(x @ p['first']) @ p['second']) ** 2)  # noqa: E731
+      def loss(p):
+        return jnp.sum((jnp.tanh(x @ p['first']) @ p['second']) ** 2)
+
       updates, state = tx.update(jax.grad(loss)(params), state, params)
       return optax.apply_updates(params, updates), state
 

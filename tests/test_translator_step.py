@@ -31,7 +31,10 @@ def start(settings, learning_rate: float = 1e-4):
 
 def batch() -> dict[str, np.ndarray]:
   random = np.random.default_rng(0)
-  image = lambda: random.integers(0, 256, (2, *SIZE, 3), np.uint8)  # noqa: E731
+
+  def image():
+    return random.integers(0, 256, (2, *SIZE, 3), np.uint8)
+
   label = random.integers(0, 3, (2, 4, 6)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
   return {'source_image': image(), 'target_image': image(), 'source_label': label}
 
