@@ -2,12 +2,19 @@
 
 `data.root` is the folder with synthcity/ and camvid/. All settings were fixed on SynthCity's
 validation images; CamVid's labels are read for the final evaluation alone.
+
+With `:study` behind the file's name the recipe also holds the rows to compare with: ablations,
+source-only controls at equal steps and equal time, and a network trained on the target's labels.
 """
 
 from configs import default
 
+STEPS = {'source_only': 1440, 'warmup': 250, 'self_training_1': 150, 'self_training_2': 150}
+# What a step costs on two cores, in source-only steps (benchmarks/steps.py).
+COST = {'warmup': 1.85, 'self_training': 2.72}
 
-def get_config():
+
+def get_config(variant: str = ''):
   config = default.get_config()
   config.recipe = (
     'translator',
@@ -45,15 +52,35 @@ def get_config():
     'synthcity_val': default.dataset(list='synthcity/val.txt', **synthcity),
     'camvid_test': default.dataset(list='camvid/test.txt', **camvid),
   }
-  default.small_scale(
-    config,
-    steps={
-      'source_only': 1440,
-      'warmup': 250,
-      'self_training_1': 150,
-      'self_training_2': 150,
-    },
-  )
+  default.small_scale(config, STEPS)
   config.evaluation.sets = ('camvid_test',)
   config.evaluation.batch = 4
+  if variant == 'study':
+    add_controls(config)
+  elif variant:
+    raise ValueError(f'no variant {variant!r}: there is study')
   return config
+
+
+def add_controls(config) -> None:
+  """Adds the stages of the study, which share the chain's where they can."""
+  stages = config.stages
+  rounds = STEPS['self_training_1'] + STEPS['self_training_2']
+  longer = {
+    'source_only_at_warmup': STEPS['warmup'],
+    'source_only_equal_steps': STEPS['warmup'] + rounds,
+    'source_only_equal_time': round(
+      COST['warmup'] * STEPS['warmup'] + COST['self_training'] * rounds
+    ),
+  }
+  for name, steps in longer.items():
+    stages[name] = stages.source_only.copy_and_resolve_references()
+    stages[name].start, stages[name].steps = 'source_only', steps
+  stages.warmup_unmixed = stages.warmup.copy_and_resolve_references()
+  stages.warmup_unmixed.mixing = 'none'
+  stages.self_training_1_all = stages.self_training_1.copy_and_resolve_references()
+  stages.self_training_1_all.selector = 'none'
+  stages.supervised = stages.source_only.copy_and_resolve_references()
+  stages.supervised.batch.source = 'target_labelled'
+  config.data.sets.target_labelled = config.data.sets.target.copy_and_resolve_references()
+  config.recipe = (*config.recipe, *longer, 'warmup_unmixed', 'self_training_1_all', 'supervised')

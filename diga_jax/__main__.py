@@ -28,6 +28,8 @@ def parser() -> argparse.ArgumentParser:
     return sub
 
   command('run', 'the whole recipe and its evaluation; continues where it was stopped')
+  study = command('study', 'the recipe with several seeds; mean and spread of every row')
+  study.add_argument('--seeds', type=int, nargs='+', required=True, metavar='N')
   command('train', 'one training stage').add_argument('--stage', required=True)
   command('label', 'one label pass').add_argument('--stage', required=True)
   command('evaluate', "the recipe's networks under the config's protocol")

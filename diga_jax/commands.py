@@ -5,8 +5,9 @@ import argparse
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax import build, models, recipe, report
+from diga_jax import build, files, models, recipe, report
 from diga_jax import predict as prediction
+from diga_jax import study as summary
 from diga_jax import weights as layers
 from diga_jax.experiment import Experiment, weights_file
 
@@ -15,6 +16,22 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The whole recipe, then its table."""
   experiment = Experiment(config, arguments.workdir)
   show(experiment, recipe.run(experiment))
+
+
+def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """The recipe once per seed, in WORKDIR/seed_N; then mean and spread, in WORKDIR/study/."""
+  runs = []
+  for seed in arguments.seeds:
+    seeded = config.copy_and_resolve_references()
+    seeded.seed = seed
+    runs.append(recipe.run(Experiment(seeded, arguments.workdir / f'seed_{seed}')))
+  place = arguments.workdir / 'study' / config.evaluation.name
+  text = summary.summarise(runs)
+  with files.replacing(place.with_suffix('.md')) as temporary:
+    temporary.write_text(text + '\n')
+  report.write_metrics(place.with_suffix('.json'), runs)
+  print(text)
+  print(f'these tables and all numbers: {place}.md and .json')
 
 
 def train(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -40,9 +57,13 @@ def evaluate(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 
 def show(experiment: Experiment, results: list[dict]) -> None:
-  """Prints the table, the table of classes, and where the rest is."""
-  print(report.table(results))
-  print(report.per_class(results))
+  """Prints the table, the table of classes, what the consensus kept, and where the rest is."""
+  networks = [row for row in results if 'iou' in row]
+  print(report.table(networks))
+  print(report.per_class(networks))
+  for row in results:
+    if 'kept' in row:
+      print(report.kept(row))
   place = experiment.workdir / 'evaluation' / experiment.config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')
 

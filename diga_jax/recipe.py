@@ -123,7 +123,8 @@ def evaluate(experiment: Experiment) -> list[dict[str, Any]]:
   """Evaluates the recipe's networks and pseudo-labels under the config's protocol.
 
   Returns:
-    One result for each network and evaluation set, in the recipe's order; each is also in
+    One result for each network and evaluation set (`evaluate.evaluate`) and for each label pass
+    (`label.consensus`), in the recipe's order; each is also in
     WORKDIR/evaluation/PROTOCOL/STAGE/SET/metrics.json, beside its pictures.
 
   Raises:
@@ -134,7 +135,7 @@ def evaluate(experiment: Experiment) -> list[dict[str, Any]]:
   for name in settings.stages or experiment.config.recipe:
     kind = experiment.stage(name).kind
     if kind == 'label':
-      measure(experiment, name, experiment.stage(name).target, build.consensus)
+      results.append(measure(experiment, name, experiment.stage(name).target, build.consensus))
     elif kind != 'translator':
       results += [measure(experiment, name, key, build.evaluation) for key in settings.sets]
   return results

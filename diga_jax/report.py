@@ -90,7 +90,7 @@ def groups(rows: Iterable[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list
   return found
 
 
-def _rendered(parts: Iterable[Any], width: int, color: bool) -> str:
+def rendered(parts: Iterable[Any], width: int, color: bool = False) -> str:
   """Tables and lines of text one below the other."""
   console = rich.console.Console(
     file=io.StringIO(),
@@ -108,6 +108,15 @@ def _rendered(parts: Iterable[Any], width: int, color: bool) -> str:
 
 def _title(text: str) -> str:
   return f'[bold]{rich.markup.escape(text)}[/bold]'
+
+
+def markdown_table(first: str, *columns: str) -> rich.table.Table:
+  """An empty table that renders as Markdown: a column of names, then columns of numbers."""
+  result = rich.table.Table(box=rich.box.MARKDOWN, show_edge=True)
+  result.add_column(first, no_wrap=True)
+  for name in columns:
+    result.add_column(name, justify='right', no_wrap=True)
+  return result
 
 
 def _empty_table() -> rich.table.Table:
@@ -173,7 +182,7 @@ def table(rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bo
     color: whether to use the terminal's bold type.
   """
   width = width or shutil.get_terminal_size().columns
-  return _rendered((part for group in groups(rows) for part in _one_table(*group)), width, color)
+  return rendered((part for group in groups(rows) for part in _one_table(*group)), width, color)
 
 
 def _that_fit(rows: Sequence[Mapping[str, Any]], width: int) -> Iterable[list[Mapping[str, Any]]]:
@@ -221,7 +230,18 @@ def per_class(
         yield _class_table(shown)
         yield ''
 
-  return _rendered(parts(), width, color)
+  return rendered(parts(), width, color)
+
+
+def kept(row: Mapping[str, Any]) -> str:
+  """One line for what `label.consensus` found: how much is kept, how right that is."""
+  right = ''
+  if row['accuracy'] is not None:
+    right = (
+      f'; right: {_percent(row["accuracy_kept"])}% of them, '
+      f'{_percent(row["accuracy_rejected"])}% of the rejected'
+    )
+  return f'{row["name"]}: the consensus keeps {_percent(row["kept"])}% of the labels{right}'
 
 
 def write_metrics(path: str | os.PathLike, metrics: Any) -> None:
