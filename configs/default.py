@@ -189,7 +189,11 @@ def get_config() -> D:
   return D(
     {
       'seed': 0,
-      'devices': 0,  # how many of this machine's devices to use; 0 = all
+      'devices': 0,  # how many of this machine's devices to use; 0 = all, of all processes
+      'parallel': 'jit',  # 'jit' (one program for all devices) | 'pmap' (one process only)
+      # Whether the backward pass computes each block of the network again instead of keeping its
+      # inside: less memory, about a third more arithmetic, the same numbers.
+      'remat': False,
       'recipe': (
         'translator',
         'warmup',
@@ -270,6 +274,8 @@ def get_config() -> D:
       'choose': 'last',
       'save_every': 1000,
       'log_every': 10,
+      'profile_steps': (),  # (first, last): a profiler trace of these steps of each stage
+      'compilation_cache': '',  # a folder that keeps compiled programs for the next run; '' = none
     }
   )
 

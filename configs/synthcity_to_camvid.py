@@ -9,7 +9,7 @@ source-only controls at equal steps and equal time, and a network trained on the
 
 from configs import default
 
-STEPS = {'source_only': 1440, 'warmup': 250, 'self_training_1': 150, 'self_training_2': 150}
+STEPS = {'source_only': 1000, 'warmup': 250, 'self_training_1': 250, 'self_training_2': 250}
 # What a step costs on two cores, in source-only steps (benchmarks/steps.py).
 COST = {'warmup': 1.85, 'self_training': 2.72}
 
@@ -53,6 +53,15 @@ def get_config(variant: str = ''):
     'camvid_test': default.dataset(list='camvid/test.txt', **camvid),
   }
   default.small_scale(config, STEPS)
+  # On SynthCity's validation images, 250 steps: SGD 38.6 mIoU, Adam 40.2, Adam with hard pixels
+  # 41.6 (thin and rare classes are learned earlier); Adam at twice the rate 38.8; more layers
+  # trained 40.4.
+  for stage in config.stages.values():
+    if stage.kind in ('warmup', 'self_training'):
+      stage.loss, stage.ohem_min_kept = 'ohem', 20_000
+      stage.optimizer.kind, stage.optimizer.head = 'adam', 10.0
+      stage.optimizer.learning_rate = 5e-4 if stage.get('start') == '' else 2.5e-4
+      stage.optimizer.warmup = 0 if stage.get('start') == '' else 20
   config.evaluation.sets = ('camvid_test',)
   config.evaluation.batch = 4
   if variant == 'study':
@@ -76,6 +85,7 @@ def add_controls(config) -> None:
   for name, steps in longer.items():
     stages[name] = stages.source_only.copy_and_resolve_references()
     stages[name].start, stages[name].steps = 'source_only', steps
+    stages[name].optimizer = stages.warmup.optimizer.copy_and_resolve_references()
   stages.warmup_unmixed = stages.warmup.copy_and_resolve_references()
   stages.warmup_unmixed.mixing = 'none'
   stages.self_training_1_all = stages.self_training_1.copy_and_resolve_references()

@@ -10,6 +10,10 @@ from ml_collections import ConfigDict, config_flags
 
 from data_pipelines.errors import BadInput
 
+DISTRIBUTED = (
+  "for several processes that each run this command: 'auto' (TPU pods, SLURM, Open MPI) or "
+  'HOST:PORT,PROCESSES,INDEX'
+)
 OVERRIDES = 'Any field of the config is changed by --config.FIELD=VALUE (see configs/default.py).'
 
 
@@ -25,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     if config:
       sub.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
       sub.add_argument('--workdir', required=True, type=pathlib.Path, metavar='DIR')
+      sub.add_argument('--distributed', metavar='WHERE', help=DISTRIBUTED)
     return sub
 
   command('run', 'the whole recipe and its evaluation; continues where it was stopped')
@@ -68,23 +73,31 @@ def read_config(argv: list[str]) -> ConfigDict:
     raise BadInput(f'--config: {lines[-1] if lines else type(error).__name__}') from None
 
 
-def execute(arguments: argparse.Namespace, config: ConfigDict) -> None:
+def execute(arguments: argparse.Namespace, config: ConfigDict) -> int:
   """Carries out a command. Heavy imports wait until the command line is known to be right."""
-  from diga_jax import commands
+  from diga_jax import commands, preemption
 
-  getattr(commands, arguments.command)(arguments, config)
+  preemption.listen()
+  try:
+    commands.prepare(arguments, config)
+    getattr(commands, arguments.command)(arguments, config)
+  except preemption.Preempted as stopped:
+    print(f'diga_jax: {stopped}', file=sys.stderr)
+    return preemption.EXIT_STATUS
+  return 0
 
 
 def main(argv: list[str]) -> int:
-  """Exit status: 0 done, 2 wrong use or wrong input (one line on stderr)."""
+  """Exit status: 0 done, 2 wrong use or wrong input, 75 stopped by SIGTERM (one line on stderr)."""
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
   try:
-    execute(arguments, read_config([f'--config={arguments.config}', *overrides]))
+    return execute(arguments, read_config([f'--config={arguments.config}', *overrides]))
   except BadInput as error:
     print(f'diga_jax: {error}', file=sys.stderr)
-    return 2
-  return 0
+  except OSError as error:  # a full disk, a folder without permission: the message names the file
+    print(f'diga_jax: {error}; mend that and run again', file=sys.stderr)
+  return 2
 
 
 if __name__ == '__main__':

@@ -1,14 +1,16 @@
 """Folders that are complete or not there, and know what they were made from."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from data_pipelines.errors import BadInput
-from diga_jax import files
+from diga_jax import files, hosts
 
 RECORD = 'stage.json'
 VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
@@ -47,6 +49,27 @@ def check_same(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
     )
 
 
+@contextlib.contextmanager
+def locked(directory: pathlib.Path) -> Iterator[None]:
+  """Keeps other runs out of a working directory; the lock goes with the process, however it ends.
+
+  Raises:
+    BadInput: if another run is there.
+  """
+  if not hosts.is_first():
+    yield
+    return
+  directory.mkdir(parents=True, exist_ok=True)
+  with (directory / '.lock').open('a') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise BadInput(
+        f'{directory}: another run is at work there; wait for it, stop it, or use another --workdir'
+      ) from None
+    yield
+
+
 def produce(
   directory: pathlib.Path,
   identity: Mapping[str, Any],
@@ -66,6 +89,7 @@ def produce(
   Raises:
     BadInput: if the folder, or its partial one, was made from something else.
   """
+  hosts.barrier(f'{directory} is looked for')
   if directory.exists():
     check_same(directory, identity)
     return read_record(directory)['result']
@@ -77,7 +101,9 @@ def produce(
   if (partial / RECORD).exists():
     check_same(partial, identity)
   else:
+    hosts.barrier(f'{directory} is begun')
     write_record(partial, record)
+    hosts.barrier(f'{directory} is there')
   try:
     result = build(partial)
   except BadInput:
@@ -85,11 +111,16 @@ def produce(
     if not any((partial / 'checkpoints').glob('[0-9]*')):
       shutil.rmtree(partial)
     raise
+  hosts.barrier(f'{directory} is complete')
   write_record(partial, {**record, 'result': result})
-  partial.rename(directory)
+  if hosts.is_first():
+    partial.rename(directory)
+  hosts.barrier(f'{directory} has its name')
   return result
 
 
 def write_record(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
+  if not hosts.is_first():
+    return
   with files.replacing(directory / RECORD) as temporary:
     temporary.write_text(json.dumps(record, indent=1, sort_keys=True))

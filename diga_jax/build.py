@@ -18,6 +18,7 @@ from data_pipelines.sources import Folder
 from diga_jax import (
   artifact,
   files,
+  hosts,
   label,
   metrics,
   mixing,
@@ -65,9 +66,11 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
     steps=stage.steps,
     directory=directory,
     mesh=experiment.mesh,
+    parallel=config.parallel,
     learning_rate=functools.partial(optimizer.learning_rate, schedule(stage)),
     save_every=config.save_every,
     log_every=config.log_every,
+    profile_steps=tuple(config.profile_steps),
     score=None if is_translator or config.choose == 'last' else oracle(experiment),
   )
   return {'step': step, 'steps': stage.steps, 'chosen_by': config.choose}
@@ -128,13 +131,14 @@ def oracle(experiment: Experiment) -> Callable[[state.TrainState], float]:
     variables = {'params': current.params, 'batch_stats': current.batch_stats}
     found = evaluation_pass.evaluate(
       experiment.model,
-      variables,
+      sharding.onto(variables, experiment.own_mesh),
       source,
       classes=experiment.config.data.classes,
       scales=settings.scales,
       flip=settings.flip,
-      batch_size=settings.batch,
+      batch_size=experiment.rows(settings.batch),
       progress=False,
+      put=experiment.put,
     )
     return float(found['mean_iou'])
 
@@ -145,7 +149,7 @@ def labels(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[s
   """The label pass in a folder: labels/ID.png for every target image, and centroids.npz."""
   stage, classes = experiment.stage(name), experiment.config.data.classes
   target = experiment.images(stage.target, labelled=False)
-  variables = experiment.network(stage.start)
+  variables = experiment.trained(stage.start)
   counts = label.pseudo_labels(
     experiment.model,
     variables,
@@ -153,10 +157,13 @@ def labels(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[s
     directory / 'labels',
     classes=classes,
     scales=stage.scales,
+    batch_size=experiment.rows(1),
+    put=experiment.put,
   )
   means, images = label_centroids(experiment, stage, variables)
-  with files.replacing(directory / 'centroids.npz') as temporary, open(temporary, 'wb') as file:
-    np.savez(file, centroids=means, counts=images)
+  if hosts.is_first():
+    with files.replacing(directory / 'centroids.npz') as temporary, open(temporary, 'wb') as file:
+      np.savez(file, centroids=means, counts=images)
   absent = [class_names(experiment)[i] for i in np.flatnonzero(np.asarray(images) == 0)]
   if absent:
     logging.warning('%s: no centroid for %s: no image shows it', name, ', '.join(absent))
@@ -173,13 +180,16 @@ def label_centroids(
     'size': tuple(config.data.sets[name].low_size) or None,
     'passes': stage.passes,
     'cap': stage.cap,
+    'batch_size': experiment.rows(1),
+    'put': experiment.put,
   }
   images = experiment.images(name, labelled=name == stage.source)
   if stage.centroids_from == 'target':
     return label.centroids(experiment.model, variables, images, **options)
   view = None
   if config.translator.kind == 'network':
-    view = source_mixture(experiment, experiment.translator(stage.translator))
+    params = sharding.onto(experiment.translator(stage.translator), experiment.own_mesh)
+    view = source_mixture(experiment, params)
   return label.centroids_from_source(experiment.model, variables, images, view=view, **options)
 
 
@@ -253,13 +263,13 @@ def evaluation(
   size = tuple(experiment.config.data.sets[key].evaluation_size) or None
   found = evaluation_pass.evaluate(
     experiment.model,
-    experiment.network(name, settings.network),
+    experiment.trained(name, settings.network),
     experiment.images(key),
     classes=experiment.config.data.classes,
     names=class_names(experiment),
     scales=settings.scales,
     flip=settings.flip,
-    batch_size=settings.batch,
+    batch_size=experiment.rows(settings.batch),
     image_size=size,
     label_size=size,
     subsets=class_subsets(experiment),
@@ -267,9 +277,11 @@ def evaluation(
     pictures=directory / 'pictures',
     count=settings.pictures,
     palette=palette(experiment),
+    put=experiment.put,
   )
   found = {'name': name, **found}
-  report.write_metrics(directory / 'metrics.json', found)
+  if hosts.is_first():
+    report.write_metrics(directory / 'metrics.json', found)
   return found
 
 
@@ -284,26 +296,34 @@ def consensus(
   stage, made = experiment.stage(name), experiment.workdir / name
   images = experiment.images(key, labelled(experiment, key))
   pseudo = images.with_labels(str(made / 'labels' / '{id}.png'))
+  variables, means = experiment.trained(stage.start), read_centroids(made)
   found = label.consensus(
     experiment.model,
-    experiment.network(stage.start),
-    read_centroids(made),
+    variables,
+    means,
     pseudo,
     truth=images if images.labels else None,
     names=class_names(experiment),
+    batch_size=experiment.rows(1),
+    put=experiment.put,
   )
-  draw_consensus(experiment, name, images, pseudo, directory / 'pictures')
+  if hosts.is_first():
+    draw_consensus(experiment, variables, means, images, pseudo, directory / 'pictures')
   found = {'name': name, **found, 'protocol': protocol(experiment, name, key)}
-  report.write_metrics(directory / 'metrics.json', found)
+  if hosts.is_first():
+    report.write_metrics(directory / 'metrics.json', found)
   return found
 
 
 def draw_consensus(
-  experiment: Experiment, name: str, images: Folder, pseudo: Folder, directory: pathlib.Path
+  experiment: Experiment,
+  variables: Any,
+  means: np.ndarray,
+  images: Folder,
+  pseudo: Folder,
+  directory: pathlib.Path,
 ) -> None:
   """Pictures of image, truth if there is one, pseudo-label and what the consensus keeps."""
-  variables = experiment.network(experiment.stage(name).start)
-  means = read_centroids(experiment.workdir / name)
   count = min(experiment.config.evaluation.pictures, len(images))
   for index in np.linspace(0, len(images) - 1, count).round().astype(int):
     (image, truth), (_, labels) = images.read(index), pseudo.read(index)

@@ -1,14 +1,23 @@
 """Orbax checkpoints: the whole state while a stage trains, its network for the next one."""
 
+import contextlib
 import pathlib
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
 from data_pipelines.errors import BadInput
+from diga_jax import hosts
 from diga_jax.state import TrainState
+
+
+class Damaged(BadInput):
+  """A checkpoint that cannot be read, whatever it should hold."""
 
 
 def open_manager(directory: pathlib.Path, *, scored: bool = False) -> ocp.CheckpointManager:
@@ -31,22 +40,70 @@ def _score(metrics: dict[str, float]) -> float:
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: float | None) -> None:
-  """Starts saving a state; training may go on while it is written."""
+  """Starts saving a state; training may go on while it is written.
+
+  Raises:
+    BadInput: if this or the last one cannot be written; those before it stay.
+  """
   metrics = None if score is None else {'score': score}
-  manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+  with _writing(manager):
+    manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+  """Waits until the last checkpoint is on disk; raises BadInput if it cannot be written."""
+  with _writing(manager):
+    manager.wait_until_finished()
+
+
+@contextlib.contextmanager
+def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
+  try:
+    yield
+  # A full disk, a folder without permission, a lost mount: Orbax raises many kinds of errors.
+  except Exception as error:
+    raise BadInput(
+      f'{manager.directory}: a checkpoint cannot be written ({_reason(error)}); free space or give '
+      f'permission and run again: it goes on from step {manager.latest_step() or 0}'
+    ) from error
 
 
 def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
-  """The newest state, placed as `like` is, or `like` itself if there is none.
+  """The newest state that can be read, placed as `like` is, or `like` itself if there is none.
+
+  A damaged checkpoint is set aside (STEP.damaged), with a warning.
 
   Raises:
-    BadInput: if the checkpoint holds another network or cannot be read.
+    BadInput: if the checkpoint holds another network, or all of them are damaged.
   """
-  step = manager.latest_step()
-  if step is None:
-    return like
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-  return _read(manager, step, ocp.args.StandardRestore(abstract))
+  damaged = None
+  for step in sorted(manager.all_steps(), reverse=True):
+    try:
+      state = _read(manager, step, ocp.args.StandardRestore(abstract))
+    except Damaged as error:
+      damaged = error
+      continue
+    if damaged:
+      logging.warning('%s. Going on from step %d', damaged, step)
+      _set_aside(manager, newer_than=step)
+    return state
+  if damaged:
+    raise damaged
+  return like
+
+
+def _set_aside(manager: ocp.CheckpointManager, newer_than: int) -> None:
+  """Renames the checkpoints after a step, so that these steps can be saved again."""
+  if hosts.is_first():
+    for step in manager.all_steps():
+      if step > newer_than:
+        place = pathlib.Path(manager.directory) / str(step)
+        aside = place.with_name(f'{step}.damaged')
+        shutil.rmtree(aside, ignore_errors=True)
+        place.rename(aside)
+  hosts.barrier('checkpoints set aside')
+  manager.reload()
 
 
 def read_network(directory: pathlib.Path, step: int, like: dict[str, Any]) -> dict[str, Any]:
@@ -81,11 +138,15 @@ def _read(manager: ocp.CheckpointManager, step: int, arguments: Any) -> Any:
     raise
   # Orbax and TensorStore raise many kinds of errors for damaged files.
   except Exception as error:
-    reason = ' '.join(str(error).split())[:200]
-    raise BadInput(
-      f'{where}: the checkpoint cannot be read ({reason}); delete that folder to go on from the '
-      'one before, or the stage to start it again'
+    raise Damaged(
+      f'{where}: the checkpoint cannot be read ({_reason(error)}); restore it, or delete the stage '
+      'to start it again'
     ) from error
+
+
+def _reason(error: Exception) -> str:
+  """The message of an error of a library, on one line and not too long."""
+  return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 def _check_shapes(where: pathlib.Path, saved: Any, wanted: Any) -> None:

@@ -2,20 +2,31 @@
 
 import argparse
 
+import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax import build, files, models, recipe, report
+from diga_jax import artifact, build, files, hosts, models, recipe, report
 from diga_jax import predict as prediction
 from diga_jax import study as summary
 from diga_jax import weights as layers
 from diga_jax.experiment import Experiment, weights_file
 
 
+def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """What comes before any command: the other processes, and programs compiled by earlier runs."""
+  if getattr(arguments, 'distributed', None):
+    hosts.connect(arguments.distributed)
+  if config.compilation_cache:
+    jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
+
+
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The whole recipe, then its table."""
   experiment = Experiment(config, arguments.workdir)
-  show(experiment, recipe.run(experiment))
+  with artifact.locked(arguments.workdir):
+    results = recipe.run(experiment)
+  show(experiment, results)
 
 
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -24,7 +35,11 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   for seed in arguments.seeds:
     seeded = config.copy_and_resolve_references()
     seeded.seed = seed
-    runs.append(recipe.run(Experiment(seeded, arguments.workdir / f'seed_{seed}')))
+    workdir = arguments.workdir / f'seed_{seed}'
+    with artifact.locked(workdir):
+      runs.append(recipe.run(Experiment(seeded, workdir)))
+  if not hosts.is_first():
+    return
   place = arguments.workdir / 'study' / config.evaluation.name
   text = summary.summarise(runs)
   with files.replacing(place.with_suffix('.md')) as temporary:
@@ -39,7 +54,8 @@ def train(arguments: argparse.Namespace, config: ConfigDict) -> None:
   experiment = Experiment(config, arguments.workdir)
   if experiment.stage(arguments.stage).kind not in build.STEPS:
     raise BadInput(f'stage {arguments.stage!r} is not trained: use the command label')
-  recipe.run_stage(experiment, arguments.stage)
+  with artifact.locked(arguments.workdir):
+    recipe.run_stage(experiment, arguments.stage)
 
 
 def label(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -47,17 +63,22 @@ def label(arguments: argparse.Namespace, config: ConfigDict) -> None:
   experiment = Experiment(config, arguments.workdir)
   if experiment.stage(arguments.stage).kind != 'label':
     raise BadInput(f'stage {arguments.stage!r} is not a label pass: use the command train')
-  recipe.run_stage(experiment, arguments.stage)
+  with artifact.locked(arguments.workdir):
+    recipe.run_stage(experiment, arguments.stage)
 
 
 def evaluate(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Every network of the recipe under the config's protocol."""
   experiment = Experiment(config, arguments.workdir)
-  show(experiment, recipe.evaluate(experiment))
+  with artifact.locked(arguments.workdir):
+    results = recipe.evaluate(experiment)
+  show(experiment, results)
 
 
 def show(experiment: Experiment, results: list[dict]) -> None:
   """Prints the table, the table of classes, what the consensus kept, and where the rest is."""
+  if not hosts.is_first():
+    return
   networks = [row for row in results if 'iou' in row]
   print(report.table(networks))
   print(report.per_class(networks))
@@ -74,11 +95,13 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   settings = config.evaluation
   prediction.predict(
     experiment.model,
-    experiment.network(arguments.stage, settings.network),
+    experiment.trained(arguments.stage, settings.network),
     arguments.images,
     arguments.output,
     palette=build.palette(experiment),
     scales=settings.scales,
+    batch_size=experiment.rows(1),
+    put=experiment.put,
   )
 
 

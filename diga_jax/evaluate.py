@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.errors import BadInput
-from diga_jax import files, metrics, report, resize, stream
+from diga_jax import files, hosts, metrics, report, resize, stream
 from diga_jax import images as pixels
 from diga_jax.progress import bar
 
@@ -173,6 +173,8 @@ def evaluate(
 ) -> dict[str, Any]:
   """Evaluates a network on a labelled data set, holding a few images in memory at a time.
 
+  Several processes share the images, and each gets the result of all.
+
   Args:
     model, variables: see `forward`.
     source: labelled images, e.g. `data_pipelines.sources.Folder`.
@@ -181,7 +183,8 @@ def evaluate(
     scales, fusion, flip: see `forward`.
     image_size, label_size: (h, w) to resize to on the host (bicubic / nearest); None: as stored.
       They may differ: logits go to the size of the labels.
-    batch_size: images of one size computed together; the result does not depend on it.
+    batch_size: images of one size computed together, filled up with blank ones that do not count;
+      the result does not depend on it.
     subsets: name -> class ids, for means over parts of the classes; None: all classes.
     protocol: what only the caller knows of the number: data set and split, class set, network
       (student or teacher), step, seed, chosen_by (last, agreement or oracle).
@@ -211,7 +214,7 @@ def evaluate(
   batches = stream.batches(
     source, batch_size=batch_size, image_size=image_size, label_size=label_size
   )
-  with bar(len(source), 'evaluate', progress) as shown:
+  with bar(len(hosts.own_share(len(source))), 'evaluate', progress) as shown:
     for batch, (confusion, prediction) in stream.computed(batches, step):
       # A batch has fewer pixels than int32 holds, a data set has not: the sum is kept here.
       total += np.asarray(confusion).astype(np.int64)
@@ -222,6 +225,9 @@ def evaluate(
           batch, prediction, source, wanted, pathlib.Path(pictures), palette=palette, names=names
         )
       shown.update(len(batch.indices))
+  everyone = hosts.exchange((total, sizes, label_sizes))
+  total = sum(found[0] for found in everyone)
+  sizes, label_sizes = (set().union(*(found[i] for found in everyone)) for i in (1, 2))
   measured = {
     'scales': list(options['scales']),
     'fusion': fusion,

@@ -31,6 +31,7 @@ CHOICES = {
   'centroids_from': ('target', 'source'),
   'source_crop': ('sized', 'plain'),
   'target_crop': ('sized', 'plain'),
+  'parallel': ('jit', 'pmap'),
 }
 
 
@@ -46,6 +47,8 @@ def check(config: ConfigDict) -> None:
       allowed = ('network', 'fourier', 'none')
     if allowed and value not in allowed:
       raise BadInput(f'config.{field} is {value!r}: it may be {", ".join(allowed)}')
+  if len(config.profile_steps) not in (0, 2):
+    raise BadInput(f'config.profile_steps is {config.profile_steps}: give (first, last) or ()')
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
@@ -92,10 +95,29 @@ class Experiment:
     return sharding.make_mesh(self.config.devices)
 
   @functools.cached_property
+  def own_mesh(self) -> jax.sharding.Mesh:
+    """The devices of this process, over which the passes spread their images."""
+    return sharding.own_mesh(self.mesh)
+
+  def rows(self, batch: int) -> int:
+    """The smallest number of rows that holds a batch and divides over this process's devices."""
+    return -(-batch // self.own_mesh.size) * self.own_mesh.size
+
+  def put(self, rows: np.ndarray) -> jax.Array:
+    """Spreads rows over this process's devices."""
+    placed = jax.sharding.NamedSharding(self.own_mesh, jax.sharding.PartitionSpec(sharding.AXIS))
+    return jax.device_put(rows, placed)
+
+  @functools.cached_property
   def model(self) -> Any:
     model = self.config.model
     return models.build(
-      model.name, classes=self.config.data.classes, dtype=model.dtype, **model.options.to_dict()
+      model.name,
+      classes=self.config.data.classes,
+      dtype=model.dtype,
+      remat=self.config.remat,
+      axis_name=sharding.AXIS if self.config.parallel == 'pmap' else None,
+      **model.options.to_dict(),
     )
 
   def stage(self, name: str) -> ConfigDict:
@@ -147,6 +169,8 @@ class Experiment:
     """start step -> the batches of a stage from there on."""
     settings, data = stage.batch, self.config.data
 
+    rows = sharding.own_rows(settings.low + settings.full, self.mesh)
+
     def view(name: str, images: Folder, crop: str, redraw: bool) -> pipeline.View:
       return pipeline.View(
         images,
@@ -162,7 +186,7 @@ class Experiment:
     wanted = {'source': view(settings.source, source, settings.source_crop, settings.redraw)}
     if target is not None:
       wanted['target'] = view(settings.target, target, settings.target_crop, False)
-    return lambda start: pipeline.batches(wanted, seed=self.config.seed, start=start)
+    return lambda start: pipeline.batches(wanted, seed=self.config.seed, start=start, rows=rows)
 
   # Networks.
 
@@ -189,6 +213,10 @@ class Experiment:
     part = {'student': 'params', 'teacher': 'teacher'}[network]
     found = self._read(stage, {part: like['params'], 'batch_stats': like['batch_stats']})
     return {'params': found[part], 'batch_stats': found['batch_stats']}
+
+  def trained(self, stage: str, network: str = 'student') -> dict[str, Any]:
+    """As `network`, on this process's devices: for the passes over images."""
+    return sharding.onto(self.network(stage, network), self.own_mesh)
 
   def translator(self, stage: str) -> Any:
     """The parameters of a complete translator stage that repaint source images."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_pipelines.errors import BadInput
 from diga_jax import centroids as centroid_math
-from diga_jax import evaluate, files, metrics, selection, stream
+from diga_jax import evaluate, files, hosts, metrics, selection, stream
 from diga_jax import images as pixels
 from diga_jax.progress import bar
 
@@ -42,7 +42,8 @@ def pseudo_labels(
   """Labels every image with the forward pass of the evaluation (two scales, maximum, argmax).
 
   Writes `directory`/ID.png, uint8 train ids of the image's own size, for every id of the source
-  ('/' in an id makes a sub-folder). Each file appears whole, under its name, or not at all.
+  ('/' in an id makes a sub-folder). Each file appears whole, under its name, or not at all. Several
+  processes share the images.
 
   Args:
     model, variables: the network that labels (published: the student).
@@ -63,13 +64,13 @@ def pseudo_labels(
     return predict(variables, put(batch.images), batch.stored_size)
 
   batches = stream.batches(source, batch_size=batch_size, image_size=image_size, labelled=False)
-  with bar(len(source), 'pseudo-labels', progress) as shown:
+  with bar(len(hosts.own_share(len(source))), 'pseudo-labels', progress) as shown:
     for batch, prediction in stream.computed(batches, step):
       for index, labels in zip(batch.indices, np.asarray(prediction), strict=False):
         files.write_png(pathlib.Path(directory, f'{source.ids[index]}.png'), labels)
         total += np.bincount(labels.ravel(), minlength=classes)
       shown.update(len(batch.indices))
-  return total
+  return sum(hosts.exchange(total))
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'minimum'))
@@ -77,19 +78,15 @@ def _means(
   variables: Any,
   normalised: jax.Array,
   labels: jax.Array | None,
-  real: jax.Array,
   *,
   model: Any,
   minimum: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """(means [B, C, D], valid [B, C]) of the feature; rows that are not real are not valid."""
+  """(means [B, C, D], valid [B, C]) of the feature."""
   output = model.apply(variables, normalised, train=False)
   if labels is not None:
     labels = centroid_math.labels_at(labels, output['feature'].shape[1:3])
-  means, valid = centroid_math.class_means(
-    output['feature'], output['logits'], labels, minimum=minimum
-  )
-  return means, valid & real[:, None]
+  return centroid_math.class_means(output['feature'], output['logits'], labels, minimum=minimum)
 
 
 _accumulate = jax.jit(centroid_math.accumulate, static_argnames='cap')
@@ -109,7 +106,7 @@ def _image_means(
   progress: bool,
   put: evaluate.Put,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-  """[(means [B, C, D], valid [B, C])] of the batches in order, on the host."""
+  """[(means [C, D], valid [C])] of the images in order, on the host; of all processes."""
 
   def step(batch: stream.Batch) -> tuple[jax.Array, jax.Array]:
     normalised, labels = _normalise(put(batch.images)), None
@@ -120,28 +117,30 @@ def _image_means(
     if view is not None:
       indices = np.resize(np.asarray(batch.indices, np.int32), len(batch.images))
       normalised = view(normalised, labels, put(indices))
-    return _means(variables, normalised, labels, put(batch.real), model=model, minimum=minimum)
+    return _means(variables, normalised, labels, model=model, minimum=minimum)
 
   kept = []
   batches = stream.batches(
     source, batch_size=batch_size, image_size=size, label_size=size, labelled=use_labels
   )
-  with bar(len(source), 'centroids', progress) as shown:
+  with bar(len(hosts.own_share(len(source))), 'centroids', progress) as shown:
     for batch, result in stream.computed(batches, step):
-      kept.append(jax.device_get(result))
+      # Padding rows are dropped here: every image counts once, whatever the batch size.
+      means, valid = (x[: len(batch.indices)] for x in jax.device_get(result))
+      kept.extend(zip(means, valid, strict=True))
       shown.update(len(batch.indices))
-  return kept
+  return hosts.in_order(hosts.exchange(kept))
 
 
 def _running_mean(
   kept: Sequence[tuple[np.ndarray, np.ndarray]], passes: int, cap: int
 ) -> tuple[jax.Array, jax.Array]:
   """The running mean over images, `passes` times over: (centroids [C, D], counts [C])."""
-  _, classes, channels = kept[0][0].shape
+  means, valid = (jnp.asarray(np.stack(part)) for part in zip(*kept, strict=True))
+  _, classes, channels = means.shape
   state = jnp.zeros((classes, channels)), jnp.zeros(classes)
   for _ in range(passes):
-    for means, valid in kept:
-      state = _accumulate(*state, means, valid, cap=cap)
+    state = _accumulate(*state, means, valid, cap=cap)
   return state
 
 
@@ -362,11 +361,13 @@ def consensus(
 
   total = {}
   batches = stream.batches(source, batch_size=batch_size, image_size=image_size)
-  with bar(len(source), 'consensus', progress) as shown:
+  with bar(len(hosts.own_share(len(source))), 'consensus', progress) as shown:
     for batch, counts in stream.computed(batches, step):
       for name, value in counts.items():
         total[name] = total.get(name, 0) + np.asarray(value).astype(np.int64)
       shown.update(len(batch.indices))
+  everyone = hosts.exchange(total)
+  total = {name: sum(found[name] for found in everyone if found) for name in everyone[0]}
   return {**_rates(total, names or list(map(str, range(classes)))), 'images': len(source)}
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from diga_jax import collectives
+
 # L1 weights of VGG-19's relu1_1, 2_1, 3_1, 4_1, 5_1 (docs/method.md section 4).
 PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 # A 5x5 Laplacian whose kernel is divided by the sum of its absolute values, 24 + 24.
@@ -38,7 +40,7 @@ def _label_log_probability(logits: jax.Array, labels: jax.Array) -> jax.Array:
   return picked - jnp.where(_labelled(labels, logits.shape[-1]), log_sum, 0)
 
 
-def _kth_smallest(values: jax.Array, k: jax.Array) -> jax.Array:
+def _kth_smallest(values: jax.Array, k: jax.Array, axis_name: str | None = None) -> jax.Array:
   """The k-th smallest (from 0) of non-negative float32 values, exactly, without a sort.
 
   Non-negative floats are ordered as their bit patterns are, so 31 halvings of the integers find
@@ -50,7 +52,7 @@ def _kth_smallest(values: jax.Array, k: jax.Array) -> jax.Array:
   def halve(_, bounds):
     low, high = bounds
     middle = low + (high - low) // 2
-    enough = jnp.sum(bits <= middle) > k
+    enough = collectives.total(jnp.sum(bits <= middle), axis_name) > k
     return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
   infinity = jnp.int32(0x7F800000)
@@ -59,7 +61,13 @@ def _kth_smallest(values: jax.Array, k: jax.Array) -> jax.Array:
   )
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, *, per_labelled: bool = False) -> jax.Array:
+def cross_entropy(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  per_labelled: bool = False,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Cross-entropy summed over labelled pixels and divided by the number of all pixels.
 
   Args:
@@ -67,6 +75,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, per_labelled: bool = 
     labels: integer [B, H, W].
     per_labelled: divide by the number of labelled pixels instead. The published DiGA divides by
       all pixels, ignored ones included, so images with much void count for less.
+    axis_name: as everywhere; only `per_labelled` needs it (see ohem_cross_entropy).
 
   Returns:
     A float32 scalar, 0 if nothing is labelled.
@@ -76,11 +85,18 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, per_labelled: bool = 
   total = -jnp.sum(_label_log_probability(logits, labels))
   if not per_labelled:
     return total / labels.size
-  return total / jnp.maximum(_labelled(labels, logits.shape[-1]).sum(), 1)
+  labelled = _labelled(labels, logits.shape[-1]).sum()
+  total, labelled = (collectives.total(x, axis_name) for x in (total, labelled))
+  return total / jnp.maximum(labelled, 1)
 
 
 def ohem_cross_entropy(
-  logits: jax.Array, labels: jax.Array, threshold: float = 0.7, min_kept: int = 100_000
+  logits: jax.Array,
+  labels: jax.Array,
+  threshold: float = 0.7,
+  min_kept: int = 100_000,
+  *,
+  axis_name: str | None = None,
 ) -> jax.Array:
   """Mean cross-entropy over hard pixels: those whose true class is least probable.
 
@@ -93,6 +109,8 @@ def ohem_cross_entropy(
     labels: integer [B, H, W].
     threshold: probability under which a pixel is always hard.
     min_kept: how many pixels to keep at least, over the whole batch.
+    axis_name: under `jax.pmap`, the axis over which the batch is spread; the loss is then the one
+      of the whole batch on every device, and the mean of the devices' gradients is its gradient.
 
   Returns:
     A float32 scalar, 0 if no pixel is kept.
@@ -103,10 +121,11 @@ def ohem_cross_entropy(
   labelled = _labelled(labels, logits.shape[-1])
   probability = jnp.where(labelled, jnp.exp(jax.lax.stop_gradient(log_probability)), jnp.inf)
   # Ignored pixels rank last, so static shapes hold whatever the number of labelled ones.
-  last = jnp.maximum(labelled.sum() - 1, 0)
-  kth = _kth_smallest(probability, jnp.minimum(max(1, min_kept), last))
+  last = jnp.maximum(collectives.total(labelled.sum(), axis_name) - 1, 0)
+  kth = _kth_smallest(probability, jnp.minimum(max(1, min_kept), last), axis_name)
   kept = probability < jnp.maximum(kth, threshold)
-  return -jnp.sum(jnp.where(kept, log_probability, 0)) / jnp.maximum(kept.sum(), 1)
+  total = collectives.total(jnp.sum(jnp.where(kept, log_probability, 0)), axis_name)
+  return -total / jnp.maximum(collectives.total(kept.sum(), axis_name), 1)
 
 
 def soft_cross_entropy(teacher: jax.Array, student: jax.Array) -> jax.Array:

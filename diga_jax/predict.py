@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
-from diga_jax import evaluate, files, report, stream
+from diga_jax import evaluate, files, hosts, report, stream
 from diga_jax.progress import bar
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
@@ -97,7 +97,7 @@ def predict(
     return label(variables, put(batch.images), batch.stored_size)
 
   batches = stream.batches(source, batch_size=batch_size, image_size=image_size)
-  with bar(len(source), 'predict', progress) as shown:
+  with bar(len(hosts.own_share(len(source))), 'predict', progress) as shown:
     for batch, prediction in stream.computed(batches, step):
       for row, (index, labels) in enumerate(
         zip(batch.indices, np.asarray(prediction), strict=False)

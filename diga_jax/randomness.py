@@ -2,6 +2,8 @@
 
 import jax
 
+from diga_jax import collectives
+
 # The independent uses of randomness in a step. A new use gets a new name at the end, so that
 # existing runs keep their draws.
 STREAMS = (
@@ -22,6 +24,9 @@ def stream(key: jax.Array, step: jax.Array, name: str) -> jax.Array:
   return jax.random.fold_in(jax.random.fold_in(key, step), STREAMS.index(name))
 
 
-def example_keys(key: jax.Array, step: jax.Array, name: str, batch: int) -> jax.Array:
-  """[batch] keys, the i-th depending only on (root key, step, name, i)."""
-  return jax.vmap(jax.random.fold_in, (None, 0))(stream(key, step, name), jax.numpy.arange(batch))
+def example_keys(
+  key: jax.Array, step: jax.Array, name: str, batch: int, axis_name: str | None = None
+) -> jax.Array:
+  """[batch] keys, each depending only on (root key, step, name, position in the global batch)."""
+  positions = collectives.positions(batch, axis_name)
+  return jax.vmap(jax.random.fold_in, (None, 0))(stream(key, step, name), positions)

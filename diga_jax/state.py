@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diga_jax import collectives
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -56,13 +58,24 @@ def create(
 
 
 def descend(
-  state: TrainState, grads: Any, tx: optax.GradientTransformation, **moved: Any
+  state: TrainState,
+  grads: Any,
+  tx: optax.GradientTransformation,
+  axis_name: str | None = None,
+  **moved: Any,
 ) -> TrainState:
   """The state one step on: the optimizer's update, and the other fields that `moved` names."""
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  return state.replace(
-    step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
-    opt_state=opt_state,
-    **moved,
-  )
+  params, opt_state = update(state.params, state.opt_state, grads, tx, axis_name)
+  return state.replace(step=state.step + 1, params=params, opt_state=opt_state, **moved)
+
+
+def update(
+  params: Any,
+  opt_state: optax.OptState,
+  grads: Any,
+  tx: optax.GradientTransformation,
+  axis_name: str | None = None,
+) -> tuple[Any, optax.OptState]:
+  """Parameters and optimizer state after a step along the gradients of all devices."""
+  updates, opt_state = tx.update(collectives.mean(grads, axis_name), opt_state, params)
+  return optax.apply_updates(params, updates), opt_state

@@ -3,13 +3,14 @@
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from data_pipelines.errors import BadInput
+from diga_jax import hosts
 
 IGNORE = 255
 READERS = 2  # threads that decode; PIL lets go of the interpreter while it does
@@ -27,10 +28,10 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """Consecutive images of one size, padded to the batch size.
+  """Images of one size, padded to the batch size.
 
   Attributes:
-    indices: positions in the source of the real rows; padding rows follow them.
+    indices: positions in the source of the real rows, rising; padding rows follow them.
     images: uint8 RGB [B, H, W, 3], zero in padding rows.
     labels: uint8 [B, h, w] train ids, 255 in padding rows; None if there are none.
     stored_size: (h, w) of the images before any resizing.
@@ -40,11 +41,6 @@ class Batch:
   images: np.ndarray
   labels: np.ndarray | None
   stored_size: tuple[int, int]
-
-  @property
-  def real(self) -> np.ndarray:
-    """bool [B]: False for padding."""
-    return np.arange(len(self.images)) < len(self.indices)
 
 
 def resized(image: np.ndarray, size: tuple[int, int] | None, label: bool = False) -> np.ndarray:
@@ -89,12 +85,12 @@ def _stack(rows: list[_Row], batch_size: int) -> Batch:
   return Batch([row.index for row in rows], images, labels, rows[0].stored_size)
 
 
-def read_ahead(read: Callable[[int], Any], count: int, ahead: int) -> Iterator[Any]:
-  """read(0), read(1), ... in order, at most `ahead` of them waiting in memory."""
+def read_ahead(read: Callable[[int], Any], indices: Iterable[int], ahead: int) -> Iterator[Any]:
+  """read(i) for each index in order, at most `ahead` of them waiting in memory."""
   pending = collections.deque()
   pool = concurrent.futures.ThreadPoolExecutor(READERS, thread_name_prefix='read_ahead')
   try:
-    for index in range(count):
+    for index in indices:
       pending.append(pool.submit(read, index))
       if len(pending) >= ahead:
         yield pending.popleft().result()
@@ -112,9 +108,10 @@ def batches(
   label_size: tuple[int, int] | None = None,
   labelled: bool = True,
 ) -> Iterator[Batch]:
-  """Every image of a source once, in order, while the next ones are read by other threads.
+  """This process's images of a source once, in order, while others are read by other threads.
 
-  Consecutive images of one size share a batch. A batch that is not full (the last one, or one
+  With several processes each has a share of the images (`hosts.own_share`). Consecutive images of
+  one size share a batch. A batch that is not full (the last one, or one
   before a change of size) is padded, so that one size means one compiled program. Memory is a
   few batches, however many images there are.
 
@@ -136,12 +133,13 @@ def batches(
     return _Row(index, resized(image, image_size), label, image.shape[:2])
 
   waiting = []
-  for row in read_ahead(read, len(source), ahead=batch_size + READERS):
+  for row in read_ahead(read, hosts.own_share(len(source)), ahead=batch_size + READERS):
     if waiting and (len(waiting) == batch_size or row.shapes != waiting[0].shapes):
       yield _stack(waiting, batch_size)
       waiting = []
     waiting.append(row)
-  yield _stack(waiting, batch_size)
+  if waiting:
+    yield _stack(waiting, batch_size)
 
 
 def computed(items: Iterator[Batch], step: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:

@@ -1,21 +1,27 @@
 """The only training loop.
 
 Its order, which resuming relies on: restore; then for every step: batch (a function of the seed and
-the step), step, log, save. A stop at any moment loses at most the steps since the last save, and
-those are repeated exactly.
+the step), step, check, log, save. A stop at any moment loses at most the steps since the last save,
+and those are repeated exactly.
 """
 
+import contextlib
+import math
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from clu import metric_writers
+import optax
+from absl import logging
+from clu import metric_writers, profiler
 from jax.sharding import Mesh
 
-from diga_jax import checkpoint, sharding
+from data_pipelines.errors import BadInput
+from diga_jax import checkpoint, hosts, preemption, sharding
 from diga_jax.progress import bar
 from diga_jax.state import TrainState
 
@@ -30,9 +36,11 @@ def train(
   steps: int,
   directory: pathlib.Path,
   mesh: Mesh,
+  parallel: str,
   learning_rate: Callable[[int], float],
   save_every: int,
   log_every: int,
+  profile_steps: tuple[int, ...] = (),
   score: Callable[[TrainState], float] | None = None,
 ) -> int:
   """Trains to step `steps`, resuming from the newest checkpoint in `directory`.
@@ -41,40 +49,153 @@ def train(
     step_fn: (state, batch, frozen) -> (state, metrics), pure.
     state: where to start if there is no checkpoint, on the mesh.
     frozen: variables that the step reads but does not change, on the mesh.
-    batches: start step -> the batches from there on.
+    batches: start step -> this process's rows of the batches from there on.
     name: the stage, for the progress bar.
     steps: the step to stop at.
     directory: holds checkpoints/ and the metrics for TensorBoard.
     mesh: the devices.
+    parallel: 'jit' or 'pmap', see `sharding.compiled`.
     learning_rate: step -> rate, for the log.
     save_every, log_every: in steps.
+    profile_steps: (first, last): a profiler trace of these steps goes to `directory`; () = none.
     score: chooses the best checkpoint instead of the last (state -> higher is better).
 
   Returns:
     The step of the checkpoint to use: the last, or the one with the best score.
+
+  Raises:
+    BadInput: a loss is not finite, a checkpoint cannot be written, or a batch cannot be read.
+    Preempted: after SIGTERM, once the state is saved.
   """
-  step_fn = jax.jit(step_fn, donate_argnums=0)
+  step_fn = sharding.compiled(step_fn, mesh, parallel)
   saved = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
-  with jax.set_mesh(mesh), saved as manager:
+  with jax.set_mesh(mesh), saved as manager, preemption.noticed() as noticed:
     state = checkpoint.restore(manager, state)
     start = int(state.step)
     stream = batches(start)
-    writer = metric_writers.SummaryWriter(str(directory))
-    with bar(steps, name, unit='steps', initial=start) as shown:
+    log = Log(directory, name, start, steps)
+    with log, profiled(directory, profile_steps) as profile:
       for step in range(start, steps):
-        state, metrics = step_fn(state, sharding.put_batch(next(stream), mesh), frozen)
+        profile(step)
+        with log.waiting():
+          batch = next(stream)
+        state, metrics = step_fn(state, batch, frozen)
         done = step + 1
+        stop = noticed(done) and done < steps
+        save = stop or done % save_every == 0 or done == steps
+        if save:
+          metrics = metrics | {'parameter_norm': _norm((state.params, state.batch_stats))}
+        log.step(done, metrics, now=save)
         if done % log_every == 0 or done == steps:
-          values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-          writer.write_scalars(done, {**values, 'learning_rate': float(learning_rate(step))})
-          shown.set_postfix(loss=f'{values["loss"]:.3f}', refresh=False)
-        shown.update()
-        if done % save_every == 0 or done == steps:
+          log.write(done, learning_rate=float(learning_rate(step)))
+        if save:
           value = score and score(state)
           checkpoint.save(manager, state, done, value)
           if score:
-            writer.write_scalars(done, {'score': value})
-            shown.write(f'{name}: step {done}, score {value:.4f}', file=sys.stderr)
-    writer.close()
-    manager.wait_until_finished()
+            log.score(done, value)
+        if stop:
+          checkpoint.finish(manager)
+          raise preemption.Preempted(
+            f'{name}: stopped by SIGTERM after step {done}, which is saved'
+          )
+    checkpoint.finish(manager)
     return manager.best_step() if score else manager.latest_step()
+
+
+_norm = jax.jit(optax.tree.norm)  # finite only if every parameter is: asked before a save
+
+
+class Log:
+  """What a run tells: a progress bar, curves for TensorBoard, and the first number gone wrong.
+
+  The metrics of a step are looked at while the next one is computed, so that the devices never wait
+  for the host.
+  """
+
+  def __init__(self, directory: pathlib.Path, name: str, start: int, steps: int):
+    self.name, self.first = name, hosts.is_first()
+    self.bar = bar(steps, name, self.first, unit='steps', initial=start)
+    self.writer = metric_writers.SummaryWriter(str(directory)) if self.first else None
+    self.pending = self.values = None
+    self.since, self.waited, self.counted = time.perf_counter(), 0.0, 0
+
+  def __enter__(self) -> 'Log':
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.bar.close()
+    if self.writer:
+      self.writer.close()
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Counts the time inside as waiting for the input."""
+    begun = time.perf_counter()
+    yield
+    self.waited += time.perf_counter() - begun
+
+  def step(self, done: int, metrics: dict[str, jax.Array], now: bool = False) -> None:
+    """Takes note of a step; looks at the one before, or, if `now`, at this one too."""
+    self._check()
+    self.pending, self.counted = (done, metrics), self.counted + 1
+    if now:
+      self._check()
+    self.bar.update()
+
+  def _check(self) -> None:
+    """Raises BadInput if a number of the pending step is not finite."""
+    if self.pending is None:
+      return
+    done, metrics = self.pending
+    self.values = {key: float(value) for key, value in jax.device_get(metrics).items()}
+    self.pending = None
+    for key, value in self.values.items():
+      if not math.isfinite(value):
+        raise BadInput(
+          f'{self.name}: {key} is {value} at step {done}; the checkpoints before it are kept. '
+          "Lower the stage's learning rate, or look at its images and labels"
+        )
+
+  def write(self, done: int, **more: float) -> None:
+    """Writes the metrics of a step, and how the time since the last time was spent."""
+    self._check()
+    passed = time.perf_counter() - self.since
+    times = {
+      'seconds_per_step': passed / self.counted,
+      'input_wait_per_step': self.waited / self.counted,
+    }
+    self.since, self.waited, self.counted = time.perf_counter(), 0.0, 0
+    if self.writer:
+      self.writer.write_scalars(done, {**self.values, **more, **times})
+    share = times['input_wait_per_step'] / times['seconds_per_step']
+    self.bar.set_postfix(
+      loss=f'{self.values["loss"]:.3f}', input_wait=f'{share:.0%}', refresh=False
+    )
+
+  def score(self, done: int, value: float) -> None:
+    """Writes the score of a checkpoint."""
+    if self.writer:
+      self.writer.write_scalars(done, {'score': value})
+      self.bar.write(f'{self.name}: step {done}, score {value:.4f}', file=sys.stderr)
+
+
+@contextlib.contextmanager
+def profiled(directory: pathlib.Path, steps: tuple[int, ...]) -> Iterator[Callable[[int], None]]:
+  """Gives a function to be called before each step: traces those from steps[0] to steps[1]."""
+  running = False
+
+  def before(step: int) -> None:
+    nonlocal running
+    wanted = bool(steps) and steps[0] <= step + 1 <= steps[1]
+    if wanted and not running:
+      profiler.start(str(directory))
+    if running and not wanted:
+      profiler.stop()
+      logging.warning('profiler trace of steps %d to %d: %s', *steps, directory)
+    running = wanted
+
+  try:
+    yield before
+  finally:
+    if running:
+      profiler.stop()

@@ -1,4 +1,4 @@
-"""Shared fixtures. Four virtual CPU devices, so that sharded code is really sharded."""
+"""Shared fixtures. Eight virtual CPU devices, so that sharded code is really sharded."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-jax.config.update('jax_num_cpu_devices', 4)
+jax.config.update('jax_num_cpu_devices', 8)
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 

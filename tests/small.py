@@ -18,11 +18,18 @@ TRANSLATOR = {
 }
 
 
-def set_up(stage: str, width: int, make: steps.Make) -> steps.Setup:
-  """The step of a stage of the published recipe ('warmup', 'self_training_1'); see steps.set_up."""
-  model = models.build('deeplab_resnet101', blocks=(1, 1, 1, 1), width=width, feature=2 * width)
+def set_up(stage: str, width: int, make: steps.Make, changes=(), **options) -> steps.Setup:
+  """The step of a stage of the published recipe ('warmup', 'self_training_1'); see steps.set_up.
+
+  `changes` are settings of the stage that differ, `options` are the network's.
+  """
+  model = models.build(
+    'deeplab_resnet101', blocks=(1, 1, 1, 1), width=width, feature=2 * width, **options
+  )
   variables = make(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
-  return steps.set_up(model, variables, *settings(stage, width), make)
+  found, translator = settings(stage, width)
+  found.update(dict(changes))
+  return steps.set_up(model, variables, found, translator, make)
 
 
 def settings(stage: str, width: int) -> tuple[ConfigDict, ConfigDict]:

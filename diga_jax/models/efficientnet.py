@@ -51,12 +51,14 @@ class InvertedResidual(nn.Module):
   dilation: int
   expansion: int
   features: int
+  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
     def norm(x, name):
-      return layers.BatchNorm(1e-3, dtype=self.dtype, name=name)(x, batch_statistics)
+      norm = layers.BatchNorm(1e-3, axis_name=self.axis_name, dtype=self.dtype, name=name)
+      return norm(x, batch_statistics)
 
     y, wide = x, x.shape[-1] * self.expansion
     if self.expansion > 1:
@@ -80,26 +82,31 @@ class InvertedResidual(nn.Module):
 class Lite0(nn.Module):
   """The body without its classifier. `output_stride` 32, 16 or 8.
 
-  Where the stride would exceed `output_stride`, a stage is not strided and the convolutions after
+  With `remat` the backward pass computes each block's inside again instead of keeping it. Where the
+  stride would exceed `output_stride`, a stage is not strided and the convolutions after
   it are dilated instead, so the ImageNet weights see the same spacing of pixels.
   """
 
   output_stride: int = 16
+  remat: bool = False
+  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
     """(RGB - 127) / 128 [B, H, W, 3] -> [B, ceil(H / stride), ceil(W / stride), 320]."""
     stem = layers.Conv(STEM_FEATURES, 3, 2, 'SAME', dtype=self.dtype, name='_conv_stem')
-    norm = layers.BatchNorm(1e-3, dtype=self.dtype, name='_bn0')
+    norm = layers.BatchNorm(1e-3, axis_name=self.axis_name, dtype=self.dtype, name='_bn0')
     x = nn.relu6(norm(stem(x), batch_statistics))
+    block = nn.remat(InvertedResidual, static_argnums=2) if self.remat else InvertedResidual
     for i, (stage, stride, dilation) in enumerate(unrolled(self.output_stride)):
-      x = InvertedResidual(
+      x = block(
         stage.size,
         stride,
         dilation,
         stage.expansion,
         stage.features,
+        self.axis_name,
         self.dtype,
         name=f'_blocks.{i}',
       )(x, batch_statistics)

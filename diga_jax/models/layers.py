@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diga_jax import convolution
+from diga_jax import collectives, convolution
 
 HE = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 
@@ -50,11 +50,13 @@ class BatchNorm(nn.Module):
   """Batch normalisation as PyTorch's: biased variance to normalise, unbiased in the moved one.
 
   The statistics are float32 and span the whole batch given: under `jax.jit` with a sharded batch
-  that is the global batch, whatever the number of devices.
+  that is the global batch, whatever the number of devices; under `jax.pmap`, `axis_name` names the
+  axis to average them over.
   """
 
   epsilon: float = 1e-5
   momentum: float = 0.1
+  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -68,10 +70,11 @@ class BatchNorm(nn.Module):
     mean, var = running_mean.value, running_var.value
     if batch_statistics:
       axes = tuple(range(x.ndim - 1))
-      mean = jnp.mean(x, axes, dtype=jnp.float32)
-      var = jnp.mean(jnp.square(x.astype(jnp.float32) - mean), axes)
+      mean = collectives.mean(jnp.mean(x, axes, dtype=jnp.float32), self.axis_name)
+      squares = jnp.square(x.astype(jnp.float32) - mean)
+      var = collectives.mean(jnp.mean(squares, axes), self.axis_name)
       if self.is_mutable_collection('batch_stats') and not self.is_initializing():
-        count = x.size // x.shape[-1]
+        count = x.size // x.shape[-1] * collectives.devices(self.axis_name)
         self._move(running_mean, mean)
         self._move(running_var, var * (count / max(count - 1, 1)))
     factor = scale * jax.lax.rsqrt(var + self.epsilon)

@@ -34,6 +34,7 @@ class Bottleneck(nn.Module):
   stride: int
   dilation: int
   project: bool
+  axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -42,7 +43,8 @@ class Bottleneck(nn.Module):
       return layers.Conv(features, size, dtype=self.dtype, name=name, **kwargs)
 
     def norm(x, name):
-      return layers.BatchNorm(dtype=self.dtype, name=name)(x, batch_statistics)
+      norm = layers.BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name=name)
+      return norm(x, batch_statistics)
 
     wide = self.planes * EXPANSION
     y = nn.relu(norm(conv(self.planes, 1, 'conv1', stride=self.stride)(x), 'bn1'))
@@ -54,24 +56,39 @@ class Bottleneck(nn.Module):
     return nn.relu(x + y)
 
 
-def stem(x: jax.Array, width: int, dtype: Any, batch_statistics: bool) -> jax.Array:
+def stem(
+  x: jax.Array, width: int, batch_statistics: bool, *, dtype: Any, axis_name: str | None
+) -> jax.Array:
   """7x7/2 convolution - BatchNorm - ReLU - pool, inside the calling module."""
   x = layers.Conv(width, 7, stride=2, padding=3, dtype=dtype, name='layer0.0')(x)
-  x = layers.BatchNorm(dtype=dtype, name='layer0.1')(x, batch_statistics)
+  norm = layers.BatchNorm(axis_name=axis_name, dtype=dtype, name='layer0.1')
+  x = norm(x, batch_statistics)
   return max_pool(nn.relu(x))
 
 
 def stages(
-  x: jax.Array, blocks: Sequence[int], width: int, dtype: Any, batch_statistics: bool
+  x: jax.Array,
+  blocks: Sequence[int],
+  width: int,
+  batch_statistics: bool,
+  *,
+  remat: bool,
+  dtype: Any,
+  axis_name: str | None,
 ) -> jax.Array:
-  """The four stages of bottlenecks, inside the calling module: [B, h, w, 32 * width]."""
+  """The four stages of bottlenecks, inside the calling module: [B, h, w, 32 * width].
+
+  With `remat` the backward pass computes each block's inside again instead of keeping it.
+  """
+  kind = nn.remat(Bottleneck, static_argnums=2) if remat else Bottleneck
   for stage, count in enumerate(blocks):
     for block in range(count):
-      x = Bottleneck(
+      x = kind(
         width * 2**stage,
         STRIDES[stage] if block == 0 else 1,
         DILATIONS[stage],
         project=block == 0,
+        axis_name=axis_name,
         dtype=dtype,
         name=f'layer{stage + 1}.{block}',
       )(x, batch_statistics)

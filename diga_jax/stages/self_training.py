@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from diga_jax import centroids as centroid
-from diga_jax import ema, losses, mixing, selection
+from diga_jax import collectives, ema, losses, mixing, selection
 from diga_jax.images import normalise
 from diga_jax.randomness import example_keys
 from diga_jax.stages import views
@@ -26,7 +26,14 @@ class Views(NamedTuple):
 
 
 def train_step(
-  state: TrainState, batch: dict[str, jax.Array], frozen: Any = None, *, model, tx, config
+  state: TrainState,
+  batch: dict[str, jax.Array],
+  frozen: Any = None,
+  *,
+  model,
+  tx,
+  config,
+  axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step of self-training.
 
@@ -37,14 +44,15 @@ def train_step(
     frozen: the translator's variables (kind 'network').
     model, tx: the network and its optimizer.
     config: `stage` (this stage's settings) and `translator`.
+    axis_name: under `jax.pmap`, the axis over which the batch is spread.
 
   Returns:
     The state after i + 1 steps and the losses, with the share of target pixels kept.
   """
-  plain, mixed = views.source_views(state, batch, frozen, config)
+  plain, mixed = views.source_views(state, batch, frozen, config, axis_name)
   target = normalise(batch['target_image'])
-  augmented = views.photometric(state, target, 'target_view', config.stage.view)
-  keys = example_keys(state.key, state.step, 'target_classes', len(plain))
+  augmented = views.photometric(state, target, 'target_view', config.stage.view, axis_name)
+  keys = example_keys(state.key, state.step, 'target_classes', len(plain), axis_name)
   mask = mixing.class_mask(keys, batch['source_label'])
   seen = Views(
     plain,
@@ -55,7 +63,7 @@ def train_step(
     batch['source_label'].astype(jnp.int32),
     batch['target_label'].astype(jnp.int32),
   )
-  return update(state, seen, model=model, tx=tx, config=config)
+  return update(state, seen, model=model, tx=tx, config=config, axis_name=axis_name)
 
 
 def select(state: TrainState, features: jax.Array, pseudo: jax.Array, stage: Any) -> jax.Array:
@@ -73,24 +81,26 @@ def move_centroids(
   on_mixed: dict,
   labels: jax.Array,
   momentum: float,
+  axis_name: str | None,
 ) -> jax.Array:
   """Moves the centroids first by target images, then by the source's mixed views."""
   for outputs, truth in ((on_target, kept), (on_mixed, labels)):
     small = centroid.labels_at(truth, outputs['feature'].shape[1:3])
     means, valid = centroid.class_means(outputs['feature'], outputs['logits'], small)
+    means, valid = (collectives.gather(x, axis_name) for x in (means, valid))
     centroids = centroid.update(centroids, means, valid, momentum=momentum)
   return centroids
 
 
 def update(
-  state: TrainState, seen: Views, *, model, tx, config
+  state: TrainState, seen: Views, *, model, tx, config, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """The gradient step on given views."""
   stage, batch = config.stage, len(seen.plain)
   teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema))
   pair = views.interleave(seen.plain, seen.mixed)
   keys = {
-    name: example_keys(state.key, state.step, f'{name}_dropout', size)
+    name: example_keys(state.key, state.step, f'{name}_dropout', size, axis_name)
     for name, size in (
       ('student', 2 * batch),
       ('teacher', 2 * batch),
@@ -113,7 +123,7 @@ def update(
       model, params, batch_stats, seen.target_mixed, keys['mixed']
     )
     terms = {
-      'cross_entropy': views.supervised_loss(logits, seen.labels, stage),
+      'cross_entropy': views.supervised_loss(logits, seen.labels, stage, axis_name),
       'target': losses.cross_entropy(on_target_mixed, mixed_labels),
       'distillation': losses.symmetric_distillation(
         soft_plain, soft_mixed, logits, logits_mixed, scale=stage.reverse
@@ -124,7 +134,10 @@ def update(
 
   grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
   centroids = move_centroids(
-    state.centroids, on_target, kept, on_mixed, seen.labels, stage.centroid_momentum
+    state.centroids, on_target, kept, on_mixed, seen.labels, stage.centroid_momentum, axis_name
   )
-  state = descend(state, grads, tx, batch_stats=batch_stats, teacher=teacher, centroids=centroids)
-  return state, {**metrics, 'kept': jnp.mean(kept != 255)}
+  metrics['kept'] = jnp.mean(kept != 255)
+  state = descend(
+    state, grads, tx, axis_name, batch_stats=batch_stats, teacher=teacher, centroids=centroids
+  )
+  return state, collectives.mean(metrics, axis_name)

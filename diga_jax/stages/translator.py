@@ -4,11 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from diga_jax import losses, models
+from diga_jax import collectives, losses, models
 from diga_jax.images import normalise
-from diga_jax.state import TrainState
+from diga_jax.state import TrainState, update
 
 # The networks by their names in published checkpoints: encoders and decoders of either domain,
 # and a discriminator for either direction.
@@ -116,7 +115,14 @@ def generator_terms(model, generators, discriminators, vgg, s, t, labels) -> dic
 
 
 def train_step(
-  state: TrainState, batch: dict[str, jax.Array], frozen: Any = None, *, model, tx, config
+  state: TrainState,
+  batch: dict[str, jax.Array],
+  frozen: Any = None,
+  *,
+  model,
+  tx,
+  config,
+  axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step: the discriminators on detached fakes, then the generators against them.
 
@@ -127,13 +133,15 @@ def train_step(
     model: {'vgg': module} | `networks(...)`.
     tx: an optimizer for each of the two.
     config: `translator` with the weights of the terms.
+    axis_name: under `jax.pmap`, the axis over which the batch is spread.
   """
   s, t = normalise(batch['source_image']), normalise(batch['target_image'])
   params, opt_state = dict(state.params), dict(state.opt_state)
 
   def descend(half: str, grads: Any) -> None:
-    updates, opt_state[half] = tx[half].update(grads, opt_state[half], params[half])
-    params[half] = optax.apply_updates(params[half], updates)
+    params[half], opt_state[half] = update(
+      params[half], opt_state[half], grads, tx[half], axis_name
+    )
 
   fake = fakes(model, params['generators'], s, t)
   metrics = {}
@@ -153,4 +161,4 @@ def train_step(
   )
   descend('generators', grads)
   state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
-  return state, {**metrics, **terms}
+  return state, collectives.mean({**metrics, **terms}, axis_name)

@@ -27,9 +27,11 @@ def deinterleave(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   return first, second
 
 
-def photometric(state: TrainState, images: jax.Array, name: str, view: Any) -> jax.Array:
+def photometric(
+  state: TrainState, images: jax.Array, name: str, view: Any, axis_name: str | None
+) -> jax.Array:
   """The photometric view of normalised images [B, H, W, 3] (docs/method.md section 5)."""
-  keys = example_keys(state.key, state.step, name, len(images))
+  keys = example_keys(state.key, state.step, name, len(images), axis_name)
   order = jax.random.fold_in(stream(state.key, state.step, 'jitter_order'), name == 'target_view')
   return augment.photometric_view(
     keys,
@@ -53,7 +55,11 @@ def repaint(source: jax.Array, target: jax.Array | None, frozen: Any, translator
 
 
 def source_views(
-  state: TrainState, batch: dict[str, jax.Array], frozen: Any, config: Any
+  state: TrainState,
+  batch: dict[str, jax.Array],
+  frozen: Any,
+  config: Any,
+  axis_name: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """The two views of the source images, normalised, [B, H, W, 3] each.
 
@@ -62,12 +68,12 @@ def source_views(
   (docs/method.md section 6.3). `config.stage.mixing = 'none'` gives the photometric view alone.
   """
   source = normalise(batch['source_image'])
-  augmented = photometric(state, source, 'source_view', config.stage.view)
+  augmented = photometric(state, source, 'source_view', config.stage.view, axis_name)
   if config.stage.mixing == 'none':
     return source, augmented
   target = normalise(batch['target_image']) if 'target_image' in batch else None
   translated = repaint(source, target, frozen, config.translator)
-  keys = example_keys(state.key, state.step, 'source_classes', len(source))
+  keys = example_keys(state.key, state.step, 'source_classes', len(source), axis_name)
   mask = mixing.class_mask(keys, batch['source_label'])
   return source, mixing.paste(mask, augmented, translated)
 
@@ -96,15 +102,16 @@ def forward(
   return logits, outputs, moved.get('batch_stats', batch_stats)
 
 
-def view_keys(state: TrainState, name: str, batch: int) -> jax.Array:
-  """[2 * batch] keys for an interleaved pair of views: (example, view) -> key."""
-  return example_keys(state.key, state.step, name, 2 * batch)
-
-
-def supervised_loss(logits: jax.Array, labels: jax.Array, stage: Any) -> jax.Array:
+def supervised_loss(
+  logits: jax.Array, labels: jax.Array, stage: Any, axis_name: str | None = None
+) -> jax.Array:
   """The loss on true labels that the stage names (docs/method.md section 6.5)."""
   if stage.loss == 'ohem':
     return losses.ohem_cross_entropy(
-      logits, labels, threshold=stage.ohem_threshold, min_kept=stage.ohem_min_kept
+      logits,
+      labels,
+      threshold=stage.ohem_threshold,
+      min_kept=stage.ohem_min_kept,
+      axis_name=axis_name,
     )
   return losses.cross_entropy(logits, labels)

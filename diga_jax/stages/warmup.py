@@ -1,17 +1,26 @@
 """Warm-up: symmetric distillation on labelled source images (docs/method.md section 6)."""
 
+import functools
 from typing import Any
 
 import jax
 
-from diga_jax import ema, losses
+from diga_jax import collectives, ema, losses
 from diga_jax.images import normalise
+from diga_jax.randomness import example_keys
 from diga_jax.stages import views
 from diga_jax.state import TrainState, descend
 
 
 def train_step(
-  state: TrainState, batch: dict[str, jax.Array], frozen: Any = None, *, model, tx, config
+  state: TrainState,
+  batch: dict[str, jax.Array],
+  frozen: Any = None,
+  *,
+  model,
+  tx,
+  config,
+  axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step i of the warm-up.
 
@@ -22,6 +31,7 @@ def train_step(
     frozen: the translator's variables (kind 'network').
     model, tx: the network and its optimizer.
     config: `stage` (this stage's settings) and `translator`.
+    axis_name: under `jax.pmap`, the axis over which the batch is spread.
 
   Returns:
     The state after i + 1 steps and the losses.
@@ -29,9 +39,16 @@ def train_step(
   if config.stage.method == 'source_only':
     plain, mixed = normalise(batch['source_image']), None
   else:
-    plain, mixed = views.source_views(state, batch, frozen, config)
+    plain, mixed = views.source_views(state, batch, frozen, config, axis_name)
   state, metrics = update(
-    state, plain, mixed, batch['source_label'], model=model, tx=tx, config=config
+    state,
+    plain,
+    mixed,
+    batch['source_label'],
+    model=model,
+    tx=tx,
+    config=config,
+    axis_name=axis_name,
   )
   if config.stage.target_statistics:
     state = adapt_statistics(state, normalise(batch['target_image']), model=model)
@@ -47,15 +64,18 @@ def update(
   model,
   tx,
   config,
+  axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """The gradient step on two given views [B, H, W, 3]; without `mixed`, on labels alone."""
   stage = config.stage
   teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema))
   images = plain if mixed is None else views.interleave(plain, mixed)
-  student_keys = views.example_keys(state.key, state.step, 'student_dropout', len(images))
+  keys = functools.partial(
+    example_keys, state.key, state.step, batch=len(images), axis_name=axis_name
+  )
+  student_keys = keys('student_dropout')
   if mixed is not None:
-    teacher_keys = views.example_keys(state.key, state.step, 'teacher_dropout', len(images))
-    soft, _, _ = views.forward(model, teacher, state.batch_stats, images, teacher_keys)
+    soft, _, _ = views.forward(model, teacher, state.batch_stats, images, keys('teacher_dropout'))
     soft_plain, soft_mixed = views.deinterleave(soft)
 
   def loss_fn(params):
@@ -66,13 +86,13 @@ def update(
       terms['distillation'] = losses.symmetric_distillation(
         soft_plain, soft_mixed, logits, logits_mixed, scale=stage.reverse
       )
-    terms['cross_entropy'] = views.supervised_loss(logits, labels, stage)
+    terms['cross_entropy'] = views.supervised_loss(logits, labels, stage, axis_name)
     loss = terms['cross_entropy'] + stage.distillation * terms.get('distillation', 0.0)
     return loss, (batch_stats, {'loss': loss, **terms})
 
   grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  state = descend(state, grads, tx, batch_stats=batch_stats, teacher=teacher)
-  return state, metrics
+  state = descend(state, grads, tx, axis_name, batch_stats=batch_stats, teacher=teacher)
+  return state, collectives.mean(metrics, axis_name)
 
 
 def adapt_statistics(state: TrainState, target: jax.Array, *, model) -> TrainState:

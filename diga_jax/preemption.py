@@ -1,0 +1,42 @@
+"""SIGTERM, the notice before a machine is taken away: save what there is, then go."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.experimental import multihost_utils
+
+EXIT_STATUS = 75  # sysexits.h's EX_TEMPFAIL: try again
+
+
+class Preempted(Exception):
+  """The process was asked to end; the same command goes on where it stopped."""
+
+
+def _leave(signum: int, frame: object) -> None:
+  del signum, frame
+  raise Preempted('stopped by SIGTERM: the same command goes on')
+
+
+def listen() -> None:
+  """From now on SIGTERM raises Preempted, wherever the program is. Files are whole or absent."""
+  signal.signal(signal.SIGTERM, _leave)
+
+
+@contextlib.contextmanager
+def noticed() -> Iterator[Callable[[int], bool]]:
+  """Inside, SIGTERM interrupts nothing; the function given says whether to save and stop.
+
+  It must be asked after every step, with the step's number: several processes agree on a step
+  that none of them has passed.
+  """
+  if jax.process_count() > 1:
+    yield multihost_utils.reached_preemption_sync_point
+    return
+  received = []
+  before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+  try:
+    yield lambda step: bool(received)
+  finally:
+    signal.signal(signal.SIGTERM, before)
