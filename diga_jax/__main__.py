@@ -42,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
   predict.add_argument('--stage', required=True, help='whose network')
   predict.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
   predict.add_argument('images', nargs='+', type=pathlib.Path, help='image files or folders')
+  plan = command('plan', 'memory, arithmetic and time on devices that are not there', config=False)
+  plan.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
+  plan.add_argument(
+    '--topology', nargs='+', required=True, help='v5e:4x4, v5e-8, cpu, cpu:4: one or more'
+  )
   weights = command('weights', "which layers of the config's network a file fills", config=False)
   weights.add_argument('file', help='.pth, .safetensors or .npz, or efficientnet_lite0')
   weights.add_argument('--partial', action='store_true', help='accept a partial match')

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
 from diga_jax import artifact, build, files, hosts, models, recipe, report
+from diga_jax import plan as planning
 from diga_jax import predict as prediction
 from diga_jax import study as summary
 from diga_jax import weights as layers
@@ -103,6 +104,17 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
     batch_size=experiment.rows(1),
     put=experiment.put,
   )
+
+
+def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Prints what the recipe's training steps need on each topology."""
+  counts = [int(t.partition(':')[2] or 1) for t in arguments.topology if t.startswith('cpu')]
+  jax.config.update('jax_platforms', 'cpu')
+  jax.config.update('jax_num_cpu_devices', max(counts, default=1))
+  experiment = Experiment(config, None)
+  for topology in arguments.topology:
+    rows = planning.plan(experiment, topology)
+    print(report.rendered(planning.table(topology, rows), width=1000), end='\n\n')
 
 
 def weights(arguments: argparse.Namespace, config: ConfigDict) -> None:

@@ -49,8 +49,8 @@ def test_a_run_compiles_its_step_once(stage, tmp_path, caplog):
   setup, mesh = steps.set_up(*tiny(), settings, translator), sharding.make_mesh(4)
   state, frozen = sharding.replicate((setup.state, setup.frozen), mesh)
 
-  def counted_step(*args):
-    return setup.step(*args)
+  def counted_step(*args, **options):
+    return setup.step(*args, **options)
 
   with jax.log_compiles(), caplog.at_level(logging.DEBUG):
     train(
@@ -62,6 +62,7 @@ def test_a_run_compiles_its_step_once(stage, tmp_path, caplog):
       steps=4,
       directory=tmp_path,
       mesh=mesh,
+      parallel='jit',
       learning_rate=lambda step: 0.0,
       save_every=2,
       log_every=2,
