@@ -10,7 +10,7 @@ PROJECT = ('diga_jax', 'data_pipelines', 'configs', 'tests', 'benchmarks')
 LEAVES = {
   f'diga_jax.{name}'
   for name in (
-    'augment', 'centroids', 'convolution', 'ema', 'fourier', 'losses', 'metrics', 'mixing',
+    'augment', 'centroids', 'collectives', 'convolution', 'ema', 'fourier', 'losses', 'metrics', 'mixing',
     'optimizer', 'resize', 'selection',
   )
 }  # fmt: skip

@@ -1,0 +1,114 @@
+"""Steps compiled for devices: what they exchange, what they need, and how it is told."""
+
+import jax
+import pytest
+
+from configs import gta5_to_cityscapes, quickstart
+from data_pipelines.errors import BadInput
+from diga_jax import plan, report
+from diga_jax.__main__ import main
+from diga_jax.experiment import Experiment
+from tests.configs import tiny
+
+GIB = plan.GIB
+
+
+def experiment(**changes) -> Experiment:
+  config = tiny.get_config()
+  config.devices = 0
+  config.update_from_flattened_dict(changes)
+  return Experiment(config, None)
+
+
+def on_four_devices(name: str) -> plan.Need:
+  return plan.need(plan.compiled(experiment(), name, plan.mesh('cpu:4'), rows=4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['translator', 'warmup'])
+def test_a_step_exchanges_sums_alone(name):
+  found = on_four_devices(name).collectives
+  assert set(found) == {'all-reduce'}
+  parameters = sum(
+    x.size * 4 for x in jax.tree.leaves(plan.abstract_step(experiment(), name, 4)[1].params)
+  )
+  # The gradients once, and beside them only statistics and metrics.
+  assert found['all-reduce'][1] < 1.2 * parameters
+
+
+@pytest.mark.slow
+def test_self_training_gathers_centroid_means_alone():
+  found = on_four_devices('self_training_1').collectives
+  assert set(found) == {'all-reduce', 'all-gather'}
+  rows, classes, depth = 4, 19, 16
+  means, valid = rows * classes * depth * 4, rows * classes
+  assert found['all-gather'] == (4, 2 * (means + valid))
+
+
+def test_the_exchanges_of_a_text():
+  text = '\n'.join(
+    [
+      '  %all-reduce.1 = f32[16]{0} all-reduce(%x), channel_id=1',
+      '  %s = (f32[4,2]{1,0}, bf16[3]{0}) all-reduce-start(%a, %b), channel_id=2',
+      '  %d = f32[4,2]{1,0} all-reduce-done(%s)',
+      '  ROOT %g = pred[4,19]{1,0} all-gather(%y), dimensions={0}',
+      '  %fusion = f32[8]{0} fusion(%all-reduce.1), calls=%all-to-all_like',
+    ]
+  )
+  assert plan.collectives(text) == {'all-reduce': (2, 64 + 32 + 6), 'all-gather': (1, 76)}
+
+
+def test_the_roofline_is_the_slowest_resource():
+  chip = plan.Chip(memory=GIB, flops=100.0, bandwidth=10.0, interconnect=4.0)
+  needed = plan.Need(1, 2, 3, flops=200.0, accessed=5.0, collectives={'all-reduce': (1, 8)})
+  found = plan.bounds(needed, chip, chips=4)
+  assert found == {'arithmetic': 2.0, 'memory': 0.5, 'interconnect': 3.0}
+  assert plan.on_chip(needed, chip, 4, steps=3600)['hours'] == 3.0
+
+
+def test_a_step_that_does_not_fit_says_what_would():
+  big = plan.Need(GIB, 2 * GIB, 3 * GIB, 1e12, 1e9, {})
+  small = big._replace(total=GIB // 2)
+  row = {
+    'stage': 'warmup', 'steps': 10, 'chips': 2, 'rows': 4, 'asked': 3, 'need': big,
+    'memory': 2 * GIB, 'bounds': {'arithmetic': 1.0}, 'hours': 0.5,
+    'mends': [('remat=True', small), ('a smaller batch', big)],
+  }  # fmt: skip
+  text = report.rendered(plan.table('v5e:1x2', [row]), width=1000)
+  assert 'with remat=True: 0.50 GiB, which fits' in text
+  assert 'with a smaller batch: 3.00 GiB, which does not fit' in text
+  assert '4*' in text and 'rounded up' in text and '0.5 hours' in text
+
+
+def test_batches_are_rounded_up_to_the_chips():
+  stage = gta5_to_cityscapes.get_config().stages.warmup
+  assert [plan.batch_rows(stage, chips) for chips in (1, 2, 8, 64)] == [3, 4, 8, 64]
+
+
+def test_stages_without_a_step_are_left_out(monkeypatch):
+  asked = []
+
+  def compiled(experiment, name, devices, rows):
+    asked.append(name)
+
+  nothing = plan.Need(0, 0, 0, 0.0, 0.0, {})
+  monkeypatch.setattr(plan, 'compiled', compiled)
+  monkeypatch.setattr(plan, 'need', lambda program: nothing)
+  rows = plan.plan(Experiment(quickstart.get_config(), None), 'cpu')
+  assert [row['stage'] for row in rows] == ['source_only', 'warmup', 'self_training_1']
+  config = tiny.get_config()
+  rows = plan.plan(Experiment(config, None), 'cpu')
+  assert [row['stage'] for row in rows] == [name for name in config.recipe if 'label' not in name]
+  assert asked[3:] == ['translator', 'warmup', 'self_training_1']  # round 2 is round 1's step
+
+
+@pytest.mark.parametrize('topology', ['v9:2x2', 'gpu'])
+def test_a_topology_that_is_none_is_refused(topology, capsys):
+  status = main(['plan', '--config=tests/configs/tiny.py', '--topology', topology])
+  assert status == 2
+  assert f'--topology={topology}' in capsys.readouterr().err
+
+
+def test_more_devices_than_there_are_is_refused():
+  with pytest.raises(BadInput):
+    plan.mesh('cpu:99')
