@@ -1,6 +1,7 @@
 """What each command of the command line does."""
 
 import argparse
+import re
 
 import jax
 from ml_collections import ConfigDict
@@ -15,7 +16,15 @@ from diga_jax.experiment import Experiment, weights_file
 
 
 def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """What comes before any command: the other processes, and programs compiled by earlier runs."""
+  """What comes before any command: the other processes, and programs compiled by earlier runs.
+
+  Raises:
+    BadInput: a place is a URL, or the other processes cannot be reached.
+  """
+  places = {'--workdir': getattr(arguments, 'workdir', ''), 'config.data.root': config.data.root}
+  for field, place in places.items():
+    if re.match(r'\w+:/', str(place)):
+      raise BadInput(f'{field} is {place}: mount the bucket and give its folder (docs/launch.md)')
   if getattr(arguments, 'distributed', None):
     hosts.connect(arguments.distributed)
   if config.compilation_cache:

@@ -83,11 +83,15 @@ def mesh(topology: str) -> Mesh:
       f'--topology={topology}: give cpu, {", ".join(SLICES)}, or a kind of TPU and its chips, such '
       f'as v5e:4x4 (kinds: {", ".join(CHIPS)})'
     )
-  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  # Without these libtpu asks a metadata server that is not there.
+  os.environ.update({'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost'})
+  os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v4-8')
   from jax.experimental import topologies
 
+  # The two cores of these chips act as one device, as they do when JAX runs on them.
+  options = {'chip_config_name': 'megacore'} if name[:3] in ('v4:', 'v5p') else {}
   try:
-    devices = topologies.get_topology_desc(platform='tpu', topology_name=name).devices
+    devices = topologies.get_topology_desc(platform='tpu', topology_name=name, **options).devices
   except Exception as error:  # libtpu's own kinds
     reason = ' '.join(str(error).split())[:200]
     raise BadInput(

@@ -10,8 +10,8 @@ PROJECT = ('diga_jax', 'data_pipelines', 'configs', 'tests', 'benchmarks')
 LEAVES = {
   f'diga_jax.{name}'
   for name in (
-    'augment', 'centroids', 'collectives', 'convolution', 'ema', 'fourier', 'losses', 'metrics', 'mixing',
-    'optimizer', 'resize', 'selection',
+    'augment', 'centroids', 'collectives', 'convolution', 'ema', 'fourier', 'losses', 'metrics',
+    'mixing', 'optimizer', 'resize', 'selection',
   )
 }  # fmt: skip
 FILES = sorted(path for top in PROJECT[:3] for path in (ROOT / top).rglob('*.py'))

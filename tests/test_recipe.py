@@ -38,16 +38,16 @@ def finished(tmp_path_factory, cache) -> pathlib.Path:
 
 def final_state(stage: pathlib.Path) -> dict[str, np.ndarray]:
   """Every array of a stage's last checkpoint, by name."""
-  with ocp.CheckpointManager(stage / 'checkpoints') as manager:
+  handler = ocp.PyTreeCheckpointHandler()
+  with ocp.CheckpointManager(stage / 'checkpoints', item_handlers=handler) as manager:
     step = manager.latest_step()
-    tree = manager.restore(step, args=ocp.args.StandardRestore())
-
-  def values(leaf):
-    typed = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if typed else leaf)
-
+    # As NumPy arrays, because other devices may have written it.
+    wanted = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), manager.item_metadata(step).tree
+    )
+    tree = manager.restore(step, args=ocp.args.PyTreeRestore(restore_args=wanted))
   leaves = jax.tree.leaves_with_path(tree)
-  return {jax.tree_util.keystr(path): values(leaf) for path, leaf in leaves}
+  return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def stop_each_stage_once(monkeypatch, after: int) -> None:
@@ -196,6 +196,11 @@ def test_a_pattern_that_fits_no_parameter_is_refused(capsys, tmp_path, cache):
   status = run('train', tmp_path / 'run', cache, '--stage=warmup', f'{field}=^finale', *more)
   refused(capsys, status, 'stages.warmup.optimizer', '^finale')
   assert not list((tmp_path / 'run').iterdir())
+
+
+@pytest.mark.parametrize('place', ['--workdir=gs://bucket/run', '--config.data.root=s3://bucket'])
+def test_a_bucket_is_refused(capsys, tmp_path, cache, place):
+  refused(capsys, run('run', tmp_path, cache, place), 'mount the bucket')
 
 
 def test_an_unknown_argument_is_refused(capsys, tmp_path, cache):
