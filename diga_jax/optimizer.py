@@ -158,6 +158,7 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
   """
   labels = groups(config, params)
   rules = {'frozen': optax.set_to_zero(), 'head': _rule(config, config.get('head', 1.0))}
-  for name in set(jax.tree.leaves(labels)) - rules.keys():
+  # Sorted: every process, and every start, must trace the same program.
+  for name in sorted(set(jax.tree.leaves(labels)) - rules.keys()):
     rules[name] = _rule(config, 1.0, int(name.removeprefix('body_')))
   return optax.partition(rules, labels)

@@ -69,7 +69,7 @@ def train(
   """
   step_fn = sharding.compiled(step_fn, mesh, parallel)
   saved = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
-  with jax.set_mesh(mesh), saved as manager, preemption.noticed() as noticed:
+  with saved as manager, preemption.noticed() as noticed:
     state = checkpoint.restore(manager, state)
     start = int(state.step)
     stream = batches(start)
@@ -168,9 +168,7 @@ class Log:
     if self.writer:
       self.writer.write_scalars(done, {**self.values, **more, **times})
     share = times['input_wait_per_step'] / times['seconds_per_step']
-    self.bar.set_postfix(
-      loss=f'{self.values["loss"]:.3f}', input_wait=f'{share:.0%}', refresh=False
-    )
+    self.bar.set_postfix(loss=f'{self.values["loss"]:.3f}', wait=f'{share:.0%}', refresh=False)
 
   def score(self, done: int, value: float) -> None:
     """Writes the score of a checkpoint."""

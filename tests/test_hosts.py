@@ -115,6 +115,32 @@ def test_a_run_goes_on_with_other_processes(runs, tmp_path):
   check_same(tmp_path / 'run' / 'warmup', alone / 'warmup')
 
 
+LOWER = """
+import hashlib
+from diga_jax import plan
+from diga_jax.experiment import Experiment
+from tests.configs import tiny
+import jax
+for name in ('translator', 'self_training_1'):
+  step, *shapes = plan.abstract_step(Experiment(tiny.get_config(), None), name, 2)
+  print(hashlib.sha256(jax.jit(step).lower(*shapes).as_text().encode()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_every_process_traces_the_same_program():
+  """Otherwise they would wait for each other in different places, and no cache would be hit."""
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  found = {
+    subprocess.run(
+      [sys.executable, '-c', LOWER],
+      cwd=ROOT, env=environment | {'PYTHONHASHSEED': seed}, capture_output=True, check=True,
+    ).stdout
+    for seed in ('1', '2', '3')
+  }  # fmt: skip
+  assert len(found) == 1
+
+
 def test_alone_there_is_nothing_to_exchange():
   assert hosts.is_first() and hosts.exchange('x') == ['x']
   assert list(hosts.own_share(5)) == [0, 1, 2, 3, 4]

@@ -89,15 +89,23 @@ def trained(tmp_path_factory, cache) -> pathlib.Path:
 
 # Signals.
 
-# Where a run is killed: when a file that fits the pattern is seen that was not there before.
+# Where a run is killed, in the order of the recipe: when a file that fits the pattern is seen that
+# was not there before.
+CHECKPOINTS = ('*orbax-checkpoint-tmp*', '2', '6', '12')  # being written; complete
+
+
+def in_training(stage: str) -> list[str]:
+  return [f'{stage}.partial/checkpoints/{pattern}' for pattern in CHECKPOINTS]
+
+
 MOMENTS = [
-  f'{stage}.partial/checkpoints/{pattern}'
-  for stage in ('translator', 'warmup', 'self_training_1', 'self_training_2')
-  for pattern in ('*orbax-checkpoint-tmp*', '2', '6', '12')  # being written; complete
-] + [
+  *in_training('translator'),
+  *in_training('warmup'),
   'label_1.partial/labels/*.png',
   'label_1.partial/centroids.npz',
   'label_1/stage.json',  # just renamed
+  *in_training('self_training_1'),
+  *in_training('self_training_2'),
   'evaluation/published/warmup/camera_test.partial/pictures/*.png',
 ]
 
@@ -148,7 +156,7 @@ def test_sigterm_saves_and_ends_with_a_status_of_its_own(tmp_path, cache, traine
   assert wait_for(process, lambda: f'0/{STEPS}' in log.read_text()), log.read_text()
   process.send_signal(signal.SIGTERM)
   assert process.wait(300) == preemption.EXIT_STATUS == 75, log.read_text()
-  said = re.search(r'stopped by SIGTERM, step (\d+) is saved', log.read_text())
+  said = re.search(r'stopped by SIGTERM after step (\d+), which is saved', log.read_text())
   saved = workdir / 'warmup.partial' / 'checkpoints' / said[1]
   assert saved.is_dir() and 0 < int(said[1]) < STEPS
   assert start(command, log).wait(300) == 0, log.read_text()
