@@ -64,6 +64,14 @@ def check_equal(found, wanted) -> None:
     np.testing.assert_allclose(x, y, rtol=0, atol=tolerance, err_msg=jax.tree_util.keystr(path))
 
 
+def without_generator_biases(params):
+  leaves = jax.tree.leaves_with_path(params)
+  names = [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+  return {
+    name: leaf for name, leaf in names if 'generators' not in name or not name.endswith("['bias']")
+  }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('stage', ['translator', 'warmup', 'self_training_1'])
 @pytest.mark.parametrize(('parallel', 'devices'), WAYS)
@@ -71,7 +79,12 @@ def test_steps_do_not_depend_on_the_devices(stage, parallel, devices):
   metrics, state = after_five_steps(stage, parallel, devices)
   alone_metrics, alone = after_five_steps(stage, 'jit', 1)
   check_equal(metrics, alone_metrics)
-  check_equal(state.params, alone.params)
+  if stage == 'translator':
+    # Biases in front of an instance norm have no gradient but rounding errors, which Adam makes
+    # steps of. They change no image, and the losses above are those of the images.
+    check_equal(*(without_generator_biases(params) for params in (state.params, alone.params)))
+  else:
+    check_equal(state.params, alone.params)
   for field in ('teacher', 'batch_stats', 'centroids'):
     if jax.tree.leaves(getattr(alone, field)):
       check_equal(getattr(state, field), getattr(alone, field))
