@@ -59,6 +59,7 @@ def locked(directory: pathlib.Path) -> Iterator[None]:
   if not hosts.is_first():
     yield
     return
+  was_there = directory.exists()
   directory.mkdir(parents=True, exist_ok=True)
   with (directory / '.lock').open('a') as file:
     try:
@@ -67,7 +68,13 @@ def locked(directory: pathlib.Path) -> Iterator[None]:
       raise BadInput(
         f'{directory}: another run is at work there; wait for it, stop it, or use another --workdir'
       ) from None
-    yield
+    try:
+      yield
+    finally:
+      if [path.name for path in directory.iterdir()] == ['.lock']:  # a mistake: nothing was made
+        (directory / '.lock').unlink()
+        if not was_there:
+          directory.rmdir()
 
 
 def produce(

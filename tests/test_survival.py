@@ -105,8 +105,8 @@ MOMENTS = [
   *in_training('warmup'),
   'label_1.partial/labels/*.png',
   'label_1.partial/centroids.npz',
-  'label_1/stage.json',  # just renamed
   *in_training('self_training_1'),
+  'label_2/stage.json',  # just renamed
   *in_training('self_training_2'),
   'evaluation/published/warmup/camera_test.partial/pictures/*.png',
 ]
@@ -200,7 +200,14 @@ def test_a_lock_goes_with_its_holder(tmp_path):
   with artifact.locked(tmp_path), refused, artifact.locked(tmp_path):
     pass
   with artifact.locked(tmp_path):
+    (tmp_path / 'made').touch()
+  assert (tmp_path / 'made').exists()
+
+
+def test_a_folder_in_which_nothing_was_made_goes_with_the_lock(tmp_path):
+  with artifact.locked(tmp_path / 'run'):
     pass
+  assert not (tmp_path / 'run').exists()
 
 
 # Damaged files, no space.
