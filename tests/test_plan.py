@@ -32,8 +32,10 @@ def test_a_step_exchanges_sums_alone(name):
   parameters = sum(
     x.size * 4 for x in jax.tree.leaves(plan.abstract_step(experiment(), name, 4)[1].params)
   )
-  # The gradients once, and beside them only statistics and metrics.
-  assert found['all-reduce'][1] < 1.2 * parameters
+  # The gradients, and beside them only statistics and metrics. The translator's networks each act
+  # on up to three images, and the CPU's compiler sums every use of a weight over the devices.
+  uses = {'translator': 3, 'warmup': 1}[name]
+  assert found['all-reduce'][1] < 1.2 * uses * parameters
 
 
 @pytest.mark.slow
