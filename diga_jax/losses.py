@@ -1,9 +1,10 @@
-"""Losses of DiGA (arXiv 2304.02222) and of its translator.
+"""Losses of DiGA (arXiv 2304.02222), of its translator, and of HIAST (arXiv 2302.06992).
 
 Logits are [B, H, W, C], labels [B, H, W]. A pixel is labelled if its value is in 0..C-1; every
 other value (255 by convention) is ignored.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -152,6 +153,81 @@ def symmetric_distillation(
   """
   outward = soft_cross_entropy(teacher_plain, student_mixed)
   return outward + scale * soft_cross_entropy(teacher_mixed, student_plain)
+
+
+def _region_mean(terms: jax.Array, count: jax.Array, axis_name: str | None) -> jax.Array:
+  """Sum of `terms` over `count`, both over the whole batch; 0 where nothing is counted."""
+  total, count = (collectives.total(x, axis_name) for x in (jnp.sum(terms), count))
+  return total / jnp.maximum(count, 1)
+
+
+def smooth_confident(
+  logits: jax.Array, labels: jax.Array, *, axis_name: str | None = None
+) -> jax.Array:
+  """-(1/C) sum_c log_softmax on labelled pixels, over (labelled pixels * C): smooths them.
+
+  Args:
+    logits: float [B, H, W, C].
+    labels: integer [B, H, W]; pseudo-labels, ignored where the selector dropped them.
+    axis_name: under `jax.pmap`, the axis over which the batch is spread (see ohem_cross_entropy).
+
+  Returns:
+    A float32 scalar, 0 if nothing is labelled.
+
+  Source: HIAST's region-adaptive regularization; docs/method.md section 10.
+  """
+  classes = logits.shape[-1]
+  labelled = _labelled(labels, classes)
+  shifted, log_sum = _shift(logits)
+  terms = jnp.where(labelled, log_sum - jnp.mean(shifted, -1), 0)
+  return _region_mean(terms, labelled.sum() * classes, axis_name)
+
+
+def entropy_ignored(
+  logits: jax.Array, labels: jax.Array, *, axis_name: str | None = None
+) -> jax.Array:
+  """Entropy on the pixels without a label, over (those pixels * C): sharpens them.
+
+  Arguments, result and source as smooth_confident's.
+  """
+  classes = logits.shape[-1]
+  ignored = ~_labelled(labels, classes)
+  shifted, log_sum = _shift(logits)
+  log_probability = shifted - log_sum[..., None]
+  terms = -jnp.sum(jnp.exp(log_probability) * log_probability, -1)
+  return _region_mean(jnp.where(ignored, terms, 0), ignored.sum() * classes, axis_name)
+
+
+def consistency_ignored(
+  logits: jax.Array, probabilities: jax.Array, labels: jax.Array, *, axis_name: str | None = None
+) -> jax.Array:
+  """Cross-entropy to a teacher's probabilities on the pixels without a label.
+
+  As published it is divided by the number of terms that are not exactly zero: pixels * C, unless a
+  probability underflows.
+
+  Args:
+    logits: float [B, H, W, C], the student's.
+    probabilities: float [B, H, W, C], the teacher's; no gradient reaches them.
+    labels, axis_name, and the result: as smooth_confident's.
+  """
+  ignored = ~_labelled(labels, logits.shape[-1])
+  shifted, log_sum = _shift(logits)
+  constant = jax.lax.stop_gradient(probabilities)
+  terms = jnp.where(ignored[..., None], constant * (log_sum[..., None] - shifted), 0)
+  return _region_mean(terms, jnp.sum(terms != 0), axis_name)
+
+
+def entropy(logits: jax.Array) -> jax.Array:
+  """Mean entropy over pixels as a share of the largest there is, log C: float32 scalar.
+
+  Source: the adversarial warm-up's entropy term (base 2 logarithms over log2 C, which is the same);
+  docs/method.md section 10.
+  """
+  shifted, log_sum = _shift(logits)
+  log_probability = shifted - log_sum[..., None]
+  per_pixel = -jnp.sum(jnp.exp(log_probability) * log_probability, -1)
+  return jnp.mean(per_pixel) / math.log(logits.shape[-1])
 
 
 def edges(labels: jax.Array) -> jax.Array:

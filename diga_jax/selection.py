@@ -1,11 +1,18 @@
 """Which pseudo-labels to keep: by consensus with class centroids, by confidence, or all.
 
-Every function returns labels [B, H, W] of the dtype it was given, 255 where the label is dropped.
-Source: DiGA (arXiv 2304.02222), bilateral consensus; docs/method.md section 7.
+Labels are [B, H, W] and keep the dtype they were given, 255 where one is dropped. The selectors by
+confidence share one rule, a threshold for each class (`by_threshold`), and differ in where it comes
+from: fixed (`constant`), from the whole data set (`class_balanced_thresholds`) or moved by each batch
+(`instance_adaptive`). All have static shapes and sort or count over whatever batch they are given:
+under `jax.jit` over the global one.
+
+Sources: DiGA (arXiv 2304.02222), bilateral consensus, docs/method.md section 7; HIAST (arXiv
+2302.06992), section 10.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diga_jax import centroids as centroid_distance
 from diga_jax import resize
@@ -69,6 +76,108 @@ def ranked_consensus(labels: jax.Array, weights: jax.Array, rank: int = 1) -> ja
 def constant(confidence: jax.Array, predicted: jax.Array, threshold: float = 0.9) -> jax.Array:
   """Keeps a label where the network's confidence [B, H, W] reaches one fixed threshold."""
   return _keep(predicted, confidence >= threshold)
+
+
+def by_threshold(confidence: jax.Array, predicted: jax.Array, thresholds: jax.Array) -> jax.Array:
+  """Keeps a label where the confidence reaches the threshold of its class.
+
+  Args:
+    confidence: float [B, H, W], the largest softmax probability.
+    predicted: integer [B, H, W], the class that has it; 255 stays 255.
+    thresholds: float [C].
+  """
+  own = predicted[..., None] == jnp.arange(len(thresholds), dtype=predicted.dtype)
+  threshold = jnp.sum(jnp.where(own, thresholds, 0), -1)
+  return _keep(predicted, confidence >= threshold)
+
+
+def instance_adaptive(
+  confidence: jax.Array,
+  predicted: jax.Array,
+  thresholds: jax.Array,
+  alpha: float = 0.5,
+  beta: float = 0.9,
+  gamma: float = 8.0,
+) -> tuple[jax.Array, jax.Array]:
+  """Moves every class's threshold towards a quantile of the batch, then selects by it (IAS).
+
+  The quantile of class c, at 1 - alpha * threshold_c ** gamma with linear interpolation, is that of
+  the confidences of the pixels predicted as c, rounded to float16 as published, and of threshold_c
+  itself; then threshold_c <- beta * threshold_c + (1 - beta) * quantile, 0.999 if that reaches 1.
+
+  Args:
+    confidence: float [B, H, W].
+    predicted: integer [B, H, W]; pixels of no class (255) take no part.
+    thresholds: float [C]; published to start at 0.9.
+    alpha: share of the pixels to keep, where the threshold is 1.
+    beta: share of the old threshold.
+    gamma: how much less is kept of a class with a low threshold.
+
+  Returns:
+    (labels [B, H, W], thresholds float32 [C]).
+  """
+  thresholds = jnp.asarray(thresholds, jnp.float32)
+  classes = len(thresholds)
+  # One sort, by class and then by confidence, puts each class's values in a row of their own.
+  rounded = confidence.astype(jnp.float16).astype(jnp.float32)
+  values = jnp.concatenate([rounded.ravel(), thresholds])
+  owners = jnp.concatenate([predicted.ravel().astype(jnp.int32), jnp.arange(classes)])
+  owners, values = jax.lax.sort((owners, values), num_keys=2)
+  first = jnp.searchsorted(owners, jnp.arange(classes + 1))
+  last = first[1:] - first[:-1] - 1
+  position = (1 - alpha * thresholds**gamma) * last
+  below = jnp.floor(position).astype(jnp.int32)
+  above = jnp.minimum(below + 1, last)
+  low, high = values[first[:-1] + below], values[first[:-1] + above]
+  quantile = low + (high - low) * (position - below)
+  moved = beta * thresholds + (1 - beta) * quantile
+  moved = jnp.where(moved >= 1, 0.999, moved)
+  return by_threshold(confidence, predicted, moved), moved
+
+
+# Confidences are counted by their float16 bit patterns, which are ordered as the values are; 1.0 is
+# the last one. So the counts of a data set, however large, hold all of it.
+_PATTERNS = 0x3C00 + 1
+
+
+def confidence_counts(
+  confidence: jax.Array, predicted: jax.Array, classes: int, every: int = 4
+) -> jax.Array:
+  """How often each confidence occurs in each class: int32 [C, 15361], by float16 bit pattern.
+
+  Args:
+    confidence, predicted: [B, H, W], as for by_threshold.
+    classes: C.
+    every: only every so manieth pixel of the batch is counted; published 4.
+  """
+  rounded = confidence.ravel()[::every].astype(jnp.float16)
+  patterns = jax.lax.bitcast_convert_type(rounded, jnp.uint16).astype(jnp.int32)
+  counts = jnp.zeros((classes, _PATTERNS), jnp.int32)
+  # Pixels of no class point outside of the array, where nothing is added.
+  return counts.at[predicted.ravel()[::every].astype(jnp.int32), patterns].add(1, mode='drop')
+
+
+def class_balanced_thresholds(counts: np.ndarray, share: float = 0.2) -> np.ndarray:
+  """The thresholds that keep the most confident `share` of each class (CBST): float32 [C].
+
+  Args:
+    counts: integer [C, 15361], the summed `confidence_counts` of a data set.
+    share: of each class's pixels; published 0.2.
+
+  Returns:
+    The quantiles at 1 - share, with linear interpolation; 1 for a class that does not occur.
+
+  Source: CBST (arXiv 1810.07911) as HIAST's code offers it; docs/method.md section 10.
+  """
+  values = np.arange(_PATTERNS, dtype=np.uint16).view(np.float16).astype(np.float64)
+  thresholds = np.ones(len(counts), np.float32)
+  for row, found in enumerate(np.cumsum(np.asarray(counts, np.int64), -1)):
+    if found[-1]:
+      position = (1 - share) * (found[-1] - 1)
+      below = int(position)
+      low, high = values[np.searchsorted(found, [below, min(below + 1, found[-1] - 1)], 'right')]
+      thresholds[row] = low + (high - low) * (position - below)
+  return thresholds
 
 
 def none(labels: jax.Array) -> jax.Array:

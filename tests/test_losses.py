@@ -187,3 +187,62 @@ def test_perceptual_loss_weighs_depths_and_holds_its_second_argument():
   gradients = jax.grad(lambda x, y: losses.perceptual(x, y), argnums=(0, 1))(a, b)
   assert np.any(gradients[0][4])
   assert not any(np.any(g) for g in gradients[1])
+
+
+# HIAST's region losses.
+
+REGIONS = {
+  'kld_confident': lambda z, s: losses.smooth_confident(s, z['labels']),
+  'entropy_ignored': lambda z, s: losses.entropy_ignored(s, z['labels']),
+  'consistency_ignored': lambda z, s: losses.consistency_ignored(
+    s, jax.nn.softmax(z['teacher_logits']), z['labels']
+  ),
+}
+
+
+@pytest.mark.parametrize('name', REGIONS)
+def test_region_losses_are_the_published_ones(golden, name):
+  z = golden('hiast_losses')
+  value, gradient = jax.value_and_grad(lambda s: REGIONS[name](z, s))(z['student_logits'])
+  close(value, z[name])
+  close(gradient, z[name.partition('_')[0] + '_grad'])
+
+
+def test_hiast_cross_entropy_is_the_mean_over_labelled_pixels(golden):
+  z = golden('hiast_losses')
+  close(
+    losses.cross_entropy(z['student_logits'], z['labels'], per_labelled=True), z['cross_entropy']
+  )
+
+
+@pytest.mark.parametrize(('name', 'fill'), [(name, fill) for name in REGIONS for fill in (255, 0)])
+def test_a_region_without_pixels_is_zero_with_zero_gradient(name, fill):
+  logits, labels = draw(0)
+  z = {'labels': np.full_like(labels, fill), 'teacher_logits': logits}
+  value, gradient = jax.value_and_grad(lambda s: REGIONS[name](z, s))(logits)
+  empty = (name == 'kld_confident') == (fill == 255)
+  assert (value == 0) == empty and np.all(np.isfinite(gradient))
+  if empty:
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_region_losses_against_a_drawing_in_float64(seed):
+  logits, labels = draw(seed)
+  teacher = draw(seed + 1)[0]
+  log_p, labelled = reference_log_softmax(logits), labels < logits.shape[-1]
+  classes = logits.shape[-1]
+  z = {'labels': labels, 'teacher_logits': teacher}
+  wanted = {
+    'kld_confident': -log_p[labelled].mean() / classes,
+    'entropy_ignored': -(np.exp(log_p) * log_p)[~labelled].sum() / (~labelled).sum() / classes,
+    'consistency_ignored': -(np.exp(reference_log_softmax(teacher)) * log_p)[~labelled].mean(),
+  }
+  for name, want in wanted.items():
+    close(REGIONS[name](z, logits), want)
+
+
+def test_entropy_is_one_where_nothing_is_known():
+  close(losses.entropy(jnp.zeros((1, 3, 4, 7))), 1.0)
+  close(losses.entropy(100 * jax.nn.one_hot(jnp.zeros((1, 3, 4), int), 7)), 0.0)
