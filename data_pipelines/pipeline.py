@@ -7,6 +7,7 @@ only those that it needs.
 """
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Iterator, Mapping
 
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipelines import sources, transforms
+from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 
 # Accelerators belong to JAX: TensorFlow would take their memory.
@@ -24,6 +26,7 @@ tf.config.set_visible_devices([], 'TPU')
 PARALLEL_CALLS = 2
 PREFETCH = 2
 _FOREVER = 2**62
+CUTS = ('plain', 'sized', 'zoom')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,10 @@ class View:
     full: rows that keep the image's own size.
     low_size: (h, w), None leaves low rows at their own size as well.
     crop: (h, w) of the batch.
-    sized_crop: scale by U(0.7, 1) before the crop.
+    cut: how the crop is cut: 'plain'; 'sized', which first scales by U(0.7, 1); or 'zoom', a window
+      of a height drawn from `heights`, resized to the crop.
+    heights: (smallest, largest) height of the 'zoom' window, in pixels.
+    copy_paste: pastes hard-class pixels of other images first; needs labels.
     redraw: draw the crop again until its label shows enough classes.
   """
 
@@ -45,7 +51,9 @@ class View:
   full: int
   low_size: tuple[int, int] | None
   crop: tuple[int, int]
-  sized_crop: bool = False
+  cut: str = 'plain'
+  heights: tuple[int, int] = (341, 1000)
+  copy_paste: CopyPaste | None = None
   redraw: bool = False
 
   @property
@@ -102,6 +110,17 @@ def _check(name: str, view: View, rows: slice) -> None:
     raise BadInput(f'{name}: a batch of {view.low} + {view.full} rows leaves this host none')
   if min(*view.crop, *(view.low_size or view.crop)) < 1:
     raise BadInput(f'{name}: crop {view.crop} and low size {view.low_size} must be positive')
+  if view.cut not in CUTS:
+    raise BadInput(f"{name}: cut is {view.cut!r}; it may be {', '.join(CUTS)}")
+  if view.cut == 'zoom' and not 1 <= view.heights[0] <= view.heights[1]:
+    raise BadInput(f'{name}: heights {view.heights} of the zoom must be positive and in order')
+  if view.copy_paste and not view.source.labels:
+    raise BadInput(f'{name}: copy-paste needs labels, but the source has none')
+  if view.copy_paste and len(view.copy_paste.counts) != len(view.source):
+    raise BadInput(
+      f'{name}: the index of the labels is of {len(view.copy_paste.counts)} images, the list has '
+      f'{len(view.source)}: label again'
+    )
   if view.redraw and not view.source.labels:
     raise BadInput(f'{name}: redraw looks at labels, but the source has none; turn redraw off')
 
@@ -139,7 +158,10 @@ def _dataset(name, view, seed, start, rows, parallel_calls) -> tf.data.Dataset:
     step, row = position // len(rows), own[position % len(rows)]
     index = _image_index(name, len(view.source), seed, step * view.rows + row)
     image, label = _load({part: files[index] for part, files in paths.items()}, lut)
-    image, label = _transform(view, image, label, row, _example_seed(name, seed, step, row))
+    drawn = _example_seed(name, seed, step, row)
+    if view.copy_paste:
+      image, label = _paste(view.copy_paste, image, label, paths, lut, drawn)
+    image, label = _transform(view, image, label, row, drawn)
     parts = {'image': tf.ensure_shape(image, (*view.crop, 3))}
     if label is not None:
       parts['label'] = tf.ensure_shape(label, view.crop)
@@ -175,10 +197,39 @@ def _transform(view: View, image, label, row, seed):
     if label is not None:
       label = tf.cond(low, lambda: transforms.resize_nearest(label, view.low_size), lambda: label)
   image, label = transforms.flip(image, label, flip_seed)
-  cut = transforms.sized_crop if view.sized_crop else transforms.crop
+  cut = {
+    'plain': transforms.crop,
+    'sized': transforms.sized_crop,
+    'zoom': functools.partial(transforms.zoom, heights=view.heights),
+  }[view.cut]
   if view.redraw:
     return transforms.redraw(cut, image, label, view.crop, crop_seed)
   return cut(image, label, view.crop, crop_seed)
+
+
+def _donors(copy_paste: CopyPaste, seed: tf.Tensor) -> tf.Tensor:
+  """Positions of the images to paste from, -1 for none: int64 [images]."""
+  # Not the seed of the other transforms itself: a draw of its own.
+  own = tf.random.fold_in(seed, 0)
+  drawn = tf.numpy_function(copy_paste.draw, [own], tf.int64)
+  return tf.ensure_shape(drawn, copy_paste.images)
+
+
+def _paste(copy_paste: CopyPaste, image, label, paths, lut, seed):
+  """Pastes all hard-class pixels of the drawn images over the image and its label."""
+  hard = tf.constant(copy_paste.hard, tf.uint8)
+
+  def pasted(image, label, donor):
+    other, truth = _load({part: files[donor] for part, files in paths.items()}, lut)
+    other, truth = transforms.resize(other, truth, tf.shape(label))
+    mask = tf.reduce_any(truth[..., None] == hard, -1)
+    return tf.where(mask[..., None], other, image), tf.where(mask, truth, label)
+
+  for donor in tf.unstack(_donors(copy_paste, seed)):
+    image, label = tf.cond(
+      donor >= 0, lambda i=image, n=label, d=donor: pasted(i, n, d), lambda i=image, n=label: (i, n)
+    )
+  return image, label
 
 
 def _paths(source: sources.Folder) -> dict[str, tf.Tensor]:
@@ -220,7 +271,11 @@ def _blame(views, seed: int, step: int, rows: slice, error: tf.errors.OpError) -
   first_line = str(error.message).partition('\n')[0]
   for name, view in views.items():
     paths = _paths(view.source)
-    for index in image_indices(name, view, seed=seed, step=step)[rows]:
+    read = image_indices(name, view, seed=seed, step=step)[rows]
+    for row in range(view.rows)[rows] if view.copy_paste else ():
+      drawn = _donors(view.copy_paste, _example_seed(name, seed, tf.constant(step, tf.int64), row))
+      read += [int(donor) for donor in drawn if donor >= 0]
+    for index in read:
       try:
         view.source.read(index)
         _load({part: files[index] for part, files in paths.items()}, view.source.lut)

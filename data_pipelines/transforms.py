@@ -111,6 +111,31 @@ def sized_crop(image: Image, label: Label, size: Size, seed: tf.Tensor) -> Pair:
   return crop(image, label, size, crop_seed)
 
 
+def zoom(
+  image: Image, label: Label, size: Size, seed: tf.Tensor, *, heights: tuple[int, int]
+) -> Pair:
+  """Cuts out a window of the shape of `size` and of a height drawn from `heights`; resizes it.
+
+  The height is a uniform integer, both ends included, but at most what fits into the image; the
+  place is uniform (bilinear / nearest). HIAST's geometric view (docs/method.md section 10).
+  """
+  height_seed, place_seed = tf.unstack(tf.random.split(seed))
+  full = _size_of(image, label)
+  drawn = tf.random.stateless_uniform([], height_seed, heights[0], heights[1] + 1, tf.int32)
+  ratio = size[1] / size[0]
+  widest = tf.cast(tf.cast(full[1], tf.float32) / ratio, tf.int32)
+  height = tf.maximum(tf.minimum(drawn, tf.minimum(full[0], widest)), 1)
+  width = tf.maximum(tf.cast(tf.round(tf.cast(height, tf.float32) * ratio), tf.int32), 1)
+  window = tf.stack([height, tf.minimum(width, full[1])])
+  place = tf.random.stateless_uniform([2], place_seed)
+  top, left = tf.unstack(tf.cast(place * tf.cast(full - window + 1, tf.float32), tf.int32))
+
+  def cut(x, resized):
+    return None if x is None else resized(x[top : top + window[0], left : left + window[1]], size)
+
+  return cut(image, resize_bilinear), cut(label, resize_nearest)
+
+
 def redraw(cut: Cut, image: tf.Tensor, label: tf.Tensor, size: Size, seed: tf.Tensor) -> Pair:
   """Draws `cut` (crop or sized_crop) again, up to 5 times, until `acceptable`.
 

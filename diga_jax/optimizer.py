@@ -1,6 +1,6 @@
-"""SGD and Adam as PyTorch computes them, with a polynomial rate, a faster head and frozen parts.
+"""SGD and Adam as PyTorch computes them, with a decaying rate, a faster head and frozen parts.
 
-Source: docs/method.md sections 4, 6.2 and 7.
+Source: docs/method.md sections 4, 6.2, 7 and 10.
 """
 
 import re
@@ -36,8 +36,32 @@ def poly(
   return jnp.where(step < warmup, base * step / max(warmup, 1), decayed)
 
 
+def cosine(
+  step: int | jax.Array, base: float, total: int, final: float, warmup: int = 0
+) -> jax.Array:
+  """Half a cosine from base to final * base over `total` steps, after a linear warm-up from 0.
+
+  Arguments and result as `poly`'s; `final` is the share that is left at the end.
+  """
+  step = jnp.asarray(step)
+  done = jnp.clip((step - warmup).astype(jnp.float32) / total, 0, 1)
+  decayed = base * (final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
+  return jnp.where(step < warmup, base * step / max(warmup, 1), decayed)
+
+
 def learning_rate(config: Mapping[str, Any], step: int | jax.Array) -> jax.Array:
   """The rate of the body at a step, for the log; the head's is config['head'] times it."""
+  decay = config.get('decay', 'poly')
+  if decay == 'cosine':
+    return cosine(
+      step,
+      config['learning_rate'],
+      config['total'],
+      config.get('final', 0.0),
+      config.get('warmup', 0),
+    )
+  if decay != 'poly':
+    raise ValueError(f"decay is {decay!r}; it must be 'poly' or 'cosine'")
   return poly(
     step,
     config['learning_rate'],
@@ -148,8 +172,8 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
 
   Args:
     config: learning_rate, total (steps) and, with defaults, kind ('sgd' or 'adam'), momentum
-      (0.9), betas ((0.9, 0.999)), weight_decay (0), power (0.9), warmup (0), head (rate
-      multiplier, 1), head_pattern, frozen (patterns) and repeats ((pattern, count) pairs; see
+      (0.9), betas ((0.9, 0.999)), weight_decay (0), decay ('poly' or 'cosine') with power (0.9)
+      or final (0), warmup (0), head (rate multiplier, 1), head_pattern, frozen (patterns) and repeats ((pattern, count) pairs; see
       `sgd`). Patterns are regular expressions searched in 'a/b/kernel'.
     params: the tree, or its shapes.
 

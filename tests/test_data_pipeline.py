@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_pipelines import pipeline, transforms
+from data_pipelines import copy_paste, pipeline, transforms
 from data_pipelines.errors import BadInput
 from tests import data_files
 
@@ -20,7 +20,7 @@ CROP = (16, 24)
 
 def view(folder, **changes) -> pipeline.View:
   settings = {
-    'low': 2, 'full': 2, 'low_size': (24, 32), 'crop': CROP, 'sized_crop': True, 'redraw': True
+    'low': 2, 'full': 2, 'low_size': (24, 32), 'crop': CROP, 'cut': 'sized', 'redraw': True
   } | changes  # fmt: skip
   return pipeline.View(folder, **settings)
 
@@ -41,7 +41,7 @@ def views(tmp_path_factory):
   """A labelled source and a target without labels, of different sizes and numbers of images."""
   source = data_files.coded(tmp_path_factory.mktemp('source'), 7)
   target = data_files.numbered(tmp_path_factory.mktemp('target'), 5, (30, 40), labels='')
-  return {'source': view(source), 'target': view(target, redraw=False, sized_crop=False)}
+  return {'source': view(source), 'target': view(target, redraw=False, cut='plain')}
 
 
 @pytest.fixture(scope='module')
@@ -101,7 +101,7 @@ def test_other_seeds_views_steps_and_rows_are_drawn_otherwise(tmp_path):
 )
 def test_every_epoch_shows_every_image_once(tmp_path, low, full, count):
   folder = data_files.numbered(tmp_path, count, labels='')
-  one = view(folder, low=low, full=full, redraw=False, sized_crop=False)
+  one = view(folder, low=low, full=full, redraw=False, cut='plain')
   epochs = 3
   steps = -(-epochs * count // (low + full))
   stream = np.concatenate([batch['v_image'][:, 0, 0, 0] for batch in take({'v': one}, steps)])
@@ -130,7 +130,7 @@ def test_image_and_label_move_together(tmp_path):
 
 def test_plain_rows_are_exactly_a_mirrored_or_plain_window(tmp_path):
   folder = data_files.coded(tmp_path, 3)
-  one = view(folder, low=0, full=2, sized_crop=False, redraw=False)
+  one = view(folder, low=0, full=2, cut='plain', redraw=False)
   mirrored = 0
   for step, batch in enumerate(take({'v': one}, 10)):
     for row, index in enumerate(pipeline.image_indices('v', one, seed=1, step=step)):
@@ -148,7 +148,7 @@ def test_plain_rows_are_exactly_a_mirrored_or_plain_window(tmp_path):
 def test_low_rows_come_first_and_are_resized(tmp_path):
   folder = data_files.coded(tmp_path, 1)
   sizes = {'low_size': (12, 16), 'crop': (12, 16)}
-  one = view(folder, low=1, full=1, sized_crop=False, redraw=False, **sizes)
+  one = view(folder, low=1, full=1, cut='plain', redraw=False, **sizes)
   image, label = folder.read(0)
   low = transforms.resize(tf.constant(image), tf.constant(label), (12, 16))
   low_image, low_label = (x.numpy() for x in low)
@@ -160,7 +160,7 @@ def test_low_rows_come_first_and_are_resized(tmp_path):
 
 def test_low_rows_without_a_low_size_keep_theirs(tmp_path):
   folder = data_files.coded(tmp_path, 1)
-  one = view(folder, low=1, full=0, low_size=None, crop=(48, 64), sized_crop=False, redraw=False)
+  one = view(folder, low=1, full=0, low_size=None, crop=(48, 64), cut='plain', redraw=False)
   got = take({'v': one}, 1)[0]['v_image'][0]
   assert any((got == x).all() for x in (folder.read(0)[0], folder.read(0)[0][:, ::-1]))
 
@@ -179,7 +179,7 @@ def test_redraw_is_applied(tmp_path):
   folder = data_files.open_folder(tmp_path)
 
   def rate(redraw):
-    one = view(folder, low=0, full=4, sized_crop=False, redraw=redraw)
+    one = view(folder, low=0, full=4, cut='plain', redraw=redraw)
     drawn = [row for batch in take({'v': one}, 25) for row in batch['v_label']]
     return np.mean([bool(transforms.acceptable(row)) for row in drawn])
 
@@ -219,7 +219,7 @@ def test_the_pipeline_decodes_what_pillow_decodes(tmp_path):
     picture.save(root / f'images/a.{kind}', **options)
     data_files.save(root / 'labels/a.png', drawn)
     folder = data_files.open_folder(root, images=f'images/{{id}}.{kind}')
-    one = view(folder, low=0, full=1, crop=(48, 64), sized_crop=False, redraw=False)
+    one = view(folder, low=0, full=1, crop=(48, 64), cut='plain', redraw=False)
     batch = take({'v': one}, 1)[0]
     expected_image, expected_label = folder.read(0)
     step = 1 if (batch['v_label'][0] == expected_label).all() else -1
@@ -324,3 +324,97 @@ def test_views_that_cannot_be_made_are_refused_at_once(views):
 
 def test_tensorflow_sees_no_accelerator():
   assert [device.device_type for device in tf.config.get_visible_devices()] == ['CPU']
+
+
+# Copy-paste and the zoom.
+
+CONFIDENCE = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+
+
+def flat(root: pathlib.Path, labels: list[list[int]], size=(24, 32)):
+  """Images of vertical stripes, one per label; red is ten times the label, green the image."""
+  for index, row in enumerate(labels):
+    label = np.zeros(size, np.uint8)
+    for stripe, part in zip(row, np.array_split(np.arange(size[1]), len(row)), strict=True):
+      label[:, part] = stripe
+    red = np.minimum(label, 25) * 10
+    data_files.write(
+      root, f'{index:03d}', np.stack([red, np.full_like(red, index), red], -1), label
+    )
+  return data_files.open_folder(root)
+
+
+def counts_of(folder, classes=6) -> np.ndarray:
+  rows = [np.bincount(folder.read(i)[1].ravel(), minlength=256) for i in range(len(folder))]
+  return np.array(rows)[:, :classes]
+
+
+def test_pasting_brings_all_hard_pixels_of_the_donor_and_their_labels(tmp_path):
+  folder = flat(tmp_path, [[5, 5, 5, 5], [0, 5, 1, 255]])
+  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=3, images=1)
+  one = view(folder, low=0, full=2, low_size=None, crop=(24, 32), cut='plain', redraw=False,
+             copy_paste=rule)  # fmt: skip
+  seen = 0
+  for batch in take({'v': one}, 4):
+    for image, label in zip(batch['v_image'], batch['v_label'], strict=True):
+      own = label == 5  # what kept the image's own pixels, except for image 1 pasted onto itself
+      np.testing.assert_array_equal(image[..., 0], np.minimum(label, 25) * 10)
+      if (image[..., 1][own] == 0).all():
+        stripes = {(0, 5, 1, 5), (5, 1, 5, 0)}  # 5 and 255 are not pasted
+        assert tuple(int(label[0, 4 + 8 * i]) for i in range(4)) in stripes
+        assert set(image[..., 1][~own]) == {1}
+        seen += 1
+  assert seen >= 3
+
+
+def test_batches_with_copy_paste_are_a_function_of_seed_and_step(tmp_path):
+  folder = data_files.coded(tmp_path, 6)
+  rule = copy_paste.CopyPaste(counts_of(folder, 19), np.linspace(0.3, 0.99, 19), hard_classes=8)
+  one = {'v': view(folder, low=1, full=3, copy_paste=rule, cut='zoom', heights=(10, 40))}
+  batches = take(one, 4)
+  assert_equal(take(one, 1, start=3, parallel_calls=1)[0], batches[3])
+  parts = [take(one, 1, rows=rows)[0] for rows in (slice(0, 1), slice(1, 4))]
+  assert_equal({k: np.concatenate([part[k] for part in parts]) for k in batches[0]}, batches[0])
+  plain = take({'v': dataclasses.replace(one['v'], copy_paste=None)}, 4)
+  assert any((a['v_label'] != b['v_label']).any() for a, b in zip(batches, plain, strict=True))
+  for batch in batches:  # image and label were pasted and cut alike; edges are interpolated
+    agree = np.abs(batch['v_image'][..., 0].astype(int) - batch['v_label'].astype(int) * 10) <= 5
+    assert agree.mean() > 0.6
+
+
+def test_donors_of_another_size_are_resized(tmp_path):
+  folder = flat(tmp_path, [[5, 5, 5, 5]])
+  flat(tmp_path / 'x', [[5], [0, 0, 0, 0]], (12, 16))
+  for part in ('images', 'labels'):
+    (tmp_path / 'x' / part / '001.png').rename(tmp_path / part / '001.png')
+  folder = data_files.open_folder(tmp_path)
+  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=2, images=1)
+  one = view(folder, low=0, full=2, crop=(24, 32), cut='plain', redraw=False, copy_paste=rule)
+  for batch in take({'v': one}, 2):
+    assert set(batch['v_label'].ravel()) == {0}
+
+
+def test_a_damaged_donor_is_named(tmp_path):
+  folder = flat(tmp_path, [[5], [5], [5], [0]])
+  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=2, images=1)
+  one = view(folder, low=0, full=1, crop=(24, 32), cut='plain', redraw=False, copy_paste=rule)
+  assert 3 not in pipeline.image_indices('v', one, seed=1, step=0)
+  path = pathlib.Path(folder.image_path(3))
+  path.write_bytes(path.read_bytes()[:60])
+  with pytest.raises(BadInput, match=r'003\.png'):
+    take({'v': one}, 1)
+
+
+def test_an_index_of_other_images_and_wrong_cuts_are_refused(tmp_path):
+  folder = flat(tmp_path, [[5], [0]])
+  rule = copy_paste.CopyPaste(counts_of(folder)[:1], CONFIDENCE, hard_classes=6)
+  for changes, words in (
+    ({'copy_paste': rule}, 'index of the labels is of 1 images, the list has 2: label again'),
+    ({'cut': 'round'}, "cut is 'round'"),
+    ({'cut': 'zoom', 'heights': (9, 3)}, 'in order'),
+  ):
+    with pytest.raises(BadInput, match=words):
+      take({'v': view(folder, **changes)}, 1)
+  unlabelled = data_files.open_folder(tmp_path, labels='')
+  with pytest.raises(BadInput, match='copy-paste needs labels'):
+    take({'v': view(unlabelled, redraw=False, copy_paste=rule)}, 1)

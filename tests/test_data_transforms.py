@@ -233,3 +233,22 @@ def test_the_same_seed_gives_the_same_result_with_and_without_a_label(cut):
   np.testing.assert_array_equal(first[1], again[1])
   np.testing.assert_array_equal(first[0], alone[0])
   assert alone[1] is None
+
+
+def test_zoom_takes_a_window_of_the_crops_shape_and_a_drawn_height():
+  image, label = coordinates(100, 160)
+  heights = set()
+  for seed in range(40):
+    got, truth = transforms.zoom(image, label, (32, 64), tf.constant([seed, 1]), heights=(20, 70))
+    assert got.shape == (32, 64, 3) and truth.shape == (32, 64)
+    rows, columns = (np.ptp(got.numpy()[..., i].astype(int)) + 1 for i in (0, 1))
+    assert 18 <= rows <= 71 and abs(columns - 2 * rows) <= 8
+    heights.add(rows)
+  assert min(heights) < 30 and max(heights) > 60
+
+
+def test_zoom_stays_inside_of_a_small_image():
+  image, label = coordinates(20, 30)
+  got, truth = transforms.zoom(image, label, (8, 16), tf.constant([0, 1]), heights=(341, 1000))
+  assert got.shape == (8, 16, 3) and truth.shape == (8, 16)
+  assert np.ptp(got.numpy()[..., 1].astype(int)) >= 27  # all of the width, and half of it high

@@ -196,3 +196,19 @@ def test_past_the_end_the_rate_is_zero():
 def test_the_logged_rate_is_the_one_applied():
   got = [optimizer.learning_rate(CONFIG, step) for step in range(STEPS)]
   np.testing.assert_allclose(got, [rate(step, 1) for step in range(STEPS)], rtol=1e-5)
+
+
+def test_the_cosine_falls_from_the_base_to_its_share():
+  config = {'learning_rate': 2.0, 'total': 8, 'decay': 'cosine', 'final': 0.001}
+  steps = np.arange(9)
+  want = 2 * (0.001 + 0.999 * (1 + np.cos(np.pi * steps / 8)) / 2)
+  np.testing.assert_allclose(optimizer.learning_rate(config, steps), want, rtol=1e-5)
+  assert float(optimizer.learning_rate(config, 20)) == pytest.approx(0.002)
+  late = config | {'warmup': 4}
+  np.testing.assert_allclose(optimizer.learning_rate(late, np.arange(4)), [0, 0.5, 1, 1.5])
+  np.testing.assert_allclose(optimizer.learning_rate(late, steps + 4), want, rtol=1e-5)
+
+
+def test_an_unknown_decay_is_named():
+  with pytest.raises(ValueError, match=r"decay is 'step'"):
+    optimizer.learning_rate({'learning_rate': 1.0, 'total': 8, 'decay': 'step'}, 0)

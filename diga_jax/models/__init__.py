@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from data_pipelines.errors import BadInput
-from diga_jax.models import deeplab, translator, vgg
+from diga_jax.models import deeplab, discriminator, translator, vgg
 
 _SEGMENTATION = {
   'deeplab_resnet101': deeplab.ResNetDeepLab,
   'deeplab_efficientnet_lite0': deeplab.EfficientNetDeepLab,
+  'hiast_resnet101': deeplab.HiastDeepLab,
 }
 _OTHER = {
+  'output_discriminator': discriminator.OutputDiscriminator,
   'translator_encoder': translator.Encoder,
   'translator_decoder': translator.Decoder,
   'translator_discriminator': translator.Discriminator,
@@ -25,8 +27,9 @@ def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn
   """The network called `name`, without weights.
 
   Args:
-    name: 'deeplab_resnet101', 'deeplab_efficientnet_lite0', 'translator_encoder',
-      'translator_decoder', 'translator_discriminator' or 'vgg19_features'.
+    name: 'deeplab_resnet101', 'deeplab_efficientnet_lite0', 'hiast_resnet101',
+      'translator_encoder', 'translator_decoder', 'translator_discriminator',
+      'output_discriminator' or 'vgg19_features'.
     classes: channels of the logits (segmentation networks only).
     dtype: type computed in; parameters and results are float32 whatever it is.
     **options: the module's other attributes, such as `feature=64`.
@@ -51,7 +54,7 @@ def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn
     raise BadInput(f"batch_norm is 'batch' or 'running', not {options['batch_norm']!r}")
   if options.get('output_stride', 16) not in (8, 16):
     raise BadInput(f'output_stride is 8 or 16, not {options["output_stride"]!r}')
-  if name in _SEGMENTATION:
+  if 'classes' in known:
     options['classes'] = classes
   # Lists from a config file become tuples: linen hashes its attributes under jit.
   options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
@@ -60,8 +63,10 @@ def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn
 
 def shapes(module: nn.Module) -> dict:
   """The variables of a network as jax.ShapeDtypeStruct, without computing anything."""
-  # A decoder starts from the encoder's channels, everything else from an image.
+  # A decoder starts from the encoder's channels, the output's discriminator from probabilities,
+  # everything else from an image.
   channels = 4 * module.width if isinstance(module, translator.Decoder) else 3
+  channels = module.classes if isinstance(module, discriminator.OutputDiscriminator) else channels
   size = 16 if isinstance(module, translator.Decoder) else 64
   images = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
   return jax.eval_shape(module.init, jax.random.key(0), images)

@@ -1,4 +1,7 @@
-"""DeepLabV2 as DiGA (arXiv 2304.02222) uses it, on two bodies. Source: docs/method.md section 3."""
+"""DeepLabV2 as DiGA (arXiv 2304.02222) uses it, on two bodies, and as HIAST (arXiv 2302.06992) does.
+
+Source: docs/method.md sections 3 and 10.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diga_jax import images as pixels
 from diga_jax.models import efficientnet, layers, resnet
@@ -16,6 +20,8 @@ DILATIONS = (6, 12, 18, 24)
 SMALL = nn.initializers.normal(0.01)
 # What PyTorch gives a linear layer: uniform in +-1/sqrt(fan in).
 LINEAR = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+# What torchvision's networks were trained on: RGB in [0, 1], minus mean, over deviation.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Head(nn.Module):
@@ -141,3 +147,60 @@ class EfficientNetDeepLab(nn.Module):
     head = Head(self.classes, self.feature, self.dropout, self.dtype, name='final')
     logits, feature = head(x, train, keys)
     return {'logits': logits, 'feature': feature}
+
+
+class Aspp(nn.Module):
+  """DeepLabV2's plain head: the sum of four dilated 3x3 convolutions."""
+
+  classes: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, h, w, C] -> logits [B, h, w, classes]."""
+
+    def branch(i, dilation):
+      return layers.Conv(
+        self.classes,
+        3,
+        padding=dilation,
+        dilation=dilation,
+        bias=True,
+        kernel_init=SMALL,
+        dtype=self.dtype,
+        name=f'conv2d_list.{i}',
+      )(x)
+
+    return sum(branch(i, dilation).astype(jnp.float32) for i, dilation in enumerate(DILATIONS))
+
+
+class HiastDeepLab(nn.Module):
+  """HIAST's DeepLabV2-ResNet101; attributes as ResNetDeepLab's. Its feature is the body's output."""
+
+  classes: int = 19
+  blocks: Sequence[int] = (3, 4, 23, 3)
+  width: int = 64
+  batch_norm: str = 'batch'
+  remat: bool = False
+  axis_name: str | None = None
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+  ) -> dict[str, jax.Array]:
+    """Normalised BGR [B, H, W, 3] -> {'logits', 'feature'} at stride 8; `keys` is not used."""
+    body = resnet.TorchvisionBody(
+      self.blocks, self.width, self.remat, self.axis_name, self.dtype, name='backbone'
+    )
+    x = body(imagenet(images), train and self.batch_norm == 'batch')
+    logits = Aspp(self.classes, self.dtype, name='aspp')(x)
+    return {'logits': logits, 'feature': x.astype(jnp.float32)}
+
+
+def imagenet(images: jax.Array) -> jax.Array:
+  """Normalised BGR [B, H, W, 3] -> RGB as torchvision normalises it."""
+  mean, deviation = np.asarray(IMAGENET_MEAN), np.asarray(IMAGENET_STD)
+  scale = pixels.SCALE / (255 * deviation)
+  shift = (np.asarray(pixels.MEAN_BGR[::-1]) / 255 - mean) / deviation
+  return images[..., ::-1] * jnp.asarray(scale, images.dtype) + jnp.asarray(shift, images.dtype)

@@ -1,0 +1,85 @@
+"""Hard-class copy-paste: which images lend their hard classes' pixels to another one.
+
+Source: HIAST (arXiv 2302.06992), docs/method.md section 10. Everything is drawn from an index of
+the pseudo-labels, without looking at an image: it says which classes every image holds.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipelines.errors import BadInput
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CopyPaste:
+  """Draws donors: images whose hard-class pixels are pasted.
+
+  Attributes:
+    counts: integer [N, C], pixels of each class in each image's pseudo-label.
+    confidence: float [C], mean confidence of each class's pseudo-labels; 0 for a class without any.
+    hard_classes: how many classes count as hard: those with the lowest confidence.
+    never: classes that are never hard (published for SYNTHIA: 9, 14 and 16, which it lacks).
+    images: donors at most.
+    leave_out: share of a class's images, those with the fewest pixels of it, that lend nothing.
+
+  Raises (on construction):
+    BadInput: no image holds a hard class.
+  """
+
+  counts: np.ndarray
+  confidence: np.ndarray
+  hard_classes: int = 14
+  never: Sequence[int] = ()
+  images: int = 3
+  leave_out: float = 0.1
+
+  def __post_init__(self) -> None:
+    if not any(map(len, self.donors)):
+      raise BadInput(
+        'copy-paste: no image holds a pseudo-label of a hard class: lower the thresholds of the '
+        "label stage's selector, raise copy_paste.hard_classes, or set target_mixing to 'none'"
+      )
+
+  @functools.cached_property
+  def hard(self) -> np.ndarray:
+    """The hard classes, hardest first: int [K]. A class without any label is the hardest."""
+    order = np.argsort(self.confidence, kind='stable')
+    return order[~np.isin(order, self.never)][: self.hard_classes]
+
+  @functools.cached_property
+  def donors(self) -> list[np.ndarray]:
+    """For each hard class the positions of the images that may lend it, rising in its pixels."""
+    found = []
+    for c in self.hard:
+      holding = np.flatnonzero(self.counts[:, c])
+      holding = holding[np.argsort(self.counts[holding, c], kind='stable')]
+      found.append(holding[round(len(holding) * self.leave_out) :])
+    return found
+
+  @functools.cached_property
+  def _weights(self) -> np.ndarray:
+    """What each hard class is drawn by; 0 for one that nobody can lend."""
+    able = np.array([len(donors) > 0 for donors in self.donors])
+    return able * (1 - np.asarray(self.confidence, np.float64)[self.hard]) ** 2
+
+  def draw(self, seed: np.ndarray) -> np.ndarray:
+    """The donors for one image: int64 [images], padded with -1; a function of the seed, int [2].
+
+    A hard class not pasted yet is drawn by (1 - confidence)^2, then one of its donors, which brings
+    all of its hard classes along; until half of the hard classes have come, or `images` donors.
+    """
+    random = np.random.Generator(np.random.Philox(key=np.asarray(seed, np.int64).view(np.uint64)))
+    pasted = np.zeros(len(self.hard), bool)
+    drawn = np.full(self.images, -1, np.int64)
+    for i in range(self.images):
+      weights = np.where(pasted, 0, self._weights)
+      if not weights.sum():
+        break
+      drawn[i] = random.choice(self.donors[random.choice(len(weights), p=weights / weights.sum())])
+      pasted |= self.counts[drawn[i], self.hard] > 0
+      if 2 * pasted.sum() >= len(self.hard):
+        break
+    return drawn
