@@ -25,6 +25,8 @@ def dataset(**changes) -> D:
       'size': (128, 256),
       # Images of the 'low' kind are resized to this before cropping; () = as they are.
       'low_size': (),
+      # Smallest and largest height of the window that the crop 'zoom' cuts out.
+      'zoom_heights': (341, 1000),
       # Images and labels are resized to this for evaluation; () = as they are.
       'evaluation_size': (),
       **changes,
@@ -41,7 +43,9 @@ def optimizer(**changes) -> D:
       'momentum': 0.9,
       'betas': (0.9, 0.999),
       'weight_decay': 5e-4,
-      'power': 0.9,
+      'decay': 'poly',  # 'poly' | 'cosine'
+      'power': 0.9,  # poly
+      'final': 0.001,  # cosine: the share of the rate that is left at the end
       'warmup': 0,  # steps of linear warm-up from 0
       'total': 0,  # steps over which the rate decays; 0 = the steps of the stage
       'head': 10.0,  # the rate of parameters that match head_pattern is this many times larger
@@ -70,7 +74,9 @@ def batch(**changes) -> D:
       'full': 2,
       'source': 'source',  # names in data.sets
       'target': 'target',
-      'source_crop': 'sized',  # 'sized' (own U(0.7, 1) in width and height, then crop) | 'plain'
+      # 'sized' (own U(0.7, 1) in width and height, then crop) | 'plain' | 'zoom' (a window of the
+      # crop's shape and of a height drawn from the set's zoom_heights, resized to the crop).
+      'source_crop': 'sized',
       'target_crop': 'plain',
       # Published for GTA5 / SYNTHIA: a source crop with hardly any classes is drawn again.
       'redraw': True,
@@ -107,17 +113,36 @@ def warmup_stage(**changes) -> D:
       'start': '',  # the stage whose network to start from; '' = model.weights
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,
-      'method': 'distill',  # 'distill' | 'source_only' (cross entropy on the source alone)
+      # 'distill' | 'source_only' (the loss on the source alone) | 'adversarial' (see below).
+      'method': 'distill',
       'mixing': 'class',  # 'class' (cross-domain mixture) | 'none' (the photometric view alone)
       'distillation': 0.5,  # lambda
       'reverse': 0.5,  # weight of teacher(mixed) -> student(plain) against the other direction
       'ema': 0.999,  # upper bound of the teacher's decay
-      'loss': 'cross_entropy',  # 'cross_entropy' (over all pixels) | 'ohem'
+      # 'cross_entropy' (divided by all pixels, as DiGA published it) | 'labelled_cross_entropy'
+      # (by the labelled ones, as HIAST did) | 'ohem' (hard pixels).
+      'loss': 'cross_entropy',
       'ohem_threshold': 0.7,
       'ohem_min_kept': 100_000,
       # Published quirk: the running statistics are also moved by target images. Off for domain
       # generalization, which must not see the target.
       'target_statistics': True,
+      # Method 'adversarial': a discriminator tells the source's predictions from the target's.
+      'adversarial': {
+        'fooling': 0.05,  # weight of looking like the source to it
+        'entropy': 3.0,  # weight of the target predictions' entropy
+        'width': 64,  # of the discriminator's first layer
+        'optimizer': optimizer(
+          kind='adam',
+          learning_rate=1e-4,
+          weight_decay=0.0,
+          decay='cosine',
+          head=1.0,
+          head_pattern='',
+          frozen=(),
+          repeats=(),
+        ),
+      },
       'view': photometric_view(),
       'batch': batch(),
       'optimizer': optimizer(),
@@ -130,11 +155,24 @@ def label_stage(start: str, **changes) -> D:
   return D(
     {
       'kind': 'label',
-      'start': start,  # the stage whose student labels the target
+      'start': start,  # the stage whose network labels the target
+      'network': 'student',  # 'student' | 'teacher'
       'target': 'target',
       'scales': (1.0, 0.5),
+      'image_size': (),  # the size at which the network looks; () = as the images are
+      # Which labels are kept: 'none' (all of them) | 'constant' (one confidence) | 'cbst' (the most
+      # confident share of each class) | 'ias' (instance adaptive: thresholds that follow the
+      # images). DiGA's consensus is no choice of this pass but of the self-training, which it goes
+      # along with; both can be had together.
+      'selector': 'none',
+      'threshold': 0.9,  # constant; and where ias starts
+      'share': 0.2,  # cbst
+      'alpha': 0.5,  # ias: share of the pixels to keep where the threshold is 1
+      'beta': 0.9,  # ias: share of the old threshold
+      'gamma': 8.0,  # ias: how much less is kept of a class with a low threshold
+      'batch': 1,  # images between two moves of the thresholds; published for HIAST: 2
       # Centroids: 'target' (argmax classes) | 'source' (mixed with the translation, pixels where
-      # the prediction is right).
+      # the prediction is right) | 'none' (for a self-training without consensus).
       'centroids_from': 'target',
       'source': 'source',
       'translator': 'translator',
@@ -154,8 +192,14 @@ def self_training_stage(start: str, labels: str, **changes) -> D:
       'labels': labels,  # the label stage with the pseudo-labels and centroids
       'translator': 'translator',
       'steps': 80_000,
-      'selector': 'consensus',  # 'consensus' (bilateral, no threshold) | 'none' (keep all labels)
-      'mixing': 'class',
+      # 'consensus' (bilateral, no threshold) | 'none' (keep all labels that were written).
+      'selector': 'consensus',
+      'rank': 1,  # consensus: among how many nearest centroids the label's must be; DiGA: 1
+      'mixing': 'class',  # of the source's second view, as in the warm-up
+      # What is pasted over target images: 'class' (half of a source image's classes) |
+      # 'copy_paste' (hard classes of other target images) | 'none'.
+      'target_mixing': 'class',
+      'copy_paste': copy_paste(),
       'distillation': 0.25,
       'reverse': 0.5,
       'ema': 0.999,
@@ -171,6 +215,75 @@ def self_training_stage(start: str, labels: str, **changes) -> D:
   )
 
 
+def copy_paste(**changes) -> D:
+  """HIAST's hard-class copy-paste among target images and their pseudo-labels."""
+  return D(
+    {
+      'hard_classes': 14,  # those with the least confident pseudo-labels
+      'never': (),  # classes that are never hard, by train id
+      # Donors at most. Published, every hard class counts as pasted after the first donor, so that
+      # there is never a second: 1 does that.
+      'images': 3,
+      'leave_out': 0.1,  # share of a class's images, those with the fewest pixels, that lend none
+      **changes,
+    }
+  )
+
+
+def hiast_optimizer(learning_rate: float) -> D:
+  """Adam and a cosine, for the names of `hiast_resnet101`."""
+  return optimizer(
+    kind='adam',
+    learning_rate=learning_rate,
+    decay='cosine',
+    head_pattern='^aspp',
+    frozen=(r'(bn\d|downsample\.1)(/scale|/bias)$',),
+    repeats=(),
+  )
+
+
+def hiast_stage(start: str, labels: str, **changes) -> D:
+  """HIAST's self-training: target images alone, with a regularization for each region."""
+  return D(
+    {
+      'kind': 'hiast',
+      'start': start,
+      'labels': labels,  # the label stage with the pseudo-labels
+      'steps': 8_000,
+      'selector': 'none',  # as in DiGA's self-training; the labels were selected in the label stage
+      'rank': 1,
+      'target_mixing': 'copy_paste',  # as in DiGA's self-training; 'class' takes source images
+      'copy_paste': copy_paste(),
+      'strong': 3,  # colour operations chosen for the strong view; 0 = none
+      'ema': 0.999,
+      'loss': 'labelled_cross_entropy',
+      'ohem_threshold': 0.7,
+      'ohem_min_kept': 100_000,
+      'smoothing': 0.1,  # weight of the uniform target on labelled pixels
+      'sharpening': 1.0,  # weight of the entropy on pixels without a label
+      'consistency': 0.5,  # weight of the teacher's opinion on pixels without a label
+      'centroid_momentum': 1e-4,
+      # Six on each of two devices.
+      'batch': batch(low=0, full=12, source_crop='zoom', target_crop='zoom', redraw=False),
+      'optimizer': hiast_optimizer(3e-6),
+      **changes,
+    }
+  )
+
+
+def hiast_label_stage(start: str, **changes) -> D:
+  """HIAST's label pass: the instance adaptive selector, one scale."""
+  return label_stage(
+    start,
+    scales=(1.0,),
+    image_size=(768, 1536),
+    selector='ias',
+    batch=2,
+    centroids_from='none',
+    **changes,
+  )
+
+
 def diga_stages() -> D:
   """Translator, warm-up, and two rounds of (label, self-train)."""
   return D(
@@ -183,6 +296,46 @@ def diga_stages() -> D:
       'self_training_2': self_training_stage('self_training_1', 'label_2'),
     }
   )
+
+
+def hiast_stages() -> D:
+  """Adversarial warm-up, and three rounds of (label by the teacher, train the student further)."""
+  stages = D(
+    {
+      'warmup': warmup_stage(
+        method='adversarial',
+        steps=10_000,
+        loss='labelled_cross_entropy',
+        target_statistics=False,  # the step itself sees the target
+        batch=batch(low=0, full=4, source_crop='zoom', target_crop='zoom', redraw=False),
+        # The recipe's own warm-up is not published: this is the default of its code.
+        optimizer=hiast_optimizer(1e-4),
+      )
+    }
+  )
+  network, before = 'student', 'warmup'
+  for number, rate in enumerate((3e-6, 2e-6, 1e-6), 1):
+    stages[f'label_{number}'] = hiast_label_stage(before, network=network)
+    trained = hiast_stage(before, f'label_{number}', optimizer=hiast_optimizer(rate))
+    stages[f'hiast_{number}'] = trained
+    network, before = 'teacher', f'hiast_{number}'
+  return stages
+
+
+HIAST_RECIPE = ('warmup', 'label_1', 'hiast_1', 'label_2', 'hiast_2', 'label_3', 'hiast_3')
+
+
+def use_hiast(config: D) -> None:
+  """Turns a config into HIAST's recipe on its network; data sets are left as they are."""
+  config.recipe = HIAST_RECIPE
+  config.stages = hiast_stages()
+  config.model.name = 'hiast_resnet101'
+  config.model.options = D({'blocks': (3, 4, 23, 3), 'width': 64, 'batch_norm': 'batch'})
+  config.translator.kind = 'none'
+  config.data.crop = (512, 1024)
+  # 768x1536 pixels of Cityscapes, one scale. Published are the sums of softmax maps; with one scale
+  # only the interpolation of logits instead of probabilities differs.
+  config.evaluation.scales = (0.75,)
 
 
 def get_config() -> D:
@@ -240,7 +393,8 @@ def get_config() -> D:
         'root': '',
         'cache': '~/.cache/diga_jax',  # rendered scenes
         'classes': 19,
-        'names': 'cityscapes19',  # class names and colours: 'cityscapes19' | 'camvid11'
+        # Class names and colours: 'cityscapes19' | 'camvid11' | 'robotcar9'.
+        'names': 'cityscapes19',
         'crop': (512, 896),
         'sets': {
           'source': dataset(

@@ -1,7 +1,8 @@
 """Label tables: the train id that a pixel value of a label file stands for; names and colours.
 
-Train ids are those of Cityscapes (0 road .. 18 bicycle) or of the 11-class CamVid split (0 sky ..
-10 bicyclist); 255 is "ignored". The tables are those of docs/method.md section 9.
+Train ids are those of Cityscapes (0 road .. 18 bicycle), of the 11-class CamVid split (0 sky .. 10
+bicyclist) or of the 9 classes of RobotCar (0 sky .. 8 road); 255 is "ignored". The tables are those
+of docs/method.md section 9.
 """
 
 import numpy as np
@@ -37,6 +38,14 @@ _MAPILLARY = {
   27: 10, 19: 11, 20: 12, 21: 12, 22: 12, 55: 13, 61: 14, 54: 15, 58: 16, 57: 17, 52: 18,
 }  # fmt: skip
 
+_ROBOTCAR = {
+  1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6, 10: 7, 11: 8, 12: 8, 13: 8, 14: 8, 17: 8,
+}  # fmt: skip
+
+_CITYSCAPES_ROBOTCAR = {
+  23: 0, 24: 1, 25: 1, 32: 2, 33: 2, 26: 3, 27: 3, 28: 3, 20: 4, 19: 5, 11: 6, 8: 7, 7: 8,
+}  # fmt: skip
+
 TABLES: dict[str, dict[int, int]] = {
   # Files that already hold train ids (rendered scenes, pseudo-labels). `lut` cuts it to `classes`.
   'identity': {raw: raw for raw in range(256)},
@@ -50,6 +59,9 @@ TABLES: dict[str, dict[int, int]] = {
   'mapillary': _rest_ignored(_MAPILLARY),
   # CamVid, 11-class split: id 11 is the file's own "unlabelled".
   'camvid11': _strict([*range(11), IGNORE]),
+  # The 9 classes of Cityscapes -> Oxford RobotCar, from the files of either.
+  'robotcar9': _rest_ignored(_ROBOTCAR),
+  'cityscapes_to_robotcar9': _rest_ignored(_CITYSCAPES_ROBOTCAR),
   # Cityscapes train ids (not raw ids) to the 11 classes of CamVid.
   'cityscapes_to_camvid11': _strict([3, 4, 1, 1, 7, 2, 6, 6, 5, 5, 0, 9, 10, 8, 8, 8, 8, 10, 10]),
 }
@@ -64,6 +76,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian',
     'bicyclist',
   ),
+  'robotcar9': (
+    'sky', 'person', 'bike', 'car', 'sign', 'light', 'building', 'sidewalk', 'road',
+  ),
 }  # fmt: skip
 
 # One RGB triple per class: the colours in which the two data sets' own figures are drawn.
@@ -77,6 +92,10 @@ PALETTE: dict[str, np.ndarray] = {
   'camvid11': np.array([
     (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
     (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+  ], np.uint8),
+  'robotcar9': np.array([
+    (70, 130, 180), (220, 20, 60), (119, 11, 32), (0, 0, 142), (220, 220, 0), (250, 170, 30),
+    (70, 70, 70), (244, 35, 232), (128, 64, 128),
   ], np.uint8),
 }  # fmt: skip
 

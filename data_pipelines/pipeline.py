@@ -111,7 +111,7 @@ def _check(name: str, view: View, rows: slice) -> None:
   if min(*view.crop, *(view.low_size or view.crop)) < 1:
     raise BadInput(f'{name}: crop {view.crop} and low size {view.low_size} must be positive')
   if view.cut not in CUTS:
-    raise BadInput(f"{name}: cut is {view.cut!r}; it may be {', '.join(CUTS)}")
+    raise BadInput(f'{name}: cut is {view.cut!r}; it may be {", ".join(CUTS)}')
   if view.cut == 'zoom' and not 1 <= view.heights[0] <= view.heights[1]:
     raise BadInput(f'{name}: heights {view.heights} of the zoom must be positive and in order')
   if view.copy_paste and not view.source.labels:

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipelines import labels as label_tables
+from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
 from diga_jax import (
@@ -22,7 +24,9 @@ from diga_jax import (
   label,
   metrics,
   mixing,
+  models,
   optimizer,
+  quality,
   report,
   sharding,
   state,
@@ -30,13 +34,23 @@ from diga_jax import (
 )
 from diga_jax import evaluate as evaluation_pass
 from diga_jax.experiment import Experiment
-from diga_jax.stages import self_training, translator, warmup
+from diga_jax.stages import adversarial, hiast, self_training, translator, warmup
 
 STEPS = {
   'translator': translator.train_step,
   'warmup': warmup.train_step,
   'self_training': self_training.train_step,
+  'hiast': hiast.train_step,
 }
+
+
+def train_step(stage: ConfigDict) -> Callable[..., Any]:
+  """The step of a training stage."""
+  return adversarial.train_step if is_adversarial(stage) else STEPS[stage.kind]
+
+
+def is_adversarial(stage: ConfigDict) -> bool:
+  return stage.kind == 'warmup' and stage.method == 'adversarial'
 
 
 def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[str, Any]:
@@ -50,24 +64,28 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
     raise
   except ValueError as error:  # a pattern of the optimizer that fits no parameter
     raise BadInput(f'config.stages.{name}.optimizer: {error}') from error
-  target = None
-  if stage.kind == 'self_training':
-    pseudo = experiment.workdir / stage.labels / 'labels' / '{id}.png'
-    target = experiment.images(stage.batch.target, labelled=False).with_labels(str(pseudo))
-  elif experiment.uses_target(stage):
+  target = pasted = None
+  if experiment.uses_target(stage):
     target = experiment.images(stage.batch.target, labelled=False)
+  if experiment.uses_labels(stage):
+    made = experiment.workdir / stage.labels
+    target = target.with_labels(str(made / 'labels' / '{id}.png'))
+    if stage.target_mixing == 'copy_paste':
+      pasted = copy_paste(stage, made, target)
   settings = SimpleNamespace(stage=stage, translator=config.translator)
   step = train.train(
-    functools.partial(STEPS[stage.kind], model=model, tx=tx, config=settings),
+    functools.partial(train_step(stage), model=model, tx=tx, config=settings),
     initial,
     frozen,
-    experiment.batches(stage, target),
+    experiment.batches(stage, target, pasted),
     name=name,
     steps=stage.steps,
     directory=directory,
     mesh=experiment.mesh,
     parallel=config.parallel,
-    learning_rate=functools.partial(optimizer.learning_rate, schedule(stage)),
+    learning_rate=functools.partial(
+      optimizer.learning_rate, schedule(stage.optimizer, stage.steps)
+    ),
     save_every=config.save_every,
     log_every=config.log_every,
     profile_steps=tuple(config.profile_steps),
@@ -76,10 +94,10 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
   return {'step': step, 'steps': stage.steps, 'chosen_by': config.choose}
 
 
-def schedule(stage: ConfigDict) -> dict[str, Any]:
-  """The optimizer's settings with the decay's length filled in."""
-  settings = stage.optimizer.to_dict()
-  return settings | {'total': settings['total'] or stage.steps}
+def schedule(settings: ConfigDict, steps: int) -> dict[str, Any]:
+  """An optimizer's settings with the decay's length filled in."""
+  settings = settings.to_dict()
+  return settings | {'total': settings['total'] or steps}
 
 
 def translator_start(
@@ -94,7 +112,8 @@ def translator_start(
   params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(
     jax.random.fold_in(root, 1)
   )
-  tx = {half: optimizer.build(schedule(stage), tree) for half, tree in params.items()}
+  decay = schedule(stage.optimizer, stage.steps)
+  tx = {half: optimizer.build(decay, tree) for half, tree in params.items()}
   initial = translator.create_state(root, params, tx)
   model = {'vgg': vgg} | translator.networks(settings)
   return model, tx, sharding.replicate(initial, experiment.mesh), frozen
@@ -104,22 +123,76 @@ def network_start(
   experiment: Experiment, stage: ConfigDict
 ) -> tuple[Any, Any, state.TrainState, Any]:
   """(network, optimizer, state at step 0, the translator's parameters or None)."""
-  network = experiment.network(stage.start) if stage.start else experiment.initial_variables()
+  variables = experiment.network(stage.start) if stage.start else experiment.initial_variables()
   centroids = ()
-  if stage.kind == 'self_training':
+  if experiment.uses_centroids(stage):
     centroids = read_centroids(experiment.workdir / stage.labels)
-  tx = optimizer.build(schedule(stage), network['params'])
-  initial = state.create(
-    jax.random.key(experiment.config.seed),
-    network['params'],
-    tx,
-    batch_stats=network['batch_stats'],
-    centroids=centroids,
-  )
+  model, tx, create = segmentation(experiment, stage, variables['params'])
+  initial = create(variables, centroids)
   frozen = None
   if experiment.config.translator.kind == 'network' and experiment.uses_translation(stage):
     frozen = experiment.translator(stage.translator)
-  return experiment.model, tx, sharding.replicate(initial, experiment.mesh), frozen
+  return model, tx, sharding.replicate(initial, experiment.mesh), frozen
+
+
+def segmentation(
+  experiment: Experiment, stage: ConfigDict, params: Any
+) -> tuple[Any, Any, Callable[..., state.TrainState]]:
+  """What trains a segmentation network, from its parameters or their shapes.
+
+  Returns:
+    The network and its optimizer (for the adversarial warm-up a dict of two of each), and
+    (variables, centroids) -> the state at step 0.
+  """
+  model = experiment.model
+  tx = optimizer.build(schedule(stage.optimizer, stage.steps), params)
+  judge = None
+  if is_adversarial(stage):
+    judge = models.build(
+      'output_discriminator',
+      classes=experiment.config.data.classes,
+      width=stage.adversarial.width,
+      dtype=experiment.config.model.dtype,
+    )
+    settings = schedule(stage.adversarial.optimizer, stage.steps)
+    judge_tx = optimizer.build(settings, models.shapes(judge)['params'])
+    model, tx = (
+      {'network': ours, 'discriminator': its} for ours, its in ((model, judge), (tx, judge_tx))
+    )
+
+  def create(variables: Any, centroids: Any) -> state.TrainState:
+    root = jax.random.key(experiment.config.seed)
+    discriminator = ()
+    if judge is not None:
+      image = jnp.zeros((1, 64, 64, experiment.config.data.classes))
+      its_params = judge.init(jax.random.fold_in(root, 3), image)['params']
+      discriminator = {'params': its_params, 'opt_state': judge_tx.init(its_params)}
+    return state.create(
+      root,
+      variables['params'],
+      tx if judge is None else tx['network'],
+      batch_stats=variables['batch_stats'],
+      centroids=centroids,
+      discriminator=discriminator,
+    )
+
+  return model, tx, create
+
+
+def copy_paste(stage: ConfigDict, made: pathlib.Path, target: Folder) -> CopyPaste:
+  """Who lends hard classes to whom, by the index of a complete label stage.
+
+  Raises:
+    BadInput: the index is damaged or of other images, or no image holds a hard class.
+  """
+  index = read_index(made)
+  if list(index['ids']) != list(target.ids):
+    raise BadInput(
+      f'{made / "index.npz"}: its images are not those of config.data.sets.{stage.batch.target}: '
+      'label again'
+    )
+  settings = stage.copy_paste.to_dict()
+  return CopyPaste(index['counts'], index['confidence'], **settings)
 
 
 def oracle(experiment: Experiment) -> Callable[[state.TrainState], float]:
@@ -146,28 +219,53 @@ def oracle(experiment: Experiment) -> Callable[[state.TrainState], float]:
 
 
 def labels(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[str, Any]:
-  """The label pass in a folder: labels/ID.png for every target image, and centroids.npz."""
-  stage, classes = experiment.stage(name), experiment.config.data.classes
+  """The label pass in a folder: labels/ID.png for every target image, index.npz, centroids.npz."""
+  stage, names = experiment.stage(name), class_names(experiment)
   target = experiment.images(stage.target, labelled=False)
-  variables = experiment.trained(stage.start)
-  counts = label.pseudo_labels(
+  variables = experiment.trained(stage.start, stage.network)
+  seeds = np.random.SeedSequence([experiment.config.seed, 0])
+  found = label.pseudo_labels(
     experiment.model,
     variables,
     target,
     directory / 'labels',
-    classes=classes,
+    classes=experiment.config.data.classes,
+    selector=label.Selector(
+      stage.selector,
+      threshold=stage.threshold,
+      share=stage.share,
+      alpha=stage.alpha,
+      beta=stage.beta,
+      gamma=stage.gamma,
+      batch=stage.batch,
+    ),
+    order=np.random.Generator(np.random.PCG64(seeds)).permutation(len(target)).tolist(),
     scales=stage.scales,
+    image_size=tuple(stage.image_size) or None,
     batch_size=experiment.rows(1),
     put=experiment.put,
   )
-  means, images = label_centroids(experiment, stage, variables)
+  save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
+  warn_of(name, 'pseudo-label', found.counts.sum(0), names)
+  if stage.centroids_from != 'none':
+    means, images = label_centroids(experiment, stage, variables)
+    save_arrays(directory / 'centroids.npz', centroids=means, counts=images)
+    warn_of(name, 'centroid', images, names)
+  return {'images': len(target), 'pixels': found.counts.sum(0).tolist()}
+
+
+def save_arrays(path: pathlib.Path, **arrays: Any) -> None:
+  """Writes an .npz file, whole or not at all, by one process."""
   if hosts.is_first():
-    with files.replacing(directory / 'centroids.npz') as temporary, open(temporary, 'wb') as file:
-      np.savez(file, centroids=means, counts=images)
-  absent = [class_names(experiment)[i] for i in np.flatnonzero(np.asarray(images) == 0)]
+    with files.replacing(path) as temporary, open(temporary, 'wb') as file:
+      np.savez(file, **arrays)
+
+
+def warn_of(stage: str, what: str, counts: Any, names: tuple[str, ...]) -> None:
+  """Warns of the classes that nothing was found for; training goes on without them."""
+  absent = [names[i] for i in np.flatnonzero(np.asarray(counts) == 0)]
   if absent:
-    logging.warning('%s: no centroid for %s: no image shows it', name, ', '.join(absent))
-  return {'images': len(target), 'pixels': counts.tolist()}
+    logging.warning('%s: no %s for %s: no image shows it', stage, what, ', '.join(absent))
 
 
 def label_centroids(
@@ -183,8 +281,9 @@ def label_centroids(
     'batch_size': experiment.rows(1),
     'put': experiment.put,
   }
-  images = experiment.images(name, labelled=name == stage.source)
-  if stage.centroids_from == 'target':
+  from_target = stage.centroids_from == 'target'
+  images = experiment.images(name, labelled=not from_target)
+  if from_target:
     return label.centroids(experiment.model, variables, images, **options)
   view = None
   if config.translator.kind == 'network':
@@ -208,12 +307,20 @@ def source_mixture(experiment: Experiment, params: Any) -> label.View:
 
 def read_centroids(directory: pathlib.Path) -> np.ndarray:
   """The centroids [C, D] of a complete label stage; raises BadInput if the file is damaged."""
-  path = directory / 'centroids.npz'
+  return _read_arrays(directory / 'centroids.npz', 'centroids')['centroids']
+
+
+def read_index(directory: pathlib.Path) -> dict[str, np.ndarray]:
+  """What a complete label stage's labels hold: ids [N], counts [N, C], confidence [C]."""
+  return _read_arrays(directory / 'index.npz', 'ids', 'counts', 'confidence')
+
+
+def _read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
   try:
     with np.load(path) as found:
-      return found['centroids']
+      return {name: found[name] for name in names}
   except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-    raise BadInput(f'{path}: missing or damaged; delete {directory} to label again') from error
+    raise BadInput(f'{path}: missing or damaged; delete {path.parent} to label again') from error
 
 
 # Measurements.
@@ -285,40 +392,48 @@ def evaluation(
   return found
 
 
-def consensus(
+def kept_labels(
   experiment: Experiment, name: str, key: str, directory: pathlib.Path
 ) -> dict[str, Any]:
-  """How much of the pseudo-labels the consensus keeps, and pictures of it.
+  """How much of the pseudo-labels is kept, by the pass and then by consensus, and pictures of it.
 
-  If the target has labels, also how right the kept and the rejected ones are: target labels are
-  used for this measurement only, after the fact.
+  The consensus is asked where the pass has centroids. If the target has labels, also how right the
+  kept and the rejected ones are: target labels are used for this measurement only, after the fact.
   """
   stage, made = experiment.stage(name), experiment.workdir / name
   images = experiment.images(key, labelled(experiment, key))
   pseudo = images.with_labels(str(made / 'labels' / '{id}.png'))
-  variables, means = experiment.trained(stage.start), read_centroids(made)
-  found = label.consensus(
-    experiment.model,
-    variables,
-    means,
+  select = None
+  if stage.centroids_from != 'none':
+    select = functools.partial(
+      quality.consensus_labels,
+      experiment.trained(stage.start, stage.network),
+      centroids=read_centroids(made),
+      model=experiment.model,
+    )
+  found = quality.measure(
     pseudo,
+    experiment.config.data.classes,
+    select=select,
     truth=images if images.labels else None,
     names=class_names(experiment),
     batch_size=experiment.rows(1),
     put=experiment.put,
   )
+  by = ' + '.join(
+    [stage.selector] * (stage.selector != 'none') + ['consensus'] * (select is not None)
+  )
+  found = {'name': name, 'selector': by or 'none', **found}
+  found['protocol'] = protocol(experiment, name, key)
   if hosts.is_first():
-    draw_consensus(experiment, variables, means, images, pseudo, directory / 'pictures')
-  found = {'name': name, **found, 'protocol': protocol(experiment, name, key)}
-  if hosts.is_first():
+    draw_kept(experiment, select, images, pseudo, directory / 'pictures')
     report.write_metrics(directory / 'metrics.json', found)
   return found
 
 
-def draw_consensus(
+def draw_kept(
   experiment: Experiment,
-  variables: Any,
-  means: np.ndarray,
+  select: Callable[..., jax.Array] | None,
   images: Folder,
   pseudo: Folder,
   directory: pathlib.Path,
@@ -327,14 +442,14 @@ def draw_consensus(
   count = min(experiment.config.evaluation.pictures, len(images))
   for index in np.linspace(0, len(images) - 1, count).round().astype(int):
     (image, truth), (_, labels) = images.read(index), pseudo.read(index)
-    kept = label.consensus_labels(
-      variables, image[None], labels[None].astype(np.int32), means, model=experiment.model
-    )
+    kept = None
+    if select is not None:
+      kept = np.asarray(select(image[None], labels[None].astype(np.int32))[0])
     picture = report.strip(
       image,
       truth=truth,
       pseudo=labels,
-      consensus=np.asarray(kept[0]) != label_tables.IGNORE,
+      consensus=None if kept is None else kept != label_tables.IGNORE,
       palette=palette(experiment),
       names=class_names(experiment),
     )

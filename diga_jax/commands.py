@@ -86,7 +86,7 @@ def evaluate(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 
 def show(experiment: Experiment, results: list[dict]) -> None:
-  """Prints the table, the table of classes, what the consensus kept, and where the rest is."""
+  """Prints the table, the table of classes, what of the labels was kept, and where the rest is."""
   if not hosts.is_first():
     return
   networks = [row for row in results if 'iou' in row]

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines import labels as label_tables
 from data_pipelines import pipeline, sets
+from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
 from diga_jax import artifact, checkpoint, models, sharding, weights
@@ -24,13 +25,15 @@ CHOICES = {
   'choose': ('last', 'oracle'),
   'network': ('student', 'teacher'),
   'names': tuple(label_tables.NAMES),
-  'method': ('distill', 'source_only'),
+  'method': ('distill', 'source_only', 'adversarial'),
   'mixing': ('class', 'none'),
-  'loss': ('cross_entropy', 'ohem'),
-  'selector': ('consensus', 'none'),
-  'centroids_from': ('target', 'source'),
-  'source_crop': ('sized', 'plain'),
-  'target_crop': ('sized', 'plain'),
+  'target_mixing': ('class', 'copy_paste', 'none'),
+  'loss': ('cross_entropy', 'labelled_cross_entropy', 'ohem'),
+  'selector': ('consensus', 'none', 'constant', 'cbst', 'ias'),
+  'centroids_from': ('target', 'source', 'none'),
+  'source_crop': pipeline.CUTS,
+  'target_crop': pipeline.CUTS,
+  'decay': ('poly', 'cosine'),
   'parallel': ('jit', 'pmap'),
 }
 
@@ -47,11 +50,54 @@ def check(config: ConfigDict) -> None:
       allowed = ('network', 'fourier', 'none')
     if allowed and value not in allowed:
       raise BadInput(f'config.{field} is {value!r}: it may be {", ".join(allowed)}')
+  for name, stage in config.stages.items():
+    for wrong, reason in contradictions(config, stage):
+      if wrong:
+        raise BadInput(f'config.stages.{name}: {reason}')
   if len(config.profile_steps) not in (0, 2):
     raise BadInput(f'config.profile_steps is {config.profile_steps}: give (first, last) or ()')
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
+    )
+
+
+def contradictions(config: ConfigDict, stage: ConfigDict) -> Iterator[tuple[bool, str]]:
+  """(whether a stage's settings make no sense together, why and what to set instead)."""
+  if stage.kind == 'label':
+    yield (
+      stage.selector == 'consensus',
+      "selector 'consensus' follows the teacher while it trains: set it in the self-training "
+      "stage, and here 'none' or a selector by confidence",
+    )
+    shares = {name: stage[name] for name in ('threshold', 'share', 'alpha', 'beta')}
+    for name, value in shares.items():
+      yield not 0 <= value <= 1, f'{name} is {value}: give a share between 0 and 1'
+    yield stage.batch < 1, f'batch is {stage.batch}: give at least 1 image'
+  if stage.kind in ('self_training', 'hiast'):
+    yield (
+      stage.selector not in ('consensus', 'none'),
+      f'selector {stage.selector!r} looks at confidences, which the stored labels lack: set it in '
+      f"the label stage {stage.labels!r}, and here 'none'",
+    )
+    labels = config.stages.get(stage.labels)
+    yield (
+      labels is None or labels.kind != 'label',
+      f'labels is {stage.labels!r}: name a stage of kind label',
+    )
+    yield (
+      stage.selector == 'consensus' and labels is not None and labels.centroids_from == 'none',
+      f"selector 'consensus' compares with centroids, and {stage.labels!r} makes none: set its "
+      "centroids_from to 'target'",
+    )
+    classes = config.data.classes
+    yield not 1 <= stage.rank <= classes, f'rank is {stage.rank}: give 1 to {classes}'
+    yield (
+      stage.target_mixing == 'copy_paste'
+      and labels is not None
+      and labels.target != stage.batch.target,
+      f'copy-paste among {stage.batch.target!r} needs their labels, but {stage.labels!r} is of '
+      f'{labels.target if labels else None!r}',
     )
 
 
@@ -128,11 +174,23 @@ class Experiment:
 
   def uses_translation(self, stage: ConfigDict) -> bool:
     """Whether a step of the stage looks at translated source images."""
-    return stage.mixing == 'class' and stage.get('method', 'distill') == 'distill'
+    return stage.get('mixing') == 'class' and stage.get('method', 'distill') == 'distill'
+
+  def uses_source(self, stage: ConfigDict) -> bool:
+    """Whether a training step of the stage looks at source images."""
+    return stage.kind != 'hiast' or stage.target_mixing == 'class'
+
+  def uses_labels(self, stage: ConfigDict) -> bool:
+    """Whether a training step of the stage learns from pseudo-labels."""
+    return stage.kind in ('self_training', 'hiast')
+
+  def uses_centroids(self, stage: ConfigDict) -> bool:
+    """Whether a training step of the stage compares features with class centroids."""
+    return self.uses_labels(stage) and stage.selector == 'consensus'
 
   def uses_target(self, stage: ConfigDict) -> bool:
     """Whether a training step of the stage looks at target images."""
-    if stage.kind != 'warmup':
+    if stage.kind != 'warmup' or stage.method == 'adversarial':
       return True
     fourier = self.config.translator.kind == 'fourier'
     return stage.target_statistics or (fourier and self.uses_translation(stage))
@@ -164,28 +222,30 @@ class Experiment:
     return self._opened[name, labelled]
 
   def batches(
-    self, stage: ConfigDict, target: Folder | None
-  ) -> 'functools.partial[Iterator[dict[str, np.ndarray]]]':
+    self, stage: ConfigDict, target: Folder | None, copy_paste: CopyPaste | None = None
+  ) -> Callable[[int], Iterator[dict[str, np.ndarray]]]:
     """start step -> the batches of a stage from there on."""
     settings, data = stage.batch, self.config.data
-
     rows = sharding.own_rows(settings.low + settings.full, self.mesh)
 
-    def view(name: str, images: Folder, crop: str, redraw: bool) -> pipeline.View:
+    def view(name: str, images: Folder, crop: str, **more: Any) -> pipeline.View:
       return pipeline.View(
         images,
         low=settings.low,
         full=settings.full,
         low_size=tuple(data.sets[name].low_size) or None,
         crop=tuple(data.crop),
-        sized_crop=crop == 'sized',
-        redraw=redraw,
+        cut=crop,
+        heights=tuple(data.sets[name].zoom_heights),
+        **more,
       )
 
-    source = self.images(settings.source)
-    wanted = {'source': view(settings.source, source, settings.source_crop, settings.redraw)}
+    wanted = {}
+    if self.uses_source(stage):
+      source = self.images(settings.source)
+      wanted['source'] = view(settings.source, source, settings.source_crop, redraw=settings.redraw)
     if target is not None:
-      wanted['target'] = view(settings.target, target, settings.target_crop, False)
+      wanted['target'] = view(settings.target, target, settings.target_crop, copy_paste=copy_paste)
     return lambda start: pipeline.batches(wanted, seed=self.config.seed, start=start, rows=rows)
 
   # Networks.

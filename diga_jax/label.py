@@ -1,14 +1,15 @@
-"""The pass over the target before self-training: pseudo-labels, class centroids, consensus.
+"""The passes over the target before self-training: pseudo-labels and class centroids.
 
-Source: DiGA (arXiv 2304.02222); docs/method.md section 7. The network always runs with its running
-statistics here, and nothing is trained.
+Sources: DiGA (arXiv 2304.02222), docs/method.md section 7; HIAST (arXiv 2302.06992), section 10.
+The network always runs with its running statistics here, and nothing is trained.
 """
 
 import functools
+import itertools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,61 @@ import numpy as np
 
 from data_pipelines.errors import BadInput
 from diga_jax import centroids as centroid_math
-from diga_jax import evaluate, files, hosts, metrics, selection, stream
+from diga_jax import evaluate, files, hosts, selection, stream
 from diga_jax import images as pixels
 from diga_jax.progress import bar
 
 # View(normalised images [B, h, w, 3], labels [B, h, w], indices [B]) -> images to look at.
 View = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+class Selector(NamedTuple):
+  """Which pseudo-labels are written; the others are 255 (docs/method.md section 10).
+
+  Attributes:
+    kind: 'none' (all of them) | 'constant' (one confidence) | 'cbst' (the most confident share of
+      each class over the data set) | 'ias' (thresholds that each batch moves).
+    threshold: of 'constant', and where those of 'ias' start.
+    share: of 'cbst'.
+    alpha, beta, gamma: of 'ias', see `selection.instance_adaptive`.
+    batch: images between two moves of the thresholds, and of the mean confidences.
+  """
+
+  kind: str = 'none'
+  threshold: float = 0.9
+  share: float = 0.2
+  alpha: float = 0.5
+  beta: float = 0.9
+  gamma: float = 8.0
+  batch: int = 1
+
+
+class Labelled(NamedTuple):
+  """What a pass of pseudo-labels wrote, by image and class.
+
+  Attributes:
+    counts: int64 [N, C], pixels of each class in each image, in the source's order.
+    confidence: float64 [C], moving mean over batches of the confidence of the written labels; 0 for
+      a class without any.
+    thresholds: float32 [C], those at the end.
+  """
+
+  counts: np.ndarray
+  confidence: np.ndarray
+  thresholds: np.ndarray
+
+
+class Looked(NamedTuple):
+  """What the network thinks of one image; arrays [h, w] at the size that it looked at."""
+
+  index: int
+  stored_size: tuple[int, int]
+  confidence: Any
+  predicted: Any
+
+
+# How much of the moving mean confidence a batch leaves in place.
+CONFIDENCE_DECAY = 0.99
 
 
 def pseudo_labels(
@@ -31,6 +81,8 @@ def pseudo_labels(
   directory: str | os.PathLike,
   *,
   classes: int,
+  selector: Selector = Selector(),  # noqa: B008 (a tuple, never changed)
+  order: Sequence[int] | None = None,
   scales: Sequence[float] = evaluate.SCALES,
   fusion: str = 'max',
   flip: bool = False,
@@ -38,39 +90,181 @@ def pseudo_labels(
   batch_size: int = 1,
   progress: bool = True,
   put: evaluate.Put = jnp.asarray,
-) -> np.ndarray:
+) -> Labelled:
   """Labels every image with the forward pass of the evaluation (two scales, maximum, argmax).
 
   Writes `directory`/ID.png, uint8 train ids of the image's own size, for every id of the source
   ('/' in an id makes a sub-folder). Each file appears whole, under its name, or not at all. Several
-  processes share the images.
+  processes share the images; thresholds that move see all of them, in the given order.
 
   Args:
-    model, variables: the network that labels (published: the student).
+    model, variables: the network that labels.
     source: images; labels are not looked at.
-    image_size: (h, w) at which the network looks; None: as stored. Labels keep the stored size.
+    selector: which labels to keep.
+    order: the images' positions in the order in which they are looked at; None: as they are.
+    image_size: (h, w) at which the network looks and labels are selected, before they are brought
+      to the image's own size (nearest); None: as stored.
     The rest as in `evaluate.evaluate`.
 
-  Returns:
-    int64 [C], pixels given to each class.
-
   Raises:
-    BadInput: no images, a damaged file, wrong scales or fusion.
+    BadInput: no images, a damaged file, wrong scales or fusion; images of one batch of 'ias' differ
+      in size.
   """
-  predict = evaluate.predictor(model, scales, fusion, flip)
-  total = np.zeros(classes, np.int64)
+  order = range(len(source)) if order is None else order
+  look = functools.partial(
+    _looked,
+    evaluate.forward(model, scales, fusion, flip),
+    variables,
+    source,
+    order,
+    image_size=image_size,
+    batch_size=batch_size,
+    progress=progress,
+    put=put,
+  )
+  thresholds = np.full(classes, 0.0 if selector.kind == 'none' else selector.threshold, np.float32)
+  if selector.kind == 'cbst':
+    counts = sum(_counted(seen, classes) for seen in look('confidences'))
+    counts = sum(hosts.exchange(np.asarray(counts)))
+    thresholds = selection.class_balanced_thresholds(counts, selector.share)
+  select = _adapted if selector.kind == 'ias' else _thresholded
+  found = []
+  for seen, labels, last in select(look('pseudo-labels'), thresholds, selector, source):
+    thresholds = last
+    kept = np.asarray(labels)
+    stored = stream.resized(kept, seen.stored_size, label=True)
+    files.write_png(pathlib.Path(directory, f'{source.ids[seen.index]}.png'), stored)
+    confidence = np.asarray(seen.confidence, np.float64).ravel()
+    found.append(
+      (
+        _per_class(stored, classes).astype(np.int64),
+        _per_class(kept, classes).astype(np.int64),
+        _per_class(kept, classes, confidence),
+      )
+    )
+  # With 'ias' a process without an image in the last round lacks its thresholds; the first has one.
+  thresholds = hosts.exchange(thresholds)[0]
+  everyone = hosts.in_order(hosts.exchange(found))
+  counts, pixels_, sums = (np.stack(part) for part in zip(*everyone, strict=True))
+  by_image = np.empty_like(counts)
+  by_image[np.asarray(order)] = counts
+  return Labelled(by_image, _mean_confidence(pixels_, sums, selector.batch), thresholds)
 
-  def step(batch: stream.Batch) -> jax.Array:
-    return predict(variables, put(batch.images), batch.stored_size)
 
-  batches = stream.batches(source, batch_size=batch_size, image_size=image_size, labelled=False)
-  with bar(len(hosts.own_share(len(source))), 'pseudo-labels', progress) as shown:
-    for batch, prediction in stream.computed(batches, step):
-      for index, labels in zip(batch.indices, np.asarray(prediction), strict=False):
-        files.write_png(pathlib.Path(directory, f'{source.ids[index]}.png'), labels)
-        total += np.bincount(labels.ravel(), minlength=classes)
-      shown.update(len(batch.indices))
-  return sum(hosts.exchange(total))
+def _per_class(labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
+  return np.bincount(labels.ravel(), weights, minlength=256)[:classes]
+
+
+@jax.jit
+def _confidence(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The largest softmax probability, float32, and its class, uint8, of logits [B, h, w, C]."""
+  largest = jnp.max(logits, -1, keepdims=True)
+  confidence = 1 / jnp.sum(jnp.exp(logits - largest), -1)
+  return confidence, jnp.argmax(logits, -1).astype(jnp.uint8)
+
+
+def _looked(
+  forward: Any,
+  variables: Any,
+  source: stream.Source,
+  order: Sequence[int],
+  title: str,
+  *,
+  image_size: tuple[int, int] | None,
+  batch_size: int,
+  progress: bool,
+  put: evaluate.Put,
+) -> Iterator[Looked]:
+  """What the network thinks of this process's images, one by one in the given order."""
+
+  def step(batch: stream.Batch) -> tuple[jax.Array, jax.Array]:
+    return _confidence(forward(variables, put(batch.images), image_size or batch.stored_size))
+
+  batches = stream.batches(
+    source, batch_size=batch_size, image_size=image_size, labelled=False, order=order
+  )
+  with bar(len(hosts.own_share(len(source))), title, progress) as shown:
+    for batch, result in stream.computed(batches, step):
+      rows = zip(batch.indices, *jax.device_get(result), strict=False)
+      for index, confidence, predicted in rows:
+        yield Looked(index, batch.stored_size, confidence, predicted)
+        shown.update()
+
+
+@functools.partial(jax.jit, static_argnames='classes')
+def _counts(confidence: jax.Array, predicted: jax.Array, classes: int) -> jax.Array:
+  return selection.confidence_counts(confidence, predicted, classes)
+
+
+def _counted(seen: Looked, classes: int) -> np.ndarray:
+  return np.asarray(_counts(seen.confidence, seen.predicted, classes), np.int64)
+
+
+_by_threshold = jax.jit(selection.by_threshold)
+_instance_adaptive = jax.jit(
+  selection.instance_adaptive, static_argnames=('alpha', 'beta', 'gamma')
+)
+Selected = tuple[Looked, Any, np.ndarray]
+
+
+def _thresholded(
+  images: Iterator[Looked], thresholds: np.ndarray, selector: Selector, source: stream.Source
+) -> Iterator[Selected]:
+  """(image, labels [h, w], thresholds) with the same thresholds for all images."""
+  for seen in images:
+    labels = seen.predicted
+    if selector.kind != 'none':
+      labels = _by_threshold(seen.confidence, labels, thresholds)
+    yield seen, labels, thresholds
+
+
+def _adapted(
+  images: Iterator[Looked], thresholds: np.ndarray, selector: Selector, source: stream.Source
+) -> Iterator[Selected]:
+  """The same with thresholds that every batch of images moves before they select from it.
+
+  The network's work is shared among the processes, but the thresholds need all images in order: in
+  each round every process looks at a batch of its own, and they tell each other what they saw.
+  """
+  processes, size = jax.process_count(), selector.batch
+  for _ in range(-(-len(source) // (processes * size))):
+    own = list(itertools.islice(images, size))
+    everyone = hosts.in_order(hosts.exchange([seen[2:] for seen in own]))
+    labels = []
+    for start in range(0, len(everyone), size):
+      confidence, predicted = zip(*everyone[start : start + size], strict=True)
+      if len({x.shape for x in confidence}) > 1:
+        raise BadInput(
+          f'{source.ids[own[0].index]}: images that are selected from together differ in size: set '
+          "the label stage's image_size"
+        )
+      chosen, thresholds = _instance_adaptive(
+        np.stack(confidence),
+        np.stack(predicted),
+        thresholds,
+        alpha=selector.alpha,
+        beta=selector.beta,
+        gamma=selector.gamma,
+      )
+      labels += list(np.asarray(chosen))
+    for position, seen in enumerate(own):
+      yield seen, labels[position * processes + jax.process_index()], np.asarray(thresholds)
+
+
+def _mean_confidence(counts: np.ndarray, sums: np.ndarray, batch: int) -> np.ndarray:
+  """The moving mean over batches of images of the mean confidence of each class: [C].
+
+  Args:
+    counts, sums: [N, C], pixels and their summed confidence, in the order of looking.
+    batch: images in a batch; one without a class leaves its mean alone, the first one sets it.
+  """
+  mean = np.zeros(counts.shape[1])
+  for start in range(0, len(counts), batch):
+    pixels_, total = (x[start : start + batch].sum(0) for x in (counts, sums))
+    now = total / np.maximum(pixels_, 1)
+    moved = np.where(mean > 0, CONFIDENCE_DECAY * mean + (1 - CONFIDENCE_DECAY) * now, now)
+    mean = np.where(pixels_ > 0, moved, mean)
+  return mean
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'minimum'))
@@ -235,157 +429,3 @@ def centroids_from_source(
     put=put,
   )
   return _running_mean(kept, passes, cap)
-
-
-@functools.partial(jax.jit, static_argnames=('model',))
-def consensus_labels(
-  variables: Any, images: jax.Array, labels: jax.Array, centroids: jax.Array, *, model: Any
-) -> jax.Array:
-  """Pseudo-labels [B, h, w] where the nearest centroid agrees, else 255; running statistics.
-
-  Args:
-    images: uint8 RGB [B, H, W, 3].
-    labels: pseudo-labels [B, h, w]; the distances are upsampled to their size.
-    centroids: [C, D].
-  """
-  feature = model.apply(variables, pixels.normalise(images), train=False)['feature']
-  nearest = selection.nearest_centroid(feature, centroids, labels.shape[1:3])
-  return selection.bilateral_consensus(labels, nearest)
-
-
-@functools.partial(jax.jit, static_argnames=('model', 'classes'))
-def _consensus_counts(
-  variables: Any,
-  images: jax.Array,
-  labels: jax.Array,
-  truth: jax.Array,
-  centroids: jax.Array,
-  *,
-  model: Any,
-  classes: int,
-) -> dict[str, jax.Array]:
-  """Pixels of a batch: kept and rejected by (truth, label) [C, C]; all and kept by label [C]."""
-  ignore = stream.IGNORE
-  selected = consensus_labels(variables, images, labels, centroids, model=model)
-  rejected = (selected == ignore) & (labels != ignore)
-
-  def by_truth(mask: jax.Array) -> jax.Array:
-    return metrics.confusion_matrix(labels, jnp.where(mask, truth, ignore), classes)
-
-  def by_label(chosen: jax.Array) -> jax.Array:
-    return jnp.diagonal(metrics.confusion_matrix(chosen, chosen, classes))
-
-  return {
-    'kept': by_truth(selected != ignore),
-    'rejected': by_truth(rejected),
-    'all_pixels': by_label(labels),
-    'kept_pixels': by_label(selected),
-  }
-
-
-def _ratio(part: Any, whole: Any) -> float | None:
-  return float(part) / float(whole) if whole else None
-
-
-def _accuracy(counts: np.ndarray, column: int | None = None) -> float | None:
-  """Share of right labels in counts [C, C] (rows: truth), of all or of one label."""
-  if column is None:
-    return _ratio(np.trace(counts), counts.sum())
-  return _ratio(counts[column, column], counts[:, column].sum())
-
-
-def _truth_of(truth: stream.Source | None, batch: stream.Batch) -> np.ndarray:
-  """True labels for a batch, all 255 if there are none. Raises BadInput if sizes differ."""
-  if truth is None:
-    return np.full_like(batch.labels, stream.IGNORE)
-  rows = [truth.read(index)[1] for index in batch.indices]
-  for index, row in zip(batch.indices, rows, strict=True):
-    if row is None or row.shape != batch.labels.shape[1:]:
-      raise BadInput(
-        f'{truth.ids[index]}: consensus needs a true label of the size of the pseudo-label'
-      )
-  return stream.pad(rows, len(batch.labels), stream.IGNORE)
-
-
-def consensus(
-  model: Any,
-  variables: Any,
-  centroids: jax.Array,
-  source: stream.Source,
-  *,
-  truth: stream.Source | None = None,
-  names: Sequence[str] | None = None,
-  image_size: tuple[int, int] | None = None,
-  batch_size: int = 1,
-  progress: bool = True,
-  put: evaluate.Put = jnp.asarray,
-) -> dict[str, Any]:
-  """How much of the pseudo-labels bilateral consensus keeps, and how right it is. For reports only.
-
-  The true target labels serve this measurement and nothing else: no weight, centroid,
-  pseudo-label or choice of a model may depend on what comes out.
-
-  Self-training asks the moving teacher on crops; this asks one network, with running statistics,
-  on whole images and with the centroids given.
-
-  Args:
-    centroids: [C, D].
-    source: target images whose labels are the pseudo-labels.
-    truth: the same images with their true labels, of the same size; None: only shares are known.
-    names: C class names; None: the numbers.
-    image_size: (h, w) at which the network looks; None: as stored.
-
-  Returns:
-    {'kept': share of the labelled pixels, 'accuracy', 'accuracy_kept', 'accuracy_rejected': share
-    of right labels where the truth is known, 'per_class': {name: the same by pseudo-label, and
-    'pixels'}, 'images'}. None stands for the share of an empty set.
-
-  Raises:
-    BadInput: no images, no pseudo-labels, true labels missing or of another size, a damaged file.
-  """
-  if truth is not None and list(truth.ids) != list(source.ids):
-    raise BadInput('consensus: the true labels are not those of the same images: use one list')
-  classes = len(centroids)
-
-  def step(batch: stream.Batch) -> dict[str, jax.Array]:
-    evaluate.check_labels(batch, source, classes)
-    return _consensus_counts(
-      variables,
-      put(batch.images),
-      put(batch.labels),
-      put(_truth_of(truth, batch)),
-      centroids,
-      model=model,
-      classes=classes,
-    )
-
-  total = {}
-  batches = stream.batches(source, batch_size=batch_size, image_size=image_size)
-  with bar(len(hosts.own_share(len(source))), 'consensus', progress) as shown:
-    for batch, counts in stream.computed(batches, step):
-      for name, value in counts.items():
-        total[name] = total.get(name, 0) + np.asarray(value).astype(np.int64)
-      shown.update(len(batch.indices))
-  everyone = hosts.exchange(total)
-  total = {name: sum(found[name] for found in everyone if found) for name in everyone[0]}
-  return {**_rates(total, names or list(map(str, range(classes)))), 'images': len(source)}
-
-
-def _rates(total: dict[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]:
-  """What `consensus` returns, from its summed counts."""
-  kept, rejected = total['kept'], total['rejected']
-
-  def rates(column: int | None = None) -> dict[str, Any]:
-    pixels_all, pixels_kept = (
-      total[key].sum() if column is None else total[key][column]
-      for key in ('all_pixels', 'kept_pixels')
-    )
-    return {
-      'pixels': int(pixels_all),
-      'kept': _ratio(pixels_kept, pixels_all),
-      'accuracy': _accuracy(kept + rejected, column),
-      'accuracy_kept': _accuracy(kept, column),
-      'accuracy_rejected': _accuracy(rejected, column),
-    }
-
-  return {**rates(), 'per_class': {name: rates(i) for i, name in enumerate(names)}}

@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax import build, models, optimizer, report, sharding, state
+from diga_jax import build, models, optimizer, report, sharding
 from diga_jax.experiment import Experiment
 from diga_jax.stages import translator
 
@@ -116,13 +116,15 @@ def abstract_step(experiment: Experiment, name: str, rows: int) -> tuple[Any, An
   start = abstract_translator if stage.kind == 'translator' else abstract_network
   model, tx, initial, frozen = start(experiment, stage)
   settings = SimpleNamespace(stage=stage, translator=config.translator)
-  step = functools.partial(build.STEPS[stage.kind], model=model, tx=tx, config=settings)
+  step = functools.partial(build.train_step(stage), model=model, tx=tx, config=settings)
   image = jax.ShapeDtypeStruct((rows, *config.data.crop, 3), jnp.uint8)
   label = jax.ShapeDtypeStruct(image.shape[:3], jnp.uint8)
-  batch = {'source_image': image, 'source_label': label}
+  batch = {}
+  if experiment.uses_source(stage):
+    batch |= {'source_image': image, 'source_label': label}
   if experiment.uses_target(stage):
     batch['target_image'] = image
-  if stage.kind == 'self_training':
+  if experiment.uses_labels(stage):
     batch['target_label'] = label
   return step, initial, batch, frozen
 
@@ -131,7 +133,8 @@ def abstract_translator(experiment: Experiment, stage: ConfigDict) -> tuple[Any,
   """(networks, optimizers, state, VGG-19's parameters or None)."""
   settings, vgg = experiment.config.translator, models.build('vgg19_features')
   params = generator_shapes(experiment)
-  tx = {half: optimizer.build(build.schedule(stage), tree) for half, tree in params.items()}
+  decay = build.schedule(stage.optimizer, stage.steps)
+  tx = {half: optimizer.build(decay, tree) for half, tree in params.items()}
   initial = jax.eval_shape(lambda p: translator.create_state(jax.random.key(0), p, tx), params)
   frozen = models.shapes(vgg)['params'] if settings.vgg else None
   return {'vgg': vgg} | translator.networks(settings), tx, initial, frozen
@@ -139,24 +142,14 @@ def abstract_translator(experiment: Experiment, stage: ConfigDict) -> tuple[Any,
 
 def abstract_network(experiment: Experiment, stage: ConfigDict) -> tuple[Any, Any, Any, Any]:
   """(network, optimizer, state, the translator's parameters or None)."""
-  config, model = experiment.config, experiment.model
-  variables = models.shapes(model)
-  tx = optimizer.build(build.schedule(stage), variables['params'])
+  config = experiment.config
+  variables = models.shapes(experiment.model)
   centroids = ()
-  if stage.kind == 'self_training':
+  if experiment.uses_centroids(stage):
     image = jax.ShapeDtypeStruct((1, 65, 65, 3), jnp.float32)
-    depth = jax.eval_shape(model.apply, variables, image)['feature'].shape[-1]
+    depth = jax.eval_shape(experiment.model.apply, variables, image)['feature'].shape[-1]
     centroids = jax.ShapeDtypeStruct((config.data.classes, depth), jnp.float32)
-
-  def create(variables, centroids):
-    return state.create(
-      jax.random.key(0),
-      variables['params'],
-      tx,
-      batch_stats=variables['batch_stats'],
-      centroids=centroids,
-    )
-
+  model, tx, create = build.segmentation(experiment, stage, variables['params'])
   frozen = None
   if config.translator.kind == 'network' and experiment.uses_translation(stage):
     frozen = generator_shapes(experiment)['generators']

@@ -16,6 +16,7 @@ STREAMS = (
   'teacher_dropout',
   'target_dropout',
   'mixed_dropout',
+  'strong_view',
 )
 
 

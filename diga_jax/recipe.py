@@ -51,7 +51,7 @@ def stages_read(experiment: Experiment, name: str) -> list[str]:
   if stage.kind == 'translator':
     return []
   before = [stage.start] if stage.start else []
-  if stage.kind == 'self_training':
+  if experiment.uses_labels(stage):
     before.append(stage.labels)
   mixes = (
     stage.centroids_from == 'source'
@@ -68,7 +68,7 @@ def sets_read(experiment: Experiment, name: str) -> dict[str, bool]:
     source = {stage.source: True} if stage.centroids_from == 'source' else {}
     return {stage.target: False} | source
   target = {stage.batch.target: False} if experiment.uses_target(stage) else {}
-  return target | {stage.batch.source: True}
+  return target | ({stage.batch.source: True} if experiment.uses_source(stage) else {})
 
 
 def identity(experiment: Experiment, name: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def evaluate(experiment: Experiment) -> list[dict[str, Any]]:
 
   Returns:
     One result for each network and evaluation set (`evaluate.evaluate`) and for each label pass
-    (`label.consensus`), in the recipe's order; each is also in
+    (`quality.measure`), in the recipe's order; each is also in
     WORKDIR/evaluation/PROTOCOL/STAGE/SET/metrics.json, beside its pictures.
 
   Raises:
@@ -135,7 +135,7 @@ def evaluate(experiment: Experiment) -> list[dict[str, Any]]:
   for name in settings.stages or experiment.config.recipe:
     kind = experiment.stage(name).kind
     if kind == 'label':
-      results.append(measure(experiment, name, experiment.stage(name).target, build.consensus))
+      results.append(measure(experiment, name, experiment.stage(name).target, build.kept_labels))
     elif kind != 'translator':
       results += [measure(experiment, name, key, build.evaluation) for key in settings.sets]
   return results

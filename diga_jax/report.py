@@ -234,14 +234,14 @@ def per_class(
 
 
 def kept(row: Mapping[str, Any]) -> str:
-  """One line for what `label.consensus` found: how much is kept, how right that is."""
+  """One line for what `quality.measure` found: how much is kept, how right that is."""
   right = ''
-  if row['accuracy'] is not None:
-    right = (
-      f'; right: {_percent(row["accuracy_kept"])}% of them, '
-      f'{_percent(row["accuracy_rejected"])}% of the rejected'
-    )
-  return f'{row["name"]}: the consensus keeps {_percent(row["kept"])}% of the labels{right}'
+  if row['accuracy_kept'] is not None:
+    right = f'; right: {_percent(row["accuracy_kept"])}% of them'
+  if row['accuracy_rejected'] is not None:
+    right += f', {_percent(row["accuracy_rejected"])}% of the rejected'
+  by = {'none': 'no selector'}.get(row['selector'], row['selector'])
+  return f'{row["name"]}: {by} keeps labels of {_percent(row["kept"])}% of the pixels{right}'
 
 
 def write_metrics(path: str | os.PathLike, metrics: Any) -> None:

@@ -2,9 +2,9 @@
 
 Labels are [B, H, W] and keep the dtype they were given, 255 where one is dropped. The selectors by
 confidence share one rule, a threshold for each class (`by_threshold`), and differ in where it comes
-from: fixed (`constant`), from the whole data set (`class_balanced_thresholds`) or moved by each batch
-(`instance_adaptive`). All have static shapes and sort or count over whatever batch they are given:
-under `jax.jit` over the global one.
+from: fixed (`constant`), from the whole data set (`class_balanced_thresholds`) or moved by each
+batch (`instance_adaptive`). All have static shapes and sort or count over whatever batch they are
+given: under `jax.jit` over the global one.
 
 Sources: DiGA (arXiv 2304.02222), bilateral consensus, docs/method.md section 7; HIAST (arXiv
 2302.06992), section 10.

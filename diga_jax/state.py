@@ -21,6 +21,7 @@ class TrainState:
     opt_state: the optimizer's state.
     teacher: the EMA teacher's parameters (the teacher has no statistics of its own).
     centroids: [C, D] class centroids (self-training only).
+    discriminator: {'params', 'opt_state'} of the adversarial warm-up's discriminator.
     key: the run's root key; a step derives its keys from it and never replaces it.
   """
 
@@ -30,6 +31,7 @@ class TrainState:
   opt_state: optax.OptState
   teacher: Any
   centroids: Any
+  discriminator: Any
   key: jax.Array
 
 
@@ -41,6 +43,7 @@ def create(
   batch_stats: Any = (),
   with_teacher: bool = True,
   centroids: Any = (),
+  discriminator: Any = (),
 ) -> TrainState:
   """The state at step 0: a fresh optimizer, and a teacher equal to the student.
 
@@ -53,6 +56,7 @@ def create(
     opt_state=tx.init(params),
     teacher=jax.tree.map(jnp.copy, params) if with_teacher else (),
     centroids=centroids,
+    discriminator=discriminator,
     key=key,
   )
 

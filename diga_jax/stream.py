@@ -3,7 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,7 +31,7 @@ class Batch:
   """Images of one size, padded to the batch size.
 
   Attributes:
-    indices: positions in the source of the real rows, rising; padding rows follow them.
+    indices: positions in the source of the real rows, in order; padding rows follow them.
     images: uint8 RGB [B, H, W, 3], zero in padding rows.
     labels: uint8 [B, h, w] train ids, 255 in padding rows; None if there are none.
     stored_size: (h, w) of the images before any resizing.
@@ -107,6 +107,7 @@ def batches(
   image_size: tuple[int, int] | None = None,
   label_size: tuple[int, int] | None = None,
   labelled: bool = True,
+  order: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
   """This process's images of a source once, in order, while others are read by other threads.
 
@@ -120,6 +121,7 @@ def batches(
     batch_size: rows of every batch.
     image_size, label_size: (h, w) to resize to, see `resized`; None: as stored.
     labelled: False drops the labels.
+    order: the positions of all images in the order wanted; None: as they are.
 
   Raises:
     BadInput: the source is empty, or a file of it cannot be read (named by the source).
@@ -132,8 +134,10 @@ def batches(
     label = resized(label, label_size, label=True) if labelled and label is not None else None
     return _Row(index, resized(image, image_size), label, image.shape[:2])
 
+  own = hosts.own_share(len(source))
+  indices = own if order is None else [order[i] for i in own]
   waiting = []
-  for row in read_ahead(read, hosts.own_share(len(source)), ahead=batch_size + READERS):
+  for row in read_ahead(read, indices, ahead=batch_size + READERS):
     if waiting and (len(waiting) == batch_size or row.shapes != waiting[0].shapes):
       yield _stack(waiting, batch_size)
       waiting = []

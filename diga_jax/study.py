@@ -11,7 +11,7 @@ import rich.table
 
 from diga_jax import report
 
-# Of a label pass: the share of pseudo-labels that the consensus keeps, and how right they are.
+# Of a label pass: the share of the pixels that keep a pseudo-label, and how right those are.
 SHARES = {
   'kept': 'kept',
   'accuracy': 'right, all',
@@ -28,7 +28,7 @@ def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
 
   Returns:
     Per protocol: a table of mIoU and pixel accuracy and one of IoU per class, a line for each
-    network; then a table of the consensus of every label pass. Values in per cent, mean ± spread.
+    network; then a table of what every label pass keeps. Values in per cent, mean ± spread.
   """
   rows = list(zip(*runs, strict=True))
   networks = [row for row in rows if 'iou' in row[0]]
@@ -82,8 +82,11 @@ def classes(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
 
 
 def shares(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
-  """Label passes against what the consensus keeps and how right it is."""
-  table = report.markdown_table('label pass', *SHARES.values())
+  """Label passes against what is kept and how right it is."""
+  table = report.markdown_table('label pass', 'kept by', *SHARES.values())
   for row in rows:
-    table.add_row(row[0]['name'], *(spread(run[key] for run in row) for key in SHARES))
+    first = row[0]
+    table.add_row(
+      first['name'], first['selector'], *(spread(run[key] for run in row) for key in SHARES)
+    )
   return table

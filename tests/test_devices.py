@@ -10,7 +10,7 @@ import pytest
 from benchmarks import steps
 from configs import default
 from data_pipelines.errors import BadInput
-from diga_jax import evaluate, label, optimizer, sharding
+from diga_jax import evaluate, label, optimizer, quality, sharding
 from diga_jax.stages import translator
 from tests import small
 from tests.tiny import Source, tiny
@@ -108,12 +108,21 @@ def passes():
     }
     source = Source(5)
     means, counts = label.centroids(model, variables, source, minimum=1, **options)
+    select = functools.partial(quality.consensus_labels, variables, centroids=means, model=model)
+    ias = label.Selector('ias', threshold=0.5, batch=2)
+    selected = label.pseudo_labels(
+      model, variables, source, directory / 'ias', classes=4, selector=ias, **options
+    )
     return {
       'confusion': evaluate.evaluate(model, variables, source, classes=4, **options)['confusion'],
-      'labels': label.pseudo_labels(model, variables, source, directory, classes=4, **options),
+      'labels': label.pseudo_labels(
+        model, variables, source, directory / 'all', classes=4, **options
+      ).counts,
+      'selected': selected.counts,
+      'thresholds': selected.thresholds,
       'centroids': np.asarray(means),
       'counts': np.asarray(counts),
-      'consensus': label.consensus(model, variables, means, source, truth=source, **options),
+      'consensus': quality.measure(source, 4, select=select, truth=source, **options),
       'files': [path.read_bytes() for path in sorted(directory.rglob('*.png'))],
     }
 
@@ -123,7 +132,7 @@ def passes():
 @pytest.mark.parametrize('devices', [2, 4, 8])
 def test_passes_do_not_depend_on_the_devices(passes, tmp_path, tmp_path_factory, devices):
   found, alone = passes(devices, tmp_path), passes(1, tmp_path_factory.mktemp('alone'))
-  for key in ('confusion', 'labels', 'counts', 'files', 'consensus'):
+  for key in ('confusion', 'labels', 'selected', 'thresholds', 'counts', 'files', 'consensus'):
     assert np.all(found[key] == alone[key]), key
   check_equal(found['centroids'], alone['centroids'])
   labelled = sum(np.sum(Source(5).read(i)[1] != 255) for i in range(5))

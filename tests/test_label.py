@@ -1,4 +1,4 @@
-"""The label pass: files, centroids, consensus and predictions, against their definitions."""
+"""The label pass: files, centroids, selectors and predictions, against their definitions."""
 
 import functools
 
@@ -25,7 +25,7 @@ def _pixels(path):
 def test_pseudo_labels_are_the_predictions_of_the_evaluation(tmp_path, batch_size):
   model, variables = tiny()
   source = Source(4, sizes=((24, 32), (24, 32), (28, 20)))
-  total = label.pseudo_labels(
+  found_labels = label.pseudo_labels(
     model, variables, source, tmp_path, classes=4, batch_size=batch_size, progress=False
   )
   counted = np.zeros(4, np.int64)
@@ -35,7 +35,7 @@ def test_pseudo_labels_are_the_predictions_of_the_evaluation(tmp_path, batch_siz
     found = _pixels(tmp_path / f'{name}.png')
     assert found.dtype == np.uint8 and (found == np.asarray(expected)).all()
     counted += np.bincount(found.ravel(), minlength=4)
-  assert (total == counted).all()
+  assert (found_labels.counts.sum(0) == counted).all()
   assert len(list(tmp_path.rglob('*.*'))) == 4  # no temporary file is left
 
 
@@ -163,91 +163,6 @@ def test_a_class_never_seen_has_count_and_centroid_zero():
   assert counts[2] == 0 and (centroids[2] == 0).all()
 
 
-class Pseudo(Source):
-  """The images of Source with labels that are right on about two thirds of the pixels."""
-
-  def read(self, index):
-    image, truth = super().read(index)
-    other = Source(0).read(index + 1000)[1]
-    return image, np.where(np.indices(truth.shape)[1] % 3 > 0, truth, other).astype(np.uint8)
-
-
-@functools.cache
-def _consensus(batch_size=1, with_truth=True):
-  model, variables = tiny()
-  centroids = label.centroids(model, variables, Source(5), minimum=1, progress=False)[0]
-  truth = Source(5) if with_truth else None
-  return label.consensus(
-    model,
-    variables,
-    centroids,
-    Pseudo(5),
-    truth=truth,
-    names=tuple('abcd'),
-    batch_size=batch_size,
-    progress=False,
-  )
-
-
-def test_consensus_rates_are_those_of_the_pixels():
-  model, variables = tiny()
-  centroids = label.centroids(model, variables, Source(5), minimum=1, progress=False)[0]
-  pseudo, truth, kept = [], [], []
-  for i in range(5):
-    image, labels = Pseudo(5).read(i)
-    out = model.apply(variables, images.normalise(jnp.asarray(image)[None]))
-    nearest = selection.nearest_centroid(out['feature'], centroids, labels.shape)
-    pseudo.append(labels)
-    truth.append(Source(5).read(i)[1])
-    kept.append(np.asarray(nearest[0]) == labels)
-  pseudo, truth, kept = map(np.stack, (pseudo, truth, kept))
-  found, labelled = _consensus(), pseudo != 255
-  assert found['pixels'] == labelled.sum()
-  assert found['kept'] == pytest.approx(kept[labelled].mean())
-  known = labelled & (truth != 255)
-  assert found['accuracy_kept'] == pytest.approx((pseudo == truth)[known & kept].mean())
-  assert found['accuracy_rejected'] == pytest.approx((pseudo == truth)[known & ~kept].mean())
-  assert found['accuracy'] == pytest.approx((pseudo == truth)[known].mean())
-  one = pseudo == 1
-  assert found['per_class']['b']['kept'] == pytest.approx(kept[one].mean())
-  assert found['per_class']['b']['accuracy_kept'] == pytest.approx(
-    (pseudo == truth)[known & kept & one].mean()
-  )
-
-
-def test_consensus_does_not_depend_on_the_batch_size():
-  assert _consensus(1) == _consensus(3)
-
-
-def test_consensus_without_truth_knows_the_shares_only():
-  found = _consensus(1, False)
-  assert found['kept'] == _consensus()['kept'] and found['accuracy_kept'] is None
-
-
-def test_consensus_refuses_the_truth_of_other_images():
-  model, variables = tiny()
-  with pytest.raises(BadInput, match='same images'):
-    label.consensus(model, variables, jnp.zeros((4, 5)), Pseudo(5), truth=Source(4), progress=False)
-  with pytest.raises(BadInput, match='size'):
-    label.consensus(
-      model, variables, jnp.zeros((4, 5)), Pseudo(2), truth=Source(2, size=(8, 8)), progress=False
-    )
-
-
-def test_consensus_labels_are_the_label_or_ignored():
-  model, variables = tiny()
-  image, labels = Pseudo(1).read(0)
-  found = label.consensus_labels(
-    variables,
-    jnp.asarray(image)[None],
-    jnp.asarray(labels)[None],
-    label.centroids(model, variables, Source(5), minimum=1, progress=False)[0],
-    model=model,
-  )
-  assert ((found[0] == labels) | (found[0] == 255)).all()
-  assert 0 < (found[0] == 255).mean() < 1
-
-
 @pytest.fixture
 def photographs(tmp_path):
   folder = tmp_path / 'in'
@@ -328,3 +243,115 @@ def test_equal_modules_share_their_programs():
   evaluate.predictor(Tiny(4))(variables, image, (40, 44))
   assert evaluate._predicted._cache_size() == before
   assert jax.device_count() > 1
+
+
+# Selectors by confidence.
+
+
+def confident(source):
+  """[(confidence, predicted)] of the images, by plain NumPy."""
+  model, variables = tiny()
+  found = []
+  for i in range(len(source)):
+    image = source.read(i)[0]
+    logits = evaluate.forward(model, (1.0,))(variables, jnp.asarray(image)[None], image.shape[:2])
+    exps = np.exp(np.asarray(logits[0], np.float64))
+    found.append(((exps / exps.sum(-1, keepdims=True)).max(-1), exps.argmax(-1).astype(np.uint8)))
+  return found
+
+
+def run_selector(source, directory, order=None, **selector):
+  model, variables = tiny()
+  return label.pseudo_labels(
+    model,
+    variables,
+    source,
+    directory,
+    classes=4,
+    selector=label.Selector(**selector),
+    order=order,
+    scales=(1.0,),
+    progress=False,
+  )
+
+
+def written(source, directory):
+  return np.stack([_pixels(directory / f'{name}.png') for name in source.ids])
+
+
+def test_a_constant_threshold_keeps_what_reaches_it(tmp_path):
+  source = Source(4)
+  found = run_selector(source, tmp_path, kind='constant', threshold=0.4)
+  wanted = np.stack([np.where(c >= 0.4, p, 255) for c, p in confident(source)])
+  assert 0.05 < (wanted == 255).mean() < 0.95
+  np.testing.assert_array_equal(written(source, tmp_path), wanted)
+  np.testing.assert_array_equal(
+    found.counts, [np.bincount(w.ravel(), minlength=256)[:4] for w in wanted]
+  )
+  np.testing.assert_allclose(found.thresholds, 0.4)
+
+
+def test_class_balanced_thresholds_come_from_all_images(tmp_path):
+  source = Source(5)
+  found = run_selector(source, tmp_path, kind='cbst', share=0.3)
+  seen = confident(source)
+  wanted = np.ones(4)
+  for c in range(4):
+    values = np.concatenate(
+      [x.ravel()[::4][p.ravel()[::4] == c].astype(np.float16) for x, p in seen]
+    )
+    if len(values):
+      wanted[c] = np.quantile(values.astype(np.float64), 0.7)
+  np.testing.assert_allclose(found.thresholds, wanted, rtol=2e-3)
+  kept = written(source, tmp_path) != 255
+  assert 0.2 < kept.mean() < 0.4
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_instance_adaptive_thresholds_follow_the_given_order(tmp_path, batch):
+  source, order = Source(5), [3, 0, 4, 1, 2]
+  found = run_selector(source, tmp_path, order, kind='ias', threshold=0.5, beta=0.5, batch=batch)
+  seen, thresholds = confident(source), jnp.full(4, 0.5)
+  labels = written(source, tmp_path)
+  sums = np.zeros(4)
+  for start in range(0, 5, batch):
+    group = order[start : start + batch]
+    confidence, predicted = (np.stack([seen[i][part] for i in group]) for part in (0, 1))
+    chosen, thresholds = selection.instance_adaptive(
+      confidence.astype(np.float32), predicted, thresholds, beta=0.5
+    )
+    for i, row in zip(group, np.asarray(chosen), strict=True):
+      assert (labels[i] == row).mean() > 0.999  # but for ties to rounding
+    for c in range(4):
+      mine = confidence[np.asarray(chosen) == c]
+      if mine.size:
+        sums[c] = 0.99 * sums[c] + 0.01 * mine.mean() if sums[c] else mine.mean()
+  np.testing.assert_allclose(found.thresholds, thresholds, rtol=1e-5)
+  np.testing.assert_allclose(found.confidence, sums, rtol=1e-3)
+  other = run_selector(source, tmp_path / 'b', kind='ias', threshold=0.5, beta=0.5, batch=batch)
+  assert (other.thresholds != found.thresholds).any()
+
+
+def test_labels_are_selected_at_the_size_looked_at_and_keep_the_stored_one(tmp_path):
+  model, variables = tiny()
+  found = label.pseudo_labels(
+    model,
+    variables,
+    Source(2),
+    tmp_path,
+    classes=4,
+    selector=label.Selector('ias', threshold=0.5, batch=2),
+    scales=(1.0,),
+    image_size=(12, 16),
+    progress=False,
+  )
+  labels = written(Source(2), tmp_path)
+  assert labels.shape == (2, 24, 32)
+  np.testing.assert_array_equal(labels, labels[:, ::2, ::2].repeat(2, 1).repeat(2, 2))
+  assert found.counts.sum() == (labels != 255).sum()
+
+
+def test_images_of_different_sizes_are_not_selected_from_together(tmp_path):
+  source = Source(4, sizes=((24, 32), (28, 20)))
+  with pytest.raises(BadInput, match=r"city/000: .* set the label stage's image_size"):
+    run_selector(source, tmp_path, kind='ias', batch=2)

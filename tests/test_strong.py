@@ -114,7 +114,7 @@ def test_views_belong_to_the_example_and_not_to_the_device():
   assert whole.min() >= 0 and whole.max() <= 255
   np.testing.assert_array_equal(whole, np.round(whole))
   changed = [i for i in range(8) if (whole[i] != images[i]).any()]
-  assert 4 <= len(changed)
+  assert len(changed) >= 4
   np.testing.assert_allclose(view(keys[3:5], images[3:5]), whole[3:5], atol=1)
   rows = jax.sharding.NamedSharding(
     sharding.make_mesh(4), jax.sharding.PartitionSpec(sharding.AXIS)

@@ -1,4 +1,4 @@
-"""DeepLabV2 as DiGA (arXiv 2304.02222) uses it, on two bodies, and as HIAST (arXiv 2302.06992) does.
+"""DeepLabV2 as DiGA (arXiv 2304.02222) has it, on two bodies, and as HIAST (arXiv 2302.06992) does.
 
 Source: docs/method.md sections 3 and 10.
 """
@@ -175,7 +175,7 @@ class Aspp(nn.Module):
 
 
 class HiastDeepLab(nn.Module):
-  """HIAST's DeepLabV2-ResNet101; attributes as ResNetDeepLab's. Its feature is the body's output."""
+  """HIAST's DeepLabV2-ResNet101; attributes as ResNetDeepLab's. The feature is the body's."""
 
   classes: int = 19
   blocks: Sequence[int] = (3, 4, 23, 3)

@@ -1,4 +1,4 @@
-"""Whether a segmentation is of the source or of the target: the discriminator of adversarial warm-up.
+"""The discriminator of adversarial warm-up: is a segmentation of the source or of the target?
 
 Source: HIAST (arXiv 2302.06992), after AdaptSegNet; docs/method.md section 10.
 """

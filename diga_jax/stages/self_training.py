@@ -1,5 +1,6 @@
 """Self-training with threshold-free bilateral consensus (docs/method.md section 7)."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ class Views(NamedTuple):
   mixed: jax.Array  # source's cross-domain mixture
   target: jax.Array  # target as it is
   target_mixed: jax.Array  # source under `mask`, augmented target elsewhere
-  mask: jax.Array
+  mask: jax.Array  # nowhere, unless `target_mixing` is 'class'
   labels: jax.Array  # true, source
   pseudo: jax.Array  # stored pseudo-labels, target
 
@@ -52,8 +53,7 @@ def train_step(
   plain, mixed = views.source_views(state, batch, frozen, config, axis_name)
   target = normalise(batch['target_image'])
   augmented = views.photometric(state, target, 'target_view', config.stage.view, axis_name)
-  keys = example_keys(state.key, state.step, 'target_classes', len(plain), axis_name)
-  mask = mixing.class_mask(keys, batch['source_label'])
+  mask = views.target_mask(state, batch, config.stage, axis_name)
   seen = Views(
     plain,
     mixed,
@@ -69,22 +69,19 @@ def train_step(
 def select(state: TrainState, features: jax.Array, pseudo: jax.Array, stage: Any) -> jax.Array:
   """The pseudo-labels [B, H, W] that the stage's selector keeps; the others become 255."""
   if stage.selector == 'none':
-    return pseudo
-  nearest = selection.nearest_centroid(features, state.centroids, pseudo.shape[1:])
-  return selection.bilateral_consensus(pseudo, nearest)
+    return selection.none(pseudo)
+  weights = selection.centroid_weights(features, state.centroids, pseudo.shape[1:])
+  return selection.ranked_consensus(pseudo, weights, stage.rank)
 
 
 def move_centroids(
   centroids: jax.Array,
-  on_target: dict,
-  kept: jax.Array,
-  on_mixed: dict,
-  labels: jax.Array,
+  seen: Sequence[tuple[dict, jax.Array]],
   momentum: float,
   axis_name: str | None,
 ) -> jax.Array:
-  """Moves the centroids first by target images, then by the source's mixed views."""
-  for outputs, truth in ((on_target, kept), (on_mixed, labels)):
+  """Moves the centroids by (outputs, labels [B, H, W]) of one view after another."""
+  for outputs, truth in seen:
     small = centroid.labels_at(truth, outputs['feature'].shape[1:3])
     means, valid = centroid.class_means(outputs['feature'], outputs['logits'], small)
     means, valid = (collectives.gather(x, axis_name) for x in (means, valid))
@@ -133,9 +130,11 @@ def update(
     return loss, (batch_stats, {'loss': loss, **terms})
 
   grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  centroids = move_centroids(
-    state.centroids, on_target, kept, on_mixed, seen.labels, stage.centroid_momentum, axis_name
-  )
+  centroids = state.centroids
+  if stage.selector == 'consensus':
+    # First by the target, then by the source's mixed view.
+    shown = (on_target, kept), (on_mixed, seen.labels)
+    centroids = move_centroids(centroids, shown, stage.centroid_momentum, axis_name)
   metrics['kept'] = jnp.mean(kept != 255)
   state = descend(
     state, grads, tx, axis_name, batch_stats=batch_stats, teacher=teacher, centroids=centroids

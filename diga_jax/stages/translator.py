@@ -65,6 +65,7 @@ def create_state(key: jax.Array, params: dict[str, Any], tx: dict[str, Any]) -> 
     opt_state={half: tx[half].init(tree) for half, tree in params.items()},
     teacher=(),
     centroids=(),
+    discriminator=(),
     key=key,
   )
 

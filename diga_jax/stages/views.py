@@ -78,6 +78,21 @@ def source_views(
   return source, mixing.paste(mask, augmented, translated)
 
 
+def target_mask(
+  state: TrainState, batch: dict[str, jax.Array], stage: Any, axis_name: str | None
+) -> jax.Array:
+  """Where source pixels are pasted over the target image: bool [B, H, W].
+
+  With `target_mixing = 'class'` those of half of the source labels present (class mix,
+  docs/method.md section 7.5), else nowhere: 'copy_paste' has been done by the input pipeline.
+  """
+  if stage.target_mixing != 'class':
+    return jnp.zeros(batch['target_label'].shape, bool)
+  labels = batch['source_label']
+  keys = example_keys(state.key, state.step, 'target_classes', len(labels), axis_name)
+  return mixing.class_mask(keys, labels)
+
+
 def forward(
   model: Any,
   params: Any,
@@ -114,4 +129,5 @@ def supervised_loss(
       min_kept=stage.ohem_min_kept,
       axis_name=axis_name,
     )
-  return losses.cross_entropy(logits, labels)
+  per_labelled = stage.loss == 'labelled_cross_entropy'
+  return losses.cross_entropy(logits, labels, per_labelled=per_labelled, axis_name=axis_name)

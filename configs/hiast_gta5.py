@@ -1,0 +1,14 @@
+"""HIAST, GTA5 -> Cityscapes, with the published values (docs/method.md section 10).
+
+Set data.root to a folder that holds GTA5/ and cityscapes/, and model.weights to a ResNet-101 with
+torchvision's names.
+"""
+
+from configs import default
+
+
+def get_config():
+  config = default.get_config()
+  default.use_hiast(config)
+  config.data.sets.source.zoom_heights = (341, 950)
+  return config

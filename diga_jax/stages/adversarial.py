@@ -1,0 +1,91 @@
+"""Adversarial warm-up: what DiGA replaces, and HIAST's own start.
+
+The network learns on the source, and to give target images predictions that a discriminator takes
+for the source's and that are certain. Source: HIAST (arXiv 2302.06992), after AdaptSegNet;
+docs/method.md section 10.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diga_jax import collectives, ema, losses
+from diga_jax import state as states
+from diga_jax.images import normalise
+from diga_jax.randomness import example_keys
+from diga_jax.stages import views
+from diga_jax.state import TrainState, descend
+
+SOURCE, TARGET = 0.0, 1.0
+
+
+def train_step(
+  state: TrainState,
+  batch: dict[str, jax.Array],
+  frozen: Any = None,
+  *,
+  model,
+  tx,
+  config,
+  axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One step of the network and one of the discriminator, which sees the same predictions.
+
+  Args:
+    state: the state after i steps, with `discriminator`.
+    batch: source_image, target_image uint8 [B, H, W, 3]; source_label [B, H, W].
+    frozen: not used.
+    model, tx: {'network', 'discriminator'} and their optimizers.
+    config: `stage` (this stage's settings).
+    axis_name: under `jax.pmap`, the axis over which the batch is spread.
+
+  Returns:
+    The state after i + 1 steps and the losses.
+  """
+  stage, labels = config.stage, batch['source_label']
+  source, target = normalise(batch['source_image']), normalise(batch['target_image'])
+  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema))
+  names = ('student_dropout', 'target_dropout')
+  keys = [example_keys(state.key, state.step, name, len(source), axis_name) for name in names]
+
+  def judge(params: Any, probabilities: jax.Array) -> jax.Array:
+    return model['discriminator'].apply({'params': params}, probabilities)
+
+  def loss_fn(params):
+    network = model['network']
+    logits, _, stats = views.forward(network, params, state.batch_stats, source, keys[0])
+    on_target, _, stats = views.forward(network, params, stats, target, keys[1])
+    seen = jax.nn.softmax(logits), jax.nn.softmax(on_target)
+    fooled = judge(state.discriminator['params'], seen[1])
+    terms = {
+      'cross_entropy': views.supervised_loss(logits, labels, stage, axis_name),
+      'fooling': jnp.mean((fooled - SOURCE) ** 2),
+      'entropy': losses.entropy(on_target),
+    }
+    settings = stage.adversarial
+    loss = terms['cross_entropy']
+    loss += settings.fooling * terms['fooling'] + settings.entropy * terms['entropy']
+    return loss, (stats, seen, {'loss': loss, **terms})
+
+  grads, (batch_stats, seen, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
+
+  def discriminator_loss(params):
+    apart = zip(seen, (SOURCE, TARGET), strict=True)
+    return sum(jnp.mean((judge(params, x) - wanted) ** 2) for x, wanted in apart) / 2
+
+  judged = state.discriminator
+  metrics['discriminator'], judge_grads = jax.value_and_grad(discriminator_loss)(judged['params'])
+  params, opt_state = states.update(
+    judged['params'], judged['opt_state'], judge_grads, tx['discriminator'], axis_name
+  )
+  state = descend(
+    state,
+    grads,
+    tx['network'],
+    axis_name,
+    batch_stats=batch_stats,
+    teacher=teacher,
+    discriminator={'params': params, 'opt_state': opt_state},
+  )
+  return state, collectives.mean(metrics, axis_name)
