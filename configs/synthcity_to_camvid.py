@@ -45,6 +45,8 @@ def get_config(variant: str = ''):
     'labels': 'camvid/labels/{id}.png',
     'table': 'camvid11',
     'low_size': (240, 320),
+    # A third of the height to nearly all of it, as published for larger images.
+    'zoom_heights': (120, 351),
   }
   data.sets = {
     'source': default.dataset(list='synthcity/train.txt', **synthcity),

@@ -187,8 +187,8 @@ def _looked(
     for batch, result in stream.computed(batches, step):
       rows = zip(batch.indices, *jax.device_get(result), strict=False)
       for index, confidence, predicted in rows:
-        yield Looked(index, batch.stored_size, confidence, predicted)
         shown.update()
+        yield Looked(index, batch.stored_size, confidence, predicted)
 
 
 @functools.partial(jax.jit, static_argnames='classes')

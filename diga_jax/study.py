@@ -18,6 +18,11 @@ SHARES = {
   'accuracy_kept': 'right, kept',
   'accuracy_rejected': 'right, rejected',
 }
+# The same of each class.
+LABELLED = {
+  'coverage': 'Coverage, the share of the pixels of a class that keep a label:',
+  'accuracy_kept': 'Precision, the share of the kept labels of a class that are right:',
+}
 
 
 def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
@@ -28,7 +33,8 @@ def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
 
   Returns:
     Per protocol: a table of mIoU and pixel accuracy and one of IoU per class, a line for each
-    network; then a table of what every label pass keeps. Values in per cent, mean ± spread.
+    network; then tables of what every label pass keeps, of all pixels and by class. Values in per
+    cent, mean ± spread.
   """
   rows = list(zip(*runs, strict=True))
   networks = [row for row in rows if 'iou' in row[0]]
@@ -41,6 +47,8 @@ def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     parts += [report.describe(measured) + shared, means(members), classes(members)]
   if passes:
     parts += ['Pseudo-labels (target labels serve this measurement only):', shares(passes)]
+    for key, title in LABELLED.items():
+      parts += [title, label_classes(passes, key)]
   return report.rendered(parts, width=1000)
 
 
@@ -89,4 +97,14 @@ def shares(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
     table.add_row(
       first['name'], first['selector'], *(spread(run[key] for run in row) for key in SHARES)
     )
+  return table
+
+
+def label_classes(rows: Sequence[Sequence[Mapping[str, Any]]], key: str) -> rich.table.Table:
+  """Label passes against one measure of every class."""
+  names = list(rows[0][0]['per_class'])
+  table = report.markdown_table('label pass', *names)
+  for row in rows:
+    values = (spread(run['per_class'][name][key] for run in row) for name in names)
+    table.add_row(row[0]['name'], *values)
   return table

@@ -10,12 +10,15 @@ import pytest
 from benchmarks import steps
 from configs import default
 from data_pipelines.errors import BadInput
-from diga_jax import evaluate, label, optimizer, quality, sharding
+from diga_jax import build, evaluate, label, optimizer, quality, sharding
+from diga_jax.experiment import Experiment
 from diga_jax.stages import translator
 from tests import small
 from tests.tiny import Source, tiny
 
 STEPS = 5
+# Under their tests' names: a stage of the config.
+ADAPTED = {'adversarial': 'warmup', 'hiast': 'hiast'}
 WAYS = [('jit', 2), ('jit', 4), ('jit', 8), ('pmap', 4)]
 # A loss that ranks the pixels of the whole batch, and statistics moved by the target.
 WARMUP = {'loss': 'ohem', 'ohem_min_kept': 1000, 'target_statistics': True}
@@ -26,6 +29,33 @@ def segmentation(stage: str, axis_name: str | None):
   changes = WARMUP if stage == 'warmup' else {}
   setup = small.set_up(stage, 4, steps.run_compiled, changes, axis_name=axis_name)
   return setup.step, setup.state, setup.frozen
+
+
+def adapted(stage: str, axis_name: str | None):
+  """(step, state, None) of HIAST's self-training or of the adversarial warm-up, small."""
+  config = default.get_config()
+  config.update_from_flattened_dict(
+    {
+      'parallel': 'pmap' if axis_name else 'jit',
+      'model.options.blocks': (1, 1, 1, 1),
+      'model.options.width': 4,
+      'model.options.feature': 8,
+      'stages.warmup.method': 'adversarial',
+      'stages.warmup.loss': 'labelled_cross_entropy',
+      'stages.warmup.adversarial.width': 4,
+    }
+  )
+  options = {'selector': 'consensus', 'target_mixing': 'class', 'centroid_momentum': 0.1}
+  config.stages.hiast = default.hiast_stage('warmup', 'label_1', **options)
+  config.stages.hiast.optimizer = config.stages.warmup.optimizer.copy_and_resolve_references()
+  experiment = Experiment(config, None)
+  settings = config.stages[stage]
+  variables = jax.jit(experiment.model.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), 'f'))
+  model, tx, create = build.segmentation(experiment, settings, variables['params'])
+  centroids = jax.random.normal(jax.random.key(1), (19, 8)) if stage == 'hiast' else ()
+  config = SimpleNamespace(stage=settings, translator=config.translator)
+  step = functools.partial(build.train_step(settings), model=model, tx=tx, config=config)
+  return step, create(variables, centroids), None
 
 
 def translation():
@@ -45,7 +75,12 @@ def translation():
 def after_five_steps(stage: str, parallel: str, devices: int):
   """([metrics of each step], final state without its key), on the host."""
   axis_name = sharding.AXIS if parallel == 'pmap' else None
-  step, state, frozen = translation() if stage == 'translator' else segmentation(stage, axis_name)
+  if stage == 'translator':
+    step, state, frozen = translation()
+  elif stage in ADAPTED:
+    step, state, frozen = adapted(ADAPTED[stage], axis_name)
+  else:
+    step, state, frozen = segmentation(stage, axis_name)
   mesh = sharding.make_mesh(devices)
   state, frozen = sharding.replicate((state, frozen), mesh)
   step, seen = sharding.compiled(step, mesh, parallel), []
@@ -73,8 +108,11 @@ def without_generator_biases(params):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('stage', ['translator', 'warmup', 'self_training_1'])
-@pytest.mark.parametrize(('parallel', 'devices'), WAYS)
+@pytest.mark.parametrize(
+  ('stage', 'parallel', 'devices'),
+  [(stage, *way) for stage in ('translator', 'warmup', 'self_training_1') for way in WAYS]
+  + [(stage, parallel, 4) for stage in ADAPTED for parallel in ('jit', 'pmap')],
+)
 def test_steps_do_not_depend_on_the_devices(stage, parallel, devices):
   metrics, state = after_five_steps(stage, parallel, devices)
   alone_metrics, alone = after_five_steps(stage, 'jit', 1)
@@ -85,7 +123,7 @@ def test_steps_do_not_depend_on_the_devices(stage, parallel, devices):
     check_equal(*(without_generator_biases(params) for params in (state.params, alone.params)))
   else:
     check_equal(state.params, alone.params)
-  for field in ('teacher', 'batch_stats', 'centroids'):
+  for field in ('teacher', 'batch_stats', 'centroids', 'discriminator'):
     if jax.tree.leaves(getattr(alone, field)):
       check_equal(getattr(state, field), getattr(alone, field))
   assert alone_metrics[0]['loss'] != alone_metrics[-1]['loss']

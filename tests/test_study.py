@@ -6,9 +6,10 @@ import statistics
 import numpy as np
 import pytest
 
-from configs import synthcity_to_camvid
+from configs import comparison, synthcity_to_camvid
 from diga_jax import evaluate, report, study
 from diga_jax.__main__ import main
+from diga_jax.experiment import Experiment
 
 NAMES = ('road', 'car')
 
@@ -26,7 +27,12 @@ def _network(name, seed, hits, scales=(1.0, 0.5)):
 def _labels(seed, kept):
   return {
     'name': 'label_1',
+    'selector': 'consensus',
     'kept': kept,
+    'per_class': {
+      'road': {'coverage': kept / 2, 'accuracy_kept': 0.95},
+      'car': {'coverage': None, 'accuracy_kept': 0.5},
+    },
     'accuracy': 0.8,
     'accuracy_kept': 0.9,
     'accuracy_rejected': None,
@@ -43,8 +49,9 @@ def test_mean_and_sample_deviation_of_every_row():
   means = [100 * run[0]['mean_iou'] for run in runs]
   assert f'{statistics.mean(means):.1f} ± {statistics.stdev(means):.1f}' in text
   assert 'seeds 0, 1, 2' in text and 'max of 1x and 0.5x' in text
+  assert 'Coverage' in text and '40.0 ± 5.0' in text and '95.0 ± 0.0' in text
   assert '80.0 ± 10.0' in text and '90.0 ± 0.0' in text
-  assert report.kept(runs[0][1]).startswith('label_1: the consensus keeps 70.0%')
+  assert report.kept(runs[0][1]).startswith('label_1: consensus keeps labels of 70.0%')
   assert '| - |' in ' '.join(text.split())
 
 
@@ -74,6 +81,27 @@ def test_the_rows_of_the_camvid_study():
   ):
     one, other = stages[name].to_dict(), stages[twin].to_dict()
     assert [key for key in one if one[key] != other[key]] == [field]
+
+
+def test_the_comparison_is_at_equal_budget():
+  config = comparison.get_config()
+  Experiment(config, None)
+  stages = config.stages
+  assert set(config.recipe) == set(stages)
+  trained = [s for s in stages.values() if s.kind in ('self_training', 'hiast')]
+  assert len(trained) == 2 + 1 + 3 + 4 + 3
+  for stage in trained:
+    assert stage.steps == stages.self_training_1.steps
+    assert stage.batch.low + stage.batch.full == 4
+    assert stage.optimizer.to_dict() == stages.self_training_1.optimizer.to_dict()
+  for name in ('warmup', 'warmup_source_only', 'warmup_adversarial'):
+    assert stages[name].start == 'source_only' and stages[name].steps == stages.warmup.steps
+  seen = []
+  for name in config.recipe:  # every stage comes after those that it reads
+    stage = stages[name]
+    needed = {stage.get('start'), stage.get('labels')} - {None, ''}
+    assert needed <= set(seen), name
+    seen.append(name)
 
 
 @pytest.mark.slow
