@@ -52,11 +52,13 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
     return
   place = arguments.workdir / 'study' / config.evaluation.name
   text = summary.summarise(runs)
+  for name, draw, rows in summary.drawings(runs):
+    draw(rows, place.with_name(f'{place.name}_{name}.png'))
   with files.replacing(place.with_suffix('.md')) as temporary:
     temporary.write_text(text + '\n')
   report.write_metrics(place.with_suffix('.json'), runs)
   print(text)
-  print(f'these tables and all numbers: {place}.md and .json')
+  print(f'these tables, all numbers and plots: {place}.md, .json and _*.png')
 
 
 def train(arguments: argparse.Namespace, config: ConfigDict) -> None:

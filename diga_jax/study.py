@@ -4,12 +4,12 @@ The spread is the sample standard deviation. Rows of different protocols never s
 """
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import rich.table
 
-from diga_jax import report
+from diga_jax import figures, report
 
 # Of a label pass: the share of the pixels that keep a pseudo-label, and how right those are.
 SHARES = {
@@ -50,6 +50,20 @@ def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     for key, title in LABELLED.items():
       parts += [title, label_classes(passes, key)]
   return report.rendered(parts, width=1000)
+
+
+def drawings(
+  runs: Sequence[Sequence[Mapping[str, Any]]],
+) -> Iterator[tuple[str, Callable[..., None], list[Any]]]:
+  """(name, drawing function of `figures`, rows) for what can be drawn of a study."""
+  rows = list(zip(*runs, strict=True))
+  networks = [row for row in rows if 'iou' in row[0]]
+  for number, (_, first) in enumerate(report.groups([row[0] for row in networks])):
+    members = [row for row in networks if any(row[0] is other for other in first)]
+    yield f'networks_{number}' if number else 'networks', figures.scores, members
+  measured = [row for row in rows if row[0].get('accuracy_kept') is not None]
+  if measured:
+    yield 'labels', figures.kept_labels, measured
 
 
 _FACTS = {'network': 'weights of the', 'chosen_by': 'step chosen by', 'seed': 'seeds'}

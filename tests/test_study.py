@@ -5,6 +5,7 @@ import statistics
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import comparison, synthcity_to_camvid
 from diga_jax import evaluate, report, study
@@ -58,6 +59,17 @@ def test_mean_and_sample_deviation_of_every_row():
 def test_protocols_are_kept_apart():
   rows = [_network('a', 0, (5, 5)), _network('b', 0, (5, 5), scales=(1.0,))]
   assert study.summarise([rows]).count('pixel acc.') == 2
+
+
+def test_the_drawings_are_pictures(tmp_path):
+  runs = [[_network('warm-up', i, (50 + i, 9)), _labels(i, 0.7)] for i in range(3)]
+  names = []
+  for name, draw, rows in study.drawings(runs):
+    draw(rows, tmp_path / f'{name}.png')
+    with Image.open(tmp_path / f'{name}.png') as picture:
+      assert picture.size > (300, 100) and len(set(picture.convert('L').tobytes())) > 20
+    names.append(name)
+  assert names == ['networks', 'labels']
 
 
 def test_runs_with_other_rows_are_an_error():
@@ -125,5 +137,6 @@ def test_a_study_from_the_command_line(tmp_path, capsys):
   runs = json.loads((tmp_path / 'study' / 'study' / 'published.json').read_text())
   assert [run[0]['protocol']['seed'] for run in runs] == [3, 4]
   text = (tmp_path / 'study' / 'study' / 'published.md').read_text()
+  assert (tmp_path / 'study' / 'study' / 'published_networks.png').stat().st_size > 1000
   assert study.spread(run[0]['mean_iou'] for run in runs) in text
   assert text.strip() in shown
