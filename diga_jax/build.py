@@ -317,7 +317,7 @@ def read_index(directory: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
   try:
-    with np.load(path) as found:
+    with path.open('rb') as file, np.load(file) as found:
       return {name: found[name] for name in names}
   except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
     raise BadInput(f'{path}: missing or damaged; delete {path.parent} to label again') from error

@@ -42,6 +42,8 @@ def connect(where: str) -> None:
   except (RuntimeError, ValueError) as error:
     reason = ' '.join(str(error).split())[:200]
     raise BadInput(f'--distributed={where}: {reason}') from error
+  # The channels are opened here, where all are; the first step comes when each has compiled it.
+  barrier('connected')
 
 
 def is_first() -> bool:

@@ -24,7 +24,7 @@ def set_up(stage: str, width: int, make: steps.Make, changes=(), **options) -> s
   `changes` are settings of the stage that differ, `options` are the network's.
   """
   model = models.build(
-    'deeplab_resnet101', blocks=(1, 1, 1, 1), width=width, feature=2 * width, **options
+    'deeplab_resnet101', blocks=(1, 1), width=width, feature=2 * width, **options
   )
   variables = make(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
   found, translator = settings(stage, width)

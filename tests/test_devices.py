@@ -37,7 +37,7 @@ def adapted(stage: str, axis_name: str | None):
   config.update_from_flattened_dict(
     {
       'parallel': 'pmap' if axis_name else 'jit',
-      'model.options.blocks': (1, 1, 1, 1),
+      'model.options.blocks': (1, 1),
       'model.options.width': 4,
       'model.options.feature': 8,
       'stages.warmup.method': 'adversarial',

@@ -17,6 +17,8 @@ from tests.test_recipe import final_state, refused, stop_each_stage_once
 
 CONFIG = 'tests/configs/tiny_hiast.py'
 TRAINED = ('warmup', 'hiast_1', 'hiast_2', 'diga_cbst', 'hiast_consensus')
+# They share what one run leaves: one worker has them all.
+pytestmark = pytest.mark.xdist_group('hiast_recipe')
 
 
 @pytest.fixture(scope='module')
@@ -71,7 +73,7 @@ def test_a_run_leaves_what_it_promises(finished):
 
 @pytest.mark.slow
 def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch):
-  stop_each_stage_once(monkeypatch, 2)
+  stop_each_stage_once(monkeypatch, 1, 2)
   stops = 0
   while True:
     try:

@@ -19,6 +19,8 @@ from tests.test_recipe import final_state
 ROOT = pathlib.Path(__file__).parent.parent
 TRAINED = ('warmup', 'self_training_1')
 RECIPE = "('warmup', 'label_1', 'self_training_1')"
+# They share what one run leaves: one worker has them all.
+pytestmark = pytest.mark.xdist_group('hosts')
 
 
 def command(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:

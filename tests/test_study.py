@@ -128,7 +128,9 @@ def test_a_study_from_the_command_line(tmp_path, capsys):
       f'--workdir={tmp_path / "study"}',
       f'--config.data.cache={tmp_path / "scenes"}',
       "--config.recipe=('warmup', 'label_1')",
-      '--config.translator.kind=fourier',
+      '--config.translator.kind=none',
+      '--config.stages.warmup.method=source_only',
+      '--config.stages.warmup.target_statistics=False',
     ]
   )
   assert status == 0

@@ -30,13 +30,14 @@ STEPS = 12
 
 def arguments(command: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
   """A command of the tiny recipe with longer stages."""
-  trained = ('translator', 'warmup', 'self_training_1', 'self_training_2')
+  trained = ('warmup', 'self_training_1', 'self_training_2')
   return [
     command,
     '--config=tests/configs/tiny.py',
     f'--workdir={workdir}',
     f'--config.data.cache={cache}',
     *(f'--config.stages.{stage}.steps={STEPS}' for stage in trained),
+    '--config.translator.kind=fourier',
     *more,
   ]
 
@@ -50,7 +51,6 @@ def short(workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
     '--stage=warmup',
     '--config.stages.warmup.method=source_only',
     '--config.stages.warmup.target_statistics=False',
-    '--config.translator.kind=none',
     *more,
   )
 
@@ -101,14 +101,17 @@ def in_training(stage: str) -> list[str]:
 # Where a run is killed, in the recipe's order: when files that fit have newly appeared. Checkpoints
 # appear twice, under a temporary name while they are written and under their own.
 MOMENTS = [
-  *in_training('translator'),
   *in_training('warmup'),
+  'warmup/stage.json',  # just renamed
   'label_1.partial/labels/*.png',
   'label_1.partial/centroids.npz',
   *in_training('self_training_1'),
-  'label_2/stage.json',  # just renamed
+  'self_training_1/stage.json',
+  'label_2.partial/labels/*.png',
+  'label_2/stage.json',
   *in_training('self_training_2'),
   'evaluation/published/warmup/camera_test.partial/pictures/*.png',
+  'evaluation/published/self_training_2/camera_test.partial/pictures/*.png',
 ]
 
 

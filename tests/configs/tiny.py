@@ -15,7 +15,7 @@ def get_config():
   )
   config.devices = 1
   config.model.options = {
-    'blocks': (1, 1, 1, 1),
+    'blocks': (1, 1),
     'width': 4,
     'feature': 16,
     'dropout': 0.1,

@@ -8,7 +8,7 @@ def get_config():
   config = default.get_config()
   default.use_hiast(config)
   config.devices = 1
-  config.model.options.update({'blocks': (1, 1, 1, 1), 'width': 4})
+  config.model.options.update({'blocks': (1, 1), 'width': 4})
   config.data.crop = (32, 48)
   config.data.sets = tiny.get_config().data.sets
   for dataset in config.data.sets.values():
