@@ -96,11 +96,14 @@ def produce(
   Raises:
     BadInput: if the folder, or its partial one, was made from something else.
   """
+  partial = directory.with_name(directory.name + '.partial')
+  if hosts.is_first():
+    for left in partial.rglob(f'.*{files.TEMPORARY}'):  # by a run that was killed
+      left.unlink()
   hosts.barrier(f'{directory} is looked for')
   if directory.exists():
     check_same(directory, identity)
     return read_record(directory)['result']
-  partial = directory.with_name(directory.name + '.partial')
   record = {
     'identity': dict(identity),
     'versions': {name: importlib.metadata.version(name) for name in VERSIONS},

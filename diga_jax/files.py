@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+TEMPORARY = '.tmp'  # how the names of files end while they are written
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
@@ -18,7 +20,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}{TEMPORARY}')
   try:
     yield temporary
     os.replace(temporary, path)

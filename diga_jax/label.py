@@ -129,7 +129,7 @@ def pseudo_labels(
     thresholds = selection.class_balanced_thresholds(counts, selector.share)
   select = _adapted if selector.kind == 'ias' else _thresholded
   found = []
-  for seen, labels, last in select(look('pseudo-labels'), thresholds, selector, source):
+  for seen, labels, last in select(look('pseudo-labels'), thresholds, selector, len(source)):
     thresholds = last
     kept = np.asarray(labels)
     stored = stream.resized(kept, seen.stored_size, label=True)
@@ -208,7 +208,7 @@ Selected = tuple[Looked, Any, np.ndarray]
 
 
 def _thresholded(
-  images: Iterator[Looked], thresholds: np.ndarray, selector: Selector, source: stream.Source
+  images: Iterator[Looked], thresholds: np.ndarray, selector: Selector, count: int
 ) -> Iterator[Selected]:
   """(image, labels [h, w], thresholds) with the same thresholds for all images."""
   for seen in images:
@@ -219,7 +219,7 @@ def _thresholded(
 
 
 def _adapted(
-  images: Iterator[Looked], thresholds: np.ndarray, selector: Selector, source: stream.Source
+  images: Iterator[Looked], thresholds: np.ndarray, selector: Selector, count: int
 ) -> Iterator[Selected]:
   """The same with thresholds that every batch of images moves before they select from it.
 
@@ -227,16 +227,17 @@ def _adapted(
   each round every process looks at a batch of its own, and they tell each other what they saw.
   """
   processes, size = jax.process_count(), selector.batch
-  for _ in range(-(-len(source) // (processes * size))):
+  for _ in range(-(-count // (processes * size))):
     own = list(itertools.islice(images, size))
     everyone = hosts.in_order(hosts.exchange([seen[2:] for seen in own]))
     labels = []
     for start in range(0, len(everyone), size):
       confidence, predicted = zip(*everyone[start : start + size], strict=True)
-      if len({x.shape for x in confidence}) > 1:
+      sizes = {f'{x.shape[1]}x{x.shape[0]}' for x in confidence}
+      if len(sizes) > 1:
         raise BadInput(
-          f'{source.ids[own[0].index]}: images that are selected from together differ in size: set '
-          "the label stage's image_size"
+          f'images that are selected from together differ in size ({", ".join(sorted(sizes))}): '
+          "set the label stage's image_size"
         )
       chosen, thresholds = _instance_adaptive(
         np.stack(confidence),

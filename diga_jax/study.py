@@ -9,7 +9,7 @@ from typing import Any
 
 import rich.table
 
-from diga_jax import figures, report
+from diga_jax import report
 
 # Of a label pass: the share of the pixels that keep a pseudo-label, and how right those are.
 SHARES = {
@@ -56,6 +56,8 @@ def drawings(
   runs: Sequence[Sequence[Mapping[str, Any]]],
 ) -> Iterator[tuple[str, Callable[..., None], list[Any]]]:
   """(name, drawing function of `figures`, rows) for what can be drawn of a study."""
+  from diga_jax import figures  # matplotlib: half a second that no other command needs
+
   rows = list(zip(*runs, strict=True))
   networks = [row for row in rows if 'iou' in row[0]]
   for number, (_, first) in enumerate(report.groups([row[0] for row in networks])):

@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bash launch/setup.sh test,demo
-"${VENV:-.venv}/bin/python" -m pytest -n "${WORKERS:-2}" --dist loadgroup "$@"
+"${VENV:-.venv}/bin/python" -m pytest -n "${WORKERS:-2}" --dist loadfile "$@"

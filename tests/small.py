@@ -23,9 +23,8 @@ def set_up(stage: str, width: int, make: steps.Make, changes=(), **options) -> s
 
   `changes` are settings of the stage that differ, `options` are the network's.
   """
-  model = models.build(
-    'deeplab_resnet101', blocks=(1, 1), width=width, feature=2 * width, **options
-  )
+  options = {'blocks': (1, 1), 'feature': 2 * width} | options
+  model = models.build('deeplab_resnet101', width=width, **options)
   variables = make(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
   found, translator = settings(stage, width)
   found.update(dict(changes))

@@ -27,7 +27,8 @@ WARMUP = {'loss': 'ohem', 'ohem_min_kept': 1000, 'target_statistics': True}
 def segmentation(stage: str, axis_name: str | None):
   """(step, state, frozen) of a stage of the published recipe, small."""
   changes = WARMUP if stage == 'warmup' else {}
-  setup = small.set_up(stage, 4, steps.run_compiled, changes, axis_name=axis_name)
+  options = {'axis_name': axis_name, 'blocks': (1,)}
+  setup = small.set_up(stage, 4, steps.run_compiled, changes, **options)
   return setup.step, setup.state, setup.frozen
 
 
@@ -37,7 +38,7 @@ def adapted(stage: str, axis_name: str | None):
   config.update_from_flattened_dict(
     {
       'parallel': 'pmap' if axis_name else 'jit',
-      'model.options.blocks': (1, 1),
+      'model.options.blocks': (1,),
       'model.options.width': 4,
       'model.options.feature': 8,
       'stages.warmup.method': 'adversarial',

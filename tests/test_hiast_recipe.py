@@ -17,8 +17,6 @@ from tests.test_recipe import final_state, refused, stop_each_stage_once
 
 CONFIG = 'tests/configs/tiny_hiast.py'
 TRAINED = ('warmup', 'hiast_1', 'hiast_2', 'diga_cbst', 'hiast_consensus')
-# They share what one run leaves: one worker has them all.
-pytestmark = pytest.mark.xdist_group('hiast_recipe')
 
 
 @pytest.fixture(scope='module')

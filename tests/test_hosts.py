@@ -19,8 +19,8 @@ from tests.test_recipe import final_state
 ROOT = pathlib.Path(__file__).parent.parent
 TRAINED = ('warmup', 'self_training_1')
 RECIPE = "('warmup', 'label_1', 'self_training_1')"
-# They share what one run leaves: one worker has them all.
-pytestmark = pytest.mark.xdist_group('hosts')
+# Thresholds that every image moves, so that the processes have to tell each other what they see.
+SELECTOR = {'selector': 'ias', 'threshold': 0.05, 'beta': 0.1, 'gamma': 0.0, 'batch': 1}
 
 
 def command(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
@@ -33,6 +33,7 @@ def command(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -
     f'--workdir={workdir}',
     f'--config.data.cache={cache}',
     f'--config.recipe={RECIPE}',
+    *(f'--config.stages.label_1.{key}={value}' for key, value in SELECTOR.items()),
     '--config.devices=0',
     '--config.translator.kind=fourier',
     *batches,
@@ -96,6 +97,11 @@ def test_two_processes_do_what_one_does(runs):
   wanted = sorted((alone / 'label_1' / 'labels').glob('*.png'))
   found = sorted((together / 'label_1' / 'labels').glob('*.png'))
   assert [path.name for path in found] == [path.name for path in wanted]
+  one, two = (dict(np.load(run / 'label_1' / 'index.npz')) for run in (alone, together))
+  np.testing.assert_allclose(two['thresholds'], one['thresholds'], atol=1e-5)
+  np.testing.assert_allclose(two['confidence'], one['confidence'], atol=1e-5)
+  assert np.abs(two['counts'] - one['counts']).sum() <= 0.001 * one['counts'].sum()
+  assert 0 < one['counts'].sum() < 4 * 48 * 96
   place = 'evaluation/published/warmup/camera_test/metrics.json'
   one, two = (json.loads((run / place).read_text()) for run in (alone, together))
   assert two['pixels'] == one['pixels'] and two['images'] == one['images']
@@ -123,9 +129,8 @@ from diga_jax import plan
 from diga_jax.experiment import Experiment
 from tests.configs import tiny
 import jax
-for name in ('translator', 'self_training_1'):
-  step, *shapes = plan.abstract_step(Experiment(tiny.get_config(), None), name, 2)
-  print(hashlib.sha256(jax.jit(step).lower(*shapes).as_text().encode()).hexdigest())
+step, *shapes = plan.abstract_step(Experiment(tiny.get_config(), None), 'self_training_1', 2)
+print(hashlib.sha256(jax.jit(step).lower(*shapes).as_text().encode()).hexdigest())
 """
 
 
@@ -138,7 +143,7 @@ def test_every_process_traces_the_same_program():
       [sys.executable, '-c', LOWER],
       cwd=ROOT, env=environment | {'PYTHONHASHSEED': seed}, capture_output=True, check=True,
     ).stdout
-    for seed in ('1', '2', '3')
+    for seed in ('1', '2')
   }  # fmt: skip
   assert len(found) == 1
 

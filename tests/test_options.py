@@ -23,7 +23,7 @@ def gradient(name: str, remat: bool):
   """(d sum(logits^2) / d parameters as a function, its argument)."""
   model = models.build(name, classes=3, remat=remat, **NETWORKS[name])
   images = jax.random.normal(jax.random.key(0), (2, 33, 33, 3))
-  variables = model.init(jax.random.key(1), images)
+  variables = jax.jit(model.init)(jax.random.key(1), images)
 
   def loss(params):
     outputs, _ = model.apply(

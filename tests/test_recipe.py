@@ -15,8 +15,6 @@ from diga_jax.__main__ import main
 
 CONFIG = 'tests/configs/tiny.py'
 TRAINED = ('translator', 'warmup', 'self_training_1', 'self_training_2')
-# They share what one run leaves: one worker has them all.
-pytestmark = pytest.mark.xdist_group('recipe')
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,7 @@
 """What a run survives: signals, damaged checkpoints, full disks, a second run, NaN."""
 
 import json
+import multiprocessing
 import os
 import pathlib
 import random
@@ -66,10 +67,10 @@ def start(command: list[str], log: pathlib.Path, **options) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def wait_for(process: subprocess.Popen, seen: 'callable', timeout: float = 300) -> bool:
-  """Whether `seen()` became true while the process ran."""
+def wait_for(runs: 'callable', seen: 'callable', timeout: float = 300) -> bool:
+  """Whether `seen()` became true while the process ran, as `runs()` says."""
   until = time.monotonic() + timeout
-  while process.poll() is None and time.monotonic() < until:
+  while runs() and time.monotonic() < until:
     if seen():
       return True
     time.sleep(0.002)
@@ -115,22 +116,53 @@ MOMENTS = [
 ]
 
 
+def carry_out(command: list[str], log: pathlib.Path) -> None:
+  """A command as the whole of a process, its output going to a file."""
+  file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+  os.dup2(file, 1)
+  os.dup2(file, 2)
+  sys.exit(main(command))
+
+
+@pytest.fixture
+def begin(monkeypatch):
+  """begin(command, log) -> a process of its own; imports, half of a start, are made once."""
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', str(jax.device_count()))
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload(['diga_jax.commands'])
+
+  def start(command: list[str], log: pathlib.Path) -> multiprocessing.Process:
+    process = context.Process(target=carry_out, args=(command, log))
+    process.start()
+    return process
+
+  return start
+
+
+def ended(process: multiprocessing.Process, timeout: float = 900) -> int:
+  process.join(timeout)
+  return process.exitcode
+
+
 @pytest.mark.slow
-def test_twenty_kills_change_nothing(tmp_path, cache):
+def test_twenty_kills_change_nothing(tmp_path, cache, begin):
   calm, harried, log = tmp_path / 'calm', tmp_path / 'harried', tmp_path / 'log'
-  assert start(arguments('run', calm, cache), log).wait(900) == 0, log.read_text()
+  assert ended(begin(arguments('run', calm, cache), log)) == 0, log.read_text()
   draw, command = random.Random(0), arguments('run', harried, cache)
   for pattern in MOMENTS:
     known = set(harried.glob(pattern))
     count = draw.randint(1, 2) if 'checkpoints' in pattern else 1
-    process = start(command, log)
+    process = begin(command, log)
     # A checkpoint's two names may be seen as one or as two.
-    if wait_for(process, lambda p=pattern, k=known, n=count: len(set(harried.glob(p)) - k) >= n):
+    if wait_for(
+      process.is_alive, lambda p=pattern, k=known, n=count: len(set(harried.glob(p)) - k) >= n
+    ):
       time.sleep(draw.uniform(0, 0.1))
-      process.send_signal(signal.SIGKILL)
-    assert process.wait(300) == -signal.SIGKILL, f'not killed at {pattern}: {log.read_text()}'
+      process.kill()
+    assert ended(process) == -signal.SIGKILL, f'not killed at {pattern}: {log.read_text()}'
   assert len(MOMENTS) == 20
-  assert start(command, log).wait(900) == 0, log.read_text()
+  assert ended(begin(command, log)) == 0, log.read_text()
   check_same(harried, calm)
 
 
@@ -160,7 +192,9 @@ def test_sigterm_saves_and_ends_with_a_status_of_its_own(tmp_path, cache, traine
   log, workdir = tmp_path / 'log', tmp_path / 'run'
   command = short(workdir, cache, '--config.save_every=1000')
   process = start(command, log)
-  assert wait_for(process, lambda: f'0/{STEPS}' in log.read_text()), log.read_text()
+  assert wait_for(lambda: process.poll() is None, lambda: f'0/{STEPS}' in log.read_text()), (
+    log.read_text()
+  )
   process.send_signal(signal.SIGTERM)
   assert process.wait(300) == preemption.EXIT_STATUS == 75, log.read_text()
   said = re.search(r'stopped by SIGTERM after step (\d+), which is saved', log.read_text())
@@ -211,6 +245,17 @@ def test_a_folder_in_which_nothing_was_made_goes_with_the_lock(tmp_path):
   with artifact.locked(tmp_path / 'run'):
     pass
   assert not (tmp_path / 'run').exists()
+
+
+def test_files_that_a_kill_left_half_written_go(tmp_path):
+  partial = tmp_path / 'stage.partial'
+  (partial / 'labels').mkdir(parents=True)
+  artifact.write_record(partial, {'identity': {}})
+  (partial / 'labels' / '.a.png.1234.tmp').write_text('half')
+  (partial / 'labels' / 'b.png').write_text('whole')
+  artifact.produce(tmp_path / 'stage', {}, lambda directory: 1)
+  found = [path.name for path in (tmp_path / 'stage').rglob('*') if path.is_file()]
+  assert sorted(found) == ['b.png', 'stage.json']
 
 
 # Damaged files, no space.
