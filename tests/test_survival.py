@@ -105,14 +105,14 @@ MOMENTS = [
   *in_training('warmup'),
   'warmup/stage.json',  # just renamed
   'label_1.partial/labels/*.png',
-  'label_1.partial/centroids.npz',
+  'label_1/stage.json',
   *in_training('self_training_1'),
   'self_training_1/stage.json',
   'label_2.partial/labels/*.png',
   'label_2/stage.json',
   *in_training('self_training_2'),
   'evaluation/published/warmup/camera_test.partial/pictures/*.png',
-  'evaluation/published/self_training_2/camera_test.partial/pictures/*.png',
+  'evaluation/published/self_training_1/camera_test/metrics.json',
 ]
 
 
