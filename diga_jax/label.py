@@ -46,6 +46,9 @@ class Selector(NamedTuple):
   batch: int = 1
 
 
+KEEP_ALL = Selector()
+
+
 class Labelled(NamedTuple):
   """What a pass of pseudo-labels wrote, by image and class.
 
@@ -81,7 +84,7 @@ def pseudo_labels(
   directory: str | os.PathLike,
   *,
   classes: int,
-  selector: Selector = Selector(),  # noqa: B008 (a tuple, never changed)
+  selector: Selector = KEEP_ALL,
   order: Sequence[int] | None = None,
   scales: Sequence[float] = evaluate.SCALES,
   fusion: str = 'max',
@@ -122,11 +125,7 @@ def pseudo_labels(
     progress=progress,
     put=put,
   )
-  thresholds = np.full(classes, 0.0 if selector.kind == 'none' else selector.threshold, np.float32)
-  if selector.kind == 'cbst':
-    counts = sum(_counted(seen, classes) for seen in look('confidences'))
-    counts = sum(hosts.exchange(np.asarray(counts)))
-    thresholds = selection.class_balanced_thresholds(counts, selector.share)
+  thresholds = _first_thresholds(selector, classes, look)
   select = _adapted if selector.kind == 'ias' else _thresholded
   found = []
   for seen, labels, last in select(look('pseudo-labels'), thresholds, selector, len(source)):
@@ -149,6 +148,17 @@ def pseudo_labels(
   by_image = np.empty_like(counts)
   by_image[np.asarray(order)] = counts
   return Labelled(by_image, _mean_confidence(pixels_, sums, selector.batch), thresholds)
+
+
+def _first_thresholds(
+  selector: Selector, classes: int, look: Callable[[str], Iterator[Looked]]
+) -> np.ndarray:
+  """The thresholds [C] before the first image is selected from; 'cbst' looks at all for them."""
+  if selector.kind == 'cbst':
+    counts = sum(_counted(seen, classes) for seen in look('confidences'))
+    counts = sum(hosts.exchange(np.asarray(counts)))
+    return selection.class_balanced_thresholds(counts, selector.share)
+  return np.full(classes, 0.0 if selector.kind == 'none' else selector.threshold, np.float32)
 
 
 def _per_class(labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:

@@ -5,6 +5,7 @@ for the source's and that are certain. Source: HIAST (arXiv 2302.06992), after A
 docs/method.md section 10.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -69,23 +70,29 @@ def train_step(
     return loss, (stats, seen, {'loss': loss, **terms})
 
   grads, (batch_stats, seen, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
+  discriminator, metrics['discriminator'] = learn_to_tell(
+    state.discriminator, seen, judge, tx['discriminator'], axis_name
+  )
+  moved = {'batch_stats': batch_stats, 'teacher': teacher, 'discriminator': discriminator}
+  state = descend(state, grads, tx['network'], axis_name, **moved)
+  return state, collectives.mean(metrics, axis_name)
 
-  def discriminator_loss(params):
+
+def learn_to_tell(
+  discriminator: dict[str, Any],
+  seen: tuple[jax.Array, jax.Array],
+  judge: Callable[[Any, jax.Array], jax.Array],
+  tx: Any,
+  axis_name: str | None,
+) -> tuple[dict[str, Any], jax.Array]:
+  """The discriminator one step on, and its loss, from probabilities of source and target."""
+
+  def loss_fn(params):
     apart = zip(seen, (SOURCE, TARGET), strict=True)
     return sum(jnp.mean((judge(params, x) - wanted) ** 2) for x, wanted in apart) / 2
 
-  judged = state.discriminator
-  metrics['discriminator'], judge_grads = jax.value_and_grad(discriminator_loss)(judged['params'])
+  loss, grads = jax.value_and_grad(loss_fn)(discriminator['params'])
   params, opt_state = states.update(
-    judged['params'], judged['opt_state'], judge_grads, tx['discriminator'], axis_name
+    discriminator['params'], discriminator['opt_state'], grads, tx, axis_name
   )
-  state = descend(
-    state,
-    grads,
-    tx['network'],
-    axis_name,
-    batch_stats=batch_stats,
-    teacher=teacher,
-    discriminator={'params': params, 'opt_state': opt_state},
-  )
-  return state, collectives.mean(metrics, axis_name)
+  return {'params': params, 'opt_state': opt_state}, loss
