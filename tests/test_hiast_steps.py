@@ -12,7 +12,9 @@ from configs import default
 from diga_jax import centroids as centroid_math
 from diga_jax import images, losses, models, optimizer, resize, selection
 from diga_jax import state as states
+from diga_jax.randomness import example_keys
 from diga_jax.stages import adversarial, hiast
+from diga_jax.strong import strong_view
 from tests import small
 from tests.tiny import tiny
 
@@ -107,6 +109,13 @@ def test_only_the_student_looks_at_the_strong_view():
   labels = jnp.asarray(BATCH['target_label'], jnp.int32)
   plain = drawn_losses(model, state.params, state.batch_stats, state, view, view, labels)
   assert abs(metrics['cross_entropy'] - plain['cross_entropy']) > 1e-4
+  keys = example_keys(state.key, state.step, 'strong_view', 4)
+  strong = images.normalise(jax.jit(strong_view, static_argnames='count')(
+    keys, BATCH['target_image'], count=8
+  ))  # fmt: skip
+  seen = drawn_losses(model, state.params, state.batch_stats, state, strong, view, labels)
+  for name, value in seen.items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-3, err_msg=name)
   again, _ = run(state, BATCH), None
   assert again[1]['loss'] == metrics['loss']
 

@@ -326,6 +326,9 @@ def test_instance_adaptive_thresholds_follow_the_given_order(tmp_path, batch):
       mine = confidence[np.asarray(chosen) == c]
       if mine.size:
         sums[c] = 0.99 * sums[c] + 0.01 * mine.mean() if sums[c] else mine.mean()
+  np.testing.assert_array_equal(  # by the source's order, not the given one
+    found.counts, [np.bincount(row.ravel(), minlength=256)[:4] for row in labels]
+  )
   np.testing.assert_allclose(found.thresholds, thresholds, rtol=1e-5)
   np.testing.assert_allclose(found.confidence, sums, rtol=1e-3)
   other = run_selector(source, tmp_path / 'b', kind='ias', threshold=0.5, beta=0.5, batch=batch)
