@@ -6,32 +6,7 @@ changes single fields (`--config.stages.warmup.steps=100`). Sizes are (height, w
 
 from ml_collections import ConfigDict as D
 
-
-def dataset(**changes) -> D:
-  """A set of images, labelled or not."""
-  return D(
-    {
-      'kind': 'folder',  # 'folder' | 'scenes' (rendered street scenes, nothing to download)
-      # Folder: patterns below data.root with {id}; `list` is a file with one id a line ('' = all
-      # images that match). Labels '' = unlabelled. `table` maps the ids in the files to train ids.
-      'images': '',
-      'labels': '',
-      'list': '',
-      'table': 'identity',
-      # Scenes: a look and a range of scene numbers.
-      'look': 'game',
-      'first': 0,
-      'count': 0,
-      'size': (128, 256),
-      # Images of the 'low' kind are resized to this before cropping; () = as they are.
-      'low_size': (),
-      # Smallest and largest height of the window that the crop 'zoom' cuts out.
-      'zoom_heights': (341, 1000),
-      # Images and labels are resized to this for evaluation; () = as they are.
-      'evaluation_size': (),
-      **changes,
-    }
-  )
+from configs import datasets
 
 
 def optimizer(**changes) -> D:
@@ -393,24 +368,20 @@ def get_config() -> D:
         'root': '',
         'cache': '~/.cache/diga_jax',  # rendered scenes
         'classes': 19,
-        # Class names and colours: 'cityscapes19' | 'camvid11' | 'robotcar9'.
+        # Class names and colours: 'cityscapes19' | 'camvid11' | 'robotcar9', or your own: one name
+        # and one (red, green, blue) per class.
         'names': 'cityscapes19',
+        'class_names': (),
+        'palette': (),
+        # 'stop' at a file that cannot be read | 'skip': the next image in order stands in for it,
+        # and the result of the stage lists what was skipped. Evaluation and label passes stop.
+        'on_bad_file': 'stop',
         'crop': (512, 896),
         'sets': {
-          'source': dataset(
-            images='GTA5/images/{id}.png',
-            labels='GTA5/labels/{id}.png',
-            table='gta5',
-            low_size=(720, 1280),
-          ),
-          'target': dataset(
-            images='cityscapes/leftImg8bit/train/{id}_leftImg8bit.png', low_size=(512, 1024)
-          ),
-          'cityscapes_val': dataset(
-            images='cityscapes/leftImg8bit/val/{id}_leftImg8bit.png',
-            labels='cityscapes/gtFine/val/{id}_gtFine_labelIds.png',
-            table='cityscapes',
-          ),
+          # Published quirk: DiGA trains on 18,111 of the 24,966 images, and says not why.
+          'source': datasets.gta5(list='gta5_diga_18111'),
+          'target': datasets.cityscapes('train', labelled=False),
+          'cityscapes_val': datasets.cityscapes('val'),
         },
       },
       'evaluation': {

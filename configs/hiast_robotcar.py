@@ -1,10 +1,10 @@
 """HIAST, Cityscapes -> Oxford RobotCar (9 classes), with the published values.
 
-Source: docs/method.md section 10. Set data.root to a folder that holds cityscapes/ and robotcar/,
-and model.weights to a ResNet-101 with torchvision's names.
+Source: docs/method.md section 10. Set data.root to a folder that holds cityscapes/ and
+Oxford_Robot_ICCV19/, and model.weights to a ResNet-101 with torchvision's names.
 """
 
-from configs import default
+from configs import datasets, default
 
 
 def get_config():
@@ -14,17 +14,10 @@ def get_config():
   data.classes = 9
   data.names = 'robotcar9'
   data.crop = (768, 1024)
-  robotcar = {'images': 'robotcar/{id}.png', 'zoom_heights': (341, 900)}
   data.sets = {
-    'source': default.dataset(
-      images='cityscapes/leftImg8bit/train/{id}_leftImg8bit.png',
-      labels='cityscapes/gtFine/train/{id}_gtFine_labelIds.png',
-      table='cityscapes_to_robotcar9',
-    ),
-    'target': default.dataset(list='robotcar/train.txt', **robotcar),
-    'robotcar_val': default.dataset(
-      list='robotcar/val.txt', labels='robotcar/labels/{id}.png', table='robotcar9', **robotcar
-    ),
+    'source': datasets.cityscapes('train', table='cityscapes_to_robotcar9'),
+    'target': datasets.robotcar('train'),
+    'robotcar_val': datasets.robotcar('val'),
   }
   for stage in config.stages.values():
     if stage.kind == 'label':

@@ -4,18 +4,13 @@ Source: docs/method.md section 10. Set data.root to a folder that holds SYNTHIA-
 cityscapes/, and model.weights to a ResNet-101 with torchvision's names.
 """
 
-from configs import default
+from configs import datasets, default
 
 
 def get_config():
   config = default.get_config()
   default.use_hiast(config)
-  config.data.sets.source = default.dataset(
-    images='SYNTHIA-RAND-CITYSCAPES/RGB/{id}.png',
-    labels='SYNTHIA-RAND-CITYSCAPES/GT/LABELS/{id}.png',
-    table='synthia16',
-    zoom_heights=(341, 640),
-  )
+  config.data.sets.source = datasets.synthia(zoom_heights=(341, 640))
   for stage in config.stages.values():
     if stage.kind == 'hiast':
       stage.copy_paste.never = (9, 14, 16)  # terrain, truck, train: SYNTHIA lacks them

@@ -4,7 +4,7 @@ From clean "game" scenes with labels to "camera" scenes without. Nothing is down
 ImageNet weights of EfficientNet-Lite0, which the extra `demo` brings.
 """
 
-from configs import default
+from configs import datasets, default
 
 
 def get_config():
@@ -24,10 +24,10 @@ def get_config():
   data = config.data
   data.crop = (96, 192)
   data.sets = {
-    'source': default.dataset(kind='scenes', look='game', count=300, low_size=(112, 224)),
-    'target': default.dataset(kind='scenes', look='camera', count=300, low_size=(112, 224)),
-    'game_test': default.dataset(kind='scenes', look='game', first=10_000, count=40),
-    'camera_test': default.dataset(kind='scenes', look='camera', first=10_000, count=40),
+    'source': datasets.dataset(kind='scenes', look='game', count=300, low_size=(112, 224)),
+    'target': datasets.dataset(kind='scenes', look='camera', count=300, low_size=(112, 224)),
+    'game_test': datasets.dataset(kind='scenes', look='game', first=10_000, count=40),
+    'camera_test': datasets.dataset(kind='scenes', look='camera', first=10_000, count=40),
   }
   default.small_scale(config, steps={'source_only': 200, 'warmup': 100, 'self_training_1': 60})
   config.evaluation.sets = ('camera_test',)

@@ -7,7 +7,7 @@ With `:study` behind the file's name the recipe also holds the rows to compare w
 source-only controls at equal steps and equal time, and a network trained on the target's labels.
 """
 
-from configs import default
+from configs import datasets, default
 
 STEPS = {'source_only': 2000, 'warmup': 250, 'self_training_1': 250, 'self_training_2': 250}
 # What a step and a label pass cost on two cores, in source-only steps (benchmarks/steps.py).
@@ -49,10 +49,10 @@ def get_config(variant: str = ''):
     'zoom_heights': (120, 351),
   }
   data.sets = {
-    'source': default.dataset(list='synthcity/train.txt', **synthcity),
-    'target': default.dataset(list='camvid/train.txt', **camvid),
-    'synthcity_val': default.dataset(list='synthcity/val.txt', **synthcity),
-    'camvid_test': default.dataset(list='camvid/test.txt', **camvid),
+    'source': datasets.dataset(list='synthcity/train.txt', **synthcity),
+    'target': datasets.dataset(list='camvid/train.txt', **camvid),
+    'synthcity_val': datasets.dataset(list='synthcity/val.txt', **synthcity),
+    'camvid_test': datasets.dataset(list='camvid/test.txt', **camvid),
   }
   default.small_scale(config, STEPS)
   # On SynthCity's validation images, 250 steps: SGD 38.6 mIoU, Adam 40.2, Adam with hard pixels

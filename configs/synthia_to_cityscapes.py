@@ -4,18 +4,13 @@ Set data.root to a folder that holds SYNTHIA-RAND-CITYSCAPES/ and cityscapes/, a
 the ImageNet/COCO checkpoint of DeepLabV2-ResNet101.
 """
 
-from configs import default
+from configs import datasets, default
 
 
 def get_config():
   config = default.get_config()
   config.choose = 'oracle'
-  config.data.sets.source = default.dataset(
-    images='SYNTHIA-RAND-CITYSCAPES/RGB/{id}.png',
-    labels='SYNTHIA-RAND-CITYSCAPES/GT/LABELS/{id}.png',
-    table='synthia16',
-    low_size=(760, 1280),
-  )
+  config.data.sets.source = datasets.synthia()
 
   warmup = config.stages.warmup
   warmup.steps = 60_000  # and the decay is as long, though it begins after the 1000

@@ -65,13 +65,12 @@ class CopyPaste:
     able = np.array([len(donors) > 0 for donors in self.donors])
     return able * (1 - np.asarray(self.confidence, np.float64)[self.hard]) ** 2
 
-  def draw(self, seed: np.ndarray) -> np.ndarray:
-    """The donors for one image: int64 [images], padded with -1; a function of the seed, int [2].
+  def draw(self, random: np.random.Generator) -> np.ndarray:
+    """The donors for one image: int64 [images], padded with -1.
 
     A hard class not pasted yet is drawn by (1 - confidence)^2, then one of its donors, which brings
     all of its hard classes along; until half of the hard classes have come, or `images` donors.
     """
-    random = np.random.Generator(np.random.Philox(key=np.asarray(seed, np.int64).view(np.uint64)))
     pasted = np.zeros(len(self.hard), bool)
     drawn = np.full(self.images, -1, np.int64)
     for i in range(self.images):

@@ -1,20 +1,20 @@
 """Batches whose content is a function of (seed, step): nothing has to be saved to resume.
 
 For each view (source, target, ...) the images go by in an order that is a new permutation each
-epoch, computed from the position alone. Every random choice of a transform is drawn from a
-stateless seed of (seed, view, step, row), so that any host can make any row of any step, and reads
-only those that it needs.
+epoch, computed from the position alone. Every random choice of a transform comes from a generator
+seeded by (seed, view, step, row), so that any host can make any row of any step, and reads only
+those that it needs.
 """
 
 import dataclasses
 import functools
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from data_pipelines import sources, transforms
+from data_pipelines import label_files, sources, transforms
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 
@@ -27,6 +27,9 @@ PARALLEL_CALLS = 2
 PREFETCH = 2
 _FOREVER = 2**62
 CUTS = ('plain', 'sized', 'zoom')
+DOCTOR = (
+  "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' goes on without them"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,7 @@ def batches(
   start: int = 0,
   rows: slice = slice(None),
   parallel_calls: int = PARALLEL_CALLS,
+  skipped: dict[str, str] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Endless batches of all views, from step `start` on.
 
@@ -77,6 +81,8 @@ def batches(
     start: the first step.
     rows: which of each view's B = low + full rows to make; the others are not read.
     parallel_calls: images decoded at a time; does not change the batches.
+    skipped: None stops at the first file that cannot be read. A dict takes note of such images
+      (id -> what is wrong), and the next readable one of the data set stands in for each.
 
   Returns:
     An iterator over {f'{name}_image': uint8 [B, h, w, 3] RGB, f'{name}_label': uint8 [B, h, w]}
@@ -89,7 +95,7 @@ def batches(
   for name, view in views.items():
     _check(name, view, rows)
   datasets = {
-    name: _dataset(name, view, seed, start, range(view.rows)[rows], parallel_calls)
+    name: _dataset(name, view, seed, start, range(view.rows)[rows], parallel_calls, skipped)
     for name, view in views.items()
   }
   dataset = tf.data.Dataset.zip(datasets).prefetch(PREFETCH).with_options(_options(parallel_calls))
@@ -146,26 +152,26 @@ def _iterate(dataset, views, seed, start, rows) -> Iterator[dict[str, np.ndarray
     step += 1
 
 
-def _dataset(name, view, seed, start, rows, parallel_calls) -> tf.data.Dataset:
+def _dataset(name, view, seed, start, rows, parallel_calls, skipped) -> tf.data.Dataset:
   """The view's rows, batched: {'image': [len(rows), h, w, 3], 'label': ...}."""
-  paths = _paths(view.source)
-  lut = tf.constant(view.source.lut)
   own = tf.constant(list(rows), tf.int64)
+  types = {'image': tf.uint8} | ({'label': tf.uint8} if view.source.labels else {})
+  shapes = {'image': (*view.crop, 3), 'label': view.crop}
+  load = _decoder(view.source) if skipped is None else None
+
+  def make(step, row, index, *pixels):
+    step, row, index = int(step), int(row), int(index)
+    image, raw = _checked(view, index, *pixels) if pixels else _read(view, index, row, skipped)
+    return _example(view, image, raw, row, _generator(name, seed, step, row), skipped)
 
   # No tensor meets Python's control flow in here; looking for it would double the start-up time.
   @tf.autograph.experimental.do_not_convert
   def example(position):
     step, row = position // len(rows), own[position % len(rows)]
     index = _image_index(name, len(view.source), seed, step * view.rows + row)
-    image, label = _load({part: files[index] for part, files in paths.items()}, lut)
-    drawn = _example_seed(name, seed, step, row)
-    if view.copy_paste:
-      image, label = _paste(view.copy_paste, image, label, paths, lut, drawn)
-    image, label = _transform(view, image, label, row, drawn)
-    parts = {'image': tf.ensure_shape(image, (*view.crop, 3))}
-    if label is not None:
-      parts['label'] = tf.ensure_shape(label, view.crop)
-    return parts
+    pixels = load(index) if load else []
+    made = tf.numpy_function(make, [step, row, index, *pixels], list(types.values()))
+    return {part: tf.ensure_shape(x, shapes[part]) for part, x in zip(types, made, strict=True)}
 
   positions = tf.data.Dataset.range(start * len(rows), _FOREVER)
   mapped = positions.map(example, num_parallel_calls=parallel_calls, deterministic=True)
@@ -177,8 +183,10 @@ def _stream(name: str, seed: int) -> tf.Tensor:
   return tf.random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
-def _example_seed(name: str, seed: int, step: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-  return tf.random.fold_in(tf.random.fold_in(_stream(name, seed), step), row)
+def _generator(name: str, seed: int, step: int, row: int) -> np.random.Generator:
+  """Where everything that is drawn for one row of one step comes from."""
+  root = np.random.SeedSequence([seed % 2**64, zlib.crc32(name.encode()), step, row])
+  return np.random.Generator(np.random.Philox(root))
 
 
 def _image_index(name: str, number: int, seed: int, position: tf.Tensor) -> tf.Tensor:
@@ -188,48 +196,90 @@ def _image_index(name: str, number: int, seed: int, position: tf.Tensor) -> tf.T
   return tf.random.experimental.index_shuffle(offset, key, number - 1)
 
 
-def _transform(view: View, image, label, row, seed):
-  """Resize (low rows), flip, crop, in this order."""
-  flip_seed, crop_seed = tf.unstack(tf.random.split(seed))
-  if view.low_size is not None:
-    low = row < view.low
-    image = tf.cond(low, lambda: transforms.resize_bicubic(image, view.low_size), lambda: image)
-    if label is not None:
-      label = tf.cond(low, lambda: transforms.resize_nearest(label, view.low_size), lambda: label)
-  image, label = transforms.flip(image, label, flip_seed)
+# One example, in NumPy.
+
+
+def _example(view: View, image, raw, row: int, rng, skipped) -> list[np.ndarray]:
+  """Copy-paste, resize (low rows), flip, crop, in this order: [image] or [image, label]."""
+  label = None if raw is None else transforms.picture(raw, view.source.byte_table)
+  pair = transforms.picture(image), label
+  if view.copy_paste:
+    pair = _pasted(view, *(part.whole() for part in pair), rng, skipped)
+  if row < view.low and view.low_size is not None:
+    pair = transforms.resize(pair, view.low_size)
+  pair = transforms.flip(pair, rng)
   cut = {
     'plain': transforms.crop,
     'sized': transforms.sized_crop,
     'zoom': functools.partial(transforms.zoom, heights=view.heights),
   }[view.cut]
-  if view.redraw:
-    return transforms.redraw(cut, image, label, view.crop, crop_seed)
-  return cut(image, label, view.crop, crop_seed)
+  pair = (transforms.redraw if view.redraw else _once)(cut, pair, view.crop, rng)
+  return [np.ascontiguousarray(part.whole()) for part in pair if part is not None]
 
 
-def _donors(copy_paste: CopyPaste, seed: tf.Tensor) -> tf.Tensor:
-  """Positions of the images to paste from, -1 for none: int64 [images]."""
-  # Not the seed of the other transforms itself: a draw of its own.
-  own = tf.random.fold_in(seed, 0)
-  drawn = tf.numpy_function(copy_paste.draw, [own], tf.int64)
-  return tf.ensure_shape(drawn, copy_paste.images)
+def _once(cut, pair, size, rng):
+  return cut(pair, size, rng)
 
 
-def _paste(copy_paste: CopyPaste, image, label, paths, lut, seed):
-  """Pastes all hard-class pixels of the drawn images over the image and its label."""
-  hard = tf.constant(copy_paste.hard, tf.uint8)
+def _pasted(view: View, image, label, rng, skipped) -> transforms.Pair:
+  """All hard-class pixels of the drawn images over the image and its label."""
+  for donor in view.copy_paste.draw(rng):
+    if donor < 0:
+      break
+    try:
+      other, truth = view.source.read(int(donor))
+    except BadInput as error:
+      if skipped is None:
+        raise
+      skipped[view.source.ids[donor]] = str(error)
+      continue
+    pair = transforms.picture(other), transforms.picture(truth)
+    other, truth = (part.whole() for part in transforms.resize(pair, label.shape))
+    mask = np.isin(truth, view.copy_paste.hard)
+    image, label = np.where(mask[..., None], other, image), np.where(mask, truth, label)
+  return transforms.picture(image), transforms.picture(label)
 
-  def pasted(image, label, donor):
-    other, truth = _load({part: files[donor] for part, files in paths.items()}, lut)
-    other, truth = transforms.resize(other, truth, tf.shape(label))
-    mask = tf.reduce_any(truth[..., None] == hard, -1)
-    return tf.where(mask[..., None], other, image), tf.where(mask, truth, label)
 
-  for donor in tf.unstack(_donors(copy_paste, seed)):
-    image, label = tf.cond(
-      donor >= 0, lambda i=image, n=label, d=donor: pasted(i, n, d), lambda i=image, n=label: (i, n)
-    )
-  return image, label
+# Reading.
+
+
+def _read(view: View, index: int, row: int, skipped: dict[str, str] | None) -> tuple:
+  """Image and raw ids, from shards; with `skipped` perhaps those of the next that is readable."""
+  source = view.source
+  if skipped is None:
+    low = row < view.low and view.low_size is not None and not view.copy_paste
+    # What lies in shards was checked when they were made.
+    if found := low and source.read_low(index, view.low_size):
+      return found
+    pair = source.read_pair(index)
+    return pair if source.image_pack and source.label_pack else _checked(view, index, *pair)
+  for place in range(index, index + len(source)):
+    place %= len(source)
+    try:
+      return _checked(view, place, *source.read_pair(place))
+    except BadInput as error:
+      skipped[source.ids[place]] = str(error)
+  raise BadInput(f'{source.images}: not one image can be read')
+
+
+def _checked(view: View, index: int, image: np.ndarray, raw: np.ndarray | None = None) -> tuple:
+  """Image and raw ids, which go together."""
+  if raw is not None:
+    view.source.check_raw(index, raw, image.shape)
+  return image, raw
+
+
+def _decoder(source: sources.Folder) -> Callable | None:
+  """index -> [image] or [image, raw label], decoded by TensorFlow; None for what is in shards."""
+  if source.image_pack or source.label_pack:
+    return None
+  paths = _paths(source)
+
+  def load(index):
+    image = _load_image(paths['image'][index])
+    return [image, _load_label(paths['label'][index], source)] if source.labels else [image]
+
+  return load
 
 
 def _paths(source: sources.Folder) -> dict[str, tf.Tensor]:
@@ -238,32 +288,28 @@ def _paths(source: sources.Folder) -> dict[str, tf.Tensor]:
   return {part: tf.constant([of(i) for i in range(len(source))]) for part, of in paths.items()}
 
 
-def _load(paths: dict[str, tf.Tensor], lut: tf.Tensor):
-  """Reads one image (uint8 [h, w, 3]) and its train ids (uint8 [h, w] or None)."""
+def _load_image(path: tf.Tensor) -> tf.Tensor:
   # Despite its name, this decodes PNG as well; the method is Pillow's, so that both agree.
-  image = tf.io.decode_jpeg(
-    tf.io.read_file(paths['image']), channels=3, dct_method='INTEGER_ACCURATE'
-  )
-  if 'label' not in paths:
-    return image, None
-  label = tf.gather(lut, tf.cast(_load_label(paths['label']), tf.int32))
-  tf.debugging.assert_equal(tf.shape(label), tf.shape(image)[:2], 'sizes differ')
-  tf.debugging.assert_greater_equal(tf.reduce_min(tf.cast(label, tf.int32)), 0, 'unknown label id')
-  return image, tf.cast(label, tf.uint8)
+  return tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method='INTEGER_ACCURATE')
 
 
-def _load_label(path: tf.Tensor) -> tf.Tensor:
-  """A label file's pixel values. Pillow reads palettes, which TensorFlow expands to colours."""
+def _load_label(path: tf.Tensor, source: sources.Folder) -> tf.Tensor:
+  """A label file's raw ids. TensorFlow reads the greyscale ones, which need no interpreter."""
+
+  def read(file: bytes) -> np.ndarray:
+    return label_files.read(file.decode(), source.label_format, source.colours)
+
+  def by_pillow():
+    return tf.numpy_function(read, [path], tf.uint8)
+
+  if source.label_format != 'index':
+    return by_pillow()
   data = tf.io.read_file(path)
-  start = tf.strings.substr(data, 0, sources.PNG_HEADER_SIZE)
+  # A file that is cut shorter than this has zeros there, and goes to Pillow to be refused.
+  start = tf.strings.substr(data, 0, label_files.HEADER_SIZE) + '\0' * label_files.HEADER_SIZE
   header = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32)
-  is_grey = (header[24] == 8) & (header[25] == sources.PNG_GREY)
-  label = tf.cond(
-    is_grey,
-    lambda: tf.io.decode_png(data, channels=1)[..., 0],
-    lambda: tf.numpy_function(lambda p: sources.read_label(p.decode()), [path], tf.uint8),
-  )
-  return tf.ensure_shape(label, (None, None))
+  grey = (header[24] == 8) & (header[25] == label_files.GREY)
+  return tf.cond(grey, lambda: tf.io.decode_png(data, channels=1)[..., 0], by_pillow)
 
 
 def _blame(views, seed: int, step: int, rows: slice, error: tf.errors.OpError) -> BadInput:
@@ -273,17 +319,19 @@ def _blame(views, seed: int, step: int, rows: slice, error: tf.errors.OpError) -
     paths = _paths(view.source)
     read = image_indices(name, view, seed=seed, step=step)[rows]
     for row in range(view.rows)[rows] if view.copy_paste else ():
-      drawn = _donors(view.copy_paste, _example_seed(name, seed, tf.constant(step, tf.int64), row))
+      drawn = view.copy_paste.draw(_generator(name, seed, step, row))
       read += [int(donor) for donor in drawn if donor >= 0]
     for index in read:
       try:
         view.source.read(index)
-        _load({part: files[index] for part, files in paths.items()}, view.source.lut)
+        if not view.source.image_pack:
+          _load_image(paths['image'][index])
       except BadInput as found:
-        return found
+        return BadInput(f'{found}. {DOCTOR}')
       except tf.errors.OpError as failed:
+        reason = str(failed.message).partition(chr(10))[0]
         return BadInput(
-          f'{view.source.image_path(index)}: cannot be decoded '
-          f'({str(failed.message).partition(chr(10))[0]}); restore or remove it or its label'
+          f'{view.source.image_path(index)}: cannot be decoded ({reason}); restore or remove it. '
+          f'{DOCTOR}'
         )
   return BadInput(f'step {step} cannot be read ({first_line}); was a file changed meanwhile?')

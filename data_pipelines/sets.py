@@ -19,8 +19,9 @@ def open_set(
   cache: str,
   classes: int,
   labelled: bool = True,
+  check: bool = True,
 ) -> Folder:
-  """Opens a data set and checks its files.
+  """Opens a data set.
 
   Args:
     settings: the fields of `configs.default.dataset`.
@@ -29,6 +30,7 @@ def open_set(
     cache: folder for rendered scenes.
     classes: number of classes of the task.
     labelled: whether the labels are wanted; False leaves them unread even where they exist.
+    check: whether every file of a folder has to be there.
 
   Raises:
     BadInput: if the settings or the files are wrong.
@@ -39,14 +41,29 @@ def open_set(
     raise BadInput(f"data.sets.{name}.kind is {settings['kind']!r}: 'folder' or 'scenes'")
   if labelled and not settings['labels']:
     raise BadInput(f'data.sets.{name}.labels is empty, but labels are needed here: name the files')
-  return folder(
-    root,
-    settings['images'],
-    settings['labels'] if labelled else '',
-    settings['list'],
-    settings['table'],
-    classes,
-  )
+  _check_names(settings, name)
+  labels = settings['labels'] if labelled else ''
+  options = {key: settings[key] for key in ('list', 'without', 'table', 'label_format')}
+  options['classes'] = classes
+  if not settings['shards']:
+    return folder(root, settings['images'], labels, check=check, **options)
+  from data_pipelines import shards  # TensorFlow Datasets takes seconds to import
+
+  pack = shards.Pack(os.path.join(root, settings['shards']))
+  found = folder(root, settings['images'], labels, among=list(pack.index['files']), **options)
+  return shards.packed(found, pack)
+
+
+def _check_names(settings: Mapping[str, Any], name: str) -> None:
+  """Refuses Cityscapes' two kinds of files under each other's table, which nothing else notices."""
+  kinds = {'labelTrainIds': 'train_ids', 'labelIds': 'cityscapes'}
+  for kind, table in kinds.items():
+    (other,) = set(kinds.values()) - {table}
+    if kind in settings['labels'] and settings['table'] == other:
+      raise BadInput(
+        f"data.sets.{name}: {kind} files hold other ids than table '{other}' translates: set table "
+        f"to '{table}'"
+      )
 
 
 def _rendered(settings: Mapping[str, Any], cache: str, classes: int, labelled: bool) -> Folder:
@@ -66,6 +83,6 @@ def _rendered(settings: Mapping[str, Any], cache: str, classes: int, labelled: b
     images, labels, ids = scenes.materialise(
       directory, settings['look'], indices, (height, width), progress=show
     )
-  found = Folder(images, labels if labelled else '', ids, 'identity', classes)
+  found = Folder(images, labels if labelled else '', ids, classes=classes)
   found.check()
   return found

@@ -6,21 +6,23 @@ The input pipeline (`pipeline.py`) reads the same files with TensorFlow; both gi
 import dataclasses
 import functools
 import hashlib
+import io
 import os
+import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
+from data_pipelines import label_files
 from data_pipelines import labels as label_tables
 from data_pipelines.errors import BadInput
 
-# The first bytes of a PNG file, up to and including bit depth and colour type (PNG specification,
-# 5.2 and 11.2.2).
-PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-PNG_HEADER_SIZE = 26
-PNG_GREY, PNG_PALETTE = 0, 3
+if TYPE_CHECKING:  # TensorFlow Datasets takes seconds to import, and few need it
+  from data_pipelines.shards import Pack
+
+LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,21 +31,27 @@ class Folder:
 
   Attributes:
     images: path pattern with `{id}`, such as '/data/images/{id}.jpg'.
-    labels: the same for label files (8-bit greyscale or palette PNG), '' when there are none.
+    labels: the same for label files, '' when there are none.
     ids: the images' ids in order; an id with '/' lies in a sub-folder.
-    table: the key of `labels.TABLES` that turns pixel values into train ids.
+    table: what turns raw ids into train ids: a key of `labels.TABLES`, or (raw id, train id) pairs;
+      with the format 'colour' a key of `labels.COLOURS`, or ((red, green, blue), train id) pairs.
     classes: number of classes of the task, None for as many as the table has.
+    label_format: how label files hold raw ids, a key of `label_files.FORMATS`.
+    image_pack, label_pack: where the pixels lie if not in these files (`shards.Pack`).
 
   Raises (on construction):
-    BadInput: no ids, a pattern without `{id}`, or a table that does not fit. Files are not looked
-      at: `folder` and `check` do that.
+    BadInput: no ids, a pattern without `{id}`, a format that does not exist, or a table that does
+      not fit. Files are not looked at: `folder` and `check` do that.
   """
 
   images: str
   labels: str = ''
   ids: Sequence[str] = ()
-  table: str = 'identity'
+  table: label_tables.TableLike = 'identity'
   classes: int | None = None
+  label_format: str = 'index'
+  image_pack: 'Pack | None' = None
+  label_pack: 'Pack | None' = None
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'ids', list(self.ids))
@@ -52,15 +60,23 @@ class Folder:
         raise BadInput(f'{pattern}: a path pattern needs {{id}} where the id of an image stands')
     if not self.ids:
       raise BadInput(f'{self.images}: there are no images; check the pattern and the list')
-    label_tables.lut(self.table, self.classes)
+    label_files.check_format(self.label_format)
+    label_tables.lut(*self._table())
 
   def __len__(self) -> int:
     return len(self.ids)
 
   @functools.cached_property
   def lut(self) -> np.ndarray:
-    """int16 [256]: pixel value of a label file -> train id, 255, or -1 (unknown)."""
-    return label_tables.lut(self.table, self.classes)
+    """int16 [256]: raw id of a label file -> train id, 255, or -1 (unknown)."""
+    return label_tables.lut(*self._table())
+
+  @property
+  def colours(self) -> label_files.Colours:
+    """The colours whose positions are the raw ids; none but with the format 'colour'."""
+    if self.label_format != 'colour':
+      return ()
+    return tuple(colour for colour, _ in label_tables.colours(self.table))
 
   def image_path(self, index: int) -> str:
     return self.images.replace('{id}', self.ids[index])
@@ -75,14 +91,24 @@ class Folder:
     Raises:
       BadInput: a label file is missing.
     """
-    changed = dataclasses.replace(self, labels=labels, table=table)
+    changed = dataclasses.replace(
+      self, labels=labels, table=table, label_format='index', label_pack=None
+    )
     changed.check()
     return changed
 
+  def reading(self, pack: 'Pack', images: bool = True) -> 'Folder':
+    """The same images, and labels if there are any, from a pack; or the labels alone."""
+    image_pack = pack if images else self.image_pack
+    return dataclasses.replace(
+      self, image_pack=image_pack, label_pack=pack if self.labels else None
+    )
+
   def check(self) -> None:
-    """Raises BadInput naming the first image or label that does not exist."""
-    _check_exist(map(self.image_path, range(len(self))), 'image')
-    if self.labels:
+    """Raises BadInput naming the first image or label file that does not exist."""
+    if not self.image_pack:
+      _check_exist(map(self.image_path, range(len(self))), 'image')
+    if self.labels and not self.label_pack:
       _check_exist(map(self.label_path, range(len(self))), 'label')
 
   def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -94,32 +120,99 @@ class Folder:
     Raises:
       BadInput: a file is missing or damaged, the sizes differ, or a label id is unknown.
     """
-    image = read_image(self.image_path(index))
-    if not self.labels:
-      return image, None
+    image, raw = self.read_pair(index)
+    return image, None if raw is None else self.train_ids(index, raw, image.shape)
+
+  def train_ids(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+    """The train ids for an image's raw ids, both uint8 [h, w].
+
+    Raises:
+      BadInput: the image has another size, or a raw id is unknown.
+    """
+    self.check_raw(index, raw, image_shape)
+    return translated(raw, self.byte_table)
+
+  def check_raw(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> None:
+    """Raises BadInput if a label does not go with an image of this shape, or an id is unknown."""
     path = self.label_path(index)
-    label = self.lut[read_label(path)]
-    if label.shape != image.shape[:2]:
+    if raw.shape != tuple(image_shape[:2]):
       raise BadInput(
-        f'{path}: the label has {_size(label)} pixels, its image {_size(image)}; make them equal'
+        f'{path}: the label has {raw.shape[1]}x{raw.shape[0]} pixels, its image '
+        f'{image_shape[1]}x{image_shape[0]}; make them equal'
       )
-    if label.min() == label_tables.UNKNOWN:
-      raw = np.unique(read_label(path)[label == label_tables.UNKNOWN])
+    known = np.flatnonzero(self.lut != label_tables.UNKNOWN).astype(np.uint8).tobytes()
+    if unknown := sorted(set(raw.tobytes().translate(None, known))):
       raise BadInput(
-        f'{path}: label id {", ".join(map(str, raw[:5]))} is unknown to the table {self.table!r}'
-        f'{self._of_classes()}; mend the file or choose another table'
+        f'{path}: label id {", ".join(map(str, unknown[:5]))} is unknown to the table '
+        f'{label_tables.title(self.table)}{self._of_classes()}; mend the file or choose another '
+        'table'
       )
-    return image, label.astype(np.uint8)
+
+  @functools.cached_property
+  def byte_table(self) -> bytes:
+    """What `translated` turns each raw id into."""
+    return self.lut.astype(np.uint8).tobytes()
+
+  def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """One image and its raw ids, unchecked; raises BadInput if a file cannot be read."""
+    if self.image_pack and self.image_pack is self.label_pack:  # one record, read once
+      return self.image_pack.pair(self.ids[index])
+    return self.read_image(index), self.read_raw(index) if self.labels else None
+
+  def read_low(self, index: int, size: tuple[int, int]) -> tuple | None:
+    """As `read_pair`, the image packed at this size and the label at this size or its own.
+
+    None where the image was not packed so.
+    """
+    pack = self.image_pack
+    if not pack or pack.low_size != tuple(size):
+      return None
+    image, raw = pack.low(self.ids[index])
+    if not self.labels or self.label_pack is pack:
+      return image, raw if self.labels else None
+    return image, self.read_raw(index)
+
+  def read_image(self, index: int) -> np.ndarray:
+    """An image alone, uint8 [h, w, 3] RGB; raises BadInput as `read` does."""
+    if self.image_pack:
+      return self.image_pack.image(self.ids[index])
+    return read_image(self.image_path(index))
+
+  def read_raw(self, index: int) -> np.ndarray:
+    """An image's label file as it is: raw ids, uint8 [h, w]; raises BadInput as `read` does."""
+    if self.label_pack:
+      return self.label_pack.label(self.ids[index])
+    return label_files.read(self.label_path(index), self.label_format, self.colours)
+
+  def file_sizes(self) -> dict[str, dict[str, int | None]]:
+    """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
+    found = self._part_sizes('image', self.image_path, self.image_pack)
+    if not self.labels:
+      return {name: {'image': size} for name, size in zip(self.ids, found, strict=True)}
+    labels = self._part_sizes('label', self.label_path, self.label_pack)
+    pairs = zip(self.ids, found, labels, strict=True)
+    return {name: {'image': image, 'label': label} for name, image, label in pairs}
+
+  def _part_sizes(self, part: str, path_of: Callable, pack: 'Pack | None') -> list[int | None]:
+    if pack:
+      return [pack.sizes(name).get(part) for name in self.ids]
+    paths = [path_of(index) for index in range(len(self))]
+    sizes = _sizes(paths)
+    return [sizes.get(path) for path in paths]
 
   def fingerprint(self) -> str:
     """SHA-256 (hex) over every id, size of the image file and size of the label file in bytes."""
     digest = hashlib.sha256()
-    images = _sizes(map(self.image_path, range(len(self))))
-    labels = _sizes(map(self.label_path, range(len(self)))) if self.labels else {}
-    for index, name in enumerate(self.ids):
-      sizes = images.get(self.image_path(index)), labels.get(self.label_path(index))
-      digest.update(f'{name}\0{sizes[0]}\0{sizes[1]}\n'.encode())
+    for name, sizes in self.file_sizes().items():
+      digest.update(f'{name}\0{sizes["image"]}\0{sizes.get("label")}\n'.encode())
     return digest.hexdigest()
+
+  def _table(self) -> tuple[label_tables.TableLike, int | None]:
+    """(the table by raw ids, number of classes)."""
+    if self.label_format != 'colour':
+      return self.table, self.classes
+    pairs = label_tables.colours(self.table)
+    return [(raw, train) for raw, (_, train) in enumerate(pairs)], self.classes
 
   def _of_classes(self) -> str:
     return '' if self.classes is None else f' with {self.classes} classes'
@@ -130,81 +223,87 @@ def folder(
   images: str,
   labels: str = '',
   list: str = '',
-  table: str = 'identity',
-  classes: int | None = None,
+  without: str = '',
+  check: bool = True,
+  among: Sequence[str] = (),
+  **options,
 ) -> Folder:
-  """The images under a root folder, checked.
+  """The images under a root folder.
 
   Args:
     root: the folder; the other paths are relative to it (absolute ones are taken as they are).
     images: pattern of the image files, such as 'images/{id}.jpg'.
     labels: pattern of the label files, '' for none.
-    list: text file with one id per line; '' takes every file that fits `images`, sorted.
-    table: a key of `labels.TABLES`.
-    classes: number of classes of the task.
+    list: text file with one id per line, or the name of a list of `LISTS`; '' takes every file
+      that fits `images`, sorted. An entry may also be the last part of an id that has folders
+      before it ('jena_000078_000019' for 'jena/jena_000078_000019').
+    without: a list of ids to leave out, given in the same ways.
+    check: whether every image and label has to be there.
+    among: the ids of all images, where their files are not there to be listed.
+    **options: the other attributes of `Folder`.
 
   Raises:
-    BadInput: the root or the list does not exist, the list is empty, or an image or a label is
-      missing.
+    BadInput: the root or a list does not exist or is empty, an image or a label is missing, or an
+      id to leave out does not exist.
   """
   if not os.path.isdir(root):
     raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
   images = os.path.join(root, images)
-  ids = _listed(os.path.join(root, list)) if list else _matching(images)
+  everything = functools.cache(lambda: sorted(among) or matching(images))
+  ids = _listed(_list_path(root, list), everything) if list else everything()
+  if without:
+    out = set(_listed(_list_path(root, without), everything))
+    absent = sorted(out.difference(ids))
+    if absent:
+      raise BadInput(
+        f'{without}: {absent[0]} cannot be left out: there is no such image; take it off the list'
+      )
+    ids = [name for name in ids if name not in out]
   labels = os.path.join(root, labels) if labels else ''
-  found = Folder(images, labels, ids, table, classes)
-  found.check()
+  found = Folder(images, labels, ids, **options)
+  if check and not among:
+    found.check()
   return found
 
 
-def read_image(path: str) -> np.ndarray:
-  """An image file as uint8 [h, w, 3] RGB. Raises BadInput when it is missing or damaged."""
-  return np.array(_opened(path, lambda image: image.convert('RGB')))
+def _list_path(root: str, name: str) -> str:
+  known = LISTS / f'{name}.txt'
+  return str(known) if known.is_file() else os.path.join(root, name)
 
 
-def read_label(path: str) -> np.ndarray:
-  """A label file's pixel values, uint8 [h, w]: grey values, or indices into its palette.
+def translated(raw: np.ndarray, table: bytes) -> np.ndarray:
+  """uint8 -> uint8 of the same shape by a table of 256; many times as fast as indexing an array."""
+  return np.frombuffer(raw.tobytes().translate(table), np.uint8).reshape(raw.shape)
+
+
+def read_image(file: str | io.BytesIO, name: str = '') -> np.ndarray:
+  """An image file as uint8 [h, w, 3] RGB. Raises BadInput, with `name`, if it cannot be read."""
+  return np.array(label_files.opened(file, lambda image: image.convert('RGB'), name or str(file)))
+
+
+def _listed(path: str, everything: Callable[[], list[str]]) -> list[str]:
+  """The ids of a list file, with the folders that they lie in.
 
   Raises:
-    BadInput: the file is missing, damaged, or neither an 8-bit greyscale nor a palette PNG.
+    BadInput: it does not exist or is empty, or two images end in the same name.
   """
-  try:
-    with open(path, 'rb') as file:
-      header = file.read(PNG_HEADER_SIZE)
-  except OSError as error:
-    raise BadInput(f'{path}: cannot be read ({error.strerror})') from None
-  check_label_header(header, path)
-  return np.array(_opened(path, lambda image: image), np.uint8)
+  ids = read_list(path)
+  if '/' in ids[0] or not any('/' in name for name in everything()):
+    return ids
+  found = {}
+  for name in everything():
+    last = name.rpartition('/')[2]
+    if last in found:
+      raise BadInput(
+        f'{path}: names such as {last!r} are ambiguous: there are {found[last]} and {name}; write '
+        'the folders as well'
+      )
+    found[last] = name
+  return [found.get(name, name) for name in ids]
 
 
-def check_label_header(header: bytes, path: str) -> None:
-  """Raises BadInput unless the first bytes are those of a label file that can be read."""
-  if len(header) < PNG_HEADER_SIZE or not header.startswith(PNG_SIGNATURE):
-    raise BadInput(f'{path}: is not a PNG file, or is cut short; write it again')
-  depth, colour = header[24], header[25]
-  if not (colour == PNG_PALETTE or (colour == PNG_GREY and depth == 8)):
-    raise BadInput(
-      f'{path}: is a PNG of colour type {colour} with {depth} bits; save labels as 8-bit greyscale '
-      'or palette PNG'
-    )
-
-
-def _opened(path: str, convert) -> Image.Image:
-  """The image, decoded whole; whatever Pillow raises for a bad file becomes one line."""
-  try:
-    with Image.open(path) as image:
-      image.load()
-      return convert(image)
-  except FileNotFoundError:
-    raise BadInput(f'{path}: no such file; mend the list or the pattern') from None
-  # Pillow's decoders raise SyntaxError, ValueError and others for damaged files.
-  except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-    reason = ' '.join(str(error).split())
-    raise BadInput(f'{path}: cannot be decoded ({reason}); restore or remove the file') from None
-
-
-def _listed(path: str) -> list[str]:
-  """The ids in a list file. Raises BadInput when it does not exist or is empty."""
+def read_list(path: str) -> list[str]:
+  """The lines of a list file. Raises BadInput when it does not exist or is empty."""
   try:
     with open(path, encoding='utf-8') as file:
       ids = [line.strip() for line in file if line.strip()]
@@ -216,7 +315,7 @@ def _listed(path: str) -> list[str]:
   return ids
 
 
-def _matching(pattern: str) -> list[str]:
+def matching(pattern: str) -> list[str]:
   """The sorted ids of all files that fit the pattern, sub-folders included."""
   first, *others = (re.escape(part) for part in pattern.split('{id}'))
   fits = re.compile(first + '(?P<id>.+)' + '(?P=id)'.join(others), re.DOTALL)
@@ -252,7 +351,3 @@ def _sizes(paths: Iterable[str]) -> dict[str, int]:
     if entry is not None:
       sizes[path] = entry.stat().st_size
   return sizes
-
-
-def _size(array: np.ndarray) -> str:
-  return f'{array.shape[1]}x{array.shape[0]}'

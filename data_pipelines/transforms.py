@@ -1,167 +1,208 @@
-"""Transforms of an image and its label together: TensorFlow functions without state.
+"""Transforms of an image and its label together, of which only the wanted window is computed.
 
-Each takes a seed (integer [2]) and gives the same result for the same seed, on every host. Images
-are uint8 [h, w, 3], labels uint8 [h, w] or None; sizes are (height, width). What is drawn follows
-docs/method.md section 2 (DiGA, arXiv 2304.02222).
+A crop of 512x896 pixels shows a quarter of a full-size image: resizing all of it first, as the
+published loaders do, is most of their work. A `Picture` therefore knows how to compute any window
+of itself, and a transform makes a new picture of one: nothing is computed until the crop is known.
+The resampling is Pillow's own, which can start anywhere.
+
+What is drawn follows docs/method.md section 2 (DiGA, arXiv 2304.02222). Sizes are (height, width).
 """
 
+import dataclasses
+import functools
+import math
 from collections.abc import Callable
 
-import tensorflow as tf
+import numpy as np
+from PIL import Image
 
-Image = tf.Tensor | None
-Label = tf.Tensor | None
-Pair = tuple[Image, Label]
+from data_pipelines.sources import translated
+
 Size = tuple[int, int]
-Cut = Callable[[Image, Label, Size, tf.Tensor], Pair]
+Window = tuple[int, int, int, int]  # top, left, height, width
 
 REDRAWS = 5
 REDRAW_SHARE = 0.02
 SIZED_CROP_RANGE = (0.7, 1.0)
 IGNORE = 255
+BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
+SUPPORT = {BICUBIC: 2.0, BILINEAR: 1.0}  # how far the kernels reach, in pixels of the larger grid
 
 
-def resize(image: tf.Tensor, label: Label, size) -> Pair:
-  """Resizes the image with `resize_bicubic` and the label with `resize_nearest`."""
-  return resize_bicubic(image, size), None if label is None else resize_nearest(label, size)
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """An image or a label that is computed where it is looked at.
 
-
-def resize_bicubic(image: tf.Tensor, size) -> tf.Tensor:
-  """Bicubic with antialiasing, as Pillow does it (at most 1 grey level apart).
-
-  Pillow resizes the columns, rounds and clips to 8 bits, then resizes the rows. Doing both at once
-  is twice as fast, but differs by up to 25 levels where the cubic kernel overshoots. (Pillow 13
-  takes the rows first when they shrink much more than the columns do; earlier versions never.)
+  Attributes:
+    size: (h, w).
+    at: window -> its pixels, uint8 [height, width, 3] or [height, width].
   """
-  size = tf.convert_to_tensor(size, tf.int32)
-  columns = tf.stack([tf.shape(image)[0], size[1]])
-  return _resized(_resized(image, columns, 'bicubic'), size, 'bicubic')
+
+  size: Size
+  at: Callable[[Window], np.ndarray]
+
+  def whole(self) -> np.ndarray:
+    return self.at((0, 0, *self.size))
 
 
-def resize_bilinear(image: tf.Tensor, size) -> tf.Tensor:
-  """Bilinear with antialiasing, as Pillow does it (at most 1 grey level apart)."""
-  return _resized(image, size, 'bilinear')
+Pair = tuple[Picture, Picture | None]  # an image, and its label if there is one
+Cut = Callable[[Pair, Size, np.random.Generator], Pair]
 
 
-def _resized(image: tf.Tensor, size, method: str) -> tf.Tensor:
-  return _to_uint8(tf.image.resize(image, size, method, antialias=True))
+def picture(pixels: np.ndarray, table: bytes | None = None) -> Picture:
+  """Pixels that are there: uint8 [h, w, 3] or [h, w]; a table of 256 translates them."""
+
+  def at(window: Window) -> np.ndarray:
+    top, left, height, width = window
+    part = pixels[top : top + height, left : left + width]
+    return part if table is None else translated(part, table)
+
+  return Picture(pixels.shape[:2], at)
 
 
-def _to_uint8(values: tf.Tensor) -> tf.Tensor:
-  """Rounds half up, as Pillow does, and clips (the cast drops the fraction)."""
-  return tf.cast(tf.clip_by_value(values + 0.5, 0, 255), tf.uint8)
+def resize(pair: Pair, size: Size, kind: Image.Resampling = BICUBIC) -> Pair:
+  """The image resized by `kind` with antialiasing, the label by nearest neighbour."""
+  image, label = pair
+  return resample(image, size, kind), None if label is None else nearest(label, size)
 
 
-def resize_nearest(label: tf.Tensor, size) -> tf.Tensor:
-  """Nearest neighbour, with exactly the pixels that Pillow takes."""
-  rows = _nearest_index(tf.shape(label)[0], size[0])
-  columns = _nearest_index(tf.shape(label)[1], size[1])
-  return tf.gather(tf.gather(label, rows), columns, axis=1)
+def resample(image: Picture, size: Size, kind: Image.Resampling) -> Picture:
+  """An image resized with antialiasing, as Pillow does it.
+
+  A window differs from that of the whole by at most 1 grey level, in one pixel of several hundred.
+  """
+  if tuple(size) == image.size:
+    return image
+
+  def at(window: Window) -> np.ndarray:
+    parts, boxes = [], []
+    for first, count, old, new in zip(window[:2], window[2:], image.size, size, strict=True):
+      scale = old / new
+      reach = SUPPORT[kind] * max(scale, 1) + 1
+      low = max(math.floor(first * scale - reach), 0)
+      high = min(math.ceil((first + count) * scale + reach), old)
+      parts.append((low, high - low))
+      boxes.append((first * scale - low, min((first + count) * scale, old) - low))
+    (top, height), (left, width) = parts
+    (y0, y1), (x0, x1) = boxes
+    part = Image.fromarray(np.ascontiguousarray(image.at((top, left, height, width))))
+    return np.asarray(part.resize(window[:1:-1], kind, box=(x0, y0, x1, y1)))
+
+  return Picture(tuple(size), at)
 
 
-def _nearest_index(old, new) -> tf.Tensor:
+def nearest(label: Picture, size: Size) -> Picture:
+  """A label resized by nearest neighbour, with exactly the pixels that Pillow takes."""
+  if tuple(size) == label.size:
+    return label
+  positions = [nearest_positions(old, new) for old, new in zip(label.size, size, strict=True)]
+
+  def at(window: Window) -> np.ndarray:
+    rows, columns = (
+      index[first : first + count]
+      for index, first, count in zip(positions, window[:2], window[2:], strict=True)
+    )
+    (top, bottom), (left, right) = (rows[0], rows[-1]), (columns[0], columns[-1])
+    part = label.at((top, left, bottom - top + 1, right - left + 1))
+    return part[rows - top].take(columns - left, axis=1)
+
+  return Picture(tuple(size), at)
+
+
+@functools.lru_cache(maxsize=256)
+def nearest_positions(old: int, new: int) -> np.ndarray:
   """The `new` source positions along an axis of `old` pixels: floor((i + 0.5) * old / new).
 
   Pillow adds up the step instead of multiplying; the running sum rounds differently where a
   position falls on a pixel's border, so the sum is what is done here.
   """
-  step = tf.cast(old, tf.float64) / tf.cast(new, tf.float64)
-  steps = tf.concat([[step * 0.5], tf.fill([new - 1], step)], 0)
-  return tf.minimum(tf.cast(tf.cumsum(steps), tf.int32), old - 1)
+  steps = np.full(new, old / new)
+  steps[0] /= 2
+  return np.minimum(np.cumsum(steps).astype(int), old - 1)
 
 
-def flip(image: tf.Tensor, label: Label, seed: tf.Tensor) -> Pair:
+def flip(pair: Pair, rng: np.random.Generator) -> Pair:
   """Mirrors left and right with probability 0.5."""
-  mirrored = tf.random.stateless_uniform([], seed) < 0.5
-
-  def mirror(x):
-    return None if x is None else tf.cond(mirrored, lambda: tf.reverse(x, [1]), lambda: x)
-
-  return mirror(image), mirror(label)
+  if rng.random() >= 0.5:
+    return pair
+  return _each(pair, _mirrored)
 
 
-def crop(image: Image, label: Label, size: Size, seed: tf.Tensor) -> Pair:
+def _mirrored(one: Picture) -> Picture:
+  def at(window: Window) -> np.ndarray:
+    top, left, height, width = window
+    return one.at((top, one.size[1] - left - width, height, width))[:, ::-1]
+
+  return Picture(one.size, at)
+
+
+def crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
   """Cuts out a window of `size` at a place drawn uniformly.
 
   An image that is smaller than the window in height or width is resized to the window's size
   instead, whole (bilinear / nearest).
   """
-  slack = _size_of(image, label) - tf.constant(size)
-  smaller = tf.reduce_any(slack < 0)
-  place = tf.random.stateless_uniform([2], seed)
-  top, left = tf.unstack(tf.cast(place * tf.cast(slack + 1, tf.float32), tf.int32))
-
-  def cut(x, resized):
-    if x is None:
-      return None
-    return tf.cond(
-      smaller, lambda: resized(x, size), lambda: x[top : top + size[0], left : left + size[1]]
-    )
-
-  return cut(image, resize_bilinear), cut(label, resize_nearest)
+  place = rng.random(2)
+  slack = np.subtract(pair[0].size, size)
+  if (slack < 0).any():
+    return resize(pair, size, BILINEAR)
+  return _window(pair, *(int(at) for at in place * (slack + 1)), *size)
 
 
-def sized_crop(image: Image, label: Label, size: Size, seed: tf.Tensor) -> Pair:
+def sized_crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
   """Scales height and width by an own U(0.7, 1) each (bilinear / nearest), then does `crop`."""
-  scale_seed, crop_seed = tf.unstack(tf.random.split(seed))
-  scales = tf.random.stateless_uniform([2], scale_seed, *SIZED_CROP_RANGE)
-  scaled = tf.cast(scales * tf.cast(_size_of(image, label), tf.float32), tf.int32)
-  image = None if image is None else resize_bilinear(image, scaled)
-  label = None if label is None else resize_nearest(label, scaled)
-  return crop(image, label, size, crop_seed)
+  scales = rng.uniform(*SIZED_CROP_RANGE, 2)
+  scaled = tuple(int(side) for side in scales * pair[0].size)
+  return crop(resize(pair, scaled, BILINEAR), size, rng)
 
 
-def zoom(
-  image: Image, label: Label, size: Size, seed: tf.Tensor, *, heights: tuple[int, int]
-) -> Pair:
+def zoom(pair: Pair, size: Size, rng: np.random.Generator, *, heights: tuple[int, int]) -> Pair:
   """Cuts out a window of the shape of `size` and of a height drawn from `heights`; resizes it.
 
   The height is a uniform integer, both ends included, but at most what fits into the image; the
   place is uniform (bilinear / nearest). HIAST's geometric view (docs/method.md section 10).
   """
-  height_seed, place_seed = tf.unstack(tf.random.split(seed))
-  full = _size_of(image, label)
-  drawn = tf.random.stateless_uniform([], height_seed, heights[0], heights[1] + 1, tf.int32)
-  ratio = size[1] / size[0]
-  widest = tf.cast(tf.cast(full[1], tf.float32) / ratio, tf.int32)
-  height = tf.maximum(tf.minimum(drawn, tf.minimum(full[0], widest)), 1)
-  width = tf.maximum(tf.cast(tf.round(tf.cast(height, tf.float32) * ratio), tf.int32), 1)
-  window = tf.stack([height, tf.minimum(width, full[1])])
-  place = tf.random.stateless_uniform([2], place_seed)
-  top, left = tf.unstack(tf.cast(place * tf.cast(full - window + 1, tf.float32), tf.int32))
-
-  def cut(x, resized):
-    return None if x is None else resized(x[top : top + window[0], left : left + window[1]], size)
-
-  return cut(image, resize_bilinear), cut(label, resize_nearest)
+  full, ratio = pair[0].size, size[1] / size[0]
+  height = min(int(rng.integers(heights[0], heights[1] + 1)), full[0], int(full[1] / ratio))
+  height = max(height, 1)
+  window = height, min(max(round(height * ratio), 1), full[1])
+  place = rng.random(2) * (np.subtract(full, window) + 1)
+  cut = _window(pair, *(int(at) for at in place), *window)
+  # Nothing beyond the window is seen, not even by the kernel at its edge.
+  return resize(_each(cut, lambda one: picture(one.whole())), size, BILINEAR)
 
 
-def redraw(cut: Cut, image: tf.Tensor, label: tf.Tensor, size: Size, seed: tf.Tensor) -> Pair:
+def _window(pair: Pair, top: int, left: int, height: int, width: int) -> Pair:
+  def cut(one: Picture) -> Picture:
+    return Picture((height, width), lambda w: one.at((top + w[0], left + w[1], *w[2:])))
+
+  return _each(pair, cut)
+
+
+def _each(pair: Pair, transform: Callable[[Picture], Picture]) -> Pair:
+  image, label = pair
+  return transform(image), None if label is None else transform(label)
+
+
+def redraw(cut: Cut, pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
   """Draws `cut` (crop or sized_crop) again, up to 5 times, until `acceptable`.
 
-  The sixth draw is taken as it comes. Only labels are cut until one is accepted.
+  The sixth draw is taken as it comes. Only labels are computed until one is accepted.
   """
-
-  def rejected(attempt):
-    _, drawn = cut(None, label, size, tf.random.fold_in(seed, attempt))
-    return (attempt < REDRAWS) & ~acceptable(drawn)
-
-  attempt = tf.while_loop(rejected, lambda attempt: [attempt + 1], [tf.constant(0)])[0]
-  return cut(image, label, size, tf.random.fold_in(seed, attempt))
+  for _ in range(REDRAWS):
+    drawn = cut(pair, size, rng)
+    if acceptable(drawn[1].whole()):
+      return drawn
+  return cut(pair, size, rng)
 
 
-def acceptable(label: tf.Tensor) -> tf.Tensor:
-  """Whether a crop's label shows enough classes: a boolean scalar.
+def acceptable(label: np.ndarray) -> bool:
+  """Whether a crop's label shows enough classes.
 
   True when at least 3 labels (255 counts as one) cover more than 2% of the pixels each; or exactly
   2 do and the highest label present is not a 255 with more than 2%.
   """
-  counts = tf.math.bincount(tf.cast(tf.reshape(label, [-1]), tf.int32), minlength=256)
-  large = tf.cast(counts, tf.float64) > REDRAW_SHARE * tf.cast(tf.size(label), tf.float64)
-  number = tf.math.count_nonzero(large)
+  large = np.array(Image.fromarray(label).histogram()) > REDRAW_SHARE * label.size
+  number = np.count_nonzero(large)
   # 255 is the highest id there is, so "the highest is a large 255" is "255 is large".
-  return (number >= 3) | ((number == 2) & ~large[IGNORE])
-
-
-def _size_of(image: Image, label: Label) -> tf.Tensor:
-  return tf.shape(label if image is None else image)[:2]
+  return bool(number >= 3 or (number == 2 and not large[IGNORE]))

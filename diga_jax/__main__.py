@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import pathlib
 import sys
 
@@ -14,6 +15,7 @@ DISTRIBUTED = (
   "for several processes that each run this command: 'auto' (TPU pods, SLURM, Open MPI) or "
   'HOST:PORT,PROCESSES,INDEX'
 )
+IMAGES = 'pixels (fast, large) or the files as they are; default: pixels, but JPEG files are kept'
 OVERRIDES = 'Any field of the config is changed by --config.FIELD=VALUE (see configs/default.py).'
 
 
@@ -47,6 +49,20 @@ def parser() -> argparse.ArgumentParser:
   plan.add_argument(
     '--topology', nargs='+', required=True, help='v5e:4x4, v5e-8, cpu, cpu:4: one or more'
   )
+  doctor = command('doctor', 'look at every file of the data sets', config=False)
+  doctor.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
+  doctor.add_argument('--sets', nargs='+', metavar='NAME', help='of data.sets; default: all')
+  doctor.add_argument(
+    '--jobs', type=int, default=os.cpu_count(), metavar='N', help='processes that look at files'
+  )
+  prepare = command('prepare', 'pack data sets into shards for fast reading', config=False)
+  prepare.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
+  prepare.add_argument('--sets', nargs='+', metavar='NAME', help='of data.sets; default: all')
+  prepare.add_argument('--output', type=pathlib.Path, metavar='DIR', help='where the shards go')
+  prepare.add_argument('--images', choices=('raw', 'png', 'jpeg'), default='', help=IMAGES)
+  prepare.add_argument('--stage', metavar='NAME', help="pack this label stage's labels instead")
+  prepare.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='of that stage')
+  prepare.add_argument('--jobs', type=int, default=os.cpu_count(), metavar='N', help='processes')
   weights = command('weights', "which layers of the config's network a file fills", config=False)
   weights.add_argument('file', help='.pth, .safetensors or .npz, or efficientnet_lite0')
   weights.add_argument('--partial', action='store_true', help='accept a partial match')
@@ -84,16 +100,18 @@ def execute(arguments: argparse.Namespace, config: ConfigDict) -> int:
 
   preemption.listen()
   try:
-    commands.prepare(arguments, config)
-    getattr(commands, arguments.command)(arguments, config)
+    commands.set_up(arguments, config)
+    return getattr(commands, arguments.command)(arguments, config) or 0
   except preemption.Preempted as stopped:
     print(f'diga_jax: {stopped}', file=sys.stderr)
     return preemption.EXIT_STATUS
-  return 0
 
 
 def main(argv: list[str]) -> int:
-  """Exit status: 0 done, 2 wrong use or wrong input, 75 stopped by SIGTERM (one line on stderr)."""
+  """Exit status: 0 done, 2 wrong use or wrong input, 75 stopped by SIGTERM (one line on stderr).
+
+  `doctor` ends with 1 when it has found something.
+  """
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
   try:

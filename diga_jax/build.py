@@ -36,6 +36,8 @@ from diga_jax import evaluate as evaluation_pass
 from diga_jax.experiment import Experiment
 from diga_jax.stages import adversarial, hiast, self_training, translator, warmup
 
+LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
+
 STEPS = {
   'translator': translator.train_step,
   'warmup': warmup.train_step,
@@ -69,7 +71,7 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
     target = experiment.images(stage.batch.target, labelled=False)
   if experiment.uses_labels(stage):
     made = experiment.workdir / stage.labels
-    target = target.with_labels(str(made / 'labels' / '{id}.png'))
+    target = pseudo_labelled(target, made)
     if stage.target_mixing == 'copy_paste':
       pasted = copy_paste(stage, made, target)
   settings = SimpleNamespace(stage=stage, translator=config.translator)
@@ -91,7 +93,31 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
     profile_steps=tuple(config.profile_steps),
     score=None if is_translator or config.choose == 'last' else oracle(experiment),
   )
-  return {'step': step, 'steps': stage.steps, 'chosen_by': config.choose}
+  result = {'step': step, 'steps': stage.steps, 'chosen_by': config.choose}
+  return result | skipped_files(experiment, name)
+
+
+def pseudo_labelled(target: Folder, made: pathlib.Path) -> Folder:
+  """The target with the labels of a complete label stage, from shards where they were packed."""
+  found = target.with_labels(str(made / 'labels' / '{id}.png'))
+  if not (made / LABEL_SHARDS).exists():
+    return found
+  from data_pipelines import shards  # TensorFlow Datasets takes seconds to import
+
+  return shards.packed(found, shards.Pack(made / LABEL_SHARDS))
+
+
+def skipped_files(experiment: Experiment, stage: str) -> dict[str, Any]:
+  """What training went on without, if it was told to: for the stage's result, and said aloud."""
+  if experiment.config.data.on_bad_file != 'skip':
+    return {}
+  skipped: dict[str, str] = {}
+  for found in hosts.exchange(experiment.skipped):
+    skipped |= found
+  for name, reason in sorted(skipped.items()):
+    logging.warning('%s: image %s was skipped: %s', stage, name, reason)
+  logging.warning('%s: %d images were skipped', stage, len(skipped))
+  return {'skipped': dict(sorted(skipped.items()))}
 
 
 def schedule(settings: ConfigDict, steps: int) -> dict[str, Any]:
@@ -327,19 +353,22 @@ def _read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def class_names(experiment: Experiment) -> tuple[str, ...]:
-  return label_tables.NAMES[experiment.config.data.names]
+  data = experiment.config.data
+  return tuple(data.class_names) or label_tables.NAMES[data.names]
 
 
 def class_subsets(experiment: Experiment) -> dict[str, tuple[int, ...]]:
   """The class sets that a mean is given for: of Cityscapes' 19 also 16 and 13, as published."""
-  if experiment.config.data.names == 'cityscapes19':
+  data = experiment.config.data
+  if data.names == 'cityscapes19' and not data.class_names:
     return metrics.CLASS_SUBSETS
   classes = experiment.config.data.classes
   return {str(classes): tuple(range(classes))}
 
 
 def palette(experiment: Experiment) -> np.ndarray:
-  return label_tables.PALETTE[experiment.config.data.names]
+  data = experiment.config.data
+  return np.array(data.palette, np.uint8) if data.palette else label_tables.PALETTE[data.names]
 
 
 def labelled(experiment: Experiment, key: str) -> bool:
@@ -402,7 +431,7 @@ def kept_labels(
   """
   stage, made = experiment.stage(name), experiment.workdir / name
   images = experiment.images(key, labelled(experiment, key))
-  pseudo = images.with_labels(str(made / 'labels' / '{id}.png'))
+  pseudo = pseudo_labelled(images, made)
   select = None
   if stage.centroids_from != 'none':
     select = functools.partial(

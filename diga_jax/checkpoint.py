@@ -44,11 +44,24 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: fl
   """Starts saving a state; training may go on while it is written.
 
   Raises:
-    BadInput: if this or the last one cannot be written; those before it stay.
+    BadInput: if there is no space for this one, or it or the last one cannot be written; those
+      before it stay.
   """
   metrics = None if score is None else {'score': score}
+  _check_space(manager, state)
   with _writing(manager):
     manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+
+
+def _check_space(manager: ocp.CheckpointManager, state: TrainState) -> None:
+  """Asks before Orbax finds out: its threads would print a traceback for every array."""
+  needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  free = shutil.disk_usage(manager.directory).free
+  if free < needed:
+    raise BadInput(
+      f'{manager.directory}: a checkpoint needs {needed:,} bytes and {free:,} are free; free space '
+      f'and run again: it goes on from step {manager.latest_step() or 0}'
+    )
 
 
 def finish(manager: ocp.CheckpointManager) -> None:

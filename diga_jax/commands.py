@@ -1,13 +1,19 @@
 """What each command of the command line does."""
 
 import argparse
+import pathlib
 import re
+from collections.abc import Iterator
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipelines import doctor as examination
+from data_pipelines import sets
 from data_pipelines.errors import BadInput
-from diga_jax import artifact, build, files, hosts, models, recipe, report
+from data_pipelines.sources import Folder
+from diga_jax import artifact, build, files, hosts, models, progress, recipe, report
 from diga_jax import plan as planning
 from diga_jax import predict as prediction
 from diga_jax import study as summary
@@ -15,7 +21,7 @@ from diga_jax import weights as layers
 from diga_jax.experiment import Experiment, weights_file
 
 
-def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
+def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """What comes before any command: the other processes, and programs compiled by earlier runs.
 
   Raises:
@@ -127,6 +133,111 @@ def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
   for topology in arguments.topology:
     rows = planning.plan(experiment, topology)
     print(report.rendered(planning.table(topology, rows), width=1000), end='\n\n')
+
+
+def doctor(arguments: argparse.Namespace, config: ConfigDict) -> int:
+  """Looks at every file of the folders of data.sets; 1 if anything is wrong with them."""
+  experiment = Experiment(config, None)
+  data, ill = config.data, 0
+  for name, settings in folders(arguments, config):
+    folder = opened(name, settings, data, check=False)
+    with progress.bar(len(folder), f'looking at {name}') as bar:
+      looks = list(examination.looks(folder, arguments.jobs, seen=lambda bar=bar: bar.update(1)))
+    found = examination.examine(folder, build.class_names(experiment), looks)
+    path = examination.manifest_path(data.cache, name, settings, data.root)
+    report.write_metrics(path, found.manifest)
+    print(report.examined(name, found, build.class_names(experiment), settings['table']))
+    readable = [index for index, look in enumerate(looks) if not look.problems]
+    pictures = pathlib.Path(path).with_suffix('')
+    draw_samples(experiment, folder, readable, pictures)
+    print(f'manifest: {path}\nsamples with their labels: {pictures}\n')
+    ill += bool(found.findings)
+  return int(ill > 0)
+
+
+def draw_samples(
+  experiment: Experiment, images: Folder, readable: list[int], place: pathlib.Path, count: int = 3
+) -> None:
+  """Pictures of some images, evenly spread, beside their labels as they are read."""
+  for index in np.linspace(0, len(readable) - 1, min(count, len(readable))).round().astype(int):
+    image, label = images.read(readable[index])
+    picture = report.strip(
+      image,
+      truth=label,
+      palette=build.palette(experiment),
+      names=build.class_names(experiment),
+    )
+    files.write_png(place / f'{images.ids[readable[index]]}.png', picture)
+
+
+def folders(arguments: argparse.Namespace, config: ConfigDict) -> Iterator[tuple[str, dict]]:
+  """(name, settings) of the sets asked for, all by default, that are files on disk."""
+  data = config.data
+  for name in arguments.sets or ():
+    if name not in data.sets:
+      raise BadInput(f'--sets: there is no {name!r} in data.sets: it has {", ".join(data.sets)}')
+  for name in arguments.sets or data.sets:
+    settings = data.sets[name].to_dict()
+    if settings['kind'] == 'folder':
+      yield name, settings | {'shards': ''}
+    else:
+      print(f'{name}: rendered scenes, which need no {arguments.command}\n')
+
+
+def opened(name: str, settings: dict, data: ConfigDict, check: bool) -> Folder:
+  """A set with its labels, if it has any."""
+  return sets.open_set(
+    settings,
+    name=name,
+    root=data.root,
+    cache=data.cache,
+    classes=data.classes,
+    labelled=bool(settings['labels']),
+    check=check,
+  )
+
+
+def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Packs data sets, or a label stage's labels, into shards."""
+  from data_pipelines import shards  # TensorFlow Datasets takes seconds to import
+
+  if arguments.stage:
+    if not arguments.workdir:
+      raise BadInput('--stage: give the --workdir that the stage is in')
+    experiment = Experiment(config, arguments.workdir)
+    stage, made = experiment.stage(arguments.stage), arguments.workdir / arguments.stage
+    artifact.read_record(made)
+    target = experiment.images(stage.target, labelled=False)
+    labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
+    _prepared(shards, arguments, labelled, made / build.LABEL_SHARDS, None, images='none')
+    return
+  if not arguments.output:
+    raise BadInput('--output: give the folder that the shards are to go to')
+  data = config.data
+  for name, settings in folders(arguments, config):
+    folder = opened(name, settings, data, check=True)
+    path = examination.manifest_path(data.cache, name, settings, data.root)
+    manifest = examination.check_manifest(path, folder)
+    if manifest is None:
+      raise BadInput(
+        f'{name}: nobody has looked at its files: python -m diga_jax doctor --sets {name} first'
+      )
+    place = _prepared(
+      shards,
+      arguments,
+      folder,
+      arguments.output / name,
+      manifest,
+      images=arguments.images,
+      low_size=tuple(settings['low_size']),
+    )
+    print(f'{name}: --config.data.sets.{name}.shards={place.absolute()}')
+
+
+def _prepared(shards, arguments, folder, place, manifest, **options) -> pathlib.Path:
+  total = len(folder) * (2 if options.get('low_size') else 1)
+  with progress.bar(total, f'packing {place.name}') as bar:
+    return shards.prepare(folder, place, manifest, jobs=arguments.jobs, seen=bar.update, **options)
 
 
 def weights(arguments: argparse.Namespace, config: ConfigDict) -> None:

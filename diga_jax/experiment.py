@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipelines import doctor, label_files, pipeline, sets
 from data_pipelines import labels as label_tables
-from data_pipelines import pipeline, sets
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
@@ -25,6 +25,8 @@ CHOICES = {
   'choose': ('last', 'oracle'),
   'network': ('student', 'teacher'),
   'names': tuple(label_tables.NAMES),
+  'label_format': tuple(label_files.FORMATS),
+  'on_bad_file': ('stop', 'skip'),
   'method': ('distill', 'source_only', 'adversarial'),
   'mixing': ('class', 'none'),
   'target_mixing': ('class', 'copy_paste', 'none'),
@@ -54,6 +56,12 @@ def check(config: ConfigDict) -> None:
     for wrong, reason in contradictions(config, stage):
       if wrong:
         raise BadInput(f'config.stages.{name}: {reason}')
+  for field in ('class_names', 'palette'):
+    if len(config.data[field]) not in (0, config.data.classes):
+      raise BadInput(
+        f'config.data.{field} has {len(config.data[field])} entries for {config.data.classes} '
+        'classes: give one for each, or none'
+      )
   if len(config.profile_steps) not in (0, 2):
     raise BadInput(f'config.profile_steps is {config.profile_steps}: give (first, last) or ()')
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
@@ -219,7 +227,22 @@ class Experiment:
         classes=data.classes,
         labelled=labelled,
       )
+      self.manifest(name, self._opened[name, labelled])
     return self._opened[name, labelled]
+
+  def manifest(self, name: str, images: Folder) -> str:
+    """When `doctor` looked at a data set, '' if it did not.
+
+    Raises:
+      BadInput: if its files are not those that were seen.
+    """
+    data = self.config.data
+    settings = data.sets[name].to_dict()
+    if settings['kind'] != 'folder':
+      return ''
+    path = doctor.manifest_path(data.cache, name, settings, data.root)
+    found = doctor.check_manifest(path, images)
+    return found['made'] if found else ''
 
   def batches(
     self, stage: ConfigDict, target: Folder | None, copy_paste: CopyPaste | None = None
@@ -246,7 +269,15 @@ class Experiment:
       wanted['source'] = view(settings.source, source, settings.source_crop, redraw=settings.redraw)
     if target is not None:
       wanted['target'] = view(settings.target, target, settings.target_crop, copy_paste=copy_paste)
-    return lambda start: pipeline.batches(wanted, seed=self.config.seed, start=start, rows=rows)
+    skipped = self.skipped if data.on_bad_file == 'skip' else None
+    return lambda start: pipeline.batches(
+      wanted, seed=self.config.seed, start=start, rows=rows, skipped=skipped
+    )
+
+  @functools.cached_property
+  def skipped(self) -> dict[str, str]:
+    """The images that training could not read, and why (data.on_bad_file = 'skip')."""
+    return {}
 
   # Networks.
 

@@ -38,8 +38,17 @@ def run_stage(experiment: Experiment, name: str) -> dict[str, Any]:
   return artifact.produce(
     experiment.workdir / name,
     identity(experiment, name),
-    functools.partial(make, experiment, name),
+    lambda directory: make(experiment, name, directory) | {'examined': examined(experiment, name)},
   )
+
+
+def examined(experiment: Experiment, name: str) -> dict[str, str]:
+  """When `doctor` last looked at the data sets that a stage reads."""
+  found = {
+    key: experiment.manifest(key, experiment.images(key, labelled))
+    for key, labelled in sets_read(experiment, name).items()
+  }
+  return {key: made for key, made in found.items() if made}
 
 
 # What a stage reads.
@@ -92,7 +101,7 @@ def identity(experiment: Experiment, name: str) -> dict[str, Any]:
       'data': {
         'classes': config.data.classes,
         'crop': config.data.crop,
-        'sets': {key: config.data.sets[key].to_dict() for key in data},
+        'sets': {key: _content(config.data.sets[key]) for key in data},
       },
       'input': {key: digest(experiment, key) for key in stages_read(experiment, name)},
       'images': {
@@ -101,6 +110,11 @@ def identity(experiment: Experiment, name: str) -> dict[str, Any]:
       'files': {key: file_digest(path) for key, path in external.items() if path},
     }
   )
+
+
+def _content(settings: Any) -> dict[str, Any]:
+  """The settings of a data set that its batches depend on: packed or not, they are the same."""
+  return {key: value for key, value in settings.to_dict().items() if key != 'shards'}
 
 
 def digest(experiment: Experiment, name: str) -> str:

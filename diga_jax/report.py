@@ -14,6 +14,7 @@ import rich.markup
 import rich.table
 from PIL import Image, ImageDraw, ImageFont
 
+from data_pipelines import known
 from diga_jax import files
 
 IGNORE = 255
@@ -32,6 +33,8 @@ MEASUREMENT = (
   'label_size',
 )
 ORACLE_NOTE = '* weights chosen with the labels of the target'
+
+SHOWN = 5  # examples of each thing that doctor finds
 
 FACTS = {'step': 'step', 'seed': 'seed', 'network': 'weights', 'chosen_by': 'chosen by'}
 
@@ -183,6 +186,51 @@ def table(rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bo
   """
   width = width or shutil.get_terminal_size().columns
   return rendered((part for group in groups(rows) for part in _one_table(*group)), width, color)
+
+
+def examined(name: str, found: Any, names: Sequence[str], table: Any) -> str:
+  """What `doctor` says of a data set: facts, shares of the classes, and what is wrong.
+
+  Args:
+    name: of the data set.
+    found: a `data_pipelines.doctor.Report`.
+    names: of the classes.
+    table: the set's label table, for the shares that are known.
+  """
+  width = shutil.get_terminal_size().columns
+  return rendered(_examined(name, found, names, table), width)
+
+
+def _examined(name, found, names, table) -> Iterable[Any]:
+  yield _title(name)
+  for what, value in found.facts:
+    yield f'  {what}: {rich.markup.escape(value)}'
+  if found.shares is not None:
+    yield _class_shares(found.shares, names, known.SHARES.get(known.SAME.get(table, table)))
+  if not found.findings:
+    yield '[bold]nothing is wrong[/bold]'
+  for finding in found.findings:
+    yield f'[bold]{finding.kind}: {len(finding.where):,}[/bold]'
+    for line in finding.where[:SHOWN]:
+      yield rich.markup.escape(f'  {line}')
+    if len(finding.where) > SHOWN:
+      yield f'  ... and {len(finding.where) - SHOWN:,} more'
+    yield rich.markup.escape(f'  -> {finding.mend}')
+
+
+def _class_shares(shares, names, expected) -> rich.table.Table:
+  """Each class's share of the labelled pixels in per cent, beside what is known of the set."""
+  result = _empty_table()
+  result.add_column('class', no_wrap=True)
+  result.add_column('% of pixels', justify='right')
+  if expected is not None and len(expected) == len(shares):
+    result.add_column('known', justify='right')
+  else:
+    expected = None
+  for i, name in enumerate(names):
+    known_share = () if expected is None else (f'{100 * expected[i]:.2f}',)
+    result.add_row(rich.markup.escape(name), f'{100 * shares[i]:.2f}', *known_share)
+  return result
 
 
 def _that_fit(rows: Sequence[Mapping[str, Any]], width: int) -> Iterable[list[Mapping[str, Any]]]:

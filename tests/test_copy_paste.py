@@ -19,7 +19,7 @@ def index(seed: int, images: int = 30, classes: int = 19):
 
 
 def draws(rule: CopyPaste, count: int) -> np.ndarray:
-  return np.array([rule.draw(np.array([i, 7])) for i in range(count)])
+  return np.array([rule.draw(np.random.default_rng([i, 7])) for i in range(count)])
 
 
 @given(seeds)
@@ -62,7 +62,7 @@ def test_never_is_never_drawn_nor_pasted():
 
 def test_a_draw_is_a_function_of_its_seed():
   rule = CopyPaste(*index(0))
-  np.testing.assert_array_equal(rule.draw(np.array([3, -4])), rule.draw(np.array([3, -4])))
+  np.testing.assert_array_equal(draws(rule, 3), draws(rule, 3))
   assert len({tuple(row) for row in draws(rule, 50)}) > 20
 
 

@@ -77,3 +77,69 @@ def test_wrong_tables_are_refused():
     labels.lut('gta')
   with pytest.raises(BadInput, match="'gta5' yields train ids up to 18, but classes is 11"):
     labels.lut('gta5', 11)
+
+
+def test_pairs_are_a_table_that_knows_nothing_else():
+  lut = labels.lut(((3, 0), (7, 1), (9, 255)), 2)
+  assert [lut[raw] for raw in (3, 7, 9)] == [0, 1, 255]
+  assert (np.delete(lut, [3, 7, 9]) == labels.UNKNOWN).all()
+  for pairs, words in (
+    (((3, 0), (3, 1)), 'stands in two pairs'),
+    (((3, 256),), 'not a pair'),
+    (((3, 0, 1),), 'not a pair'),
+    ((('road', 0),), 'not a pair'),
+  ):
+    with pytest.raises(BadInput, match=words):
+      labels.lut(pairs, 2)
+  with pytest.raises(BadInput, match='of 1 pairs yields train ids up to 5'):
+    labels.lut(((3, 5),), 2)
+
+
+@pytest.mark.parametrize('table', labels.COLOURS)
+def test_colours_mean_what_their_ids_mean(table):
+  pairs = labels.colours(table)
+  assert len({colour for colour, _ in pairs}) == len(pairs)
+  lut = labels.lut(table)
+  assert [train for _, train in pairs] == [lut[raw] for raw in labels.COLOURS[table].values()]
+  task = 'camvid11' if table == 'camvid32' else 'cityscapes19'
+  assert {train for _, train in pairs} == {*range(len(labels.NAMES[task])), 255}
+
+
+def test_colours_of_classes_are_those_of_the_figures():
+  """The drawn colours of the 19 classes are Cityscapes' own, so its colours turn back into them."""
+  meaning = dict(labels.colours('cityscapes'))
+  for train, colour in enumerate(labels.PALETTE['cityscapes19']):
+    assert meaning[tuple(colour.tolist())] == train
+
+
+@pytest.mark.parametrize(
+  ('name', 'colour', 'expected'),
+  [
+    ('road', (128, 64, 128), 'road'),
+    ('lane marking', (128, 0, 192), 'road'),
+    ('sidewalk', (0, 0, 192), 'pavement'),
+    ('child', (192, 128, 64), 'pedestrian'),
+    ('bicyclist', (0, 128, 192), 'bicyclist'),
+    ('traffic light', (0, 64, 64), 'sign'),
+    ('truck or bus', (192, 128, 192), 'car'),
+    ('archway', (192, 0, 128), 'building'),
+    ('wall', (64, 192, 0), 'building'),
+    ('pole', (192, 192, 128), 'pole'),
+    ('vegetation', (192, 192, 0), 'tree'),
+    ('void', (0, 0, 0), None),
+  ],
+)
+def test_camvids_32_colours_are_joined(name, colour, expected):
+  train = dict(labels.colours('camvid32'))[colour]
+  assert (labels.NAMES['camvid11'][train] if train != 255 else None) == expected
+
+
+def test_wrong_colours_are_refused():
+  with pytest.raises(BadInput, match="colours of table 'synthia' are not known"):
+    labels.colours('synthia')
+  with pytest.raises(BadInput, match='stands in two'):
+    labels.colours((((0, 0, 0), 1), ((0, 0, 0), 2)))
+  with pytest.raises(BadInput, match='not a colour'):
+    labels.colours((((0, 0), 1),))
+  with pytest.raises(BadInput, match='not a colour'):
+    labels.colours(((300, 1),))

@@ -206,7 +206,7 @@ def test_unknown_ids_are_named(tmp_path):
 def test_labels_in_other_png_formats_are_refused(tmp_path, picture):
   data_files.write(tmp_path, 'a', np.zeros((4, 6, 3), np.uint8), None)
   data_files.save(tmp_path / 'labels/a.png', picture)
-  with pytest.raises(BadInput, match=r'a.png: is a PNG of colour type .* 8-bit greyscale'):
+  with pytest.raises(BadInput, match=r'a.png: is a PNG of colour type .* means 8-bit greyscale'):
     data_files.open_folder(tmp_path).read(0)
 
 

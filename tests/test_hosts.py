@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import BadInput
-from diga_jax import hosts
+from diga_jax import artifact, hosts
 from tests.test_recipe import final_state
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -35,6 +35,7 @@ def command(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -
     f'--config.recipe={RECIPE}',
     *(f'--config.stages.label_1.{key}={value}' for key, value in SELECTOR.items()),
     '--config.devices=0',
+    '--config.choose=oracle',
     '--config.translator.kind=fourier',
     *batches,
     *more,
@@ -94,6 +95,8 @@ def test_two_processes_do_what_one_does(runs):
   _, alone, together = runs
   for name in TRAINED:
     check_same(together / name, alone / name)
+    result, wanted = (artifact.read_record(run / name)['result'] for run in (together, alone))
+    assert result == wanted and result['chosen_by'] == 'oracle'  # by all processes' images
   wanted = sorted((alone / 'label_1' / 'labels').glob('*.png'))
   found = sorted((together / 'label_1' / 'labels').glob('*.png'))
   assert [path.name for path in found] == [path.name for path in wanted]

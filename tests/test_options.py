@@ -73,7 +73,7 @@ def test_compiled_programs_are_kept_where_the_config_says(tmp_path):
   config, before = default.get_config(), jax.config.jax_compilation_cache_dir
   config.compilation_cache = str(tmp_path)
   try:
-    commands.prepare(argparse.Namespace(), config)
+    commands.set_up(argparse.Namespace(), config)
     assert jax.config.jax_compilation_cache_dir == str(tmp_path)
   finally:
     jax.config.update('jax_compilation_cache_dir', before)

@@ -7,6 +7,7 @@ import pathlib
 import random
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -328,6 +329,45 @@ def test_no_space_for_a_checkpoint_keeps_the_one_before(tmp_path):
     assert manager.all_steps() == [1]
     found = manager.restore(1, args=ocp.args.StandardRestore())
   assert (found['x'] == np.zeros(10)).all()
+
+
+OWN_MOUNTS = ('unshare', '--user', '--map-root-user', '--mount')  # as root of nothing else
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size={size} none {disk} || exit 99
+{command}
+echo ended with $?
+ls {disk}/run/warmup.partial/checkpoints
+mount -o remount,size=64m {disk}
+{command}
+echo ended with $?
+cp -r {disk}/run/warmup {result}
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, cache, trained):
+  if subprocess.run([*OWN_MOUNTS, 'true'], capture_output=True).returncode:
+    pytest.skip('this system lets nobody mount a small disk for a test')
+  disk, result, log = tmp_path / 'disk', tmp_path / 'result', tmp_path / 'log'
+  disk.mkdir()
+  files = (trained / 'warmup').rglob('*')
+  written = sum(file.stat().st_size for file in files)  # two checkpoints, and the curves
+  command = shlex.join([sys.executable, '-m', 'diga_jax', *short(disk / 'run', cache)])
+  script = ON_A_SMALL_DISK.format(
+    size=int(0.75 * written), disk=disk, command=command, result=result
+  )
+  environment = os.environ | {'JAX_NUM_CPU_DEVICES': str(jax.device_count())}
+  with log.open('w') as file:
+    subprocess.run(
+      [*OWN_MOUNTS, 'sh', '-c', script],
+      cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, timeout=600, check=True
+    )  # fmt: skip
+  said = log.read_text()
+  assert 'ended with 2\n2\n' in said and said.rstrip().endswith('ended with 0'), said
+  assert 'Traceback' not in said and 'free space and run again: it goes on from step 2' in said
+  wanted = final_state(trained / 'warmup')
+  for key, value in final_state(result).items():
+    np.testing.assert_array_equal(value, wanted[key], err_msg=key)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, cache, capsys):

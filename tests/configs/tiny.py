@@ -1,6 +1,6 @@
 """The whole recipe, as small as it gets: for the tests."""
 
-from configs import default
+from configs import datasets, default
 
 
 def get_config():
@@ -28,9 +28,9 @@ def get_config():
   data.crop = (32, 48)
   scenes = {'kind': 'scenes', 'size': (48, 96), 'low_size': (40, 80)}
   data.sets = {
-    'source': default.dataset(look='game', count=5, **scenes),
-    'target': default.dataset(look='camera', count=4, **scenes),
-    'camera_test': default.dataset(look='camera', first=100, count=3, **scenes),
+    'source': datasets.dataset(look='game', count=5, **scenes),
+    'target': datasets.dataset(look='camera', count=4, **scenes),
+    'camera_test': datasets.dataset(look='camera', first=100, count=3, **scenes),
   }
   for stage in config.stages.values():
     if stage.kind != 'label':

@@ -1,0 +1,180 @@
+"""The data sets of the field in the folders in which they are distributed (docs/datasets.md).
+
+Every function gives the settings of one set, to be put into `config.data.sets`; all paths are below
+`config.data.root`. Where your copy lies elsewhere, change `images` and `labels`.
+"""
+
+from ml_collections import ConfigDict as D
+
+
+def dataset(**changes) -> D:
+  """A set of images, labelled or not."""
+  return D(
+    {
+      'kind': 'folder',  # 'folder' | 'scenes' (rendered street scenes, nothing to download)
+      # Folder: patterns below data.root with {id}, which may hold folders. Labels '' = unlabelled.
+      'images': '',
+      'labels': '',
+      # Which images: a file with one id a line below data.root, or the name of a list that comes
+      # with this package (data_pipelines/lists); '' = all that match `images`.
+      'list': '',
+      'without': '',  # a list of images to leave out, given in the same ways
+      # What label files hold: 'index' (8-bit ids, or a palette's indices) | 'rgb16' (16-bit ids in
+      # the first of three channels) | 'rgba' (ids in the first of four) | 'colour'.
+      'label_format': 'index',
+      # From the ids in the files to train ids: a table of data_pipelines/labels.py, or pairs
+      # (id, train id), for 'colour' ((red, green, blue), train id). 255 = ignored.
+      'table': 'identity',
+      # Where `prepare` has packed these files, below data.root or absolute; '' reads the files. The
+      # batches are the same.
+      'shards': '',
+      # Scenes: a look and a range of scene numbers.
+      'look': 'game',
+      'first': 0,
+      'count': 0,
+      'size': (128, 256),
+      # Images of the 'low' kind are resized to this before cropping; () = as they are.
+      'low_size': (),
+      # Smallest and largest height of the window that the crop 'zoom' cuts out.
+      'zoom_heights': (341, 1000),
+      # Images and labels are resized to this for evaluation; () = as they are.
+      'evaluation_size': (),
+      **changes,
+    }
+  )
+
+
+def gta5(**changes) -> D:
+  """24,966 images with labels, 1052x1914.
+
+  `list='gta5_diga_18111'` takes those that DiGA trains on, `without='gta5_unusable_25'` leaves out
+  what HIAST leaves out.
+  """
+  return dataset(
+    **{
+      'images': 'GTA5/images/{id}.png',
+      'labels': 'GTA5/labels/{id}.png',
+      'table': 'gta5',
+      'low_size': (720, 1280),
+    }
+    | changes
+  )
+
+
+def synthia(**changes) -> D:
+  """9,400 images with labels, 760x1280, of the 16 classes that Cityscapes has as well."""
+  return dataset(
+    **{
+      'images': 'SYNTHIA-RAND-CITYSCAPES/RGB/{id}.png',
+      'labels': 'SYNTHIA-RAND-CITYSCAPES/GT/LABELS/{id}.png',
+      'label_format': 'rgb16',
+      'table': 'synthia16',
+      'low_size': (760, 1280),
+    }
+    | changes
+  )
+
+
+def cityscapes(split: str, labelled: bool = True, train_ids: bool = False, **changes) -> D:
+  """2,975 train or 500 val images; `train_ids` reads labelTrainIds files where they were made."""
+  kind = 'labelTrainIds' if train_ids else 'labelIds'
+  return dataset(
+    **{
+      'images': f'cityscapes/leftImg8bit/{split}/{{id}}_leftImg8bit.png',
+      'labels': f'cityscapes/gtFine/{split}/{{id}}_gtFine_{kind}.png' if labelled else '',
+      'table': 'train_ids' if train_ids else 'cityscapes',
+      'low_size': (512, 1024),
+    }
+    | changes
+  )
+
+
+def bdd100k(split: str = 'val', **changes) -> D:
+  """1,000 val images of the 10k set, 720x1280."""
+  return dataset(
+    **{
+      'images': f'bdd100k/images/10k/{split}/{{id}}.jpg',
+      'labels': f'bdd100k/labels/sem_seg/masks/{split}/{{id}}.png',
+      'table': 'bdd100k',
+    }
+    | changes
+  )
+
+
+def mapillary(split: str = 'validation', **changes) -> D:
+  """2,000 validation images of many sizes, with the labels of version 1.2 (66 classes).
+
+  As release 2.0 lays them out; in release 1.2 the labels lie in `mapillary/SPLIT/labels/`.
+  """
+  return dataset(
+    **{
+      'images': f'mapillary/{split}/images/{{id}}.jpg',
+      'labels': f'mapillary/{split}/v1.2/labels/{{id}}.png',
+      'table': 'mapillary',
+    }
+    | changes
+  )
+
+
+def robotcar(split: str, **changes) -> D:
+  """894 train images without and 271 val images with labels of 9 classes, 960x1280."""
+  return dataset(
+    **{
+      'images': f'Oxford_Robot_ICCV19/{split}/{{id}}.png',
+      'labels': 'Oxford_Robot_ICCV19/anno/{id}.png' if split == 'val' else '',
+      'list': f'oxford_robotcar_{split}',
+      'label_format': 'rgba',
+      'table': 'robotcar9',
+      'zoom_heights': (341, 900),
+    }
+    | changes
+  )
+
+
+def camvid11(split: str, **changes) -> D:
+  """367 train, 101 val or 233 test images, 360x480, in the 11 classes of the SegNet split."""
+  return dataset(
+    **{
+      'images': f'CamVid/{split}/{{id}}.png',
+      'labels': f'CamVid/{split}annot/{{id}}.png',
+      'table': 'camvid11',
+    }
+    | changes
+  )
+
+
+def camvid32(**changes) -> D:
+  """701 images, 720x960, with the original colours of 32 classes, joined to the 11."""
+  return dataset(
+    **{
+      'images': 'CamVid/701_StillsRaw_full/{id}.png',
+      'labels': 'CamVid/LabeledApproved_full/{id}_L.png',
+      'label_format': 'colour',
+      'table': 'camvid32',
+    }
+    | changes
+  )
+
+
+def acdc(condition: str, split: str, **changes) -> D:
+  """Fog, night, rain or snow; 1080x1920, Cityscapes' train ids."""
+  return dataset(
+    **{
+      'images': f'acdc/rgb_anon/{condition}/{split}/{{id}}_rgb_anon.png',
+      'labels': f'acdc/gt/{condition}/{split}/{{id}}_gt_labelTrainIds.png',
+      'table': 'train_ids',
+    }
+    | changes
+  )
+
+
+def dark_zurich(split: str = 'val', **changes) -> D:
+  """50 val images at night, 1080x1920, Cityscapes' train ids."""
+  return dataset(
+    **{
+      'images': f'dark_zurich/rgb_anon/{split}/night/{{id}}_rgb_anon.png',
+      'labels': f'dark_zurich/gt/{split}/night/{{id}}_gt_labelTrainIds.png',
+      'table': 'train_ids',
+    }
+    | changes
+  )

@@ -1,0 +1,163 @@
+"""Label files: every pixel's raw id, in each of the ways in which data sets store it.
+
+Which files are met where is in docs/datasets.md. A file of another format is refused, never guessed
+at: most of them can be read as each other, with labels that nobody notices to be wrong.
+"""
+
+import dataclasses
+import functools
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from data_pipelines.errors import BadInput
+
+# The first bytes of a PNG file, up to and including bit depth and colour type (PNG specification,
+# 5.2 and 11.2.2).
+SIGNATURE = b'\x89PNG\r\n\x1a\n'
+HEADER_SIZE = 26
+GREY, RGB, PALETTE, RGBA = 0, 2, 3, 6
+KINDS = {GREY: 'grey', RGB: 'RGB', PALETTE: 'palette', 4: 'grey with alpha', RGBA: 'RGBA'}
+
+Colours = tuple[tuple[int, int, int], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """What files of a format look like.
+
+  Attributes:
+    accepted: (colour type, bit depth) of the PNG files that belong to it.
+    text: what to call it in a message.
+  """
+
+  accepted: frozenset[tuple[int, int]]
+  text: str
+
+
+_PALETTES = frozenset((PALETTE, depth) for depth in (1, 2, 4, 8))
+FORMATS = {
+  # The grey value, or the index into the file's palette, never its colour (Cityscapes, GTA5,
+  # BDD100K, Mapillary, CamVid's 11 classes).
+  'index': Format(_PALETTES | {(GREY, 8)}, '8-bit greyscale or palette PNG'),
+  # The first of three 16-bit channels (SYNTHIA-RAND-CITYSCAPES; the second holds instances).
+  'rgb16': Format(frozenset({(RGB, 16)}), '16-bit RGB PNG'),
+  # The first of four 8-bit channels (Oxford RobotCar).
+  'rgba': Format(frozenset({(RGBA, 8)}), '8-bit RGBA PNG'),
+  # The position of the pixel's colour in a list of colours (CamVid's 32 classes; GTA5 or Mapillary
+  # after something has turned their palettes into colours).
+  'colour': Format(_PALETTES | {(RGB, 8)}, '8-bit RGB or palette PNG'),
+}
+
+
+def check_format(label_format: str) -> None:
+  """Raises BadInput for a format that does not exist."""
+  if label_format not in FORMATS:
+    raise BadInput(f'label_format {label_format!r} does not exist: it may be {", ".join(FORMATS)}')
+
+
+def read(path: str, label_format: str = 'index', colours: Colours = ()) -> np.ndarray:
+  """A label file's raw ids, uint8 [h, w].
+
+  Args:
+    path: a PNG file.
+    label_format: a key of `FORMATS`.
+    colours: for 'colour': the RGB triple of each raw id; all of them different.
+
+  Raises:
+    BadInput: the file is missing, damaged or of another format, or a pixel's colour is none of
+      `colours`.
+  """
+  try:
+    with open(path, 'rb') as file:
+      header = file.read(HEADER_SIZE)
+  except OSError as error:
+    raise BadInput(f'{path}: cannot be read ({error.strerror})') from None
+  check_header(header, path, label_format)
+  if label_format == 'rgb16':
+    return _first_of_16_bits(path)
+  if label_format == 'colour':
+    pixels = opened(path, lambda image: image.convert('RGB'))
+    return ids_of_colours(np.asarray(pixels), colours, path)
+  pixels = np.array(opened(path, lambda image: image), np.uint8)
+  return pixels[..., 0] if label_format == 'rgba' else pixels
+
+
+def check_header(header: bytes, path: str, label_format: str = 'index') -> None:
+  """Raises BadInput unless a file that begins with `header` is of the format."""
+  if len(header) < HEADER_SIZE or not header.startswith(SIGNATURE):
+    raise BadInput(f'{path}: is not a PNG file, or is cut short; write it again')
+  depth, colour = header[24], header[25]
+  wanted = FORMATS[label_format]
+  if (colour, depth) in wanted.accepted:
+    return
+  fits = [name for name, other in FORMATS.items() if (colour, depth) in other.accepted]
+  instead = f"; for such files set label_format to '{fits[0]}'" if fits else ''
+  raise BadInput(
+    f'{path}: is a PNG of colour type {colour} ({KINDS.get(colour, "unknown")}) with {depth} bits, '
+    f"but label_format '{label_format}' means {wanted.text}{instead}"
+  )
+
+
+def ids_of_colours(pixels: np.ndarray, colours: Colours, path: str) -> np.ndarray:
+  """uint8 [h, w, 3] -> the position of each pixel's colour in the list: uint8 [h, w].
+
+  Raises:
+    BadInput: naming a colour of the file that the list lacks.
+  """
+  codes, ids = _sorted_codes(colours)
+  found = _codes(pixels)
+  place = np.minimum(np.searchsorted(codes, found), len(codes) - 1)
+  wrong = codes[place] != found
+  if wrong.any():
+    row, column = np.argwhere(wrong)[0]
+    red, green, blue = pixels[row, column].tolist()
+    raise BadInput(
+      f'{path}: the colour ({red}, {green}, {blue}) at row {row}, column {column} is none of the '
+      f'{len(codes)} of its data set ({wrong.mean():.1%} of the pixels are not): was the file '
+      'resized or compressed? Take the original'
+    )
+  return ids[place]
+
+
+def _codes(pixels: np.ndarray) -> np.ndarray:
+  return pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
+@functools.cache
+def _sorted_codes(colours: Colours) -> tuple[np.ndarray, np.ndarray]:
+  codes = _codes(np.array(colours, np.uint8))
+  order = np.argsort(codes)
+  return codes[order], order.astype(np.uint8)
+
+
+def _first_of_16_bits(path: str) -> np.ndarray:
+  # Pillow keeps only the upper half of 16-bit colours, which is 0 everywhere. TensorFlow is
+  # imported here alone, so that other data sets do not wait for it.
+  import tensorflow as tf
+
+  try:
+    with open(path, 'rb') as file:
+      pixels = tf.io.decode_png(file.read(), channels=3, dtype=tf.uint16).numpy()[..., 0]
+  except (OSError, tf.errors.OpError) as error:
+    raise BadInput(f'{path}: cannot be decoded ({error}); restore or remove the file') from None
+  if pixels.max(initial=0) > 255:
+    raise BadInput(f'{path}: raw id {pixels.max()} is beyond 255: is it another kind of picture?')
+  return pixels.astype(np.uint8)
+
+
+def opened(file: str | io.BytesIO, convert: Callable, name: str = '') -> Image.Image:
+  """The image, decoded whole; whatever Pillow raises for a bad file becomes one line."""
+  path = name or file
+  try:
+    with Image.open(file) as image:
+      image.load()
+      return convert(image)
+  except FileNotFoundError:
+    raise BadInput(f'{path}: no such file; mend the list or the pattern') from None
+  # Pillow's decoders raise SyntaxError, ValueError and others for damaged files.
+  except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+    reason = ' '.join(str(error).split())
+    raise BadInput(f'{path}: cannot be decoded ({reason}); restore or remove the file') from None
