@@ -21,7 +21,8 @@ class Damaged(BadInput):
   """A checkpoint that cannot be read, whatever it should hold."""
 
 
-def open_manager(directory: pathlib.Path, *, scored: bool = False) -> ocp.CheckpointManager:
+@contextlib.contextmanager
+def opened(directory: pathlib.Path, *, scored: bool = False) -> Iterator[ocp.CheckpointManager]:
   """Asynchronous checkpoints in a folder: the newest two, and the best one if they are scored."""
   keep = [policies.LatestN(2)]
   if scored:
@@ -31,9 +32,15 @@ def open_manager(directory: pathlib.Path, *, scored: bool = False) -> ocp.Checkp
     best_fn=_score if scored else None,
     cleanup_tmp_directories=True,
   )
-  return ocp.CheckpointManager(
+  manager = ocp.CheckpointManager(
     directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
   )
+  try:
+    yield manager
+  finally:
+    # What went wrong while a checkpoint was written has been said by then.
+    with contextlib.suppress(Exception):
+      manager.close()
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -48,6 +55,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: fl
       before it stay.
   """
   metrics = None if score is None else {'score': score}
+  finish(manager)  # the one before, as saving would: it tells how much space one takes
   _check_space(manager, state)
   with _writing(manager):
     manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
@@ -56,6 +64,9 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: fl
 def _check_space(manager: ocp.CheckpointManager, state: TrainState) -> None:
   """Asks before Orbax finds out: its threads would print a traceback for every array."""
   needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  if before := manager.latest_step():  # names and indices need space as well
+    files = (pathlib.Path(manager.directory) / str(before)).rglob('*')
+    needed = max(needed, sum(512 * file.stat().st_blocks for file in files))
   free = shutil.disk_usage(manager.directory).free
   if free < needed:
     raise BadInput(

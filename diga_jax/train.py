@@ -68,7 +68,7 @@ def train(
     Preempted: after SIGTERM, once the state is saved.
   """
   step_fn = sharding.compiled(step_fn, mesh, parallel)
-  saved = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
+  saved = checkpoint.opened(directory / 'checkpoints', scored=score is not None)
   with saved as manager, preemption.noticed() as noticed:
     state = checkpoint.restore(manager, state)
     start = int(state.step)

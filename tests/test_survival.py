@@ -309,7 +309,7 @@ def save_some(directory: pathlib.Path, limit: int | None = None) -> None:
   """Saves a small state and a big one, the second under a limit on the size of files."""
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-  with checkpoint.open_manager(directory) as manager:
+  with checkpoint.opened(directory) as manager:
     checkpoint.save(manager, {'x': jnp.zeros(10)}, 1, None)
     checkpoint.finish(manager)
     try:
