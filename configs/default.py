@@ -13,11 +13,13 @@ def optimizer(**changes) -> D:
   """SGD with polynomial decay. Patterns are regular expressions on '/'-joined parameter names."""
   return D(
     {
-      'kind': 'sgd',  # 'sgd' | 'adam', both as in PyTorch (weight decay added to the gradient)
+      # As in PyTorch: 'sgd' | 'adam' (weight decay added to the gradient) | 'adamw' (to the step).
+      'kind': 'sgd',
       'learning_rate': 2.5e-4,
       'momentum': 0.9,
       'betas': (0.9, 0.999),
       'weight_decay': 5e-4,
+      'undecayed_pattern': '',  # parameters that are left alone by it
       'decay': 'poly',  # 'poly' | 'cosine'
       'power': 0.9,  # poly
       'final': 0.001,  # cosine: the share of the rate that is left at the end
@@ -93,6 +95,7 @@ def warmup_stage(**changes) -> D:
       'mixing': 'class',  # 'class' (cross-domain mixture) | 'none' (the photometric view alone)
       'distillation': 0.5,  # lambda
       'reverse': 0.5,  # weight of teacher(mixed) -> student(plain) against the other direction
+      'auxiliary': 0.1,  # weight of all of it on the auxiliary output, where a network has one
       'ema': 0.999,  # upper bound of the teacher's decay
       # 'cross_entropy' (divided by all pixels, as DiGA published it) | 'labelled_cross_entropy'
       # (by the labelled ones, as HIAST did) | 'ohem' (hard pixels).
@@ -177,6 +180,7 @@ def self_training_stage(start: str, labels: str, **changes) -> D:
       'copy_paste': copy_paste(),
       'distillation': 0.25,
       'reverse': 0.5,
+      'auxiliary': 0.1,
       'ema': 0.999,
       'loss': 'cross_entropy',
       'ohem_threshold': 0.7,
@@ -402,6 +406,29 @@ def get_config() -> D:
       'profile_steps': (),  # (first, last): a profiler trace of these steps of each stage
       'compilation_cache': '',  # a folder that keeps compiled programs for the next run; '' = none
     }
+  )
+
+
+def transformer_optimizer(**changes) -> D:
+  """AdamW for Mix Transformers, with DAFormer's values (arXiv 2111.14887)."""
+  return optimizer(
+    kind='adamw',
+    learning_rate=6e-5,
+    weight_decay=0.01,
+    undecayed_pattern='/(scale|bias)$',  # norms and biases
+    power=1.0,
+    warmup=1500,
+    head_pattern='^decode_head',
+    frozen=(),
+    repeats=(),
+    **changes,
+  )
+
+
+def mit_options(**changes) -> D:
+  """Options of mit_bN_segformer and mit_bN_daformer: fed what their ImageNet weights were."""
+  return D(
+    {'pixels': 'imagenet', 'dropout': 0.1, 'drop_path': 0.1, 'batch_norm': 'batch', **changes}
   )
 
 

@@ -1,4 +1,4 @@
-"""SGD and Adam as PyTorch computes them, with a decaying rate, a faster head and frozen parts.
+"""SGD, Adam and AdamW as in PyTorch, with a decaying rate, a faster head and frozen parts.
 
 Source: docs/method.md sections 4, 6.2, 7 and 10.
 """
@@ -71,6 +71,9 @@ def learning_rate(config: Mapping[str, Any], step: int | jax.Array) -> jax.Array
   )
 
 
+UNDECAYED = '_undecayed'
+
+
 class SgdState(NamedTuple):
   """Steps taken and the momentum buffers."""
 
@@ -117,7 +120,7 @@ def sgd(
 def _rule(
   config: Mapping[str, Any], multiplier: float, repeats: int = 1
 ) -> optax.GradientTransformation:
-  """One update rule. Weight decay joins the gradient before the moments, as in PyTorch."""
+  """One update rule."""
 
   def rate(step: jax.Array) -> jax.Array:
     return multiplier * learning_rate(config, step)
@@ -125,15 +128,15 @@ def _rule(
   kind, decay = config.get('kind', 'sgd'), config.get('weight_decay', 0.0)
   if kind == 'sgd':
     return sgd(rate, config.get('momentum', 0.9), decay, repeats)
-  if kind != 'adam':
-    raise ValueError(f"optimizer kind is {kind!r}; it must be 'sgd' or 'adam'")
+  if kind not in ('adam', 'adamw'):
+    raise ValueError(f"optimizer kind is {kind!r}; it must be 'sgd', 'adam' or 'adamw'")
   if repeats > 1:
     raise ValueError("optimizer repeats are for kind 'sgd'")
-  return optax.chain(
-    optax.add_decayed_weights(decay),
-    optax.scale_by_adam(*config.get('betas', (0.9, 0.999)), eps=1e-8),
-    optax.scale_by_learning_rate(rate),
-  )
+  decayed = optax.add_decayed_weights(decay)
+  moments = optax.scale_by_adam(*config.get('betas', (0.9, 0.999)), eps=1e-8)
+  # Decay that joins the gradient goes through the moments, AdamW's does not.
+  rules = (decayed, moments) if kind == 'adam' else (moments, decayed)
+  return optax.chain(*rules, optax.scale_by_learning_rate(rate))
 
 
 def _path(keys: Iterable[Any]) -> str:
@@ -143,15 +146,17 @@ def _path(keys: Iterable[Any]) -> str:
 def groups(config: Mapping[str, Any], params: Any) -> Any:
   """The tree of 'frozen', 'head' or 'body_N' (N = repeats); the first that fits, in this order.
 
+  What is not to be decayed is in a group of its own: 'head_undecayed', 'body_N_undecayed'.
+
   Raises:
     ValueError: a pattern matches no parameter.
   """
   frozen, head = tuple(config.get('frozen', ())), config.get('head_pattern', '')
-  repeats = tuple(config.get('repeats', ()))
+  repeats, undecayed = tuple(config.get('repeats', ())), config.get('undecayed_pattern', '')
   rules = [(pattern, 'frozen') for pattern in frozen] + [(head, 'head')] * bool(head)
   rules += [(pattern, f'body_{count}') for pattern, count in repeats]
   paths = [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
-  for pattern, _ in rules:
+  for pattern in [pattern for pattern, _ in rules] + [undecayed] * bool(undecayed):
     if not any(re.search(pattern, path) for path in paths):
       raise ValueError(
         f'optimizer pattern {pattern!r} matches no parameter; they are named like {paths[0]!r}'
@@ -159,7 +164,9 @@ def groups(config: Mapping[str, Any], params: Any) -> Any:
 
   def group(keys, _):
     path = _path(keys)
-    return next((name for pattern, name in rules if re.search(pattern, path)), 'body_1')
+    name = next((name for pattern, name in rules if re.search(pattern, path)), 'body_1')
+    without = undecayed and name != 'frozen' and re.search(undecayed, path)
+    return f'{name}{UNDECAYED}' if without else name
 
   return jax.tree_util.tree_map_with_path(group, params)
 
@@ -171,9 +178,9 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
   are not read, so that XLA drops the computation of them.
 
   Args:
-    config: learning_rate, total (steps) and, with defaults, kind ('sgd' or 'adam'), momentum
-      (0.9), betas ((0.9, 0.999)), weight_decay (0), decay ('poly' or 'cosine') with power (0.9)
-      or final (0), warmup (0), head (rate multiplier, 1), head_pattern, frozen (patterns) and
+    config: learning_rate, total (steps) and, with defaults, kind ('sgd', 'adam' or 'adamw'),
+      momentum (0.9), betas ((0.9, 0.999)), weight_decay (0), undecayed_pattern (''), decay
+      ('poly' or 'cosine') with power (0.9) or final (0), warmup (0), head (rate multiplier, 1), head_pattern, frozen (patterns) and
       repeats ((pattern, count) pairs; see `sgd`). Patterns are regular expressions searched in
       'a/b/kernel'.
     params: the tree, or its shapes.
@@ -185,5 +192,10 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
   rules = {'frozen': optax.set_to_zero(), 'head': _rule(config, config.get('head', 1.0))}
   # Sorted: every process, and every start, must trace the same program.
   for name in sorted(set(jax.tree.leaves(labels)) - rules.keys()):
-    rules[name] = _rule(config, 1.0, int(name.removeprefix('body_')))
+    part = name.removesuffix(UNDECAYED)
+    settings = {**config, 'weight_decay': 0.0} if part != name else config
+    if part == 'head':
+      rules[name] = _rule(settings, config.get('head', 1.0))
+    else:
+      rules[name] = _rule(settings, 1.0, int(part.removeprefix('body_')))
   return optax.partition(rules, labels)

@@ -76,6 +76,18 @@ def torch_adam(p, multiplier, decay=CONFIG['weight_decay'], betas=CONFIG['betas'
   return p
 
 
+def torch_adamw(p, multiplier, decay=CONFIG['weight_decay']):
+  """PyTorch's recurrence of AdamW: the weights shrink by themselves, beside Adam's step."""
+  p, m, v, betas = np.asarray(p, np.float64), 0.0, 0.0, CONFIG['betas']
+  for step in range(STEPS):
+    g = 0.3 * p + np.sin(step + np.arange(p.size).reshape(p.shape))
+    p = p * (1 - rate(step, multiplier) * decay)
+    m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g * g
+    unbiased = m / (1 - betas[0] ** (step + 1)), v / (1 - betas[1] ** (step + 1))
+    p = p - rate(step, multiplier) * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+  return p
+
+
 def train(config, params):
   tx = optimizer.build(config, params)
   state = tx.init(params)
@@ -91,7 +103,9 @@ def train(config, params):
 
 
 @pytest.mark.parametrize('warmup', [0, 3])
-@pytest.mark.parametrize('kind, torch', [('sgd', torch_sgd), ('adam', torch_adam)])
+@pytest.mark.parametrize(
+  'kind, torch', [('sgd', torch_sgd), ('adam', torch_adam), ('adamw', torch_adamw)]
+)
 def test_updates_are_pytorchs(kind, torch, warmup, monkeypatch):
   monkeypatch.setitem(CONFIG, 'warmup', warmup)
   start = parameters()
@@ -108,6 +122,25 @@ def test_a_repeated_parameter_is_stepped_as_often():
   np.testing.assert_allclose(end['body']['kernel'], want, rtol=2e-5, atol=2e-5)
   want = torch_sgd(start['final']['kernel'], 10)
   np.testing.assert_allclose(end['final']['kernel'], want, rtol=2e-5, atol=2e-5)
+
+
+def test_norms_and_biases_are_not_decayed():
+  start = parameters()
+  config = CONFIG | {'kind': 'adamw', 'frozen': (), 'undecayed_pattern': '/(scale|bias)$'}
+  end, _ = train(config, start)
+  for leaf, multiplier, decay in (
+    (lambda t: t['body']['kernel'], 1, CONFIG['weight_decay']),
+    (lambda t: t['body']['bn1']['scale'], 1, 0.0),
+    (lambda t: t['final']['kernel'], 10, CONFIG['weight_decay']),
+    (lambda t: t['final']['bn2']['bias'], 10, 0.0),
+  ):
+    want = torch_adamw(leaf(start), multiplier, decay)
+    np.testing.assert_allclose(leaf(end), want, rtol=2e-5, atol=2e-5)
+
+
+def test_a_pattern_of_what_is_not_decayed_has_to_match():
+  with pytest.raises(ValueError, match='layernorm'):
+    optimizer.build(CONFIG | {'undecayed_pattern': 'layernorm'}, parameters())
 
 
 def test_adam_does_not_repeat():

@@ -107,26 +107,39 @@ def update(
   }
 
   soft, on_pair, _ = views.forward(model, teacher, state.batch_stats, pair, keys['teacher'])
-  soft_plain, soft_mixed = views.deinterleave(soft)
+  size = pair.shape[1:3]
+  soft_auxiliary = views.auxiliary_logits(on_pair, size)
   on_mixed = {name: views.deinterleave(x)[1] for name, x in on_pair.items()}
   _, on_target, _ = views.forward(model, teacher, state.batch_stats, seen.target, keys['target'])
   kept = select(state, on_target['feature'], seen.pseudo, stage)
   mixed_labels = mixing.paste(seen.mask, seen.labels, kept)
 
-  def loss_fn(params):
-    logits, _, batch_stats = views.forward(model, params, state.batch_stats, pair, keys['student'])
-    logits, logits_mixed = views.deinterleave(logits)
-    on_target_mixed, _, batch_stats = views.forward(
-      model, params, batch_stats, seen.target_mixed, keys['mixed']
-    )
-    terms = {
+  def terms_of(logits, on_target_mixed, soft):
+    (logits, logits_mixed), teachers = views.deinterleave(logits), views.deinterleave(soft)
+    return {
       'cross_entropy': views.supervised_loss(logits, seen.labels, stage, axis_name),
       'target': losses.cross_entropy(on_target_mixed, mixed_labels),
       'distillation': losses.symmetric_distillation(
-        soft_plain, soft_mixed, logits, logits_mixed, scale=stage.reverse
+        *teachers, logits, logits_mixed, scale=stage.reverse
       ),
     }
-    loss = terms['cross_entropy'] + terms['target'] + stage.distillation * terms['distillation']
+
+  def total(terms):
+    return terms['cross_entropy'] + terms['target'] + stage.distillation * terms['distillation']
+
+  def loss_fn(params):
+    logits, first, batch_stats = views.forward(
+      model, params, state.batch_stats, pair, keys['student']
+    )
+    on_target_mixed, second, batch_stats = views.forward(
+      model, params, batch_stats, seen.target_mixed, keys['mixed']
+    )
+    terms = terms_of(logits, on_target_mixed, soft)
+    loss = total(terms)
+    if soft_auxiliary is not None:
+      auxiliary = (views.auxiliary_logits(outputs, size) for outputs in (first, second))
+      terms['auxiliary'] = total(terms_of(*auxiliary, soft_auxiliary))
+      loss = loss + stage.auxiliary * terms['auxiliary']
     return loss, (batch_stats, {'loss': loss, **terms})
 
   grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)

@@ -117,6 +117,13 @@ def forward(
   return logits, outputs, moved.get('batch_stats', batch_stats)
 
 
+def auxiliary_logits(outputs: dict[str, jax.Array], size: tuple[int, int]) -> jax.Array | None:
+  """The logits [B, H, W, C] of a network's auxiliary output, None for a network without one."""
+  if 'auxiliary_logits' not in outputs:
+    return None
+  return resize.align_corners(outputs['auxiliary_logits'], size)
+
+
 def supervised_loss(
   logits: jax.Array, labels: jax.Array, stage: Any, axis_name: str | None = None
 ) -> jax.Array:

@@ -74,20 +74,36 @@ def update(
     example_keys, state.key, state.step, batch=len(images), axis_name=axis_name
   )
   student_keys = keys('student_dropout')
+  size, soft, soft_auxiliary = images.shape[1:3], None, None
   if mixed is not None:
-    soft, _, _ = views.forward(model, teacher, state.batch_stats, images, keys('teacher_dropout'))
-    soft_plain, soft_mixed = views.deinterleave(soft)
+    dropout = keys('teacher_dropout')
+    soft, outputs, _ = views.forward(model, teacher, state.batch_stats, images, dropout)
+    soft_auxiliary = views.auxiliary_logits(outputs, size)
+
+  def terms_of(logits, soft):
+    if soft is None:
+      return {'cross_entropy': views.supervised_loss(logits, labels, stage, axis_name)}
+    (logits, logits_mixed), teachers = views.deinterleave(logits), views.deinterleave(soft)
+    return {
+      'cross_entropy': views.supervised_loss(logits, labels, stage, axis_name),
+      'distillation': losses.symmetric_distillation(
+        *teachers, logits, logits_mixed, scale=stage.reverse
+      ),
+    }
+
+  def total(terms):
+    return terms['cross_entropy'] + stage.distillation * terms.get('distillation', 0.0)
 
   def loss_fn(params):
-    logits, _, batch_stats = views.forward(model, params, state.batch_stats, images, student_keys)
-    terms = {}
-    if mixed is not None:
-      logits, logits_mixed = views.deinterleave(logits)
-      terms['distillation'] = losses.symmetric_distillation(
-        soft_plain, soft_mixed, logits, logits_mixed, scale=stage.reverse
-      )
-    terms['cross_entropy'] = views.supervised_loss(logits, labels, stage, axis_name)
-    loss = terms['cross_entropy'] + stage.distillation * terms.get('distillation', 0.0)
+    logits, outputs, batch_stats = views.forward(
+      model, params, state.batch_stats, images, student_keys
+    )
+    terms = terms_of(logits, soft)
+    loss = total(terms)
+    auxiliary = views.auxiliary_logits(outputs, size)
+    if auxiliary is not None:
+      terms['auxiliary'] = total(terms_of(auxiliary, soft_auxiliary))
+      loss = loss + stage.auxiliary * terms['auxiliary']
     return loss, (batch_stats, {'loss': loss, **terms})
 
   grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)

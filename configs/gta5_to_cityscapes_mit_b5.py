@@ -1,0 +1,18 @@
+"""DiGA, GTA5 -> Cityscapes, on MiT-B5 with DAFormer's head.
+
+The recipe and its sizes are those of gta5_to_cityscapes.py; network, AdamW and its rates are those
+of DAFormer (arXiv 2111.14887). DiGA on HRDA's multi-resolution crops is not built. Set model.weights
+to an ImageNet checkpoint of MiT-B5, as SegFormer's authors or Hugging Face distribute it.
+"""
+
+from configs import default, gta5_to_cityscapes
+
+
+def get_config():
+  config = gta5_to_cityscapes.get_config()
+  config.model.name = 'mit_b5_daformer'
+  config.model.options = default.mit_options()
+  for stage in config.stages.values():
+    if stage.kind in ('warmup', 'self_training'):
+      stage.optimizer = default.transformer_optimizer()
+  return config
