@@ -1,8 +1,8 @@
 """DiGA, GTA5 -> Cityscapes, on MiT-B5 with DAFormer's head.
 
 The recipe and its sizes are those of gta5_to_cityscapes.py; network, AdamW and its rates are those
-of DAFormer (arXiv 2111.14887). DiGA on HRDA's multi-resolution crops is not built. Set model.weights
-to an ImageNet checkpoint of MiT-B5, as SegFormer's authors or Hugging Face distribute it.
+of DAFormer (arXiv 2111.14887). DiGA on HRDA's multi-resolution crops is not built. Set
+model.weights to an ImageNet checkpoint of MiT-B5.
 """
 
 from configs import default, gta5_to_cityscapes

@@ -180,9 +180,9 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
   Args:
     config: learning_rate, total (steps) and, with defaults, kind ('sgd', 'adam' or 'adamw'),
       momentum (0.9), betas ((0.9, 0.999)), weight_decay (0), undecayed_pattern (''), decay
-      ('poly' or 'cosine') with power (0.9) or final (0), warmup (0), head (rate multiplier, 1), head_pattern, frozen (patterns) and
-      repeats ((pattern, count) pairs; see `sgd`). Patterns are regular expressions searched in
-      'a/b/kernel'.
+      ('poly' or 'cosine') with power (0.9) or final (0), warmup (0), head (rate multiplier, 1),
+      head_pattern, frozen (patterns) and repeats ((pattern, count) pairs; see `sgd`). Patterns are
+      regular expressions searched in 'a/b/kernel'.
     params: the tree, or its shapes.
 
   Raises:
