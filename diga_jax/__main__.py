@@ -15,6 +15,7 @@ DISTRIBUTED = (
   "for several processes that each run this command: 'auto' (TPU pods, SLURM, Open MPI) or "
   'HOST:PORT,PROCESSES,INDEX'
 )
+WEIGHTS = '.pth, .safetensors or .npz, the folder of a stage or import, or efficientnet_lite0'
 IMAGES = 'pixels (fast, large) or the files as they are; default: pixels, but JPEG files are kept'
 OVERRIDES = 'Any field of the config is changed by --config.FIELD=VALUE (see configs/default.py).'
 
@@ -63,10 +64,31 @@ def parser() -> argparse.ArgumentParser:
   prepare.add_argument('--stage', metavar='NAME', help="pack this label stage's labels instead")
   prepare.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='of that stage')
   prepare.add_argument('--jobs', type=int, default=os.cpu_count(), metavar='N', help='processes')
-  weights = command('weights', "which layers of the config's network a file fills", config=False)
-  weights.add_argument('file', help='.pth, .safetensors or .npz, or efficientnet_lite0')
-  weights.add_argument('--partial', action='store_true', help='accept a partial match')
-  weights.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
+  weights = command('weights', 'look at, import, export and compare weights', config=False)
+  actions = weights.add_subparsers(dest='action', required=True, metavar='ACTION')
+
+  def action(name: str, text: str) -> argparse.ArgumentParser:
+    return actions.add_parser(name, help=text, description=text)
+
+  show = action('show', "which layers of the config's network a file fills")
+  show.add_argument('file', help=WEIGHTS)
+  show.add_argument('--partial', action='store_true', help='accept a partial match')
+  show.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
+  taken = action('import', "turns a file into a checkpoint of this package's")
+  taken.add_argument('file', help=WEIGHTS)
+  taken.add_argument('--model', required=True, metavar='NAME', help='such as deeplab_resnet101')
+  taken.add_argument('--classes', type=int, default=19, metavar='N')
+  taken.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
+  taken.add_argument('--partial', action='store_true', help='accept a body without its head')
+  given = action('export', 'a stage or an import as a PyTorch state dict')
+  given.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
+  given.add_argument('--network', choices=('student', 'teacher'), default='student')
+  given.add_argument(
+    '--output', required=True, type=pathlib.Path, metavar='FILE', help='.pth, .safetensors, .npz'
+  )
+  both = action('compare', 'two networks layer by layer: norms and largest differences')
+  both.add_argument('first', help=WEIGHTS)
+  both.add_argument('second', help=WEIGHTS)
   return top
 
 
@@ -94,13 +116,23 @@ def read_config(argv: list[str]) -> ConfigDict:
     raise BadInput(f'--config: {lines[-1] if lines else type(error).__name__}') from None
 
 
-def execute(arguments: argparse.Namespace, config: ConfigDict) -> int:
+def _config(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict | None:
+  """The config of a command that has one; raises BadInput for what neither understands."""
+  if 'config' in arguments:
+    return read_config([f'--config={arguments.config}', *overrides])
+  if overrides:
+    raise BadInput(f'not understood: {overrides[0]} (see --help)')
+  return None
+
+
+def execute(arguments: argparse.Namespace, config: ConfigDict | None) -> int:
   """Carries out a command. Heavy imports wait until the command line is known to be right."""
   from diga_jax import commands, preemption
 
   preemption.listen()
   try:
-    commands.set_up(arguments, config)
+    if config is not None:
+      commands.set_up(arguments, config)
     return getattr(commands, arguments.command)(arguments, config) or 0
   except preemption.Preempted as stopped:
     print(f'diga_jax: {stopped}', file=sys.stderr)
@@ -115,7 +147,7 @@ def main(argv: list[str]) -> int:
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
   try:
-    return execute(arguments, read_config([f'--config={arguments.config}', *overrides]))
+    return execute(arguments, _config(arguments, overrides))
   except BadInput as error:
     print(f'diga_jax: {error}', file=sys.stderr)
   except OSError as error:  # a full disk, a folder without permission: the message names the file

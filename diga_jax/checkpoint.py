@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 from absl import logging
@@ -151,6 +152,31 @@ def read_network(directory: pathlib.Path, step: int, like: dict[str, Any]) -> di
   handler = ocp.PyTreeCheckpointHandler()
   with ocp.CheckpointManager(directory.absolute(), item_handlers=handler) as manager:
     return _read(manager, step, arguments)
+
+
+def read_arrays(directory: pathlib.Path, step: int) -> dict[str, Any]:
+  """All of a finished stage's state as NumPy arrays, whatever network it is of.
+
+  Raises:
+    BadInput: if the checkpoint is missing or cannot be read.
+  """
+  handler = ocp.PyTreeCheckpointHandler()
+  with ocp.CheckpointManager(directory.absolute(), item_handlers=handler) as manager:
+    where = pathlib.Path(manager.directory) / str(step)
+    try:
+      saved = manager.item_metadata(step).tree
+      _read_through(where)
+      wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+      return manager.restore(step, args=ocp.args.PyTreeRestore(restore_args=wanted))
+    except Exception as error:
+      raise Damaged(f'{where}: the checkpoint cannot be read ({_reason(error)})') from error
+
+
+def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, Any]) -> None:
+  """Writes a tree as `read_arrays` and `read_network` read it."""
+  with opened(directory) as manager, _writing(manager):
+    manager.save(step, args=ocp.args.StandardSave(tree))
+    manager.wait_until_finished()
 
 
 def _read(manager: ocp.CheckpointManager, step: int, arguments: Any) -> Any:

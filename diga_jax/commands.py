@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -13,12 +14,23 @@ from data_pipelines import doctor as examination
 from data_pipelines import sets
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
-from diga_jax import artifact, build, files, hosts, models, progress, recipe, report
+from diga_jax import (
+  artifact,
+  build,
+  checkpoint,
+  files,
+  hosts,
+  models,
+  pretrained,
+  progress,
+  recipe,
+  report,
+)
 from diga_jax import plan as planning
 from diga_jax import predict as prediction
 from diga_jax import study as summary
 from diga_jax import weights as layers
-from diga_jax.experiment import Experiment, weights_file
+from diga_jax.experiment import Experiment, file_digest, weights_file
 
 
 def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -240,9 +252,59 @@ def _prepared(shards, arguments, folder, place, manifest, **options) -> pathlib.
     return shards.prepare(folder, place, manifest, jobs=arguments.jobs, seen=bar.update, **options)
 
 
-def weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
+def weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
+  """Looks at, imports, exports or compares weights."""
+  action = {
+    'show': show_weights,
+    'import': import_weights,
+    'export': export_weights,
+    'compare': compare_weights,
+  }[arguments.action]
+  action(arguments, config)
+
+
+def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints how a weights file and the config's network fit."""
   experiment = Experiment(config, None)
   found = layers.read(weights_file(arguments.file))
   _, rows = layers.initialise(models.shapes(experiment.model), found, partial=arguments.partial)
   print(layers.format_report(rows))
+
+
+def import_weights(arguments: argparse.Namespace, config: None) -> None:
+  """Writes the network of a file as a folder that model.weights and the other actions take."""
+  found = layers.read(weights_file(arguments.file))
+  print(f'{arguments.file} holds {pretrained.describe(found)}')
+  model = models.build(arguments.model, classes=arguments.classes)
+  variables = models.shapes(model)
+  if arguments.partial:  # what the file lacks starts at random
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+  variables, rows = layers.initialise(variables, found, partial=arguments.partial)
+  print(layers.format_report(rows))
+  identity = {
+    'model': arguments.model,
+    'classes': arguments.classes,
+    'file': file_digest(arguments.file),
+    'partial': arguments.partial,
+  }
+
+  def build(directory: pathlib.Path) -> dict:
+    tree = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
+    checkpoint.write_arrays(directory / 'checkpoints', 0, tree)
+    return {'step': 0}
+
+  artifact.produce(arguments.output, identity, build)
+  print(f'--config.model.weights={arguments.output}')
+
+
+def export_weights(arguments: argparse.Namespace, config: None) -> None:
+  """Writes a stage's network as a PyTorch state dict."""
+  found = layers.read_stage(arguments.stage, arguments.network)
+  layers.save(arguments.output, found)
+  print(f'{arguments.output}: {len(found)} entries')
+
+
+def compare_weights(arguments: argparse.Namespace, config: None) -> None:
+  """Prints two networks layer by layer."""
+  pair = (layers.read(weights_file(name)) for name in (arguments.first, arguments.second))
+  print(layers.format_comparison(layers.compare(*map(pretrained.bare, pair))))

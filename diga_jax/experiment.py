@@ -128,6 +128,8 @@ def weights_file(name: str) -> pathlib.Path:
 def file_digest(name: str) -> str:
   """SHA-256 of the file of a `weights` field; raises BadInput if it is missing."""
   path = weights_file(name)
+  if path.is_dir():  # of a stage or an import, which knows what it was made from
+    path = path / artifact.RECORD
   if not path.is_file():
     raise BadInput(f'{path}: no such weights file')
   with path.open('rb') as file:

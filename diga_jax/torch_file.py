@@ -1,4 +1,4 @@
-"""Reads PyTorch's .pth files without PyTorch, and without running what is in them.
+"""Reads and writes PyTorch's .pth files without PyTorch, and without running what is in them.
 
 A .pth file is a pickle, which may name any function to be called. Here only the names that
 rebuild tensors are known, and they lead to the inert classes below; any other name is refused.
@@ -14,6 +14,7 @@ import pathlib
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 import ml_dtypes
@@ -175,3 +176,56 @@ def _with_arrays(content, byte_order):
   if isinstance(content, list | tuple):
     return [_with_arrays(v, byte_order) for v in content]
   return content
+
+
+def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes a state dict that `torch.load(path, weights_only=True)` reads (zip format).
+
+  Raises:
+    BadInput: an array is of a type that PyTorch does not have.
+  """
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
+    archive.writestr('archive/data.pkl', _pickled(arrays))
+    archive.writestr('archive/byteorder', 'little')
+    for key, array in enumerate(arrays.values()):
+      little = array.astype(array.dtype.newbyteorder('<'), copy=False)
+      archive.writestr(f'archive/data/{key}', np.ascontiguousarray(little).tobytes())
+    archive.writestr('archive/version', '3\n')
+
+
+def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
+  """The pickle (protocol 2) of a dict of tensors, each with a storage of its own.
+
+  Written opcode by opcode, because a pickler would have to import torch to name its functions.
+  """
+  out = [b'\x80\x02}(']  # protocol 2, an empty dict, a mark
+  for key, (name, array) in enumerate(arrays.items()):
+    storage = next((n for n, dtype in _STORAGES.items() if dtype == array.dtype), None)
+    if storage is None:
+      raise BadInput(f'{name}: PyTorch has no type for {array.dtype}')
+    strides = [int(np.prod(array.shape[i + 1 :])) for i in range(array.ndim)]
+    out += [
+      _text(name),
+      b'ctorch._utils\n_rebuild_tensor_v2\n(',
+      # The storage, by a persistent id: ('storage', type, key, device, count).
+      b'(' + _text('storage') + b'ctorch\n' + storage.encode() + b'\n' + _text(str(key)),
+      _text('cpu') + _integer(array.size) + b'tQ',
+      _integer(0) + _integers(array.shape) + _integers(strides),
+      b'\x89ccollections\nOrderedDict\n)RtR',  # no gradient, no hooks; call the function
+    ]
+  return b''.join([*out, b'u.'])
+
+
+def _text(text: str) -> bytes:
+  data = text.encode()
+  return b'X' + struct.pack('<I', len(data)) + data
+
+
+def _integer(number: int) -> bytes:
+  if number < 2**31:
+    return b'J' + struct.pack('<i', number)
+  return b'\x8a\x08' + struct.pack('<q', number)
+
+
+def _integers(numbers: Iterable[int]) -> bytes:
+  return b'(' + b''.join(map(_integer, numbers)) + b't'

@@ -7,7 +7,6 @@ and `scale` are PyTorch's `weight`, `mean` and `var` its `running_mean` and `run
 import importlib.util
 import io
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ import rich.table
 import safetensors.numpy
 
 from data_pipelines.errors import BadInput
-from diga_jax import models, torch_file
+from diga_jax import artifact, checkpoint, files, models, pretrained, torch_file
 
 StateDict = Mapping[str, np.ndarray]
 Row = tuple[str, tuple[int, ...], str]
@@ -42,8 +41,9 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
   Args:
     path: .pth, .pt, .bin or .tar (PyTorch's; read without PyTorch, see torch_file.py),
-      .safetensors or .npz. A state dict under 'state_dict' or 'model' is found there, and the
-      prefix 'module.' of parallel training is dropped.
+      .safetensors or .npz, or the folder of a stage or of an import (Orbax; its student). A state
+      dict under 'state_dict' or 'model' is found there, and the prefix 'module.' of parallel
+      training is dropped.
 
   Returns:
     Arrays in the file's own types (bfloat16 as ml_dtypes') and PyTorch's layout.
@@ -52,6 +52,8 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     BadInput: no such file, another kind of file, a damaged one, or one that would run code.
   """
   path = pathlib.Path(path)
+  if path.is_dir():
+    return read_stage(path)
   readers: dict[str, Callable[[pathlib.Path], Any]] = {
     '.safetensors': safetensors.numpy.load_file,
     '.npz': _read_npz,
@@ -69,6 +71,47 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     what = ' '.join(str(error).split()) or type(error).__name__
     raise BadInput(f'{path}: not a readable {path.suffix} file ({what[:200]})') from None
   return _state_dict(content, path)
+
+
+def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, np.ndarray]:
+  """The state dict of a complete stage's student or teacher, or of an import.
+
+  Raises:
+    BadInput: there is no complete stage, it has no such network, or its checkpoint is damaged.
+  """
+  step = artifact.read_record(directory).get('result', {}).get('step')
+  if step is None:
+    raise BadInput(f'{directory}: the stage is not complete: finish it first')
+  part = {'student': 'params', 'teacher': 'teacher'}[network]
+  found = checkpoint.read_arrays(directory / 'checkpoints', step)
+  if part not in found:
+    raise BadInput(f'{directory}: holds no {network}, only {", ".join(found)}')
+  batch_stats = found.get('batch_stats') or {}
+  return state_dict_of({'params': found[part], 'batch_stats': batch_stats})
+
+
+def save(path: str | pathlib.Path, state_dict: StateDict) -> None:
+  """Writes a state dict as .pth (for torch.load with weights_only), .safetensors or .npz.
+
+  Raises:
+    BadInput: another ending.
+  """
+  path = pathlib.Path(path)
+  arrays = {name: np.asarray(value, order='C') for name, value in state_dict.items()}
+  writers: dict[str, Callable[[pathlib.Path], Any]] = {
+    '.pth': lambda place: torch_file.write(place, arrays),
+    '.safetensors': lambda place: safetensors.numpy.save_file(arrays, place),
+    '.npz': lambda place: _write_npz(place, arrays),
+  }
+  if path.suffix not in writers:
+    raise BadInput(f'{path}: weights are written to {", ".join(writers)} files')
+  with files.replacing(path) as temporary:
+    writers[path.suffix](temporary)
+
+
+def _write_npz(path, arrays):
+  with open(path, 'wb') as file:
+    np.savez(file, **arrays)
 
 
 def _read_npz(path):
@@ -126,6 +169,11 @@ def from_torch(name: str, state_dict: StateDict, **options) -> dict:
 def to_torch(name: str, variables: Mapping) -> dict[str, np.ndarray]:
   """The inverse of `from_torch`: PyTorch names and layouts, batch counters as zeros."""
   models.build(name)  # For its complaint about an unknown name.
+  return state_dict_of(variables)
+
+
+def state_dict_of(variables: Mapping) -> dict[str, np.ndarray]:
+  """Any network's variables under PyTorch's names and in its layouts."""
   state_dict = {}
   for path, leaf in _flat(variables):
     key = _torch_name(path)
@@ -173,8 +221,7 @@ def initialise(
 ) -> tuple[dict, list[Row]]:
   """`variables` with a file's weights in them, for a start from a pretrained network.
 
-  Accepts the network's own names, those of a body alone (EfficientNet-Lite0's package:
-  'backbone.' is put before them) and torchvision's ResNet (whose stem is 'conv1' and 'bn1').
+  Accepts the network's own names and those of the other files that people have (`pretrained`).
 
   Args:
     variables: the freshly initialised network.
@@ -189,23 +236,18 @@ def initialise(
     BadInput: not everything fits, or with `partial` nothing does.
   """
   wanted = {_torch_name(path) for path, _ in _flat(variables)}
-  schemes = (lambda k: k, lambda k: f'backbone.{k}', _torchvision)
-  best = max(schemes, key=lambda scheme: sum(scheme(k) in wanted for k in state_dict))
-  variables, rows = match(variables, {best(k): v for k, v in state_dict.items()})
-  if not partial:
-    _refuse_misfits(rows, 'this network')
-  elif not any(status == 'used' for _, _, status in rows):
+  variables, rows = match(variables, pretrained.renamed(state_dict, wanted))
+  try:
+    if not partial:
+      _refuse_misfits(rows, 'this network')
+  except BadInput as error:
+    raise BadInput(f'{error}. The file holds {pretrained.describe(state_dict)}') from None
+  if partial and not any(status == 'used' for _, _, status in rows):
     raise BadInput(
-      f'none of the {len(state_dict)} entries of the checkpoint fits this network: '
-      f'{_some(state_dict)}'
+      f'none of the {len(state_dict)} entries of the checkpoint fits this network: it is '
+      f'{pretrained.describe(state_dict)}'
     )
   return variables, rows
-
-
-def _torchvision(key: str) -> str:
-  # 'Scale.' stands before these names in the DeepLab checkpoints converted from Caffe.
-  key = re.sub(r'^(Scale\.)?conv1\.', 'layer0.0.', key)
-  return re.sub(r'^(Scale\.)?bn1\.', 'layer0.1.', key).removeprefix('Scale.')
 
 
 def format_report(rows: Iterable[Row]) -> str:
@@ -221,6 +263,50 @@ def format_report(rows: Iterable[Row]) -> str:
   console = rich.console.Console(file=io.StringIO(), width=100, markup=False, highlight=False)
   console.print(table)
   console.print(', '.join(f'{count} {kind}' for kind, count in counts.items()))
+  return console.file.getvalue()
+
+
+def compare(first: StateDict, second: StateDict) -> list[tuple[str, ...]]:
+  """Two state dicts layer by layer.
+
+  Returns:
+    One row per entry of either: name, shape, norm of the first, norm of the second, the largest
+    difference and its share of the largest value; '-' where it is in one alone, the two shapes
+    where they differ.
+  """
+  rows = []
+  for name in dict.fromkeys([*first, *second]):
+    if name.endswith(_COUNTER):
+      continue
+    pair = [values.get(name) for values in (first, second)]
+    norms = ['-' if x is None else f'{np.linalg.norm(x.astype(np.float64)):.6g}' for x in pair]
+    shapes = ['x'.join(map(str, x.shape)) or 'scalar' for x in pair if x is not None]
+    if len(set(shapes)) > 1 or len(shapes) < 2:
+      rows.append((name, ' != '.join(dict.fromkeys(shapes)), *norms, '-', '-'))
+      continue
+    one, two = (x.astype(np.float64) for x in pair)
+    largest = np.abs(one - two).max(initial=0)
+    scale = max(np.abs(one).max(initial=0), 1e-30)
+    rows.append((name, shapes[0], *norms, f'{largest:.3g}', f'{largest / scale:.3g}'))
+  return rows
+
+
+def format_comparison(rows: Iterable[tuple[str, ...]]) -> str:
+  """The rows of `compare` as a table, with what they come to beneath."""
+  rows = list(rows)
+  heads = ('name', 'shape', 'norm of A', 'norm of B', 'largest difference', 'of the largest value')
+  table = rich.table.Table(*heads)
+  for column in table.columns[2:]:
+    column.justify = 'right'
+  for row in rows:
+    table.add_row(*row)
+  both = [row for row in rows if row[4] != '-']
+  equal = sum(row[4] == '0' for row in both)
+  console = rich.console.Console(file=io.StringIO(), width=140, markup=False, highlight=False)
+  console.print(table)
+  console.print(
+    f'{equal} equal, {len(both) - equal} different, {len(rows) - len(both)} in one alone'
+  )
   return console.file.getvalue()
 
 

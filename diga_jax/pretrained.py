@@ -1,0 +1,187 @@
+"""The files of weights that people have: what each one is, and what its entries are called here.
+
+A network's names are those of the published code (docs/method.md section 3). Other distributions of
+the same layers have other names; each of `SCHEMES` turns one of them into ours.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+StateDict = Mapping[str, np.ndarray]
+
+# What stands before the names when a network is part of something: DiGA's and HIAST's trainers,
+# parallel training, compiled modules.
+PREFIXES = ('module.', 'seg_model.', 'student.', 'model.', '_orig_mod.')
+BLOCKS_OF_MIT = {
+  ((2, 2, 2, 2), 32): 'B0', ((2, 2, 2, 2), 64): 'B1', ((3, 4, 6, 3), 64): 'B2',
+  ((3, 4, 18, 3), 64): 'B3', ((3, 8, 27, 3), 64): 'B4', ((3, 6, 40, 3), 64): 'B5',
+}  # fmt: skip
+RESNETS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+
+# Names of Hugging Face's SegFormer -> those of its authors. {0} counts from 0 there, from 1 here.
+_HUGGING_FACE = (
+  (r'patch_embeddings\.(\d+)\.proj', 'patch_embed{0}.proj'),
+  (r'patch_embeddings\.(\d+)\.layer_norm', 'patch_embed{0}.norm'),
+  (r'block\.(\d+)\.(\d+)\.layer_norm_1', 'block{0}.{1}.norm1'),
+  (r'block\.(\d+)\.(\d+)\.layer_norm_2', 'block{0}.{1}.norm2'),
+  (r'block\.(\d+)\.(\d+)\.attention\.self\.query', 'block{0}.{1}.attn.q'),
+  (r'block\.(\d+)\.(\d+)\.attention\.self\.kv', 'block{0}.{1}.attn.kv'),
+  (r'block\.(\d+)\.(\d+)\.attention\.self\.sr', 'block{0}.{1}.attn.sr'),
+  (r'block\.(\d+)\.(\d+)\.attention\.self\.layer_norm', 'block{0}.{1}.attn.norm'),
+  (r'block\.(\d+)\.(\d+)\.attention\.output\.dense', 'block{0}.{1}.attn.proj'),
+  (r'block\.(\d+)\.(\d+)\.mlp\.dense1', 'block{0}.{1}.mlp.fc1'),
+  (r'block\.(\d+)\.(\d+)\.mlp\.dense2', 'block{0}.{1}.mlp.fc2'),
+  (r'block\.(\d+)\.(\d+)\.mlp\.dwconv\.dwconv', 'block{0}.{1}.mlp.dwconv.dwconv'),
+  (r'layer_norm\.(\d+)', 'norm{0}'),
+)
+_HUGGING_FACE_HEAD = (
+  (r'linear_c\.(\d+)\.proj', 'linear_c{0}.proj'),
+  (r'linear_fuse', 'linear_fuse.conv'),
+  (r'batch_norm', 'linear_fuse.bn'),
+  (r'classifier', 'linear_pred'),
+)
+
+
+# Renaming.
+
+
+def bare(state_dict: StateDict) -> dict[str, np.ndarray]:
+  """Without the prefixes that all names share."""
+  found = dict(state_dict)
+  while prefix := next((p for p in PREFIXES if all(_stands_before(p, n) for n in found)), None):
+    found = {name.removeprefix(prefix): value for name, value in found.items()}
+  return found
+
+
+def _stands_before(prefix: str, name: str) -> bool:
+  # 'model.0.conv.weight' is a name of its own: the layers of a sequence.
+  return name.startswith(prefix) and not name.removeprefix(prefix)[:1].isdigit()
+
+
+def _prefixed(prefix: str) -> Callable[[StateDict], dict[str, np.ndarray]]:
+  return lambda state_dict: {prefix + name: value for name, value in state_dict.items()}
+
+
+def _resnet(state_dict: StateDict) -> dict[str, np.ndarray]:
+  """torchvision's names, or those of the checkpoints converted from Caffe, -> DiGA's."""
+
+  def rename(name: str) -> str:
+    name = name.removeprefix('Scale.')
+    return re.sub(r'^bn1\.', 'layer0.1.', re.sub(r'^conv1\.', 'layer0.0.', name))
+
+  return {rename(name): value for name, value in state_dict.items()}
+
+
+def _hugging_face(state_dict: StateDict) -> dict[str, np.ndarray]:
+  """Hugging Face's SegFormer, or its encoder alone, -> the authors' names."""
+  joined = {}
+  for name, value in state_dict.items():
+    if '.self.key.' in name:  # one matrix for keys and values there
+      values = state_dict.get(name.replace('.self.key.', '.self.value.'))
+      if values is not None:
+        joined[name.replace('.self.key.', '.self.kv.')] = np.concatenate([value, values])
+    elif '.self.value.' not in name:
+      joined[name] = value
+  return {_renamed(name): value for name, value in joined.items()}
+
+
+def _renamed(name: str) -> str:
+  for start, patterns, prefix in (
+    ('segformer.encoder.', _HUGGING_FACE, 'backbone.'),
+    ('decode_head.', _HUGGING_FACE_HEAD, 'decode_head.'),
+  ):
+    rest = name.removeprefix(start)
+    for pattern, ours in patterns if rest != name else ():
+      if found := re.match(pattern + r'\.', rest):
+        counts = [int(group) for group in found.groups()]
+        counts[:1] = [count + 1 for count in counts[:1]]
+        return f'{prefix}{ours.format(*counts)}.{rest[found.end() :]}'
+  return name
+
+
+SCHEMES: tuple[Callable[[StateDict], StateDict], ...] = (
+  dict,
+  _prefixed('backbone.'),  # a body alone: EfficientNet-Lite0, MiT, a torchvision ResNet for HIAST
+  _prefixed('hrnet.'),
+  _resnet,
+  _hugging_face,
+)
+
+
+def renamed(state_dict: StateDict, wanted: set[str]) -> dict[str, np.ndarray]:
+  """The entries under our names, by the scheme that hits most of the `wanted` ones."""
+  inside = bare(state_dict)
+  return max((scheme(inside) for scheme in SCHEMES), key=lambda named: len(wanted & named.keys()))
+
+
+# Recognising.
+
+
+def describe(state_dict: StateDict) -> str:
+  """In words, what a file holds, by its names and shapes."""
+  names = bare(state_dict)
+  for recognise in (_mit, _resnet_kind, _hrnet, _lite0, _translator):
+    if words := recognise(names):
+      return words
+  return f'of an unknown kind ({", ".join(list(names)[:3])}, ...)'
+
+
+def _count(names: StateDict, pattern: str) -> int:
+  """How many different numbers the pattern's group takes."""
+  found = (re.search(pattern, name) for name in names)
+  return len({match[1] for match in found if match})
+
+
+def _mit(names: StateDict) -> str:
+  first = next((n for n in names if re.search(r'patch_embed(1|dings\.0)\.proj\.weight$', n)), '')
+  if not first:
+    return ''
+  theirs = 'patch_embeddings' in first
+  stage = r'block\.{}\.(\d+)\.' if theirs else r'block{}\.(\d+)\.'
+  blocks = tuple(_count(names, stage.format(i if theirs else i + 1)) for i in range(4))
+  size = BLOCKS_OF_MIT.get((blocks, len(names[first])), f'with {blocks} blocks')
+  by = "Hugging Face's names" if theirs else "SegFormer's own names"
+  whole = any(name.startswith('decode_head.') for name in names)
+  return f'{_whole(whole)} MiT-{size} in {by}'
+
+
+def _resnet_kind(names: StateDict) -> str:
+  blocks = tuple(_count(names, rf'(?:^|\.)layer{i}\.(\d+)\.conv3\.') for i in (1, 2, 3, 4))
+  if not all(blocks) or any('transition1' in name for name in names):
+    return ''
+  depth = RESNETS.get(blocks, f' with {blocks} blocks')
+  body = f'ResNet-{depth}' if isinstance(depth, int) else f'ResNet{depth}'
+  if any('final.' in name for name in names):
+    return f"DiGA's saved DeepLabV2 on {body}"
+  if any(name.startswith('aspp.') for name in names):
+    return f"HIAST's saved DeepLabV2 on {body}"
+  if any('layer5.' in name or 'Scale.' in name for name in names):
+    return f'the DeepLab initialisation of {body}, converted from Caffe'
+  return f"{_whole(False)} {body} in torchvision's names"
+
+
+def _hrnet(names: StateDict) -> str:
+  if not any('transition1' in name for name in names):
+    return ''
+  whole = any('ocr' in name for name in names)
+  return f'{_whole(whole)} HRNetV2' + (' with OCR' if whole else '')
+
+
+def _lite0(names: StateDict) -> str:
+  if not any('_blocks.15.' in name for name in names):
+    return ''
+  return f'{_whole(any("final." in name for name in names))} EfficientNet-Lite0'
+
+
+def _translator(names: StateDict) -> str:
+  if any(re.match(r'cnns\.\d', name) for name in names):
+    return "DiGA's discriminator of translations"
+  if 'model.0.conv.weight' in names:
+    return "DiGA's encoder of a translator"
+  return "DiGA's decoder of a translator" if 'model.5.conv.weight' in names else ''
+
+
+def _whole(whole: bool) -> str:
+  return 'a whole segmentation network:' if whole else 'a body without a segmentation head:'
