@@ -38,17 +38,18 @@ def run_stage(experiment: Experiment, name: str) -> dict[str, Any]:
   return artifact.produce(
     experiment.workdir / name,
     identity(experiment, name),
-    lambda directory: make(experiment, name, directory) | {'examined': examined(experiment, name)},
+    lambda directory: make(experiment, name, directory) | examined(experiment, name),
   )
 
 
-def examined(experiment: Experiment, name: str) -> dict[str, str]:
-  """When `doctor` last looked at the data sets that a stage reads."""
+def examined(experiment: Experiment, name: str) -> dict[str, Any]:
+  """When `doctor` last looked at the data sets that a stage reads, for its result."""
   found = {
     key: experiment.manifest(key, experiment.images(key, labelled))
     for key, labelled in sets_read(experiment, name).items()
   }
-  return {key: made for key, made in found.items() if made}
+  seen = {key: made for key, made in found.items() if made}
+  return {'examined': seen} if seen else {}
 
 
 # What a stage reads.

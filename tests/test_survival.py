@@ -27,7 +27,7 @@ from diga_jax.stages import warmup
 from tests.test_recipe import final_state
 
 ROOT = pathlib.Path(__file__).parent.parent
-STEPS = 12
+STEPS = 16
 
 
 def arguments(command: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
