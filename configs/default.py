@@ -425,6 +425,11 @@ def transformer_optimizer(**changes) -> D:
   )
 
 
+def hrnet_options(**changes) -> D:
+  """Options of hrnet_w48_ocr: fed DiGA's pixel values with the channels turned to RGB."""
+  return D({'pixels': 'rgb', 'dropout': 0.05, 'batch_norm': 'batch', **changes})
+
+
 def mit_options(**changes) -> D:
   """Options of mit_bN_segformer and mit_bN_daformer: fed what their ImageNet weights were."""
   return D(

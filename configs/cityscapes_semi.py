@@ -1,0 +1,42 @@
+"""DiGA, semi-supervised: Cityscapes with 1/16, 1/8, 1/4 or 1/2 of its labels, HRNetV2-W48 + OCR.
+
+`configs/cityscapes_semi.py:1_16` and so on. The published values (docs/method.md): no translator, one
+learning rate for all parameters, the auxiliary output's losses at a tenth, centroids from labelled
+images. Set data.root to a folder that holds cityscapes/ and model.weights to an ImageNet checkpoint
+of HRNetV2-W48.
+"""
+
+from configs import datasets, default
+
+PARTS = ('1_16', '1_8', '1_4', '1_2')
+
+
+def get_config(part: str = '1_16'):
+  if part not in PARTS:
+    raise ValueError(f'no part {part!r}: there are {", ".join(PARTS)}')
+  config = default.get_config()
+  config.choose = 'oracle'
+  config.recipe = config.recipe[1:]  # no translator
+  config.translator.kind = 'none'
+  config.model.name = 'hrnet_w48_ocr'
+  config.model.options = default.hrnet_options()
+
+  data, split = config.data, f'cityscapes_labelled_{part.replace("_", "-")}'
+  data.crop = (512, 1024)
+  data.sets.source = datasets.cityscapes('train', list=split)
+  data.sets.target = datasets.cityscapes('train', labelled=False, without=split)
+  for stage in config.stages.values():
+    if stage.kind == 'label':
+      stage.centroids_from = 'source'
+    if stage.kind in ('warmup', 'self_training'):
+      stage.optimizer = default.optimizer(
+        learning_rate=1e-3, power=1.0, head=1.0, head_pattern='', frozen=(), repeats=()
+      )
+      crop = 'sized' if stage.kind == 'self_training' else 'plain'
+      stage.batch = default.batch(
+        low=1, full=2, source_crop='plain', target_crop=crop, redraw=False
+      )
+    if stage.kind == 'self_training':
+      stage.distillation = 0.5
+  config.stages.warmup.target_statistics = False  # both parts are of one domain
+  return config
