@@ -174,7 +174,8 @@ def initialise(
   """`variables` with a file's weights in them, for a start from a pretrained network.
 
   Accepts the network's own names, those of a body alone (EfficientNet-Lite0's package:
-  'backbone.' is put before them) and torchvision's ResNet (whose stem is 'conv1' and 'bn1').
+  'backbone.' is put before them), torchvision's ResNet (whose stem is 'conv1' and 'bn1') and
+  HRNet's ImageNet classifier.
 
   Args:
     variables: the freshly initialised network.
@@ -189,7 +190,7 @@ def initialise(
     BadInput: not everything fits, or with `partial` nothing does.
   """
   wanted = {_torch_name(path) for path, _ in _flat(variables)}
-  schemes = (lambda k: k, lambda k: f'backbone.{k}', _torchvision)
+  schemes = (lambda k: k, lambda k: f'backbone.{k}', _torchvision, _hrnet)
   best = max(schemes, key=lambda scheme: sum(scheme(k) in wanted for k in state_dict))
   variables, rows = match(variables, {best(k): v for k, v in state_dict.items()})
   if not partial:
@@ -206,6 +207,11 @@ def _torchvision(key: str) -> str:
   # 'Scale.' stands before these names in the DeepLab checkpoints converted from Caffe.
   key = re.sub(r'^(Scale\.)?conv1\.', 'layer0.0.', key)
   return re.sub(r'^(Scale\.)?bn1\.', 'layer0.1.', key).removeprefix('Scale.')
+
+
+def _hrnet(key: str) -> str:
+  key = re.sub(r'^transition(\d)', lambda m: f'transition_stage_{m[1]}_{int(m[1]) + 1}', key)
+  return 'hrnet.' + re.sub(r'^layer1\.', 'stage1.', key)
 
 
 def format_report(rows: Iterable[Row]) -> str:
