@@ -1,5 +1,6 @@
 """resize.py against its definitions."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def test_align_corners_keeps_the_corners_and_the_type():
   assert out.dtype == jnp.bfloat16
   corners = np.asarray(out, np.float32)[0, ::8, ::12, 0]
   np.testing.assert_array_equal(corners, [[0, 5], [18, 23]])
+
+
+@settings(max_examples=20, deadline=None)
+@given(SIZE, SIZE, SIZE, SIZE)
+def test_half_pixel_is_jaxs_without_antialiasing(h, w, height, width):
+  x = np.random.default_rng(0).normal(size=(2, h, w, 3)).astype(np.float32)
+  want = jax.image.resize(x, (2, height, width, 3), 'linear', antialias=False)
+  np.testing.assert_allclose(resize.half_pixel(jnp.asarray(x), (height, width)), want, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [(3, 5), (14, 10), (7, 7)])

@@ -136,7 +136,8 @@ class Body(nn.Module):
     `keys` [B]: one typed key per example for stochastic depth, which there is none of without keys.
     """
     drops = iter(np.linspace(0, self.drop_path, sum(self.depths)).tolist())
-    sizes = zip(self.widths, self.depths, self.heads, REDUCTIONS, strict=True)
+    reductions = REDUCTIONS[: len(self.widths)]
+    sizes = zip(self.widths, self.depths, self.heads, reductions, strict=True)
     kind, stages, number = nn.remat(Block) if self.remat else Block, [], 0
     for stage, (width, depth, heads, reduction) in enumerate(sizes, 1):
       x = self._patches(x, width, stage)
