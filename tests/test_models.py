@@ -300,7 +300,7 @@ def test_translator_width_and_depth_are_options():
     ('mit_b0_segformer', {'dropout': 1.0}, 'below 1'),
     ('mit_b0_daformer', {'drop_path': '0.1'}, "drop_path is a probability below 1, not '0.1'"),
     ('mit_b0_daformer', {'depths': (2, 2, 0, 2)}, 'above 0'),
-    ('mit_b0_daformer', {'widths': (30, 60, 90, 120)}, 'multiples of heads'),
+    ('mit_b0_daformer', {'widths': (32, 64, 161, 256)}, 'not multiples of heads'),
   ],
 )
 def test_wrong_names_and_options_are_explained(name, options, word):

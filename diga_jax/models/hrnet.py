@@ -66,31 +66,46 @@ class Body(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
     """[B, H, W, 3] -> [B, ceil(H / 4), ceil(W / 4), 15 * width]: all branches, at that size."""
-    common = {'axis_name': self.axis_name, 'dtype': self.dtype}
     conv = functools.partial(
-      layers.conv_norm, kernel_init=NARROW, batch_statistics=batch_statistics, **common
+      layers.conv_norm,
+      kernel_init=NARROW,
+      batch_statistics=batch_statistics,
+      axis_name=self.axis_name,
+      dtype=self.dtype,
     )
     for i in (1, 2):
       x = conv(x, self.stem, 3, (f'conv{i}', f'bn{i}'), stride=2, padding=1)
-    bottleneck, block = (
-      nn.remat(kind, static_argnums=2) if self.remat else kind
-      for kind in (resnet.Bottleneck, BasicBlock)
-    )
-    for i in range(self.depths[0]):
-      settings = {'project': i == 0, 'kernel_init': NARROW, 'name': f'stage1.{i}'} | common
-      x = bottleneck(self.stem, 1, 1, **settings)(x, batch_statistics)
-    branches = [x]
+    branches = [self._bottlenecks(x, batch_statistics)]
     for stage, (modules, depth) in enumerate(zip(self.modules, self.depths[1:], strict=True), 2):
       branches = one_more(branches, self.width, f'transition_stage_{stage - 1}_{stage}', conv)
       for module in range(modules):
         at = f'stage{stage}.{module}'
-        for number in range(len(branches)):
-          for i in range(depth):
-            step = block(name=f'{at}.branches.{number}.{i}', **common)
-            branches[number] = step(branches[number], batch_statistics)
+        for b, x in enumerate(branches):
+          branches[b] = self._blocks(x, f'{at}.branches.{b}', depth, batch_statistics)
         branches = exchanged(branches, f'{at}.fuse_layers', conv)
     finest = branches[0].shape[1:3]
     return jnp.concatenate([resize.align_corners(x, finest) for x in branches], -1)
+
+  def _bottlenecks(self, x, batch_statistics):
+    kind = nn.remat(resnet.Bottleneck, static_argnums=2) if self.remat else resnet.Bottleneck
+    for i in range(self.depths[0]):
+      x = kind(
+        self.stem,
+        stride=1,
+        dilation=1,
+        project=i == 0,
+        kernel_init=NARROW,
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        name=f'stage1.{i}',
+      )(x, batch_statistics)
+    return x
+
+  def _blocks(self, x, name, depth, batch_statistics):
+    kind = nn.remat(BasicBlock, static_argnums=2) if self.remat else BasicBlock
+    for i in range(depth):
+      x = kind(self.axis_name, self.dtype, name=f'{name}.{i}')(x, batch_statistics)
+    return x
 
 
 def one_more(branches: list[jax.Array], width: int, name: str, conv: Callable) -> list[jax.Array]:
@@ -106,11 +121,11 @@ def one_more(branches: list[jax.Array], width: int, name: str, conv: Callable) -
 def exchanged(branches: list[jax.Array], name: str, conv: Callable) -> list[jax.Array]:
   """Each branch plus all others at its size and width, inside the calling module."""
 
-  def coarser(x, like, at):
+  def from_coarser(x, like, at):
     x = conv(x, like.shape[-1], 1, (f'{at}.0', f'{at}.1'), relu=False)
     return resize.align_corners(x, like.shape[1:3])
 
-  def finer(x, like, at, halvings):
+  def from_finer(x, like, at, halvings):
     for k in range(halvings):
       last = k == halvings - 1
       features = like.shape[-1] if last else x.shape[-1]
@@ -121,7 +136,7 @@ def exchanged(branches: list[jax.Array], name: str, conv: Callable) -> list[jax.
     x, like, at = branches[j], branches[i], f'{name}.{i}.{j}'
     if i == j:
       return x
-    return coarser(x, like, at) if j > i else finer(x, like, at, i - j)
+    return from_coarser(x, like, at) if j > i else from_finer(x, like, at, i - j)
 
   numbers = range(len(branches))
   return [nn.relu(sum(seen(i, j) for j in numbers)) for i in numbers]

@@ -68,9 +68,8 @@ class Head(nn.Module):
 
     query, key = embedded(pixels, 'pixel_rep'), embedded(objects, 'obj_reg_rep')[:, :, 0]
     value = conv(objects, self.key, 1, numbered('value', 0))[:, :, 0]
-    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    alike = product('bhwd,bnd->bhwn', query, key) * self.key**-0.5
-    weights = jax.nn.softmax(alike, -1).astype(self.dtype)
+    alike = jnp.einsum('bhwd,bnd->bhwn', query, key, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(alike * self.key**-0.5, -1).astype(self.dtype)
     context = jnp.einsum('bhwn,bnd->bhwd', weights, value)
     return conv(context, self.feature, 1, numbered('ocr_up', 0))
 
