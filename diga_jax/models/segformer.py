@@ -110,11 +110,13 @@ class SegFormer(nn.Module):
   Attributes:
     classes: channels of the logits.
     widths, depths, heads, drop_path, remat: see mit.Body.
-    feature: channels of the head's embeddings and of the feature.
+    feature: channels of the head's embeddings and of the feature; SegFormer's authors have 256 for
+      b0 and b1.
     dropout: probability that a channel of the feature is dropped in training.
     batch_norm: of the head: 'batch' normalises with batch statistics in training and moves the
       running ones (as published); 'running' keeps to the running ones.
-    pixels: what is made of the images first, a key of images.PIXELS.
+    pixels: what is made of the images first, a key of images.PIXELS; ImageNet's weights were
+      trained on 'imagenet'.
     axis_name: under `jax.pmap`, the axis over which a batch is spread.
   """
 
@@ -168,6 +170,7 @@ class DaFormer(nn.Module):
 
 
 def _apply(network, kind, images, train, keys):
+  """What both networks do, inside the calling one; `kind` is the head's class."""
   keys = keys if train else None
   sizes = (network.widths, network.depths, network.heads)
   body = mit.Body(*sizes, network.drop_path, network.remat, network.dtype, name='backbone')
