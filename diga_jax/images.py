@@ -1,10 +1,13 @@
-"""What the networks are fed: the published normalisation of pixel values."""
+"""What the networks are fed: the published normalisation of pixel values, and others made of it."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
 SCALE = 128.0
+# What torchvision's networks were trained on: RGB in [0, 1], minus mean, over deviation.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalise(images: jax.Array) -> jax.Array:
@@ -19,3 +22,19 @@ def to_uint8(images: jax.Array) -> jax.Array:
   """The inverse of `normalise`, rounded and clipped: float32 BGR [..., 3] -> uint8 RGB."""
   pixels = images * SCALE + jnp.asarray(MEAN_BGR)
   return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)[..., ::-1]
+
+
+def imagenet(images: jax.Array) -> jax.Array:
+  """Normalised BGR [..., 3] -> RGB [..., 3] as torchvision normalises it."""
+  mean, deviation = np.asarray(IMAGENET_MEAN), np.asarray(IMAGENET_STD)
+  scale = SCALE / (255 * deviation)
+  shift = (np.asarray(MEAN_BGR[::-1]) / 255 - mean) / deviation
+  return images[..., ::-1] * jnp.asarray(scale, images.dtype) + jnp.asarray(shift, images.dtype)
+
+
+# What a network may want made of normalised BGR: nothing, the same values as RGB, torchvision's.
+PIXELS = {
+  'given': lambda images: images,
+  'rgb': lambda images: images[..., ::-1],
+  'imagenet': imagenet,
+}

@@ -74,6 +74,16 @@ def _resnet(state_dict: StateDict) -> dict[str, np.ndarray]:
   return {rename(name): value for name, value in state_dict.items()}
 
 
+def _hrnet_imagenet(state_dict: StateDict) -> dict[str, np.ndarray]:
+  """HRNet's ImageNet classifier -> DiGA's names of its body."""
+
+  def rename(name: str) -> str:
+    name = re.sub(r'^transition(\d)', lambda m: f'transition_stage_{m[1]}_{int(m[1]) + 1}', name)
+    return 'hrnet.' + re.sub(r'^layer1\.', 'stage1.', name)
+
+  return {rename(name): value for name, value in state_dict.items()}
+
+
 def _hugging_face(state_dict: StateDict) -> dict[str, np.ndarray]:
   """Hugging Face's SegFormer, or its encoder alone, -> the authors' names."""
   joined = {}
@@ -104,7 +114,7 @@ def _renamed(name: str) -> str:
 SCHEMES: tuple[Callable[[StateDict], StateDict], ...] = (
   dict,
   _prefixed('backbone.'),  # a body alone: EfficientNet-Lite0, MiT, a torchvision ResNet for HIAST
-  _prefixed('hrnet.'),
+  _hrnet_imagenet,
   _resnet,
   _hugging_face,
 )
@@ -149,7 +159,7 @@ def _mit(names: StateDict) -> str:
 
 def _resnet_kind(names: StateDict) -> str:
   blocks = tuple(_count(names, rf'(?:^|\.)layer{i}\.(\d+)\.conv3\.') for i in (1, 2, 3, 4))
-  if not all(blocks) or any('transition1' in name for name in names):
+  if not all(blocks) or any('transition' in name for name in names):
     return ''
   depth = RESNETS.get(blocks, f' with {blocks} blocks')
   body = f'ResNet-{depth}' if isinstance(depth, int) else f'ResNet{depth}'
@@ -163,7 +173,7 @@ def _resnet_kind(names: StateDict) -> str:
 
 
 def _hrnet(names: StateDict) -> str:
-  if not any('transition1' in name for name in names):
+  if not any(re.search(r'transition(1|_stage_1)', name) for name in names):
     return ''
   whole = any('ocr' in name for name in names)
   return f'{_whole(whole)} HRNetV2' + (' with OCR' if whole else '')

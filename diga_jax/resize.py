@@ -1,20 +1,31 @@
-"""Resizing as the published networks do it.
+"""Resizing as the published networks do it: bilinear, as two matrix products, and nearest.
 
-`jax.image.resize` places pixel centres at half-integers; the published networks align the corner
-pixels instead (PyTorch's `align_corners=True`), so that is written here, as two matrix products.
+Most of them align the corner pixels (PyTorch's `align_corners=True`), which `jax.image.resize` does
+not offer; the transformers' heads place pixel centres at half-integers, as it does.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
+def _aligned(size: int, source: int) -> np.ndarray:
+  """Where the `size` outputs lie among the sources: from the first one to the last."""
+  return np.arange(size) * ((source - 1) / (size - 1) if size > 1 else 0.0)
+
+
+def _centred(size: int, source: int) -> np.ndarray:
+  """The same where a pixel's centre is half a pixel from its border, none outside the sources."""
+  return np.clip((np.arange(size) + 0.5) * (source / size) - 0.5, 0, source - 1)
+
+
 @functools.cache
-def _interpolation(size: int, source: int) -> np.ndarray:
-  """Weights [size, source]: row i takes the two sources beside i * (source - 1) / (size - 1)."""
-  position = np.arange(size) * ((source - 1) / (size - 1) if size > 1 else 0.0)
+def _interpolation(size: int, source: int, positions: Callable) -> np.ndarray:
+  """Weights [size, source]: row i takes the two sources beside its position."""
+  position = positions(size, source)
   low = np.minimum(position.astype(np.int64), source - 1)
   high = np.minimum(low + 1, source - 1)
   fraction = position - low
@@ -37,7 +48,21 @@ def align_corners(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   Returns:
     [B, H, W, C].
   """
-  rows, columns = _interpolation(size[0], x.shape[1]), _interpolation(size[1], x.shape[2])
+  return _bilinear(x, size, _aligned)
+
+
+def half_pixel(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Bilinear resize that aligns the outer borders of the corner pixels, not their centres.
+
+  Equal to PyTorch's `interpolate(mode='bilinear', align_corners=False)`, which does not average
+  when it shrinks. Arguments and result as `align_corners`'s.
+  """
+  return _bilinear(x, size, _centred)
+
+
+def _bilinear(x, size, positions):
+  rows = _interpolation(size[0], x.shape[1], positions)
+  columns = _interpolation(size[1], x.shape[2], positions)
   # The weights must not be rounded to bfloat16 on TPU: positions would move by parts of a pixel.
   product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
   if size[0] != x.shape[1]:

@@ -6,7 +6,6 @@ import numpy as np
 
 from diga_jax import images as pixels
 from diga_jax import models, weights
-from diga_jax.models import deeplab
 
 BLOCKS = (1, 2, 2, 2)
 # Stage: stride, dilation of the first block's 3x3, dilation of the others'.
@@ -102,8 +101,8 @@ def test_its_names_are_the_published_ones():
 
 def test_its_input_is_torchvisions():
   rgb = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.uint8)
-  got = deeplab.imagenet(pixels.normalise(jnp.asarray(rgb)))
-  want = (rgb / 255 - deeplab.IMAGENET_MEAN) / deeplab.IMAGENET_STD
+  got = pixels.imagenet(pixels.normalise(jnp.asarray(rgb)))
+  want = (rgb / 255 - pixels.IMAGENET_MEAN) / pixels.IMAGENET_STD
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 

@@ -77,23 +77,25 @@ def test_the_translator_is_the_published_one(translator):
     assert_close(got, arrays[f'discriminator_{scale}'], 1e-5)
 
 
-def drawn(model):
+def drawn(shapes):
   """Variables from the formula; an initialisation would have to be compiled, which is slow."""
 
   def draw(path, leaf):
     name = '.'.join(entry.key for entry in path)
     if path[-1].key == 'kernel':  # Drawn as PyTorch lays it out, whose fan in is all but the first.
       return jnp.asarray(formula.tensor(name, leaf.shape[::-1]).T)
-    return jnp.asarray(formula.tensor(name.replace('.var', '.running_var'), leaf.shape))
+    for statistic in ('.mean', '.var'):
+      name = name.replace(statistic, f'.running_{statistic[1:]}')
+    return jnp.asarray(formula.tensor(name, leaf.shape))
 
-  return jax.tree_util.tree_map_with_path(draw, models.shapes(model))
+  return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def small(name='deeplab_resnet101', **options):
   if name == 'deeplab_resnet101':
     options = dict(blocks=(1, 1, 1, 1), width=8, feature=16) | options
   model = models.build(name, classes=5, **options)
-  return model, drawn(model), jnp.asarray(formula.image('small', (4, 37, 52, 3)))
+  return model, drawn(models.shapes(model)), jnp.asarray(formula.image('small', (4, 37, 52, 3)))
 
 
 def evaluate(model, variables, images):
@@ -289,6 +291,16 @@ def test_translator_width_and_depth_are_options():
     ('deeplab_resnet101', {'depth': 3}, 'blocks'),
     ('deeplab_resnet101', {'batch_norm': 'frozen'}, 'running'),
     ('deeplab_efficientnet_lite0', {'output_stride': 4}, '16'),
+    ('hrnet_w48_ocr', {'pixels': 'bgr'}, "'given' or 'rgb' or 'imagenet', not 'bgr'"),
+    ('hrnet_w48_ocr', {'batch_norm': 'frozen'}, 'running'),
+    ('hrnet_w48_ocr', {'drop_path': 0.1}, 'dropout'),
+    ('hrnet_w48_ocr', {'modules': [1, 4]}, r'3 whole numbers above 0, not \(1, 4\)'),
+    ('hrnet_w48_ocr', {'depths': 4}, '4 whole numbers above 0, not 4'),
+    ('mit_b6_segformer', {}, 'mit_b5_segformer'),
+    ('mit_b0_segformer', {'dropout': 1.0}, 'below 1'),
+    ('mit_b0_daformer', {'drop_path': '0.1'}, "drop_path is a probability below 1, not '0.1'"),
+    ('mit_b0_daformer', {'depths': (2, 2, 0, 2)}, 'above 0'),
+    ('mit_b0_daformer', {'widths': (32, 64, 161, 256)}, 'not multiples of heads'),
   ],
 )
 def test_wrong_names_and_options_are_explained(name, options, word):

@@ -1,5 +1,6 @@
 """resize.py against its definitions."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -43,6 +44,13 @@ def test_align_corners_keeps_the_corners_and_the_type():
   assert out.dtype == jnp.bfloat16
   corners = np.asarray(out, np.float32)[0, ::8, ::12, 0]
   np.testing.assert_array_equal(corners, [[0, 5], [18, 23]])
+
+
+@pytest.mark.parametrize('size', [(3, 5), (14, 30), (7, 17), (1, 1)])
+def test_half_pixel_is_jaxs_without_antialiasing(size):
+  x = np.random.default_rng(0).normal(size=(2, 7, 10, 3)).astype(np.float32)
+  want = jax.image.resize(x, (2, *size, 3), 'linear', antialias=False)
+  np.testing.assert_allclose(resize.half_pixel(jnp.asarray(x), size), want, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [(3, 5), (14, 10), (7, 7)])

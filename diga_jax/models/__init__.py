@@ -1,5 +1,8 @@
 """The networks, by name."""
 
+import functools
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -7,12 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from data_pipelines.errors import BadInput
-from diga_jax.models import deeplab, discriminator, translator, vgg
+from diga_jax.images import PIXELS
+from diga_jax.models import deeplab, discriminator, mit, ocr, segformer, translator, vgg
 
 _SEGMENTATION = {
   'deeplab_resnet101': deeplab.ResNetDeepLab,
   'deeplab_efficientnet_lite0': deeplab.EfficientNetDeepLab,
   'hiast_resnet101': deeplab.HiastDeepLab,
+  'hrnet_w48_ocr': ocr.HrNetOcr,
+  **{
+    f'mit_{size}_{head}': functools.partial(network, **sizes)
+    for head, network in (('segformer', segformer.SegFormer), ('daformer', segformer.DaFormer))
+    for size, sizes in mit.SIZES.items()
+  },
 }
 _OTHER = {
   'output_discriminator': discriminator.OutputDiscriminator,
@@ -21,13 +31,18 @@ _OTHER = {
   'translator_discriminator': translator.Discriminator,
   'vgg19_features': vgg.Vgg19Features,
 }
+# What an option may be.
+_CHOICES = {'batch_norm': ('batch', 'running'), 'output_stride': (8, 16), 'pixels': tuple(PIXELS)}
+_PROBABILITIES = ('dropout', 'drop_path')
+_PER_STAGE = ('widths', 'depths', 'heads', 'modules')
 
 
 def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn.Module:
   """The network called `name`, without weights.
 
   Args:
-    name: 'deeplab_resnet101', 'deeplab_efficientnet_lite0', 'hiast_resnet101',
+    name: 'deeplab_resnet101', 'deeplab_efficientnet_lite0', 'hiast_resnet101', 'hrnet_w48_ocr',
+      'mit_b0_segformer' to 'mit_b5_segformer', 'mit_b0_daformer' to 'mit_b5_daformer',
       'translator_encoder', 'translator_decoder', 'translator_discriminator',
       'output_discriminator' or 'vgg19_features'.
     classes: channels of the logits (segmentation networks only).
@@ -37,28 +52,47 @@ def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn
   Returns:
     A linen module. Segmentation networks take (images, train=False, keys=None): normalised BGR
     [B, H, W, 3] (see diga_jax/images.py) and [B] typed keys for dropout; they return float32
-    {'logits', 'feature'} at the network's output stride.
+    {'logits', 'feature'} at the network's output stride, hrnet_w48_ocr 'auxiliary_logits' too.
 
   Raises:
-    BadInput: there is no such network, or it has no such option.
+    BadInput: there is no such network, it has no such option, or not with such a value.
   """
   kinds = _SEGMENTATION | _OTHER
   if name not in kinds:
     raise BadInput(f'no network is called {name!r}; there are {", ".join(kinds)}')
-  module = kinds[name]
-  known = {f for f in module.__dataclass_fields__ if f not in ('parent', 'name')}
+  known = inspect.signature(kinds[name]).parameters.keys() - {'parent', 'name'}
   unknown = sorted(set(options) - known)
   if unknown:
     raise BadInput(f'{name} has no option {unknown[0]!r}; it has {", ".join(sorted(known))}')
-  if options.get('batch_norm', 'batch') not in ('batch', 'running'):
-    raise BadInput(f"batch_norm is 'batch' or 'running', not {options['batch_norm']!r}")
-  if options.get('output_stride', 16) not in (8, 16):
-    raise BadInput(f'output_stride is 8 or 16, not {options["output_stride"]!r}')
-  if 'classes' in known:
-    options['classes'] = classes
   # Lists from a config file become tuples: linen hashes its attributes under jit.
   options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-  return module(dtype=jnp.dtype(dtype), **options)
+  _refuse_values(kinds[name], options)
+  if 'classes' in known:
+    options['classes'] = classes
+  return kinds[name](dtype=jnp.dtype(dtype), **options)
+
+
+def _refuse_values(kind, options: Mapping[str, Any]):
+  defaults = {k: p.default for k, p in inspect.signature(kind).parameters.items()}
+  for option, value in options.items():
+    allowed = _CHOICES.get(option, (value,))
+    if value not in allowed:
+      raise BadInput(f'{option} is {" or ".join(map(repr, allowed))}, not {value!r}')
+    if option in _PROBABILITIES and not (isinstance(value, int | float) and 0 <= value < 1):
+      raise BadInput(f'{option} is a probability below 1, not {value!r}')
+    if option in _PER_STAGE and not _counts(value, len(defaults[option])):
+      raise BadInput(f'{option} is {len(defaults[option])} whole numbers above 0, not {value!r}')
+  sizes = {**defaults, **options}
+  if 'heads' in sizes and any(w % n for w, n in zip(sizes['widths'], sizes['heads'], strict=True)):
+    raise BadInput(f'widths {sizes["widths"]} are not multiples of heads {sizes["heads"]}')
+
+
+def _counts(value, length):
+  return (
+    isinstance(value, tuple)
+    and len(value) == length
+    and all(isinstance(n, int) and n > 0 for n in value)
+  )
 
 
 def shapes(module: nn.Module) -> dict:

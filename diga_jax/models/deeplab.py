@@ -10,22 +10,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from diga_jax import images as pixels
 from diga_jax.models import efficientnet, layers, resnet
 
 DILATIONS = (6, 12, 18, 24)
-# The head starts small: every convolution from N(0, 0.01^2), GroupNorm from scale 1 and bias 0.
-SMALL = nn.initializers.normal(0.01)
-# What PyTorch gives a linear layer: uniform in +-1/sqrt(fan in).
-LINEAR = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
-# What torchvision's networks were trained on: RGB in [0, 1], minus mean, over deviation.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Head(nn.Module):
-  """A 1x1 and four dilated 3x3 branches, squeeze-excite, a 3x3 fusion: feature and logits."""
+  """A 1x1 and four dilated 3x3 branches, squeeze-excite, a 3x3 fusion: feature and logits.
+
+  It starts small: every convolution from N(0, 0.01^2), GroupNorm from scale 1 and bias 0.
+  """
 
   classes: int
   feature: int
@@ -45,7 +41,9 @@ class Head(nn.Module):
     x = self._branch(x, 'bottleneck.1', 'bottleneck.2', 3, 1)
     if train and keys is not None and self.dropout > 0:
       x = layers.channel_dropout(x, self.dropout, keys)
-    logits = layers.Conv(self.classes, 1, kernel_init=SMALL, dtype=self.dtype, name='head.1')(x)
+    logits = layers.Conv(
+      self.classes, 1, kernel_init=layers.SMALL, dtype=self.dtype, name='head.1'
+    )(x)
     return logits.astype(jnp.float32), x.astype(jnp.float32)
 
   def _branch(self, x, conv, norm, size, dilation):
@@ -55,7 +53,7 @@ class Head(nn.Module):
       padding=dilation,
       dilation=max(dilation, 1),
       bias=True,
-      kernel_init=SMALL,
+      kernel_init=layers.SMALL,
       dtype=self.dtype,
       name=conv,
     )(x)
@@ -67,7 +65,7 @@ class Head(nn.Module):
   def _squeeze_excite(self, x):
     def dense(features, name):
       return nn.Dense(
-        features, kernel_init=LINEAR, dtype=self.dtype, name=f'bottleneck.0.se.{name}'
+        features, kernel_init=layers.LINEAR, dtype=self.dtype, name=f'bottleneck.0.se.{name}'
       )
 
     channels = x.shape[-1]
@@ -166,7 +164,7 @@ class Aspp(nn.Module):
         padding=dilation,
         dilation=dilation,
         bias=True,
-        kernel_init=SMALL,
+        kernel_init=layers.SMALL,
         dtype=self.dtype,
         name=f'conv2d_list.{i}',
       )(x)
@@ -193,14 +191,6 @@ class HiastDeepLab(nn.Module):
     body = resnet.TorchvisionBody(
       self.blocks, self.width, self.remat, self.axis_name, self.dtype, name='backbone'
     )
-    x = body(imagenet(images), train and self.batch_norm == 'batch')
+    x = body(pixels.imagenet(images), train and self.batch_norm == 'batch')
     logits = Aspp(self.classes, self.dtype, name='aspp')(x)
     return {'logits': logits, 'feature': x.astype(jnp.float32)}
-
-
-def imagenet(images: jax.Array) -> jax.Array:
-  """Normalised BGR [B, H, W, 3] -> RGB as torchvision normalises it."""
-  mean, deviation = np.asarray(IMAGENET_MEAN), np.asarray(IMAGENET_STD)
-  scale = pixels.SCALE / (255 * deviation)
-  shift = (np.asarray(pixels.MEAN_BGR[::-1]) / 255 - mean) / deviation
-  return images[..., ::-1] * jnp.asarray(scale, images.dtype) + jnp.asarray(shift, images.dtype)

@@ -13,6 +13,10 @@ import jax.numpy as jnp
 from diga_jax import collectives, convolution
 
 HE = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
+# What heads start from.
+SMALL = nn.initializers.normal(0.01)
+# What PyTorch gives a linear layer: uniform in +-1/sqrt(fan in).
+LINEAR = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 class Conv(nn.Module):
@@ -84,6 +88,27 @@ class BatchNorm(nn.Module):
     running.value = (1 - self.momentum) * running.value + self.momentum * value
 
 
+def conv_norm(
+  x: jax.Array,
+  features: int,
+  size: int,
+  names: tuple[str, str],
+  *,
+  batch_statistics: bool,
+  axis_name: str | None,
+  dtype: Any,
+  relu: bool = True,
+  **conv,
+) -> jax.Array:
+  """Convolution - BatchNorm - ReLU inside the calling module, the first two under these names.
+
+  [B, H, W, I] -> [B, H', W', features]; `conv` are further attributes of `Conv`.
+  """
+  x = Conv(features, size, dtype=dtype, name=names[0], **conv)(x)
+  x = BatchNorm(axis_name=axis_name, dtype=dtype, name=names[1])(x, batch_statistics)
+  return nn.relu(x) if relu else x
+
+
 def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
   """Each channel of each image [B, H, W, C] to mean 0 and variance 1 (biased), in float32."""
   wide = x.astype(jnp.float32)
@@ -105,3 +130,17 @@ def channel_dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
 
   keep = jax.vmap(draw)(keys)[:, None, None, :]
   return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+
+def example_dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
+  """Zeroes whole examples of [B, H, W, C] with probability `rate` and scales up the others.
+
+  On the inside of a residual block: stochastic depth (arXiv 1603.09382). `keys` [B] as above.
+  """
+  keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate))(keys)[:, None, None, None]
+  return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+
+def folded(keys: jax.Array | None, number: int) -> jax.Array | None:
+  """The examples' keys [B] for the `number`-th of several uses; no keys, no draws."""
+  return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, number)

@@ -37,13 +37,15 @@ class Bottleneck(nn.Module):
   dilation: int
   project: bool
   stride_on_middle: bool = False
+  kernel_init: nn.initializers.Initializer = layers.HE
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
     def conv(features, size, name, **kwargs):
-      return layers.Conv(features, size, dtype=self.dtype, name=name, **kwargs)
+      kwargs |= {'kernel_init': self.kernel_init, 'dtype': self.dtype}
+      return layers.Conv(features, size, name=name, **kwargs)
 
     def norm(x, name):
       norm = layers.BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name=name)

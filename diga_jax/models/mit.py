@@ -1,0 +1,164 @@
+"""Mix Transformers, the bodies of SegFormer (Xie et al. 2021, arXiv 2105.15203) in six sizes.
+
+Source: docs/method.md section 3. Tokens keep the image's layout, [B, h, w, C], throughout.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diga_jax.models import layers
+
+_WIDE = (64, 128, 320, 512)
+# What differs between the published sizes.
+SIZES = {
+  'b0': {'widths': (32, 64, 160, 256), 'depths': (2, 2, 2, 2)},
+  'b1': {'widths': _WIDE, 'depths': (2, 2, 2, 2)},
+  'b2': {'widths': _WIDE, 'depths': (3, 4, 6, 3)},
+  'b3': {'widths': _WIDE, 'depths': (3, 4, 18, 3)},
+  'b4': {'widths': _WIDE, 'depths': (3, 8, 27, 3)},
+  'b5': {'widths': _WIDE, 'depths': (3, 6, 40, 3)},
+}
+# Per stage: keys and values come from the image at 1 / REDUCTIONS of its size.
+REDUCTIONS = (8, 4, 2, 1)
+EXPANSION = 4
+# The published start is cut off at +-2, a hundred deviations away: that is, not at all.
+LINEAR = nn.initializers.normal(0.02)
+FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+def norm(x: jax.Array, name: str, epsilon: float, dtype: Any) -> jax.Array:
+  """LayerNorm over channels, inside the calling module. PyTorch's own epsilon is 1e-5."""
+  return nn.LayerNorm(epsilon, dtype=dtype, use_fast_variance=False, name=name)(x)
+
+
+class Attention(nn.Module):
+  """Every pixel asks the image at 1 / `reduction` of its size."""
+
+  heads: int
+  reduction: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, h, w, C] -> [B, h, w, C]."""
+    batch, height, width, channels = x.shape
+    dense = functools.partial(nn.Dense, kernel_init=LINEAR, dtype=self.dtype)
+    seen = self._reduced(x)
+    query = dense(channels, name='q')(x).reshape(batch, height * width, self.heads, -1)
+    both = dense(2 * channels, name='kv')(seen).reshape(batch, -1, 2, self.heads, query.shape[-1])
+    alike = jnp.einsum('bqhd,bkhd->bhqk', query, both[:, :, 0], preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(alike * query.shape[-1] ** -0.5, -1).astype(self.dtype)
+    x = jnp.einsum('bhqk,bkhd->bqhd', weights, both[:, :, 1])
+    return dense(channels, name='proj')(x.reshape(batch, height, width, channels))
+
+  def _reduced(self, x):
+    if self.reduction == 1:
+      return x
+    conv = layers.Conv(
+      x.shape[-1],
+      self.reduction,
+      self.reduction,
+      bias=True,
+      kernel_init=FAN_OUT,
+      dtype=self.dtype,
+      name='sr',
+    )
+    return norm(conv(x), 'norm', 1e-5, self.dtype)
+
+
+class MixMlp(nn.Module):
+  """Linear - 3x3 depthwise - GELU - linear: the convolution is what tells positions apart."""
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, h, w, C] -> [B, h, w, C]."""
+    dense = functools.partial(nn.Dense, kernel_init=LINEAR, dtype=self.dtype)
+    wide = EXPANSION * x.shape[-1]
+    # A depthwise kernel's fan out is its fan in, 9: HE, the default, is right.
+    depthwise = layers.Conv(
+      wide, 3, padding=1, groups=wide, bias=True, dtype=self.dtype, name='dwconv.dwconv'
+    )
+    y = nn.gelu(depthwise(dense(wide, name='fc1')(x)), approximate=False)
+    return dense(x.shape[-1], name='fc2')(y)
+
+
+class Block(nn.Module):
+  """Attention and MLP, each after a norm, each left out of an example with probability `drop`."""
+
+  heads: int
+  reduction: int
+  drop: float
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+    """[B, h, w, C] -> [B, h, w, C]; without `keys` [B] nothing is left out."""
+    attention = Attention(self.heads, self.reduction, self.dtype, name='attn')
+    x = x + self._kept(attention(norm(x, 'norm1', 1e-6, self.dtype)), layers.folded(keys, 0))
+    mlp = MixMlp(self.dtype, name='mlp')
+    return x + self._kept(mlp(norm(x, 'norm2', 1e-6, self.dtype)), layers.folded(keys, 1))
+
+  def _kept(self, x, keys):
+    return x if keys is None or self.drop == 0 else layers.example_dropout(x, self.drop, keys)
+
+
+class Body(nn.Module):
+  """Four stages at strides 4, 8, 16 and 32.
+
+  Attributes:
+    widths: channels per stage.
+    depths: blocks per stage.
+    heads: attention heads per stage.
+    drop_path: probability that an example goes past either half of the last block ("stochastic
+      depth"); it grows evenly from 0 at the first block.
+    remat: whether the backward pass computes the inside of each block again instead of keeping it.
+  """
+
+  widths: Sequence[int]
+  depths: Sequence[int]
+  heads: Sequence[int]
+  drop_path: float
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> list[jax.Array]:
+    """[B, H, W, 3] -> [B, ceil(H / 4), ceil(W / 4), widths[0]] and so on, in `dtype`.
+
+    `keys` [B]: one typed key per example for stochastic depth, which there is none of without keys.
+    """
+    drops = iter(np.linspace(0, self.drop_path, sum(self.depths)).tolist())
+    reductions = REDUCTIONS[: len(self.widths)]
+    sizes = zip(self.widths, self.depths, self.heads, reductions, strict=True)
+    kind, stages, number = nn.remat(Block) if self.remat else Block, [], 0
+    for stage, (width, depth, heads, reduction) in enumerate(sizes, 1):
+      x = self._patches(x, width, stage)
+      for i in range(depth):
+        block = kind(heads, reduction, next(drops), self.dtype, name=f'block{stage}.{i}')
+        x = block(x, layers.folded(keys, number))
+        number += 1
+      x = norm(x, f'norm{stage}', 1e-6, self.dtype)
+      stages.append(x)
+    return stages
+
+  def _patches(self, x, width, stage):
+    size, stride = (7, 4) if stage == 1 else (3, 2)
+    conv = layers.Conv(
+      width,
+      size,
+      stride,
+      size // 2,
+      bias=True,
+      kernel_init=FAN_OUT,
+      dtype=self.dtype,
+      name=f'patch_embed{stage}.proj',
+    )
+    return norm(conv(x), f'patch_embed{stage}.norm', 1e-5, self.dtype)
