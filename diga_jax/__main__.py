@@ -86,6 +86,14 @@ def parser() -> argparse.ArgumentParser:
   given.add_argument(
     '--output', required=True, type=pathlib.Path, metavar='FILE', help='.pth, .safetensors, .npz'
   )
+  program = action('program', 'a stage as a StableHLO program that needs JAX alone')
+  program.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
+  program.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
+  program.add_argument('--network', choices=('student', 'teacher'), default='student')
+  program.add_argument(
+    '--size', type=int, nargs=2, required=True, metavar=('H', 'W'), help='of the images'
+  )
+  program.add_argument('--output', required=True, type=pathlib.Path, metavar='FILE')
   both = action('compare', 'two networks layer by layer: norms and largest differences')
   both.add_argument('first', help=WEIGHTS)
   both.add_argument('second', help=WEIGHTS)

@@ -18,6 +18,7 @@ from diga_jax import (
   artifact,
   build,
   checkpoint,
+  exported,
   files,
   hosts,
   models,
@@ -258,6 +259,7 @@ def weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
     'show': show_weights,
     'import': import_weights,
     'export': export_weights,
+    'program': write_program,
     'compare': compare_weights,
   }[arguments.action]
   action(arguments, config)
@@ -302,6 +304,20 @@ def export_weights(arguments: argparse.Namespace, config: None) -> None:
   found = layers.read_stage(arguments.stage, arguments.network)
   layers.save(arguments.output, found)
   print(f'{arguments.output}: {len(found)} entries')
+
+
+def write_program(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Writes a stage's network with the config's scales as a program of its own."""
+  model = Experiment(config, None).model
+  found = layers.read_stage(arguments.stage, arguments.network)
+  variables, _ = layers.initialise(models.shapes(model), found)
+  size, scales = tuple(arguments.size), tuple(config.evaluation.scales)
+  program = exported.stablehlo(model, variables, size, scales=scales)
+  exported.write(arguments.output, program)
+  print(
+    f'{arguments.output}: jax.export.deserialize(data).call(images), uint8 RGB [B, {size[0]}, '
+    f'{size[1]}, 3] -> classes; on {", ".join(program.platforms)}'
+  )
 
 
 def compare_weights(arguments: argparse.Namespace, config: None) -> None:
