@@ -86,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
   given.add_argument(
     '--output', required=True, type=pathlib.Path, metavar='FILE', help='.pth, .safetensors, .npz'
   )
-  program = action('program', 'a stage as a StableHLO program that needs JAX alone')
+  program = action('program', 'a stage as a program that needs nothing of this package')
+  program.add_argument('--format', choices=('stablehlo', 'savedmodel'), default='stablehlo')
   program.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
   program.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
   program.add_argument('--network', choices=('student', 'teacher'), default='student')

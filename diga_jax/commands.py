@@ -312,12 +312,14 @@ def write_program(arguments: argparse.Namespace, config: ConfigDict) -> None:
   found = layers.read_stage(arguments.stage, arguments.network)
   variables, _ = layers.initialise(models.shapes(model), found)
   size, scales = tuple(arguments.size), tuple(config.evaluation.scales)
+  what = f'uint8 RGB [B, {size[0]}, {size[1]}, 3] -> classes'
+  if arguments.format == 'savedmodel':
+    exported.write_saved_model(arguments.output, model, variables, size, scales=scales)
+    print(f'{arguments.output}: tf.saved_model.load(folder).predict(images), {what}')
+    return
   program = exported.stablehlo(model, variables, size, scales=scales)
   exported.write(arguments.output, program)
-  print(
-    f'{arguments.output}: jax.export.deserialize(data).call(images), uint8 RGB [B, {size[0]}, '
-    f'{size[1]}, 3] -> classes; on {", ".join(program.platforms)}'
-  )
+  print(f'{arguments.output}: jax.export.deserialize(data).call(images), {what}')
 
 
 def compare_weights(arguments: argparse.Namespace, config: None) -> None:

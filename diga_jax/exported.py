@@ -38,19 +38,50 @@ def stablehlo(
   Raises:
     BadInput: a size or a scale that is not positive.
   """
-  if min(size) < 1:
-    raise BadInput(f'--size {size}: give a height and a width')
-  predict = evaluate.predictor(model, scales)
-
-  def classes(images: jax.Array) -> jax.Array:
-    return predict(variables, images, size)
-
   (batch,) = export.symbolic_shape('b')
   shape = jax.ShapeDtypeStruct((batch, *size, 3), jnp.uint8)
+  classes = _classes(model, variables, size, scales)
   return export.export(jax.jit(classes), platforms=list(platforms))(shape)
 
 
 def write(path: pathlib.Path, program: export.Exported) -> None:
-  """Writes the program, whole or not at all."""
+  """Writes a StableHLO program, whole or not at all."""
   with files.replacing(path) as temporary:
     temporary.write_bytes(program.serialize())
+
+
+def write_saved_model(
+  directory: pathlib.Path,
+  model: Any,
+  variables: Any,
+  size: tuple[int, int],
+  *,
+  scales: Sequence[float] = evaluate.SCALES,
+) -> None:
+  """The same as TensorFlow's SavedModel; its `serving_default` takes `images`.
+
+  Raises:
+    BadInput: a size or a scale that is not positive, or the folder is there already.
+  """
+  import tensorflow as tf
+  from jax.experimental import jax2tf
+
+  if directory.exists():
+    raise BadInput(f'{directory}: is there already; give another --output')
+  classes = jax2tf.convert(
+    _classes(model, variables, size, scales),
+    polymorphic_shapes=[f'(b, {size[0]}, {size[1]}, 3)'],
+    with_gradient=False,
+    native_serialization_platforms=PLATFORMS,
+  )
+  module = tf.Module()
+  images = tf.TensorSpec((None, *size, 3), tf.uint8, 'images')
+  module.predict = tf.function(classes, autograph=False, input_signature=[images])
+  tf.saved_model.save(module, str(directory), signatures={'serving_default': module.predict})
+
+
+def _classes(model: Any, variables: Any, size: tuple[int, int], scales: Sequence[float]):
+  if min(size) < 1:
+    raise BadInput(f'--size {size}: give a height and a width')
+  predict = evaluate.predictor(model, scales)
+  return lambda images: predict(variables, images, size)

@@ -23,6 +23,13 @@ images = np.load(sys.argv[2])
 np.save(sys.argv[3], np.concatenate([program.call(images[:1]), program.call(images[1:])]))
 assert not [name for name in sys.modules if name.startswith(('diga_jax', 'data_pipelines', 'flax'))]
 """
+IN_TENSORFLOW = """
+import sys, numpy as np, tensorflow as tf
+program = tf.saved_model.load(sys.argv[1])
+images = np.load(sys.argv[2])
+np.save(sys.argv[3], np.concatenate([program.predict(images[:1]), program.predict(images[1:])]))
+assert not [name for name in sys.modules if name.startswith(('diga_jax', 'flax'))]
+"""
 
 
 @pytest.fixture(scope='module')
@@ -32,22 +39,30 @@ def network():
   return model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
-def test_it_runs_alone_on_any_batch_and_sees_what_we_see(network, tmp_path):
+def stage_of(variables, place: pathlib.Path) -> pathlib.Path:
+  checkpoint.write_arrays(place / 'stage/checkpoints', 0, dict(variables))
+  artifact.write_record(place / 'stage', {'identity': {}, 'result': {'step': 0}})
+  return place / 'stage'
+
+
+@pytest.mark.parametrize('kind, alone', [('stablehlo', ALONE), ('savedmodel', IN_TENSORFLOW)])
+def test_it_runs_alone_on_any_batch_and_sees_what_we_see(network, tmp_path, kind, alone):
   model, variables = network
-  checkpoint.write_arrays(tmp_path / 'stage/checkpoints', 0, dict(variables))
-  artifact.write_record(tmp_path / 'stage', {'identity': {}, 'result': {'step': 0}})
-  program = tmp_path / 'network.stablehlo'
-  command = ['weights', 'program', str(tmp_path / 'stage'), '--config=tests/configs/tiny.py']
-  assert main([*command, '--size', *map(str, SIZE), f'--output={program}']) == 0
+  stage, program = stage_of(variables, tmp_path), tmp_path / 'program'
+  command = ['weights', 'program', str(stage), '--config=tests/configs/tiny.py']
+  command += ['--size', *map(str, SIZE), f'--output={program}', f'--format={kind}']
+  assert main(command) == 0
   images = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), np.uint8)
   np.save(tmp_path / 'images.npy', images)
   paths = [str(tmp_path / name) for name in (program.name, 'images.npy', 'classes.npy')]
-  subprocess.run([sys.executable, '-c', ALONE, *paths], check=True, cwd=tmp_path)
+  subprocess.run([sys.executable, '-c', alone, *paths], check=True, cwd=tmp_path)
   found = np.load(tmp_path / 'classes.npy')
   expected = evaluate.predictor(model)(variables, jnp.asarray(images), SIZE)
   assert found.dtype == np.uint8 and found.shape == (3, *SIZE)
   assert (found != np.asarray(expected)).mean() < 1e-3  # a logit nearer to another than rounding
   assert len(np.unique(found)) > 1
+  if kind == 'savedmodel':
+    assert main(command) == 2  # nothing is overwritten
 
 
 def test_it_names_its_platforms(network):
@@ -65,9 +80,12 @@ def test_sizes_that_are_none_are_refused(network):
 
 def test_the_wrong_config_is_refused(network, tmp_path, capsys):
   _, variables = network
-  checkpoint.write_arrays(tmp_path / 'stage/checkpoints', 0, dict(variables))
-  artifact.write_record(tmp_path / 'stage', {'identity': {}, 'result': {'step': 0}})
-  command = ['weights', 'program', str(tmp_path / 'stage'), '--config=tests/configs/tiny.py']
+  command = [
+    'weights',
+    'program',
+    str(stage_of(variables, tmp_path)),
+    '--config=tests/configs/tiny.py',
+  ]
   command += ['--config.model.options.width=8', '--size', '16', '16']
   assert main([*command, f'--output={tmp_path / "x"}']) == 2
   assert 'do not fit this network' in capsys.readouterr().err
