@@ -1,9 +1,10 @@
-"""The two looks of the procedural streets: what things are painted with, light, and the camera.
+"""The looks of the procedural streets: what things are painted with, light, and the camera.
 
 'game' is clean: saturated paint, one clear noon, no texture, a perfect lens. 'camera' has other,
 duller paint, several kinds of weather, stained and rough surfaces, haze, and a lens and a sensor
-with their faults. Shapes come from scene_shapes and are the same in both; only the statistics of
-colour, light and texture shift, which is what adaptation has to overcome.
+with their faults; 'dusk' and 'fog' are that camera in worse light. Shapes come from scene_shapes and
+are the same in all; only the statistics of colour, light and texture shift, which is what adaptation
+has to overcome.
 """
 
 import dataclasses
@@ -160,7 +161,24 @@ CAMERA = Look(
   noise=(0.015, 0.045),
 )
 
-LOOKS: Mapping[str, Look] = {'game': GAME, 'camera': CAMERA}
+# The same streets and the same camera when it is hard to see: for networks that never saw either.
+DUSK = dataclasses.replace(
+  CAMERA,
+  weathers=(
+    Weather('28304c', '786470', '684830', '44485a', (4, 12), 0.3, (0.003, 0.010), 0.05),
+    Weather('303848', '545c68', '282420', '484e58', (10, 25), 0.2, (0.006, 0.014), 0.04),
+  ),
+  exposure=(0.85, 1.2),
+  noise=(0.04, 0.07),
+)
+FOG = dataclasses.replace(
+  CAMERA,
+  weathers=(Weather('c4c8ca', 'd2d4d4', '101010', 'bcc0c2', (60, 80), 0.05, (0.03, 0.06), 0.0),),
+  noise=(0.01, 0.03),
+)
+
+# A scene's random numbers depend on its look's position here: new looks go to the end.
+LOOKS: Mapping[str, Look] = {'game': GAME, 'camera': CAMERA, 'dusk': DUSK, 'fog': FOG}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,6 +103,17 @@ def test_looks_share_their_content_but_not_their_colours(streets):
   assert rough[1] > 2 * rough[0]
 
 
+def test_dusk_is_darker_and_fog_hides_what_is_far(streets):
+  brightness = {look: images.mean() for look, (images, _) in streets.items()}
+  assert brightness['dusk'] < 0.6 * brightness['camera']
+
+  def contrast(look):  # of the middle of the picture, where the street ends
+    images = streets[look][0].astype(float).mean(-1)
+    return images[:, 24:40].std((1, 2)).mean()
+
+  assert contrast('fog') < 0.9 * contrast('camera')
+
+
 def test_labels_are_exact_for_a_quad_whose_outline_is_known():
   camera = shapes.Camera(np.array([0, 2, 0], np.float32), yaw=0, focal=10, horizon=8)
   canvas = shapes.Canvas(camera, 16, 32)
