@@ -98,6 +98,8 @@ def parser() -> argparse.ArgumentParser:
   both = action('compare', 'two networks layer by layer: norms and largest differences')
   both.add_argument('first', help=WEIGHTS)
   both.add_argument('second', help=WEIGHTS)
+  both.add_argument('--image', metavar='FILE', help='compare what every layer makes of it as well')
+  both.add_argument('--config', metavar='FILE', help='of the network, for --image')
   return top
 
 
@@ -127,7 +129,7 @@ def read_config(argv: list[str]) -> ConfigDict:
 
 def _config(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict | None:
   """The config of a command that has one; raises BadInput for what neither understands."""
-  if 'config' in arguments:
+  if getattr(arguments, 'config', None):
     return read_config([f'--config={arguments.config}', *overrides])
   if overrides:
     raise BadInput(f'not understood: {overrides[0]} (see --help)')

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from data_pipelines import doctor as examination
 from data_pipelines import sets
 from data_pipelines.errors import BadInput
-from data_pipelines.sources import Folder
+from data_pipelines.sources import Folder, read_image
 from diga_jax import (
   artifact,
   build,
@@ -27,6 +27,7 @@ from diga_jax import (
   recipe,
   report,
 )
+from diga_jax import images as pixels
 from diga_jax import plan as planning
 from diga_jax import predict as prediction
 from diga_jax import study as summary
@@ -322,7 +323,18 @@ def write_program(arguments: argparse.Namespace, config: ConfigDict) -> None:
   print(f'{arguments.output}: jax.export.deserialize(data).call(images), {what}')
 
 
-def compare_weights(arguments: argparse.Namespace, config: None) -> None:
-  """Prints two networks layer by layer."""
-  pair = (layers.read(weights_file(name)) for name in (arguments.first, arguments.second))
+def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
+  """Prints two networks layer by layer, and what their layers make of an image."""
+  pair = [layers.read(weights_file(name)) for name in (arguments.first, arguments.second)]
   print(layers.format_comparison(layers.compare(*map(pretrained.bare, pair))))
+  if not arguments.image:
+    return
+  if config is None:
+    raise BadInput('--image: give the --config of the network as well')
+  model = Experiment(config, None).model
+  image = pixels.normalise(jnp.asarray(read_image(arguments.image))[None])
+  shown = [
+    layers.activations(model, layers.initialise(models.shapes(model), one)[0], image)
+    for one in pair
+  ]
+  print(layers.format_comparison(layers.compare(*shown)))

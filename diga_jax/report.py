@@ -197,8 +197,10 @@ def examined(name: str, found: Any, names: Sequence[str], table: Any) -> str:
     names: of the classes.
     table: the set's label table, for the shares that are known.
   """
-  width = shutil.get_terminal_size().columns
-  return rendered(_examined(name, found, names, table), width)
+  parts = list(_examined(name, found, names, table))
+  # A path that is broken over two lines cannot be copied.
+  longest = max(len(part) for part in parts if isinstance(part, str))
+  return rendered(parts, max(shutil.get_terminal_size().columns, longest))
 
 
 def _examined(name, found, names, table) -> Iterable[Any]:

@@ -291,6 +291,18 @@ def compare(first: StateDict, second: StateDict) -> list[tuple[str, ...]]:
   return rows
 
 
+def activations(model: Any, variables: Mapping, images: jax.Array) -> dict[str, np.ndarray]:
+  """What every layer of a network gives in evaluation: PyTorch's name of the layer -> array."""
+  _, seen = model.apply(
+    variables, images, train=False, capture_intermediates=True, mutable=['intermediates']
+  )
+  leaves = jax.tree_util.tree_leaves_with_path(seen['intermediates'])
+  # A path ends in '__call__', the number of the call and, for a dict of outputs, its key.
+  parts = ([str(getattr(e, 'key', getattr(e, 'idx', e))) for e in path] for path, _ in leaves)
+  names = ('.'.join(p for p in part if p not in ('__call__', '0')) for part in parts)
+  return {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
+
+
 def format_comparison(rows: Iterable[tuple[str, ...]]) -> str:
   """The rows of `compare` as a table, with what they come to beneath."""
   rows = list(rows)

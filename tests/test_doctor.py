@@ -293,7 +293,8 @@ def test_the_command_says_what_is_right_and_ends_with_0(root, capsys):
   (manifest,) = (root / 'cache' / 'manifests').glob('*.json')
   samples = sorted(manifest.with_suffix('').iterdir())
   assert [path.name for path in samples] == ['000.png', '002.png', '005.png']
-  assert Image.open(samples[0]).width > 2 * 256  # image and label side by side
+  with Image.open(samples[0]) as sample:
+    assert sample.width > 2 * 256  # image and label side by side
   assert str(manifest) in said and json.loads(manifest.read_text())['images'] == 6
 
 

@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 
 from data_pipelines import pipeline
+from diga_jax import build, weights
 from diga_jax.__main__ import main
+from diga_jax.experiment import Experiment
+from tests.configs import tiny
 
 CONFIG = 'tests/configs/tiny.py'
 TRAINED = ('translator', 'warmup', 'self_training_1', 'self_training_2')
@@ -176,6 +179,52 @@ def test_predict_writes_labels(finished, cache, tmp_path):
   )
   assert status == 0
   assert np.asarray(Image.open(tmp_path / image.name)).max() < 19
+
+
+@pytest.mark.slow
+def test_a_label_stages_labels_are_packed(finished, cache, tmp_path, capsys):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  assert run('prepare', workdir, cache, '--stage=label_1', '--jobs=1') == 0
+  config = tiny.get_config()
+  config.data.cache = str(cache)
+  experiment = Experiment(config, workdir)
+  target, made = experiment.images('target', labelled=False), workdir / 'label_1'
+  files = target.with_labels(str(made / 'labels' / '{id}.png'))
+  packed = build.pseudo_labelled(target, made)
+  assert packed.label_pack and packed.fingerprint() == files.fingerprint()
+  for index in range(len(target)):
+    np.testing.assert_array_equal(packed.read(index)[1], files.read(index)[1])
+  assert run('prepare', workdir, cache, '--stage=label_9') == 2
+  assert "no 'label_9'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('network', ['student', 'teacher'])
+def test_a_stages_networks_are_exported(finished, tmp_path, network, capsys):
+  path = tmp_path / 'network.pth'
+  stage = str(finished / 'self_training_1')
+  assert main(['weights', 'export', stage, f'--output={path}', f'--network={network}']) == 0
+  assert main(['weights', 'show', str(path), f'--config={CONFIG}']) == 0
+  found, state = weights.read(path), final_state(finished / 'self_training_1')
+  part = {'student': 'params', 'teacher': 'teacher'}[network]
+  kernel = state[f"['{part}']['layer1.0']['conv2']['kernel']"]
+  np.testing.assert_array_equal(found['layer1.0.conv2.weight'], kernel.transpose(3, 2, 0, 1))
+  assert not (capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_networks_are_compared_by_what_they_make_of_an_image(finished, tmp_path, capsys):
+  Image.new('RGB', (64, 48), (90, 120, 30)).save(tmp_path / 'a.png')
+  pair = [str(finished / name) for name in ('warmup', 'self_training_1')]
+  image = [f'--image={tmp_path / "a.png"}', f'--config={CONFIG}']
+  assert main(['weights', 'compare', pair[0], pair[0], *image]) == 0
+  same = capsys.readouterr().out
+  assert same.count(' 0 different, 0 in one alone') == 2 and 'layer1.0.conv1' in same
+  assert main(['weights', 'compare', *pair, *image]) == 0
+  assert ' 0 different' not in capsys.readouterr().out
+  assert main(['weights', 'compare', *pair, image[0]]) == 2
+  assert '--config of the network' in capsys.readouterr().err
 
 
 def test_an_unknown_field_is_refused(capsys, tmp_path, cache):
