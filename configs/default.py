@@ -412,16 +412,18 @@ def get_config() -> D:
 def transformer_optimizer(**changes) -> D:
   """AdamW for Mix Transformers, with DAFormer's values (arXiv 2111.14887)."""
   return optimizer(
-    kind='adamw',
-    learning_rate=6e-5,
-    weight_decay=0.01,
-    undecayed_pattern='/(scale|bias)$',  # norms and biases
-    power=1.0,
-    warmup=1500,
-    head_pattern='^decode_head',
-    frozen=(),
-    repeats=(),
-    **changes,
+    **{
+      'kind': 'adamw',
+      'learning_rate': 6e-5,
+      'weight_decay': 0.01,
+      'undecayed_pattern': '/(scale|bias)$',  # norms and biases
+      'power': 1.0,
+      'warmup': 1500,
+      'head_pattern': '^decode_head',
+      'frozen': (),
+      'repeats': (),
+    }
+    | changes
   )
 
 

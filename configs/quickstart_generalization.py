@@ -2,8 +2,8 @@
 
 The warm-up alone (docs/method.md section 1) on clean "game" scenes, without translator and target
 statistics, against the same network trained on the source for as many steps. Evaluated on scenes by
-day, at dusk and in fog. `python -m diga_jax study --config=configs/quickstart_generalization.py
---seeds 0 1 2 --workdir=DIR` takes about twenty minutes on two CPU cores.
+day, at dusk and in fog: `python -m diga_jax study --config=configs/quickstart_generalization.py
+--seeds 0 1 2 --workdir=DIR`.
 """
 
 from configs import datasets, default, quickstart

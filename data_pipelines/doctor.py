@@ -1,12 +1,10 @@
 """Looks at every file of a data set and says what is wrong with it and what to do about it."""
 
-import concurrent.futures
 import dataclasses
 import datetime
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines import known, sources
+from data_pipelines import known, processes, sources
 from data_pipelines import labels as label_tables
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
@@ -127,18 +125,10 @@ def _file(path: str) -> tuple[int, str]:
 
 def looks(folder: Folder, jobs: int, seen: Callable[[], Any] = lambda: None) -> Iterator[Look]:
   """A look at every image, in order, by `jobs` processes; `seen` is called after each."""
-  indices = range(len(folder))
-  if jobs <= 1:
-    for index in indices:
-      yield look(folder, index)
-      seen()
-    return
-  # Not forked: the threads of TensorFlow and JAX would not survive it.
-  context = multiprocessing.get_context('forkserver')
-  with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
-    for result in pool.map(functools.partial(look, folder), indices, chunksize=4):
-      yield result
-      seen()
+  one = functools.partial(look, folder)
+  for result in processes.in_order(one, range(len(folder)), jobs, chunk=4):
+    yield result
+    seen()
 
 
 @dataclasses.dataclass(frozen=True)

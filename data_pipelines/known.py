@@ -4,7 +4,6 @@ Keyed by the label table by which a set is read (`labels.TABLES`). Sizes are (he
 are of the pixels that belong to a class, in the order of the train ids.
 """
 
-import pathlib
 from collections.abc import Collection
 
 import numpy as np
@@ -80,4 +79,4 @@ def unusable(table: str, ids: Collection[str]) -> list[str]:
   """Those of the 25 images of GTA5 that HIAST leaves out which are among `ids`."""
   if table != 'gta5':
     return []
-  return sorted(set(read_list(str(pathlib.Path(LISTS) / 'gta5_unusable_25.txt'))).intersection(ids))
+  return sorted(set(read_list(str(LISTS / 'gta5_unusable_25.txt'))).intersection(ids))

@@ -212,6 +212,11 @@ def lut(table: TableLike, classes: int | None = None) -> np.ndarray:
   return out
 
 
+def translated(raw: np.ndarray, table: bytes) -> np.ndarray:
+  """uint8 -> uint8 of the same shape by a table of 256; many times as fast as indexing an array."""
+  return np.frombuffer(raw.tobytes().translate(table), np.uint8).reshape(raw.shape)
+
+
 def _pairs(table: TableLike) -> list[tuple[int, int]]:
   """(raw id, train id) pairs of a table, whose raw ids are all different."""
   if isinstance(table, str):

@@ -82,7 +82,7 @@ def batches(
     rows: which of each view's B = low + full rows to make; the others are not read.
     parallel_calls: images decoded at a time; does not change the batches.
     skipped: None stops at the first file that cannot be read. A dict takes note of such images
-      (id -> what is wrong), and the next readable one of the data set stands in for each.
+      (path -> what is wrong), and the next readable one of the data set stands in for each.
 
   Returns:
     An iterator over {f'{name}_image': uint8 [B, h, w, 3] RGB, f'{name}_label': uint8 [B, h, w]}
@@ -213,12 +213,10 @@ def _example(view: View, image, raw, row: int, rng, skipped) -> list[np.ndarray]
     'sized': transforms.sized_crop,
     'zoom': functools.partial(transforms.zoom, heights=view.heights),
   }[view.cut]
-  pair = (transforms.redraw if view.redraw else _once)(cut, pair, view.crop, rng)
+  if view.redraw:
+    cut = functools.partial(transforms.redraw, cut)
+  pair = cut(pair, view.crop, rng)
   return [np.ascontiguousarray(part.whole()) for part in pair if part is not None]
-
-
-def _once(cut, pair, size, rng):
-  return cut(pair, size, rng)
 
 
 def _pasted(view: View, image, label, rng, skipped) -> transforms.Pair:
@@ -231,7 +229,7 @@ def _pasted(view: View, image, label, rng, skipped) -> transforms.Pair:
     except BadInput as error:
       if skipped is None:
         raise
-      skipped[view.source.ids[donor]] = str(error)
+      skipped[view.source.image_path(donor)] = str(error)
       continue
     pair = transforms.picture(other), transforms.picture(truth)
     other, truth = (part.whole() for part in transforms.resize(pair, label.shape))
@@ -258,7 +256,7 @@ def _read(view: View, index: int, row: int, skipped: dict[str, str] | None) -> t
     try:
       return _checked(view, place, *source.read_pair(place))
     except BadInput as error:
-      skipped[source.ids[place]] = str(error)
+      skipped[source.image_path(place)] = str(error)
   raise BadInput(f'{source.images}: not one image can be read')
 
 

@@ -5,9 +5,7 @@ them as PNG files. scene_street says what stands where, scene_shapes and scene_t
 drawn, scene_looks in which colours and light and with which camera.
 """
 
-import concurrent.futures
 import json
-import multiprocessing
 import os
 import pathlib
 import tempfile
@@ -17,7 +15,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from PIL import Image
 
-from data_pipelines import errors, scene_looks, scene_street
+from data_pipelines import errors, processes, scene_looks, scene_street
 from data_pipelines import scene_shapes as shapes
 
 VERSION = 3  # of the pictures; belongs in the name of a cache's folder, raise it with every change
@@ -86,7 +84,7 @@ def materialise(
     directory: the folder; its name should contain `VERSION`.
     look, size, seed: as for `render`.
     indices: which scenes.
-    workers: processes, all cores by default. They are spawned: a script that calls this needs the
+    workers: processes, all cores by default. A script that calls this needs the
       usual `if __name__ == '__main__':` when there is much to render.
     progress: called with (scenes done, scenes to render) in this process.
 
@@ -103,7 +101,10 @@ def materialise(
     _claim(root, dict(version=VERSION, look=look, size=[int(n) for n in size], seed=seed))
     missing = [index for index in dict.fromkeys(indices) if not _is_complete(root, index)]
     jobs = [(root, index, look, tuple(size), seed) for index in missing]
-    for done, _ in enumerate(_results(jobs, workers or os.cpu_count() or 1), start=1):
+    # Processes are started only for what takes longer than their start.
+    workers = min(workers or os.cpu_count() or 1, len(jobs) // 16)
+    written = processes.in_order(_write_scene, jobs, workers, chunk=4)
+    for done, _ in enumerate(written, start=1):
       if progress:
         progress(done, len(jobs))
   except OSError as error:
@@ -111,20 +112,6 @@ def materialise(
       f'{error.filename or root}: cannot be written ({error.strerror or error})'
     ) from None
   return str(root / 'images/{id}.png'), str(root / 'labels/{id}.png'), [_id(i) for i in indices]
-
-
-def _results(jobs: list[tuple], workers: int) -> Iterable[None]:
-  """Runs `_write_scene` on every job, in this process if there is too little to start others."""
-  workers = min(workers, len(jobs) // 16)
-  if workers < 2:
-    yield from map(_write_scene, jobs)
-    return
-  context = multiprocessing.get_context('spawn')  # forking a process with threads can deadlock
-  with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-    try:
-      yield from pool.map(_write_scene, jobs, chunksize=4)
-    finally:
-      pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _write_scene(job: tuple) -> None:

@@ -6,12 +6,10 @@ tables apply as they do to folders. `tfds.builder_from_directory` opens the resu
 package.
 """
 
-import concurrent.futures
 import functools
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import pathlib
 import shutil
@@ -22,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from data_pipelines import sources, transforms
+from data_pipelines import processes, sources, transforms
 from data_pipelines.errors import BadInput
 from data_pipelines.labels import UNKNOWN, title
 from data_pipelines.sources import Folder
@@ -32,7 +30,6 @@ INDEX = 'index.json'
 SPLIT, LOW_SPLIT = 'train', 'low'  # as the files are; resized to what 'low' rows of a batch show
 # One image a group: they are read alone. Pixels hardly shrink, labels are compressed on their own.
 OPTIONS = 'group_size:1,uncompressed'
-IMAGES = ('raw', 'jpeg', 'png', 'none')
 
 
 class Pack:
@@ -85,6 +82,10 @@ class Pack:
     """As `pair`, resized to `low_size` as the input pipeline does it."""
     found = self._read(name, LOW_SPLIT)
     return found['image'], found.get('label')
+
+  def image_size(self, name: str) -> tuple[int, int]:
+    """(h, w) of an image at its own size."""
+    return tuple(self.index['files'][name]['image'][2:])
 
   def image(self, name: str) -> np.ndarray:
     """uint8 [h, w, 3] RGB; raises BadInput if the shard is damaged."""
@@ -170,7 +171,7 @@ def prepare(
   low_size: tuple[int, int] = (),
   images_per_shard: int = 64,
   jobs: int = 1,
-  seen: Callable[[int], Any] = lambda count: None,
+  progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> pathlib.Path:
   """Packs a data set into DIRECTORY/1.0.0, going on where an earlier attempt was killed.
 
@@ -185,7 +186,7 @@ def prepare(
       of a batch show need not be resized again.
     images_per_shard: 64 full-size images of raw pixels are 400 MB.
     jobs: processes.
-    seen: called with the number of images of each shard that is there.
+    progress: called with the number of images packed and of all, sizes counted apart.
 
   Returns:
     The folder, complete.
@@ -195,32 +196,19 @@ def prepare(
   """
   directory = pathlib.Path(directory)
   images = images or ('jpeg' if _is_jpeg(folder) else 'raw')
-  plan = {
-    'fingerprint': folder.fingerprint(),
-    'images': images,
-    'low_size': low_size if images == 'raw' else (),
-    'images_per_shard': images_per_shard,
-    'labelled': bool(folder.labels),
-    'label_format': folder.label_format,
-    'colours': folder.colours,
-  }
-  plan = json.loads(json.dumps(plan))
+  plan = _plan(folder, images, low_size, images_per_shard)
   if (directory / VERSION).exists():
     _check_plan(directory, _read_index(directory / VERSION / INDEX), plan)
     return directory
   partial = directory / f'{VERSION}.partial'
   _begin(partial, plan)
-  name, splits = directory.name, [SPLIT] + [LOW_SPLIT] * bool(plan['low_size'])
-  jobs_done = _mapped(
-    functools.partial(_write_shard, folder, manifest, plan),
-    [shard for split in splits for shard in _planned(partial, name, split, folder, plan)],
-    jobs,
-  )
-  shards = []
-  for shard in jobs_done:
+  splits = [SPLIT] + [LOW_SPLIT] * bool(plan['low_size'])
+  planned = [p for s in splits for p in _planned(partial, directory.name, s, len(folder), plan)]
+  shards, write = [], functools.partial(_write_shard, folder, manifest, plan)
+  for shard in processes.in_order(write, planned, jobs):
     shards.append(shard)
-    seen(shard['images'])
-  _write_metadata(partial, name, splits, folder, plan, shards)
+    progress(sum(done['images'] for done in shards), len(splits) * len(folder))
+  _write_metadata(partial, directory.name, splits, folder, plan, shards)
   files = manifest['files'] if manifest else _sizes(folder)
   index = {**plan, 'shards': shards, 'files': {name: files[name] for name in folder.ids}}
   (partial / INDEX).write_text(json.dumps(index))
@@ -228,6 +216,20 @@ def prepare(
     left.unlink()
   partial.rename(directory / VERSION)
   return directory
+
+
+def _plan(folder: Folder, images: str, low_size: Sequence[int], each: int) -> dict[str, Any]:
+  """All that the shards depend on, as JSON gives it back."""
+  plan = {
+    'fingerprint': folder.fingerprint(),
+    'images': images,
+    'low_size': low_size if images == 'raw' else (),
+    'images_per_shard': each,
+    'labelled': bool(folder.labels),
+    'label_format': folder.label_format,
+    'colours': folder.colours,
+  }
+  return json.loads(json.dumps(plan))
 
 
 def _sizes(folder: Folder) -> dict[str, dict[str, list[int | None]]]:
@@ -257,16 +259,18 @@ def _begin(partial: pathlib.Path, plan: Mapping[str, Any]) -> None:
     return
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir(parents=True)
-  path.write_text(json.dumps(plan))
+  begun = path.with_suffix('.part')
+  begun.write_text(json.dumps(plan))
+  begun.rename(path)  # whole or not there, whenever this is killed
 
 
-def _planned(partial, name, split, folder, plan) -> Iterator[tuple[str, str, range]]:
+def _planned(partial, name, split, images, plan) -> Iterator[tuple[str, str, range]]:
   """(split, path, positions of the images) of every shard of a split."""
   template, each = _template(partial, name, split), plan['images_per_shard']
-  count = -(-len(folder) // each)
+  count = -(-images // each)
   for i in range(count):
     path = template.sharded_filepath(shard_index=i, num_shards=count)
-    yield split, os.fspath(path), range(i * each, min((i + 1) * each, len(folder)))
+    yield split, os.fspath(path), range(i * each, min((i + 1) * each, images))
 
 
 def _template(directory: pathlib.Path, name: str, split: str) -> tfds.core.ShardedFileTemplate:
@@ -287,15 +291,6 @@ def _features(images: str, labelled: bool) -> tfds.features.FeaturesDict:
       shape=(None, None), dtype=np.uint8, encoding=kinds.Encoding.ZLIB
     )
   return kinds.FeaturesDict(features)
-
-
-def _mapped(function: Callable, items: Sequence[Any], jobs: int) -> Iterator[Any]:
-  if jobs <= 1:
-    yield from map(function, items)
-    return
-  context = multiprocessing.get_context('forkserver')
-  with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
-    yield from pool.map(function, items)
 
 
 def _write_shard(folder, manifest, plan, shard) -> dict[str, Any]:

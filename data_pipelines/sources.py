@@ -130,7 +130,7 @@ class Folder:
       BadInput: the image has another size, or a raw id is unknown.
     """
     self.check_raw(index, raw, image_shape)
-    return translated(raw, self.byte_table)
+    return label_tables.translated(raw, self.byte_table)
 
   def check_raw(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> None:
     """Raises BadInput if a label does not go with an image of this shape, or an id is unknown."""
@@ -150,7 +150,7 @@ class Folder:
 
   @functools.cached_property
   def byte_table(self) -> bytes:
-    """What `translated` turns each raw id into."""
+    """The table for `labels.translated`."""
     return self.lut.astype(np.uint8).tobytes()
 
   def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -162,15 +162,16 @@ class Folder:
   def read_low(self, index: int, size: tuple[int, int]) -> tuple | None:
     """As `read_pair`, the image packed at this size and the label at this size or its own.
 
-    None where the image was not packed so.
+    None where the image was not packed so. Raises BadInput as `read` does.
     """
     pack = self.image_pack
     if not pack or pack.low_size != tuple(size):
       return None
     image, raw = pack.low(self.ids[index])
-    if not self.labels or self.label_pack is pack:
-      return image, raw if self.labels else None
-    return image, self.read_raw(index)
+    if self.labels and self.label_pack is not pack:
+      raw = self.read_raw(index)
+      self.check_raw(index, raw, pack.image_size(self.ids[index]))
+    return image, raw if self.labels else None
 
   def read_image(self, index: int) -> np.ndarray:
     """An image alone, uint8 [h, w, 3] RGB; raises BadInput as `read` does."""
@@ -269,11 +270,6 @@ def folder(
 def _list_path(root: str, name: str) -> str:
   known = LISTS / f'{name}.txt'
   return str(known) if known.is_file() else os.path.join(root, name)
-
-
-def translated(raw: np.ndarray, table: bytes) -> np.ndarray:
-  """uint8 -> uint8 of the same shape by a table of 256; many times as fast as indexing an array."""
-  return np.frombuffer(raw.tobytes().translate(table), np.uint8).reshape(raw.shape)
 
 
 def read_image(file: str | io.BytesIO, name: str = '') -> np.ndarray:

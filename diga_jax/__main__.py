@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import sys
+from collections.abc import Callable
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -50,6 +51,13 @@ def parser() -> argparse.ArgumentParser:
   plan.add_argument(
     '--topology', nargs='+', required=True, help='v5e:4x4, v5e-8, cpu, cpu:4: one or more'
   )
+  _add_data(command)
+  _add_weights(command)
+  return top
+
+
+def _add_data(command: Callable[..., argparse.ArgumentParser]) -> None:
+  """What is done to data sets."""
   doctor = command('doctor', 'look at every file of the data sets', config=False)
   doctor.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
   doctor.add_argument('--sets', nargs='+', metavar='NAME', help='of data.sets; default: all')
@@ -64,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
   prepare.add_argument('--stage', metavar='NAME', help="pack this label stage's labels instead")
   prepare.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='of that stage')
   prepare.add_argument('--jobs', type=int, default=os.cpu_count(), metavar='N', help='processes')
+
+
+def _add_weights(command: Callable[..., argparse.ArgumentParser]) -> None:
+  """What is done to files of weights."""
   weights = command('weights', 'look at, import, export and compare weights', config=False)
   actions = weights.add_subparsers(dest='action', required=True, metavar='ACTION')
 
@@ -100,7 +112,6 @@ def parser() -> argparse.ArgumentParser:
   both.add_argument('second', help=WEIGHTS)
   both.add_argument('--image', metavar='FILE', help='compare what every layer makes of it as well')
   both.add_argument('--config', metavar='FILE', help='of the network, for --image')
-  return top
 
 
 def read_config(argv: list[str]) -> ConfigDict:

@@ -75,6 +75,7 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
     if stage.target_mixing == 'copy_paste':
       pasted = copy_paste(stage, made, target)
   settings = SimpleNamespace(stage=stage, translator=config.translator)
+  experiment.skipped.clear()  # of the stage before
   step = train.train(
     functools.partial(train_step(stage), model=model, tx=tx, config=settings),
     initial,
@@ -114,8 +115,8 @@ def skipped_files(experiment: Experiment, stage: str) -> dict[str, Any]:
   skipped: dict[str, str] = {}
   for found in hosts.exchange(experiment.skipped):
     skipped |= found
-  for name, reason in sorted(skipped.items()):
-    logging.warning('%s: image %s was skipped: %s', stage, name, reason)
+  for path, reason in sorted(skipped.items()):
+    logging.warning('%s: %s was skipped: %s', stage, path, reason)
   logging.warning('%s: %d images were skipped', stage, len(skipped))
   return {'skipped': dict(sorted(skipped.items()))}
 

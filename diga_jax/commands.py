@@ -223,7 +223,10 @@ def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
     artifact.read_record(made)
     target = experiment.images(stage.target, labelled=False)
     labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
-    _prepared(shards, arguments, labelled, made / build.LABEL_SHARDS, None, images='none')
+    place = made / build.LABEL_SHARDS
+    with artifact.locked(arguments.workdir):
+      _prepared(shards, arguments, labelled, place, None, images='none')
+    print(f'{arguments.stage}: its labels are read from {place}')
     return
   if not arguments.output:
     raise BadInput('--output: give the folder that the shards are to go to')
@@ -236,22 +239,21 @@ def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
       raise BadInput(
         f'{name}: nobody has looked at its files: python -m diga_jax doctor --sets {name} first'
       )
-    place = _prepared(
-      shards,
-      arguments,
-      folder,
-      arguments.output / name,
-      manifest,
-      images=arguments.images,
-      low_size=tuple(settings['low_size']),
-    )
+    place = arguments.output / name
+    options = {'images': arguments.images, 'low_size': tuple(settings['low_size'])}
+    with artifact.locked(arguments.output):
+      _prepared(shards, arguments, folder, place, manifest, **options)
     print(f'{name}: --config.data.sets.{name}.shards={place.absolute()}')
 
 
-def _prepared(shards, arguments, folder, place, manifest, **options) -> pathlib.Path:
-  total = len(folder) * (2 if options.get('low_size') else 1)
-  with progress.bar(total, f'packing {place.name}') as bar:
-    return shards.prepare(folder, place, manifest, jobs=arguments.jobs, seen=bar.update, **options)
+def _prepared(shards, arguments, folder, place, manifest, **options) -> None:
+  with progress.bar(len(folder), f'packing {place.name}') as bar:
+
+    def show(done: int, total: int) -> None:
+      bar.total = total
+      bar.update(done - bar.n)
+
+    shards.prepare(folder, place, manifest, jobs=arguments.jobs, progress=show, **options)
 
 
 def weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:

@@ -229,22 +229,22 @@ class Experiment:
         classes=data.classes,
         labelled=labelled,
       )
-      self.manifest(name, self._opened[name, labelled])
+      self._compare(name, self._opened[name, labelled])
     return self._opened[name, labelled]
 
-  def manifest(self, name: str, images: Folder) -> str:
-    """When `doctor` looked at a data set, '' if it did not.
+  @functools.cached_property
+  def examined(self) -> dict[str, str]:
+    """When `doctor` looked at the data sets that have been opened, where it did."""
+    return {}
 
-    Raises:
-      BadInput: if its files are not those that were seen.
-    """
+  def _compare(self, name: str, images: Folder) -> None:
+    """Raises BadInput if a set's files are not those that `doctor` saw."""
     data = self.config.data
     settings = data.sets[name].to_dict()
-    if settings['kind'] != 'folder':
-      return ''
-    path = doctor.manifest_path(data.cache, name, settings, data.root)
-    found = doctor.check_manifest(path, images)
-    return found['made'] if found else ''
+    if settings['kind'] == 'folder':
+      path = doctor.manifest_path(data.cache, name, settings, data.root)
+      if found := doctor.check_manifest(path, images):
+        self.examined[name] = found['made']
 
   def batches(
     self, stage: ConfigDict, target: Folder | None, copy_paste: CopyPaste | None = None
@@ -278,7 +278,7 @@ class Experiment:
 
   @functools.cached_property
   def skipped(self) -> dict[str, str]:
-    """The images that training could not read, and why (data.on_bad_file = 'skip')."""
+    """The image files that a stage could not read, and why (data.on_bad_file = 'skip')."""
     return {}
 
   # Networks.

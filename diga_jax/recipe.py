@@ -44,11 +44,8 @@ def run_stage(experiment: Experiment, name: str) -> dict[str, Any]:
 
 def examined(experiment: Experiment, name: str) -> dict[str, Any]:
   """When `doctor` last looked at the data sets that a stage reads, for its result."""
-  found = {
-    key: experiment.manifest(key, experiment.images(key, labelled))
-    for key, labelled in sets_read(experiment, name).items()
-  }
-  seen = {key: made for key, made in found.items() if made}
+  read = sets_read(experiment, name)
+  seen = {key: made for key, made in experiment.examined.items() if key in read}
   return {'examined': seen} if seen else {}
 
 

@@ -1,6 +1,5 @@
 """Files of weights that people have: recognised, renamed, written back."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -179,10 +178,8 @@ def test_types_that_pytorch_lacks_are_refused(tmp_path):
     torch_file.write(tmp_path / 'a.pth', {'x': np.zeros(2, np.complex64)})
 
 
-@pytest.mark.skipif(importlib.util.find_spec('torch') is None, reason='torch is not installed')
 def test_pytorch_reads_what_is_written(tmp_path):
-  import torch
-
+  torch = pytest.importorskip('torch')  # extra `torch`
   once = arrays()
   weights.save(tmp_path / 'weights.pth', once)
   found = torch.load(tmp_path / 'weights.pth', weights_only=True)

@@ -13,7 +13,7 @@ from PIL import Image
 from data_pipelines import pipeline
 from diga_jax import build, weights
 from diga_jax.__main__ import main
-from diga_jax.experiment import Experiment
+from diga_jax.experiment import Experiment, file_digest
 from tests.configs import tiny
 
 CONFIG = 'tests/configs/tiny.py'
@@ -211,6 +211,16 @@ def test_a_stages_networks_are_exported(finished, tmp_path, network, capsys):
   kernel = state[f"['{part}']['layer1.0']['conv2']['kernel']"]
   np.testing.assert_array_equal(found['layer1.0.conv2.weight'], kernel.transpose(3, 2, 0, 1))
   assert not (capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_a_stages_folder_is_a_file_of_weights(finished, tmp_path):
+  config = tiny.get_config()
+  config.model.weights = str(finished / 'warmup')
+  experiment = Experiment(config, tmp_path)
+  wanted = Experiment(tiny.get_config(), finished).network('warmup')
+  jax.tree.map(np.testing.assert_array_equal, experiment.initial_variables(), wanted)
+  assert len(file_digest(config.model.weights)) == 64  # what a stage that starts from it records
 
 
 @pytest.mark.slow

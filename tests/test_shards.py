@@ -104,6 +104,25 @@ def test_pseudo_labels_go_with_images_in_both_sizes(both, tmp_path):
   assert_same(batches(shards.packed(packed(both, labels='').with_labels(pseudo), pack)), wanted)
 
 
+def test_pseudo_labels_of_another_size_are_refused(both, tmp_path):
+  for name in opened(both).ids:
+    data_files.save(tmp_path / f'{name}.png', Image.new('L', (63, 48), 7))
+  for folder in (opened, packed):
+    with pytest.raises(BadInput, match='63x48 pixels, its image 64x48'):
+      batches(folder(both, labels='').with_labels(str(tmp_path / '{id}.png')))
+
+
+def test_progress_counts_both_sizes_and_files_once(tmp_path):
+  data_files.coded(tmp_path, 4)
+  for name, options, total in (('raw', {}, 8), ('png', {'images': 'png'}, 4)):
+    told = []
+    shards.prepare(
+      opened(tmp_path), tmp_path / name, manifest_of(opened(tmp_path)), low_size=(24, 32),
+      images_per_shard=3, progress=lambda *counts, told=told: told.append(counts), **options
+    )  # fmt: skip
+    assert told[0] == (3, total) and told[-1] == (total, total)
+
+
 def test_the_batches_are_those_of_the_folder(root):
   wanted = batches(opened(root), 4)
   assert_same(batches(packed(root), 4), wanted)

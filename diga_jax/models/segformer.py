@@ -132,6 +132,7 @@ class SegFormer(nn.Module):
   remat: bool = False
   axis_name: str | None = None
   dtype: Any = jnp.float32
+  head = SegFormerHead  # no attribute to be chosen, but what the class is about
 
   @nn.compact
   def __call__(
@@ -142,39 +143,17 @@ class SegFormer(nn.Module):
     `keys` [B]: one typed key per example for dropout and stochastic depth; without keys nothing is
     dropped. The feature is what the classifier sees: after dropout.
     """
-    return _apply(self, SegFormerHead, images, train, keys)
+    keys = keys if train else None
+    sizes = (self.widths, self.depths, self.heads)
+    body = mit.Body(*sizes, self.drop_path, self.remat, self.dtype, name='backbone')
+    stages = body(PIXELS[self.pixels](images), layers.folded(keys, 0))
+    settings = (self.feature, self.dropout, self.axis_name, self.dtype)
+    head = self.head(self.classes, *settings, name='decode_head')
+    return head(stages, train and self.batch_norm == 'batch', layers.folded(keys, 1))
 
 
-class DaFormer(nn.Module):
+class DaFormer(SegFormer):
   """A Mix Transformer with DAFormer's head; otherwise as SegFormer."""
 
-  classes: int = 19
-  widths: Sequence[int] = mit.SIZES['b0']['widths']
-  depths: Sequence[int] = mit.SIZES['b0']['depths']
-  heads: Sequence[int] = (1, 2, 5, 8)
   feature: int = 256
-  dropout: float = 0.1
-  drop_path: float = 0.1
-  batch_norm: str = 'batch'
-  pixels: str = 'given'
-  remat: bool = False
-  axis_name: str | None = None
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-  ) -> dict[str, jax.Array]:
-    """As SegFormer's."""
-    return _apply(self, DaFormerHead, images, train, keys)
-
-
-def _apply(network, kind, images, train, keys):
-  """What both networks do, inside the calling one; `kind` is the head's class."""
-  keys = keys if train else None
-  sizes = (network.widths, network.depths, network.heads)
-  body = mit.Body(*sizes, network.drop_path, network.remat, network.dtype, name='backbone')
-  stages = body(PIXELS[network.pixels](images), layers.folded(keys, 0))
-  settings = (network.feature, network.dropout, network.axis_name, network.dtype)
-  head = kind(network.classes, *settings, name='decode_head')
-  return head(stages, train and network.batch_norm == 'batch', layers.folded(keys, 1))
+  head = DaFormerHead

@@ -10,7 +10,7 @@ from diga_jax import centroids as centroid
 from diga_jax import collectives, ema, losses, mixing, selection
 from diga_jax.images import normalise
 from diga_jax.randomness import example_keys
-from diga_jax.stages import views
+from diga_jax.stages import views, warmup
 from diga_jax.state import TrainState, descend
 
 
@@ -114,18 +114,10 @@ def update(
   kept = select(state, on_target['feature'], seen.pseudo, stage)
   mixed_labels = mixing.paste(seen.mask, seen.labels, kept)
 
-  def terms_of(logits, on_target_mixed, soft):
-    (logits, logits_mixed), teachers = views.deinterleave(logits), views.deinterleave(soft)
-    return {
-      'cross_entropy': views.supervised_loss(logits, seen.labels, stage, axis_name),
-      'target': losses.cross_entropy(on_target_mixed, mixed_labels),
-      'distillation': losses.symmetric_distillation(
-        *teachers, logits, logits_mixed, scale=stage.reverse
-      ),
-    }
-
-  def total(terms):
-    return terms['cross_entropy'] + terms['target'] + stage.distillation * terms['distillation']
+  def objective(logits, on_target_mixed, soft):
+    loss, terms = warmup.objective(logits, soft, seen.labels, stage, axis_name)
+    terms['target'] = losses.cross_entropy(on_target_mixed, mixed_labels)
+    return loss + terms['target'], terms
 
   def loss_fn(params):
     logits, first, batch_stats = views.forward(
@@ -134,11 +126,10 @@ def update(
     on_target_mixed, second, batch_stats = views.forward(
       model, params, batch_stats, seen.target_mixed, keys['mixed']
     )
-    terms = terms_of(logits, on_target_mixed, soft)
-    loss = total(terms)
+    loss, terms = objective(logits, on_target_mixed, soft)
     if soft_auxiliary is not None:
       auxiliary = (views.auxiliary_logits(outputs, size) for outputs in (first, second))
-      terms['auxiliary'] = total(terms_of(*auxiliary, soft_auxiliary))
+      terms['auxiliary'], _ = objective(*auxiliary, soft_auxiliary)
       loss = loss + stage.auxiliary * terms['auxiliary']
     return loss, (batch_stats, {'loss': loss, **terms})
 

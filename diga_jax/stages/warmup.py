@@ -55,6 +55,29 @@ def train_step(
   return state, metrics
 
 
+def objective(
+  logits: jax.Array, soft: jax.Array | None, labels: jax.Array, stage: Any, axis_name: str | None
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """The loss on one output of the network, and its terms (docs/method.md section 6.5).
+
+  Args:
+    logits: the student's on both views, interleaved [2B, H, W, C]; without `soft` on the plain one.
+    soft: the teacher's logits on both views; None for the labels alone.
+    labels: true, [B, H, W].
+  """
+  if soft is None:
+    loss = views.supervised_loss(logits, labels, stage, axis_name)
+    return loss, {'cross_entropy': loss}
+  (logits, logits_mixed), teachers = views.deinterleave(logits), views.deinterleave(soft)
+  terms = {
+    'cross_entropy': views.supervised_loss(logits, labels, stage, axis_name),
+    'distillation': losses.symmetric_distillation(
+      *teachers, logits, logits_mixed, scale=stage.reverse
+    ),
+  }
+  return terms['cross_entropy'] + stage.distillation * terms['distillation'], terms
+
+
 def update(
   state: TrainState,
   plain: jax.Array,
@@ -80,29 +103,14 @@ def update(
     soft, outputs, _ = views.forward(model, teacher, state.batch_stats, images, dropout)
     soft_auxiliary = views.auxiliary_logits(outputs, size)
 
-  def terms_of(logits, soft):
-    if soft is None:
-      return {'cross_entropy': views.supervised_loss(logits, labels, stage, axis_name)}
-    (logits, logits_mixed), teachers = views.deinterleave(logits), views.deinterleave(soft)
-    return {
-      'cross_entropy': views.supervised_loss(logits, labels, stage, axis_name),
-      'distillation': losses.symmetric_distillation(
-        *teachers, logits, logits_mixed, scale=stage.reverse
-      ),
-    }
-
-  def total(terms):
-    return terms['cross_entropy'] + stage.distillation * terms.get('distillation', 0.0)
-
   def loss_fn(params):
     logits, outputs, batch_stats = views.forward(
       model, params, state.batch_stats, images, student_keys
     )
-    terms = terms_of(logits, soft)
-    loss = total(terms)
+    loss, terms = objective(logits, soft, labels, stage, axis_name)
     auxiliary = views.auxiliary_logits(outputs, size)
     if auxiliary is not None:
-      terms['auxiliary'] = total(terms_of(auxiliary, soft_auxiliary))
+      terms['auxiliary'], _ = objective(auxiliary, soft_auxiliary, labels, stage, axis_name)
       loss = loss + stage.auxiliary * terms['auxiliary']
     return loss, (batch_stats, {'loss': loss, **terms})
 
