@@ -110,6 +110,9 @@ def test_pseudo_labels_of_another_size_are_refused(both, tmp_path):
   for folder in (opened, packed):
     with pytest.raises(BadInput, match='63x48 pixels, its image 64x48'):
       batches(folder(both, labels='').with_labels(str(tmp_path / '{id}.png')))
+  low = packed(both, labels='').with_labels(str(tmp_path / '{id}.png'))
+  with pytest.raises(BadInput, match='63x48 pixels, its image 64x48'):
+    low.read_low(0, (24, 32))
 
 
 def test_progress_counts_both_sizes_and_files_once(tmp_path):
