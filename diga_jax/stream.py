@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
+from data_pipelines import transforms
 from data_pipelines.errors import BadInput
 from diga_jax import hosts
 
 IGNORE = 255
-READERS = 2  # threads that decode; PIL lets go of the interpreter while it does
+READERS = 2  # threads that decode; Pillow lets go of the interpreter while it does
 
 
 class Source(Protocol):
@@ -53,8 +53,10 @@ def resized(image: np.ndarray, size: tuple[int, int] | None, label: bool = False
   """
   if size is None or tuple(size) == image.shape[:2]:
     return image
-  kind = Image.Resampling.NEAREST if label else Image.Resampling.BICUBIC
-  return np.asarray(Image.fromarray(image).resize((size[1], size[0]), kind))
+  picture = transforms.picture(image)
+  if label:
+    return transforms.nearest(picture, size).whole()
+  return transforms.resample(picture, size, transforms.BICUBIC).whole()
 
 
 @dataclasses.dataclass(frozen=True)
