@@ -361,6 +361,10 @@ def get_config() -> D:
         'discriminator_layers': 4,
         'discriminator_scales': 3,
         'vgg': '',  # VGG-19 weights for the perceptual term; '' = without it
+        # Files to start these two networks from, such as those that DiGA's code saves; with
+        # stages.translator.steps=0 they are used as they are.
+        'enc_s': '',
+        'dec_s2t': '',
         'adversarial': 0.5,
         'cycle': 10.0,
         'edge': 20.0,

@@ -17,6 +17,7 @@ DISTRIBUTED = (
   'HOST:PORT,PROCESSES,INDEX'
 )
 WEIGHTS = '.pth, .safetensors or .npz, the folder of a stage or import, or efficientnet_lite0'
+OUTPUT = '.pth, .safetensors or .npz, as PyTorch names layers; or where a program goes'
 IMAGES = 'pixels (fast, large) or the files as they are; default: pixels, but JPEG files are kept'
 OVERRIDES = 'Any field of the config is changed by --config.FIELD=VALUE (see configs/default.py).'
 
@@ -92,21 +93,23 @@ def _add_weights(command: Callable[..., argparse.ArgumentParser]) -> None:
   taken.add_argument('--classes', type=int, default=19, metavar='N')
   taken.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
   taken.add_argument('--partial', action='store_true', help='accept a body without its head')
-  given = action('export', 'a stage or an import as a PyTorch state dict')
+  given = action('export', 'a network of a stage or an import for other programs')
   given.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
-  given.add_argument('--network', choices=('student', 'teacher'), default='student')
   given.add_argument(
-    '--output', required=True, type=pathlib.Path, metavar='FILE', help='.pth, .safetensors, .npz'
+    '--network',
+    choices=('student', 'teacher', 'enc_s', 'dec_s2t'),
+    default='student',
+    help='the last two: the encoder and the decoder of a translator stage',
   )
-  program = action('program', 'a stage as a program that needs nothing of this package')
-  program.add_argument('--format', choices=('stablehlo', 'savedmodel'), default='stablehlo')
-  program.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
-  program.add_argument('--config', required=True, metavar='FILE', help='a file of configs/')
-  program.add_argument('--network', choices=('student', 'teacher'), default='student')
-  program.add_argument(
-    '--size', type=int, nargs=2, required=True, metavar=('H', 'W'), help='of the images'
+  given.add_argument('--format', choices=('weights', 'stablehlo', 'savedmodel'), default='weights')
+  given.add_argument('--output', required=True, type=pathlib.Path, metavar='PATH', help=OUTPUT)
+  given.add_argument(
+    '--prefix', default='', metavar='TEXT', help="before every name, such as HIAST's seg_model."
   )
-  program.add_argument('--output', required=True, type=pathlib.Path, metavar='FILE')
+  given.add_argument('--config', metavar='FILE', help='of the network, for a program')
+  given.add_argument(
+    '--size', type=int, nargs=2, metavar=('H', 'W'), help='of the images, for a program'
+  )
   both = action('compare', 'two networks layer by layer: norms and largest differences')
   both.add_argument('first', help=WEIGHTS)
   both.add_argument('second', help=WEIGHTS)

@@ -136,9 +136,7 @@ def translator_start(
   if frozen is None:
     logging.warning('translator.vgg is empty: training without the perceptual term')
   root = jax.random.key(experiment.config.seed)
-  params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(
-    jax.random.fold_in(root, 1)
-  )
+  params = experiment.initial_translator()
   decay = schedule(stage.optimizer, stage.steps)
   tx = {half: optimizer.build(decay, tree) for half, tree in params.items()}
   initial = translator.create_state(root, params, tx)

@@ -262,7 +262,6 @@ def weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
     'show': show_weights,
     'import': import_weights,
     'export': export_weights,
-    'program': write_program,
     'compare': compare_weights,
   }[arguments.action]
   action(arguments, config)
@@ -280,6 +279,8 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
   """Writes the network of a file as a folder that model.weights and the other actions take."""
   found = layers.read(weights_file(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
+  if arguments.partial and pretrained.is_whole(found):
+    print(pretrained.HEAD_COMES_WITH_IT)
   model = models.build(arguments.model, classes=arguments.classes)
   variables = models.shapes(model)
   if arguments.partial:  # what the file lacks starts at random
@@ -302,17 +303,17 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
   print(f'--config.model.weights={arguments.output}')
 
 
-def export_weights(arguments: argparse.Namespace, config: None) -> None:
-  """Writes a stage's network as a PyTorch state dict."""
+def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
+  """Writes a stage's network as a PyTorch state dict, or with its scales as a program."""
   found = layers.read_stage(arguments.stage, arguments.network)
-  layers.save(arguments.output, found)
-  print(f'{arguments.output}: {len(found)} entries')
-
-
-def write_program(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """Writes a stage's network with the config's scales as a program of its own."""
+  if arguments.format == 'weights':
+    named = {arguments.prefix + name: value for name, value in found.items()}
+    layers.save(arguments.output, named)
+    print(f'{arguments.output}: {len(found)} entries')
+    return
+  if config is None or arguments.size is None:
+    raise BadInput(f'--format={arguments.format}: give the --config of the network and a --size')
   model = Experiment(config, None).model
-  found = layers.read_stage(arguments.stage, arguments.network)
   variables, _ = layers.initialise(models.shapes(model), found)
   size, scales = tuple(arguments.size), tuple(config.evaluation.scales)
   what = f'uint8 RGB [B, {size[0]}, {size[1]}, 3] -> classes'

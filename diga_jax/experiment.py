@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import logging
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from data_pipelines import labels as label_tables
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.sources import Folder
-from diga_jax import artifact, checkpoint, models, sharding, weights
+from diga_jax import artifact, checkpoint, models, pretrained, sharding, weights
 from diga_jax.stages import translator
 
 # The fields that hold one of a few words.
@@ -134,6 +135,22 @@ def file_digest(name: str) -> str:
     raise BadInput(f'{path}: no such weights file')
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def filled(variables: Any, name: str, partial: bool = False) -> dict[str, Any]:
+  """A network's variables with those in the file of a `weights` field, see `weights.initialise`.
+
+  Raises:
+    BadInput: if the file is missing, damaged or of another network.
+  """
+  path = weights_file(name)
+  found = weights.read(path)
+  if partial and path.is_file() and pretrained.is_whole(found):
+    logging.warning('%s: %s', path, pretrained.HEAD_COMES_WITH_IT)
+  try:
+    return weights.initialise(variables, found, partial)[0]
+  except BadInput as error:
+    raise BadInput(f'{path}: {error}') from None
 
 
 @dataclasses.dataclass
@@ -291,9 +308,9 @@ class Experiment:
     """
     key = jax.random.fold_in(jax.random.key(self.config.seed), 0)
     variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
-    if self.config.model.weights:
-      found = weights.read(weights_file(self.config.model.weights))
-      variables, _ = weights.initialise(variables, found, partial=self.config.model.partial_weights)
+    settings = self.config.model
+    if settings.weights:
+      variables = filled(variables, settings.weights, partial=settings.partial_weights)
     return sharding.replicate(variables, self.mesh)
 
   def network(self, stage: str, network: str = 'student') -> dict[str, Any]:
@@ -320,13 +337,27 @@ class Experiment:
     wanted = {name: like['generators'][name] for name in ('enc_s', 'dec_s2t')}
     return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
 
+  def initial_translator(self) -> dict[str, Any]:
+    """The translator's networks before any training: random, but those that are given by files.
+
+    Raises:
+      BadInput: if a file is missing, damaged or of another network.
+    """
+    settings = self.config.translator
+    key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
+    params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(key)
+    for name in ('enc_s', 'dec_s2t'):
+      if settings[name]:
+        variables = {'params': params['generators'][name]}
+        params['generators'][name] = filled(variables, settings[name])['params']
+    return params
+
   def perceptual_network(self) -> tuple[Any, Any]:
     """(module, parameters) of VGG-19's features; parameters None without weights."""
     vgg = models.build('vgg19_features')
     if not self.config.translator.vgg:
       return vgg, None
-    found = weights.read(weights_file(self.config.translator.vgg))
-    variables, _ = weights.initialise(models.shapes(vgg), found, partial=True)
+    variables = filled(models.shapes(vgg), self.config.translator.vgg, partial=True)
     return vgg, sharding.replicate(variables['params'], self.mesh)
 
   def _read(self, stage: str, like: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,10 @@ StateDict = Mapping[str, np.ndarray]
 # What stands before the names when a network is part of something: DiGA's and HIAST's trainers,
 # parallel training, compiled modules.
 PREFIXES = ('module.', 'seg_model.', 'student.', 'model.', '_orig_mod.')
+HEAD_COMES_WITH_IT = (
+  'this is a whole segmentation network, trained on labels of its own, and its head is used where '
+  'it fits; for a start from ImageNet take the file of a body without a head'
+)
 BLOCKS_OF_MIT = {
   ((2, 2, 2, 2), 32): 'B0', ((2, 2, 2, 2), 64): 'B1', ((3, 4, 6, 3), 64): 'B2',
   ((3, 4, 18, 3), 64): 'B3', ((3, 8, 27, 3), 64): 'B4', ((3, 6, 40, 3), 64): 'B5',
@@ -111,6 +115,34 @@ def _renamed(name: str) -> str:
   return name
 
 
+# The layers of a block, of the stem and of the first block's shortcut in SimCLRv2 converted to
+# PyTorch (github.com/Separius/SimCLRv2-Pytorch) -> torchvision's.
+_SIMCLR = (
+  (r'net\.0\.0\.', 'conv1.'),
+  (r'net\.0\.1\.0\.', 'bn1.'),
+  (r'net\.(\d)\.blocks\.(\d+)\.net\.0\.', r'layer\1.\2.conv1.'),
+  (r'net\.(\d)\.blocks\.(\d+)\.net\.1\.0\.', r'layer\1.\2.bn1.'),
+  (r'net\.(\d)\.blocks\.(\d+)\.net\.2\.', r'layer\1.\2.conv2.'),
+  (r'net\.(\d)\.blocks\.(\d+)\.net\.3\.0\.', r'layer\1.\2.bn2.'),
+  (r'net\.(\d)\.blocks\.(\d+)\.net\.4\.', r'layer\1.\2.conv3.'),
+  (r'net\.(\d)\.blocks\.(\d+)\.net\.5\.0\.', r'layer\1.\2.bn3.'),
+  (r'net\.(\d)\.blocks\.(\d+)\.projection\.shortcut\.', r'layer\1.\2.downsample.0.'),
+  (r'net\.(\d)\.blocks\.(\d+)\.projection\.bn\.0\.', r'layer\1.\2.downsample.1.'),
+)
+
+
+def _simclr(state_dict: StateDict) -> dict[str, np.ndarray]:
+  """SimCLRv2's names, if they are, -> torchvision's."""
+
+  def rename(name: str) -> str:
+    for pattern, ours in _SIMCLR:
+      if re.match(pattern, name):
+        return re.sub(pattern, ours, name, count=1)
+    return name
+
+  return {rename(name): value for name, value in state_dict.items()}
+
+
 SCHEMES: tuple[Callable[[StateDict], StateDict], ...] = (
   dict,
   _prefixed('backbone.'),  # a body alone: EfficientNet-Lite0, MiT, a torchvision ResNet for HIAST
@@ -122,7 +154,7 @@ SCHEMES: tuple[Callable[[StateDict], StateDict], ...] = (
 
 def renamed(state_dict: StateDict, wanted: set[str]) -> dict[str, np.ndarray]:
   """The entries under our names, by the scheme that hits most of the `wanted` ones."""
-  inside = bare(state_dict)
+  inside = _simclr(bare(state_dict))
   return max((scheme(inside) for scheme in SCHEMES), key=lambda named: len(wanted & named.keys()))
 
 
@@ -132,10 +164,16 @@ def renamed(state_dict: StateDict, wanted: set[str]) -> dict[str, np.ndarray]:
 def describe(state_dict: StateDict) -> str:
   """In words, what a file holds, by its names and shapes."""
   names = bare(state_dict)
-  for recognise in (_mit, _resnet_kind, _hrnet, _lite0, _translator):
+  for recognise in (_simclr_kind, _mit, _resnet_kind, _hrnet, _lite0, _translator):
     if words := recognise(names):
       return words
   return f'of an unknown kind ({", ".join(list(names)[:3])}, ...)'
+
+
+def is_whole(state_dict: StateDict) -> bool:
+  """Whether a file holds a segmentation network with its head."""
+  words = describe(state_dict)
+  return words.startswith((_whole(True), "DiGA's saved DeepLab", "HIAST's saved DeepLab"))
 
 
 def _count(names: StateDict, pattern: str) -> int:
@@ -170,6 +208,16 @@ def _resnet_kind(names: StateDict) -> str:
   if any('layer5.' in name or 'Scale.' in name for name in names):
     return f'the DeepLab initialisation of {body}, converted from Caffe'
   return f"{_whole(False)} {body} in torchvision's names"
+
+
+def _simclr_kind(names: StateDict) -> str:
+  blocks = tuple(_count(names, rf'^net\.{i}\.blocks\.(\d+)\.') for i in (1, 2, 3, 4))
+  if not all(blocks):
+    return ''
+  kind = f'{_whole(False)} ResNet-{RESNETS.get(blocks, f"with {blocks} blocks")} by SimCLRv2'
+  if any('.mixing_conv.' in name for name in names):
+    kind += ' with selective kernels, which no network here has: take the one without (sk0)'
+  return kind
 
 
 def _hrnet(names: StateDict) -> str:

@@ -88,7 +88,7 @@ def identity(experiment: Experiment, name: str) -> dict[str, Any]:
   data = sets_read(experiment, name)
   external = {'model.weights': config.model.weights}
   if stage.kind == 'translator':
-    external = {'translator.vgg': config.translator.vgg}
+    external = {f'translator.{key}': config.translator[key] for key in ('vgg', 'enc_s', 'dec_s2t')}
   return flatten(
     {
       'seed': config.seed,

@@ -98,6 +98,8 @@ def train(
           raise preemption.Preempted(
             f'{name}: stopped by SIGTERM after step {done}, which is saved'
           )
+    if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
+      checkpoint.save(manager, state, 0, score and score(state))
     checkpoint.finish(manager)
     return manager.best_step() if score else manager.latest_step()
 

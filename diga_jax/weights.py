@@ -33,7 +33,7 @@ _LEAVES = {
 # PyTorch's BatchNorm counts its batches; nothing here uses the count.
 _COUNTER = 'num_batches_tracked'
 # Where a training script has put the state dict among other things.
-_WRAPPERS = ('state_dict', 'model')
+_WRAPPERS = ('state_dict', 'model', 'resnet')  # the last is SimCLRv2's
 
 
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -42,8 +42,8 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   Args:
     path: .pth, .pt, .bin or .tar (PyTorch's; read without PyTorch, see torch_file.py),
       .safetensors or .npz, or the folder of a stage or of an import (Orbax; its student). A state
-      dict under 'state_dict' or 'model' is found there, and the prefix 'module.' of parallel
-      training is dropped.
+      dict under 'state_dict', 'model' or 'resnet' is found there, and the prefix 'module.' of
+      parallel training is dropped.
 
   Returns:
     Arrays in the file's own types (bfloat16 as ml_dtypes') and PyTorch's layout.
@@ -73,8 +73,11 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   return _state_dict(content, path)
 
 
+NETWORKS = ('student', 'teacher', 'enc_s', 'dec_s2t')
+
+
 def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, np.ndarray]:
-  """The state dict of a complete stage's student or teacher, or of an import.
+  """The state dict of one of `NETWORKS` of a complete stage, or of an import (its student).
 
   Raises:
     BadInput: there is no complete stage, it has no such network, or its checkpoint is damaged.
@@ -82,12 +85,14 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
   step = artifact.read_record(directory).get('result', {}).get('step')
   if step is None:
     raise BadInput(f'{directory}: the stage is not complete: finish it first')
-  part = {'student': 'params', 'teacher': 'teacher'}[network]
   found = checkpoint.read_arrays(directory / 'checkpoints', step)
-  if part not in found:
-    raise BadInput(f'{directory}: holds no {network}, only {", ".join(found)}')
+  generators = (found.get('params') or {}).get('generators')
+  networks = generators or {'student': found.get('params'), 'teacher': found.get('teacher')}
+  if not networks.get(network):
+    has = ', '.join(name for name in NETWORKS if networks.get(name))
+    raise BadInput(f'{directory}: holds no {network}, only {has}')
   batch_stats = found.get('batch_stats') or {}
-  return state_dict_of({'params': found[part], 'batch_stats': batch_stats})
+  return state_dict_of({'params': networks[network], 'batch_stats': batch_stats})
 
 
 def save(path: str | pathlib.Path, state_dict: StateDict) -> None:
@@ -128,8 +133,8 @@ def _state_dict(content: Any, path: pathlib.Path) -> dict[str, np.ndarray]:
   arrays = {str(k).removeprefix('module.'): v for k, v in entries if isinstance(v, np.ndarray)}
   if not arrays:
     raise BadInput(
-      f'{path}: holds no state dict (named tensors at the top level, under '
-      "'state_dict' or under 'model')"
+      f'{path}: holds no state dict (named tensors at the top level or under '
+      f'{", ".join(map(repr, _WRAPPERS))})'
     )
   return arrays
 
@@ -201,7 +206,7 @@ def match(variables: Mapping, state_dict: StateDict) -> tuple[dict, list[Row]]:
     shape = tuple(np.shape(value))
     if key in wanted:
       path, leaf = wanted[key]
-      target = tuple(leaf.shape[i] for i in _order(path, len(leaf.shape), (3, 2, 0, 1)))
+      target = _torch_shape(path, leaf)
       rows.append((key, shape, 'used' if shape == target else f'shape {shape} != {target}'))
       if shape == target:
         found[path] = jnp.asarray(_turned(np.asarray(value), path, (2, 3, 1, 0)), leaf.dtype)
@@ -210,8 +215,7 @@ def match(variables: Mapping, state_dict: StateDict) -> tuple[dict, list[Row]]:
       rows.append((key, shape, 'used' if counter else 'unexpected'))
   for key, (path, leaf) in wanted.items():
     if key not in state_dict:
-      order = _order(path, len(leaf.shape), (3, 2, 0, 1))
-      rows.append((key, tuple(leaf.shape[i] for i in order), 'missing'))
+      rows.append((key, _torch_shape(path, leaf), 'missing'))
   filled = jax.tree_util.tree_map_with_path(lambda p, x: found.get(_names(p), x), variables)
   return filled, rows
 
@@ -235,18 +239,21 @@ def initialise(
   Raises:
     BadInput: not everything fits, or with `partial` nothing does.
   """
-  wanted = {_torch_name(path) for path, _ in _flat(variables)}
-  variables, rows = match(variables, pretrained.renamed(state_dict, wanted))
+  wanted = {
+    _torch_name(path): np.broadcast_to(0, _torch_shape(path, leaf))
+    for path, leaf in _flat(variables)
+  }
+  variables, rows = match(variables, pretrained.renamed(state_dict, set(wanted)))
+  holds = (
+    f'the file holds {pretrained.describe(state_dict)}; wanted is {pretrained.describe(wanted)}'
+  )
   try:
     if not partial:
       _refuse_misfits(rows, 'this network')
   except BadInput as error:
-    raise BadInput(f'{error}. The file holds {pretrained.describe(state_dict)}') from None
+    raise BadInput(f'{error}: {holds}') from None
   if partial and not any(status == 'used' for _, _, status in rows):
-    raise BadInput(
-      f'none of the {len(state_dict)} entries of the checkpoint fits this network: it is '
-      f'{pretrained.describe(state_dict)}'
-    )
+    raise BadInput(f'none of the {len(state_dict)} entries fits this network: {holds}')
   return variables, rows
 
 
@@ -345,6 +352,10 @@ def _names(path) -> tuple[str, ...]:
 def _torch_name(path: tuple[str, ...]) -> str:
   # The first part is the collection, 'params' or 'batch_stats'.
   return '.'.join((*path[1:-1], _LEAVES[path[-1]]))
+
+
+def _torch_shape(path: tuple[str, ...], leaf: Any) -> tuple[int, ...]:
+  return tuple(leaf.shape[i] for i in _order(path, len(leaf.shape), (3, 2, 0, 1)))
 
 
 def _sibling(key: str, leaf: str) -> str:

@@ -49,7 +49,7 @@ def stage_of(variables, place: pathlib.Path) -> pathlib.Path:
 def test_it_runs_alone_on_any_batch_and_sees_what_we_see(network, tmp_path, kind, alone):
   model, variables = network
   stage, program = stage_of(variables, tmp_path), tmp_path / 'program'
-  command = ['weights', 'program', str(stage), '--config=tests/configs/tiny.py']
+  command = ['weights', 'export', str(stage), '--config=tests/configs/tiny.py']
   command += ['--size', *map(str, SIZE), f'--output={program}', f'--format={kind}']
   assert main(command) == 0
   images = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), np.uint8)
@@ -82,11 +82,19 @@ def test_the_wrong_config_is_refused(network, tmp_path, capsys):
   _, variables = network
   command = [
     'weights',
-    'program',
+    'export',
     str(stage_of(variables, tmp_path)),
     '--config=tests/configs/tiny.py',
+    '--format=stablehlo',
   ]
   command += ['--config.model.options.width=8', '--size', '16', '16']
   assert main([*command, f'--output={tmp_path / "x"}']) == 2
   assert 'do not fit this network' in capsys.readouterr().err
   assert not pathlib.Path(tmp_path / 'x').exists()
+
+
+def test_a_program_needs_a_config_and_a_size(network, tmp_path, capsys):
+  stage = str(stage_of(network[1], tmp_path))
+  command = ['weights', 'export', stage, '--format=stablehlo', f'--output={tmp_path / "x"}']
+  assert main(command) == 2
+  assert 'give the --config of the network and a --size' in capsys.readouterr().err

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipelines.errors import BadInput
 from diga_jax import models, weights
 from diga_jax.models import layers, mit, segformer
 from tests import golden_formula as formula
@@ -203,6 +204,33 @@ def test_bfloat16_stays_inside(small):
     assert got[name].dtype == jnp.float32
     error = np.max(np.abs(got[name] - want[name])) / np.max(np.abs(want[name]))
     assert 1e-4 < error < 0.1
+
+
+def test_training_in_bfloat16_goes_the_same_way(small):
+  variables, images = small[0]['segformer'], small[1]
+  fixed = {'dropout': 0.0, 'drop_path': 0.0, 'batch_norm': 'running'}
+
+  def gradient(dtype):
+    model = segformer.SegFormer(dtype=dtype, **SMALL, **fixed)
+
+    def loss(params):
+      both = variables | {'params': params}
+      return jnp.mean(jnp.square(model.apply(both, images)['logits']))
+
+    return jnp.concatenate(
+      [leaf.ravel() for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(variables['params']))]
+    )
+
+  low, exact = gradient(jnp.bfloat16), gradient(jnp.float32)
+  assert low.dtype == jnp.float32 and bool(jnp.isfinite(low).all())
+  assert jnp.vdot(low, exact) > 0.99 * jnp.linalg.norm(low) * jnp.linalg.norm(exact)
+
+
+def test_images_that_are_too_small_are_refused(small):
+  model, variables = segformer.SegFormer(**SMALL), small[0]['segformer']
+  with pytest.raises(BadInput, match='images of 28x64 pixels are too small'):
+    jax.eval_shape(model.apply, variables, jnp.zeros((1, 28, 64, 3)))
+  jax.eval_shape(model.apply, variables, jnp.zeros((1, 29, 64, 3)))
 
 
 def test_remat_wraps_every_block(small):

@@ -1,6 +1,7 @@
 """Files of weights that people have: recognised, renamed, written back."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -136,11 +137,63 @@ def test_hiasts_own_checkpoint_is_read_under_its_prefixes():
   assert set(pretrained.renamed(theirs, wanted)) == wanted
 
 
+SIMCLR = (
+  ('conv1.weight', 'net.0.0.weight'),
+  ('bn1.running_var', 'net.0.1.0.running_var'),
+  ('layer1.0.conv1.weight', 'net.1.blocks.0.net.0.weight'),
+  ('layer3.22.bn1.bias', 'net.3.blocks.22.net.1.0.bias'),
+  ('layer2.1.conv2.weight', 'net.2.blocks.1.net.2.weight'),
+  ('layer2.1.bn2.weight', 'net.2.blocks.1.net.3.0.weight'),
+  ('layer4.2.conv3.weight', 'net.4.blocks.2.net.4.weight'),
+  ('layer4.2.bn3.running_mean', 'net.4.blocks.2.net.5.0.running_mean'),
+  ('layer4.0.downsample.0.weight', 'net.4.blocks.0.projection.shortcut.weight'),
+  ('layer4.0.downsample.1.weight', 'net.4.blocks.0.projection.bn.0.weight'),
+)
+
+
+def diga(name: str) -> str:
+  return re.sub('^conv1', 'layer0.0', re.sub('^bn1', 'layer0.1', name))
+
+
+def hiast(name: str) -> str:
+  return f'backbone.{name}'
+
+
+@pytest.mark.parametrize('here', [diga, hiast])
+def test_simclrs_names_are_turned_into_ours(here):
+  theirs = {name: some(2) for _, name in SIMCLR}
+  found = pretrained.renamed(theirs, {here(ours) for ours, _ in SIMCLR})
+  for ours, name in SIMCLR:
+    np.testing.assert_array_equal(found[here(ours)], theirs[name])
+
+
+def test_simclrs_files_are_read_and_recognised(tmp_path):
+  names = [
+    f'net.{i}.blocks.{j}.net.0.weight' for i, n in enumerate((3, 4, 23, 3), 1) for j in range(n)
+  ]
+  network = {name: some(2) for name in names}
+  assert pretrained.describe(network).endswith('ResNet-101 by SimCLRv2')
+  kernels = network | {'net.1.blocks.0.net.2.mixing_conv.0.weight': some(2)}
+  assert 'take the one without (sk0)' in pretrained.describe(kernels)
+  assert (
+    weights._state_dict({'resnet': network, 'head': {'layers.0.weight': some(2)}}, tmp_path).keys()
+    == network.keys()
+  )
+
+
+def test_a_whole_network_is_told_from_a_body():
+  whole = resnet() | {'final.head.1.weight': some(2)}, mit('B1') | {'decode_head.x': some(2)}
+  assert all(map(pretrained.is_whole, whole))
+  assert not any(map(pretrained.is_whole, (resnet(), mit('B1'), hugging_face(mit('B0')))))
+
+
 def test_the_wrong_file_says_what_it_is():
   shapes = models.shapes(models.build('translator_encoder'))
-  with pytest.raises(BadInput, match=r"it is .*MiT-B2 in Hugging Face's names"):
+  with pytest.raises(
+    BadInput, match=r"holds .*MiT-B2 in Hugging Face's names; wanted is DiGA's enc"
+  ):
     weights.initialise(shapes, hugging_face(mit('B2')), partial=True)
-  with pytest.raises(BadInput, match=r"The file holds .*ResNet-50 in torchvision's names"):
+  with pytest.raises(BadInput, match=r"the file holds .*ResNet-50 in torchvision's names"):
     weights.initialise(shapes, resnet((3, 4, 6, 3)))
 
 

@@ -224,6 +224,27 @@ def test_a_stages_folder_is_a_file_of_weights(finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_translator_is_taken_from_files(finished, cache, tmp_path, capsys):
+  files = {name: tmp_path / f'{name}.pth' for name in ('enc_s', 'dec_s2t')}
+  stage = str(finished / 'translator')
+  for name, path in files.items():
+    assert main(['weights', 'export', stage, f'--output={path}', f'--network={name}']) == 0
+  fields = [f'--config.translator.{name}={path}' for name, path in files.items()]
+  more = ['--stage=translator', '--config.stages.translator.steps=0']
+  assert run('train', tmp_path / 'run', cache, *fields, *more) == 0
+  theirs = Experiment(tiny.get_config(), finished).translator('translator')
+  ours = Experiment(tiny.get_config(), tmp_path / 'run').translator('translator')
+  jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+  capsys.readouterr()
+  assert main(['weights', 'export', stage, '--output=x.pth', '--network=teacher']) == 2
+  assert 'holds no teacher, only enc_s, dec_s2t' in capsys.readouterr().err
+  wrong = f'--config.translator.enc_s={files["dec_s2t"]}'
+  assert run('train', tmp_path / 'other', cache, wrong, *more) == 2
+  said = capsys.readouterr().err
+  assert str(files['dec_s2t']) in said and "decoder of a translator; wanted is DiGA's enc" in said
+
+
+@pytest.mark.slow
 def test_networks_are_compared_by_what_they_make_of_an_image(finished, tmp_path, capsys):
   Image.new('RGB', (64, 48), (90, 120, 30)).save(tmp_path / 'a.png')
   pair = [str(finished / name) for name in ('warmup', 'self_training_1')]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.errors import BadInput
 from diga_jax.models import layers
 
 _WIDE = (64, 128, 320, 512)
@@ -26,6 +27,7 @@ SIZES = {
 }
 # Per stage: keys and values come from the image at 1 / REDUCTIONS of its size.
 REDUCTIONS = (8, 4, 2, 1)
+SMALLEST = 29  # pixels along a side: 8 tokens at stride 4
 EXPANSION = 4
 # The published start is cut off at +-2, a hundred deviations away: that is, not at all.
 LINEAR = nn.initializers.normal(0.02)
@@ -134,7 +136,15 @@ class Body(nn.Module):
     """[B, H, W, 3] -> [B, ceil(H / 4), ceil(W / 4), widths[0]] and so on, in `dtype`.
 
     `keys` [B]: one typed key per example for stochastic depth, which there is none of without keys.
+
+    Raises:
+      BadInput: the images are too small for the first stage's keys, at a 32nd of their size.
     """
+    if min(x.shape[1:3]) < SMALLEST:
+      raise BadInput(
+        f'images of {x.shape[1]}x{x.shape[2]} pixels are too small for a Mix Transformer: give '
+        f'crops of {SMALLEST}x{SMALLEST} at least'
+      )
     drops = iter(np.linspace(0, self.drop_path, sum(self.depths)).tolist())
     reductions = REDUCTIONS[: len(self.widths)]
     sizes = zip(self.widths, self.depths, self.heads, reductions, strict=True)

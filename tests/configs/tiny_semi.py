@@ -1,0 +1,29 @@
+"""Semi-supervised as configs/cityscapes_semi.py, as small as it gets: for the tests."""
+
+from configs import cityscapes_semi, datasets, default
+from tests.configs import tiny
+
+
+def get_config():
+  small, config = tiny.get_config(), cityscapes_semi.get_config('1_4')
+  config.choose = 'last'
+  config.recipe = ('warmup', 'label_1', 'self_training_1')
+  for field in ('devices', 'save_every', 'log_every'):
+    config[field] = small[field]
+  config.model.options = default.hrnet_options(
+    width=4, stem=4, modules=(1, 1, 1), depths=(1, 1, 1, 1), feature=16, key=4
+  )
+  config.data.crop = (64, 96)
+  camera = {'kind': 'scenes', 'look': 'camera', 'size': (96, 128), 'low_size': (80, 112)}
+  config.data.sets = {
+    'source': datasets.dataset(count=2, **camera),
+    'target': datasets.dataset(first=2, count=4, **camera),
+    'camera_test': datasets.dataset(first=100, count=2, **camera),
+  }
+  for stage in config.stages.values():
+    if stage.kind != 'label':
+      stage.steps = 3
+      stage.batch.low, stage.batch.full = 1, 1
+  config.evaluation.sets = ('camera_test',)
+  config.evaluation.pictures = 0
+  return config
