@@ -36,7 +36,7 @@ def test_a_few_labels_and_many_images(tmp_path, capsys):
   identity = json.loads((workdir / 'label_1/stage.json').read_text())['identity']
   assert 'images.source' in identity and identity['stage.centroids_from'] == 'source'
   for name in ('warmup', 'self_training_1'):
-    place = workdir / f'evaluation/published/{name}/metrics.json'
+    place = workdir / f'evaluation/published/{name}/camera_test/metrics.json'
     assert json.loads(place.read_text())['images'] == 2
 
 
@@ -49,9 +49,9 @@ def test_the_small_benchmark_is_the_published_protocol():
     ours, theirs = small.stages[name], published.stages[name]
     for field in ('source_crop', 'target_crop', 'redraw'):
       assert ours.batch[field] == theirs.batch[field]
-    assert ours.target_statistics == theirs.target_statistics
   assert small.stages.self_training_1.distillation == published.stages.self_training_1.distillation
   assert small.stages.label_1.centroids_from == published.stages.label_1.centroids_from
+  assert not small.stages.warmup.target_statistics and not published.stages.warmup.target_statistics
   longer = small.stages.source_only_longer
   assert longer.steps == small.stages.warmup.steps + small.stages.self_training_1.steps
   assert longer.optimizer == small.stages.warmup.optimizer
