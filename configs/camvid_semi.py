@@ -5,7 +5,7 @@ of cityscapes_semi.py, the network and the optimizer those of synthcity_to_camvi
 the folder with camvid/. The last stage is the control: labelled images alone, as many steps.
 """
 
-from configs import datasets, synthcity_to_camvid
+from configs import datasets, default, synthcity_to_camvid
 
 LABELLED = 'camvid_labelled_1-4'
 STEPS = {'source_only': 1000, 'warmup': 250, 'self_training_1': 250}
@@ -14,20 +14,15 @@ STEPS = {'source_only': 1000, 'warmup': 250, 'self_training_1': 250}
 def get_config():
   config = synthcity_to_camvid.get_config()
   config.recipe = ('source_only', 'warmup', 'label_1', 'self_training_1', 'source_only_longer')
-  config.translator.kind = 'none'
+  default.semi_supervised(config)
 
   data, stages = config.data, config.stages
   camvid = data.sets.target.to_dict()
   data.sets.source = datasets.dataset(**camvid | {'list': LABELLED})
   data.sets.target = datasets.dataset(**camvid | {'without': LABELLED})
   del data.sets.synthcity_val
-  stages.label_1.centroids_from = 'source'
-  stages.self_training_1.distillation = 0.5
   for name, steps in STEPS.items():
-    batch = stages[name].batch
-    stages[name].steps, batch.redraw = steps, False
-    batch.source_crop = 'plain'
-    batch.target_crop = 'sized' if name == 'self_training_1' else 'plain'
+    stages[name].steps = steps
   stages.source_only_longer = stages.source_only.copy_and_resolve_references()
   stages.source_only_longer.start = 'source_only'
   stages.source_only_longer.steps = STEPS['warmup'] + STEPS['self_training_1']

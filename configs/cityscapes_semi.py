@@ -16,8 +16,6 @@ def get_config(part: str = '1_16'):
     raise ValueError(f'no part {part!r}: there are {", ".join(PARTS)}')
   config = default.get_config()
   config.choose = 'oracle'
-  config.recipe = config.recipe[1:]  # no translator
-  config.translator.kind = 'none'
   config.model.name = 'hrnet_w48_ocr'
   config.model.options = default.hrnet_options()
 
@@ -25,18 +23,11 @@ def get_config(part: str = '1_16'):
   data.crop = (512, 1024)
   data.sets.source = datasets.cityscapes('train', list=split)
   data.sets.target = datasets.cityscapes('train', labelled=False, without=split)
+  default.semi_supervised(config)
   for stage in config.stages.values():
-    if stage.kind == 'label':
-      stage.centroids_from = 'source'
     if stage.kind in ('warmup', 'self_training'):
       stage.optimizer = default.optimizer(
         learning_rate=1e-3, power=1.0, head=1.0, head_pattern='', frozen=(), repeats=()
       )
-      crop = 'sized' if stage.kind == 'self_training' else 'plain'
-      stage.batch = default.batch(
-        low=1, full=2, source_crop='plain', target_crop=crop, redraw=False
-      )
-    if stage.kind == 'self_training':
-      stage.distillation = 0.5
-  config.stages.warmup.target_statistics = False  # both parts are of one domain
+      stage.batch.low, stage.batch.full = 1, 2
   return config

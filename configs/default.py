@@ -474,5 +474,25 @@ def small_scale(config: D, steps: dict[str, int]) -> None:
   config.save_every = 100
 
 
+def semi_supervised(config: D) -> None:
+  """Turns the recipe into one for images of one domain, of which some have labels.
+
+  Labelled crops are plain, unlabelled ones are scaled in self-training; centroids are those of the
+  labelled images (docs/method.md, semi-supervised).
+  """
+  config.translator.kind = 'none'
+  config.recipe = tuple(name for name in config.recipe if name != 'translator')
+  for stage in config.stages.values():
+    if stage.kind == 'label':
+      stage.centroids_from = 'source'
+    if stage.kind == 'warmup':
+      stage.target_statistics = False  # there is one domain
+    if stage.kind == 'self_training':
+      stage.distillation = 0.5
+    if stage.kind in ('warmup', 'self_training'):
+      stage.batch.source_crop, stage.batch.redraw = 'plain', False
+      stage.batch.target_crop = 'sized' if stage.kind == 'self_training' else 'plain'
+
+
 # BatchNorm's scales and biases, and the stem and the first stages as a whole.
 LITE0_FROZEN = (r'_bn\d', r'_conv_stem', r'_blocks\.[0-4]/')

@@ -32,7 +32,7 @@ from diga_jax import plan as planning
 from diga_jax import predict as prediction
 from diga_jax import study as summary
 from diga_jax import weights as layers
-from diga_jax.experiment import Experiment, file_digest, weights_file
+from diga_jax.experiment import Experiment, file_digest, filled, weights_file
 
 
 def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -270,8 +270,7 @@ def weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
 def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints how a weights file and the config's network fit."""
   experiment = Experiment(config, None)
-  found = layers.read(weights_file(arguments.file))
-  _, rows = layers.initialise(models.shapes(experiment.model), found, partial=arguments.partial)
+  _, rows = filled(models.shapes(experiment.model), arguments.file, arguments.partial)
   print(layers.format_report(rows))
 
 
@@ -279,13 +278,11 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
   """Writes the network of a file as a folder that model.weights and the other actions take."""
   found = layers.read(weights_file(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
-  if arguments.partial and pretrained.is_whole(found):
-    print(pretrained.HEAD_COMES_WITH_IT)
   model = models.build(arguments.model, classes=arguments.classes)
   variables = models.shapes(model)
   if arguments.partial:  # what the file lacks starts at random
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-  variables, rows = layers.initialise(variables, found, partial=arguments.partial)
+  variables, rows = filled(variables, arguments.file, arguments.partial)
   print(layers.format_report(rows))
   identity = {
     'model': arguments.model,

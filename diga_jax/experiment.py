@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import logging
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipelines import doctor, label_files, pipeline, sets
@@ -137,8 +137,8 @@ def file_digest(name: str) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def filled(variables: Any, name: str, partial: bool = False) -> dict[str, Any]:
-  """A network's variables with those in the file of a `weights` field, see `weights.initialise`.
+def filled(variables: Any, name: str, partial: bool = False) -> tuple[dict, list[weights.Row]]:
+  """`weights.initialise` from the file of a `weights` field, which its complaints name.
 
   Raises:
     BadInput: if the file is missing, damaged or of another network.
@@ -148,7 +148,7 @@ def filled(variables: Any, name: str, partial: bool = False) -> dict[str, Any]:
   if partial and path.is_file() and pretrained.is_whole(found):
     logging.warning('%s: %s', path, pretrained.HEAD_COMES_WITH_IT)
   try:
-    return weights.initialise(variables, found, partial)[0]
+    return weights.initialise(variables, found, partial)
   except BadInput as error:
     raise BadInput(f'{path}: {error}') from None
 
@@ -310,7 +310,7 @@ class Experiment:
     variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
     settings = self.config.model
     if settings.weights:
-      variables = filled(variables, settings.weights, partial=settings.partial_weights)
+      variables, _ = filled(variables, settings.weights, partial=settings.partial_weights)
     return sharding.replicate(variables, self.mesh)
 
   def network(self, stage: str, network: str = 'student') -> dict[str, Any]:
@@ -348,8 +348,8 @@ class Experiment:
     params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(key)
     for name in ('enc_s', 'dec_s2t'):
       if settings[name]:
-        variables = {'params': params['generators'][name]}
-        params['generators'][name] = filled(variables, settings[name])['params']
+        made, _ = filled({'params': params['generators'][name]}, settings[name])
+        params['generators'][name] = made['params']
     return params
 
   def perceptual_network(self) -> tuple[Any, Any]:
@@ -357,7 +357,7 @@ class Experiment:
     vgg = models.build('vgg19_features')
     if not self.config.translator.vgg:
       return vgg, None
-    variables = filled(models.shapes(vgg), self.config.translator.vgg, partial=True)
+    variables, _ = filled(models.shapes(vgg), self.config.translator.vgg, partial=True)
     return vgg, sharding.replicate(variables['params'], self.mesh)
 
   def _read(self, stage: str, like: dict[str, Any]) -> dict[str, Any]:

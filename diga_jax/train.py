@@ -74,6 +74,13 @@ def train(
     start = int(state.step)
     stream = batches(start)
     log = Log(directory, name, start, steps)
+
+    def keep(state: TrainState, done: int) -> None:
+      value = score and score(state)
+      checkpoint.save(manager, state, done, value)
+      if score:
+        log.score(done, value)
+
     with log, profiled(directory, profile_steps) as profile:
       for step in range(start, steps):
         profile(step)
@@ -89,17 +96,14 @@ def train(
         if done % log_every == 0 or done == steps:
           log.write(done, learning_rate=float(learning_rate(step)))
         if save:
-          value = score and score(state)
-          checkpoint.save(manager, state, done, value)
-          if score:
-            log.score(done, value)
+          keep(state, done)
         if stop:
           checkpoint.finish(manager)
           raise preemption.Preempted(
             f'{name}: stopped by SIGTERM after step {done}, which is saved'
           )
-    if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
-      checkpoint.save(manager, state, 0, score and score(state))
+      if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
+        keep(state, 0)
     checkpoint.finish(manager)
     return manager.best_step() if score else manager.latest_step()
 

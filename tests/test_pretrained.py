@@ -265,6 +265,9 @@ def test_import_export_and_compare(tmp_path, capsys):
   capsys.readouterr()
   assert main(['weights', 'compare', str(source), str(place)]) == 0
   assert f'{len(state_dict)} equal, 0 different, 0 in one alone' in capsys.readouterr().out
+  prefixed = ['weights', 'export', str(place), f'--output={back}', '--prefix=seg_model.']
+  assert main(prefixed) == 0
+  assert list(weights.read(back)) == [f'seg_model.{name}' for name in found]
   assert main(['weights', 'export', str(place), f'--output={back}', '--network=teacher']) == 2
   assert 'holds no teacher' in capsys.readouterr().err
 
@@ -280,10 +283,24 @@ def test_import_of_the_wrong_file_leaves_nothing_behind(tmp_path, capsys):
   place = tmp_path / 'imported'
   command = ['weights', 'import', str(tmp_path / 'mit.npz'), f'--output={place}']
   assert main([*command, '--model=deeplab_resnet101']) == 2
-  assert 'MiT-B0' in capsys.readouterr().err.strip().splitlines()[-1]
+  said = capsys.readouterr().err.strip().splitlines()[-1]
+  assert 'MiT-B0' in said and str(tmp_path / 'mit.npz') in said
   assert main([*command, '--model=deeplab_resnet102']) == 2
   assert "no network is called 'deeplab_resnet102'" in capsys.readouterr().err
   assert not place.exists() and not list(tmp_path.glob('*.partial'))
+
+
+def test_a_whole_network_where_a_body_is_meant_is_mentioned(tmp_path, caplog):
+  model = models.build('mit_b0_segformer', classes=2)
+  drawn = {n: some(*x.shape) for n, x in weights.state_dict_of(zeros(models.shapes(model))).items()}
+  body = {name: value for name, value in drawn.items() if name.startswith('backbone.')}
+  for name, given in (('whole', drawn), ('body', body)):
+    caplog.clear()
+    path = tmp_path / f'{name}.npz'
+    weights.save(path, given)
+    command = ['weights', 'import', str(path), '--model=mit_b0_segformer', '--classes=2']
+    assert main([*command, '--partial', f'--output={tmp_path / name}']) == 0
+    assert (pretrained.HEAD_COMES_WITH_IT in caplog.text) == (name == 'whole')
 
 
 def test_comparison_shows_norms_and_differences():
