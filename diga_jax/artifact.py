@@ -133,4 +133,4 @@ def write_record(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
   if not hosts.is_first():
     return
   with files.replacing(directory / RECORD) as temporary:
-    temporary.write_text(json.dumps(record, indent=1, sort_keys=True))
+    temporary.write_text(json.dumps(record, indent=1))

@@ -270,7 +270,7 @@ def weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
 def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints how a weights file and the config's network fit."""
   experiment = Experiment(config, None)
-  _, rows = filled(models.shapes(experiment.model), arguments.file, arguments.partial)
+  _, rows = filled(experiment.shapes, arguments.file, arguments.partial)
   print(layers.format_report(rows))
 
 

@@ -193,6 +193,11 @@ class Experiment:
       **model.options.to_dict(),
     )
 
+  @functools.cached_property
+  def shapes(self) -> dict[str, Any]:
+    """The network's variables as jax.ShapeDtypeStruct."""
+    return models.shapes(self.model)
+
   def stage(self, name: str) -> ConfigDict:
     """The settings of a stage; raises BadInput if there is none of that name."""
     if name not in self.config.stages:
@@ -319,9 +324,9 @@ class Experiment:
     Raises:
       BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
     """
-    like = models.shapes(self.model)
     part = {'student': 'params', 'teacher': 'teacher'}[network]
-    found = self._read(stage, {part: like['params'], 'batch_stats': like['batch_stats']})
+    like = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
+    found = self._read(stage, like)
     return {'params': found[part], 'batch_stats': found['batch_stats']}
 
   def trained(self, stage: str, network: str = 'student') -> dict[str, Any]:

@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax import build, models, optimizer, report, sharding
+from diga_jax import build, models, optimizer, progress, report, sharding
 from diga_jax.experiment import Experiment
 from diga_jax.stages import translator
 
@@ -85,6 +85,8 @@ def mesh(topology: str) -> Mesh:
     )
   # Without these libtpu asks a metadata server that is not there.
   os.environ.update({'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost'})
+  # A lock keeps two programs from one TPU; a compiler alone holds none.
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v4-8')
   from jax.experimental import topologies
 
@@ -143,7 +145,7 @@ def abstract_translator(experiment: Experiment, stage: ConfigDict) -> tuple[Any,
 def abstract_network(experiment: Experiment, stage: ConfigDict) -> tuple[Any, Any, Any, Any]:
   """(network, optimizer, state, the translator's parameters or None)."""
   config = experiment.config
-  variables = models.shapes(experiment.model)
+  variables = experiment.shapes
   centroids = ()
   if experiment.uses_centroids(stage):
     image = jax.ShapeDtypeStruct((1, 65, 65, 3), jnp.float32)
@@ -243,30 +245,35 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   """
   devices = mesh(topology)
   chip = CHIPS.get(SLICES.get(topology, topology).partition(':')[0])
-  rows, known = [], {}
-  for name in experiment.config.recipe:
-    stage = experiment.stage(name)
-    unused = stage.kind == 'translator' and experiment.config.translator.kind != 'network'
-    if stage.kind not in build.STEPS or unused:
-      continue
-    size = batch_rows(stage, devices.size)
-    key = str({k: v for k, v in stage.to_dict().items() if k not in ('start', 'labels')})
-    if key not in known:
-      known[key] = need(compiled(experiment, name, devices, size))
-    rows.append(
-      {
-        'stage': name,
-        'steps': stage.steps,
-        'chips': devices.size,
-        'rows': size,
-        'asked': stage.batch.low + stage.batch.full,
-        'need': known[key],
-        **({} if chip is None else on_chip(known[key], chip, devices.size, stage.steps)),
-      }
-    )
-    if chip and known[key].total > chip.memory:
-      rows[-1]['mends'] = mends(experiment, name, devices, size)
+  names, rows, known = trained(experiment), [], {}
+  with progress.bar(len(names), f'compiling for {topology}', unit='stages') as bar:
+    for name in names:
+      stage = experiment.stage(name)
+      size = batch_rows(stage, devices.size)
+      key = str({k: v for k, v in stage.to_dict().items() if k not in ('start', 'labels')})
+      if key not in known:
+        needed = need(compiled(experiment, name, devices, size))
+        known[key] = {'need': needed}
+        if chip:
+          known[key] |= on_chip(needed, chip, devices.size, stage.steps)
+        if chip and needed.total > chip.memory:
+          known[key]['mends'] = mends(experiment, name, devices, size)
+      asked = stage.batch.low + stage.batch.full
+      of_stage = {'stage': name, 'steps': stage.steps, 'rows': size, 'asked': asked}
+      rows.append(of_stage | {'chips': devices.size} | known[key])
+      bar.update(1)
   return rows
+
+
+def trained(experiment: Experiment) -> list[str]:
+  """The recipe's stages that have a step: no label passes, no translator that is not trained."""
+  unused = experiment.config.translator.kind != 'network'
+  kinds = {name: experiment.stage(name).kind for name in experiment.config.recipe}
+  return [
+    name
+    for name, kind in kinds.items()
+    if kind in build.STEPS and not (kind == 'translator' and unused)
+  ]
 
 
 def on_chip(needed: Need, chip: Chip, chips: int, steps: int) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     members = [row for row in networks if any(row[0] is other for other in first)]
     facts = {key: {str(run['protocol'][key]) for row in members for run in row} for key in _FACTS}
     shared = ''.join(f', {word} {", ".join(sorted(facts[key]))}' for key, word in _FACTS.items())
-    parts += [report.describe(measured) + shared, means(members), classes(members)]
+    parts += [report.describe(measured) + shared, means(members)]
+    parts += ['IoU of every class:', classes(members)]
   if passes:
     parts += ['Pseudo-labels (target labels serve this measurement only):', shares(passes)]
     for key, title in LABELLED.items():

@@ -1,5 +1,6 @@
 """Shared fixtures. Eight virtual CPU devices, so that sharded code is really sharded."""
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -18,6 +19,9 @@ import numpy as np
 import pytest
 
 jax.config.update('jax_num_cpu_devices', 8)
+# As the command line does.
+gc.freeze()
+gc.set_threshold(50_000)
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 

@@ -1,5 +1,7 @@
 """Steps compiled for devices: what they exchange, what they need, and how it is told."""
 
+from types import SimpleNamespace
+
 import jax
 import pytest
 
@@ -102,6 +104,27 @@ def test_stages_without_a_step_are_left_out(monkeypatch):
   rows = plan.plan(Experiment(config, None), 'cpu')
   assert [row['stage'] for row in rows] == [name for name in config.recipe if 'label' not in name]
   assert asked[3:] == ['translator', 'warmup', 'self_training_1']  # round 2 is round 1's step
+
+
+def test_what_would_mend_a_step_is_sought_once(monkeypatch):
+  much = plan.Need(0, 0, 33 * GIB, 1.0, 1.0, {})
+  compilations = []
+
+  def compiled(experiment, name, devices, rows):
+    compilations.append((name, rows, experiment.config.remat, experiment.config.model.dtype))
+
+  monkeypatch.setattr(plan, 'compiled', compiled)
+  monkeypatch.setattr(plan, 'need', lambda program: much)
+  monkeypatch.setattr(plan, 'mesh', lambda topology: SimpleNamespace(size=2))
+  rows = plan.plan(experiment(**{'recipe': ('self_training_1', 'self_training_2')}), 'v5e-8')
+  assert [row['stage'] for row in rows] == ['self_training_1', 'self_training_2']
+  assert rows[0]['mends'] == rows[1]['mends'] and len(rows[0]['mends']) == 3
+  assert compilations == [
+    ('self_training_1', 2, False, 'float32'),
+    ('self_training_1', 2, True, 'float32'),
+    ('self_training_1', 2, False, 'bfloat16'),
+    ('self_training_1', 2, True, 'bfloat16'),
+  ]
 
 
 @pytest.mark.parametrize('topology', ['v9:2x2', 'gpu'])

@@ -49,6 +49,7 @@ def test_mean_and_sample_deviation_of_every_row():
   assert f'{statistics.mean(road):.1f} ± {statistics.stdev(road):.1f}' in text
   means = [100 * run[0]['mean_iou'] for run in runs]
   assert f'{statistics.mean(means):.1f} ± {statistics.stdev(means):.1f}' in text
+  assert text.index('IoU of every class:') < text.index('Pseudo-labels')
   assert 'seeds 0, 1, 2' in text and 'max of 1x and 0.5x' in text
   assert 'Coverage' in text and '40.0 ± 5.0' in text and '95.0 ± 0.0' in text
   assert '80.0 ± 10.0' in text and '90.0 ± 0.0' in text

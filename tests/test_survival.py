@@ -259,6 +259,12 @@ def test_files_that_a_kill_left_half_written_go(tmp_path):
   assert sorted(found) == ['b.png', 'stage.json']
 
 
+def test_a_result_reads_as_it_was_made(tmp_path):
+  made = {'iou': {'sky': 0.5, 'building': 0.25}}
+  first, again = (artifact.produce(tmp_path / 'a', {}, lambda directory: made) for _ in range(2))
+  assert str(first) == str(again)  # the classes' order too: tables are made of it
+
+
 # Damaged files, no space.
 
 
