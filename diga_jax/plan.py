@@ -245,7 +245,7 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   """
   devices = mesh(topology)
   chip = CHIPS.get(SLICES.get(topology, topology).partition(':')[0])
-  names, rows, known = trained(experiment), [], {}
+  names, rows, known = trained_stages(experiment), [], {}
   with progress.bar(len(names), f'compiling for {topology}', unit='stages') as bar:
     for name in names:
       stage = experiment.stage(name)
@@ -265,15 +265,11 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   return rows
 
 
-def trained(experiment: Experiment) -> list[str]:
+def trained_stages(experiment: Experiment) -> list[str]:
   """The recipe's stages that have a step: no label passes, no translator that is not trained."""
-  unused = experiment.config.translator.kind != 'network'
-  kinds = {name: experiment.stage(name).kind for name in experiment.config.recipe}
-  return [
-    name
-    for name, kind in kinds.items()
-    if kind in build.STEPS and not (kind == 'translator' and unused)
-  ]
+  config = experiment.config
+  kinds = set(build.STEPS) - (set() if config.translator.kind == 'network' else {'translator'})
+  return [name for name in config.recipe if experiment.stage(name).kind in kinds]
 
 
 def on_chip(needed: Need, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
