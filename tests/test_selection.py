@@ -109,8 +109,9 @@ def test_selectors_see_the_global_batch(devices):
     sharding.make_mesh(devices), jax.sharding.PartitionSpec(sharding.AXIS)
   )
   spread = [jax.device_put(x, rows) for x in (confidence, predicted)]
-  found = jax.jit(selection.instance_adaptive)(*spread, jnp.full(4, 0.9))
-  wanted = selection.instance_adaptive(confidence, predicted, jnp.full(4, 0.9))
+  select = jax.jit(selection.instance_adaptive)
+  found = select(*spread, jnp.full(4, 0.9))
+  wanted = select(confidence, predicted, jnp.full(4, 0.9))
   for x, y in zip(found, wanted, strict=True):
     np.testing.assert_array_equal(x, y)
   count = jax.jit(selection.confidence_counts, static_argnames='classes')

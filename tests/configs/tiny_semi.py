@@ -1,6 +1,6 @@
-"""Semi-supervised as configs/cityscapes_semi.py, as small as it gets: for the tests."""
+"""Semi-supervised as configs/cityscapes_semi.py, with the smallest network: for the tests."""
 
-from configs import cityscapes_semi, datasets, default
+from configs import cityscapes_semi, datasets
 from tests.configs import tiny
 
 
@@ -10,9 +10,7 @@ def get_config():
   config.recipe = ('warmup', 'label_1', 'self_training_1')
   for field in ('devices', 'save_every', 'log_every'):
     config[field] = small[field]
-  config.model.options = default.hrnet_options(
-    width=4, stem=4, modules=(1, 1, 1), depths=(1, 1, 1, 1), feature=16, key=4
-  )
+  config.model = small.model
   config.data.crop = (64, 96)
   camera = {'kind': 'scenes', 'look': 'camera', 'size': (96, 128), 'low_size': (80, 112)}
   config.data.sets = {
