@@ -111,8 +111,9 @@ def without_generator_biases(params):
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ('stage', 'parallel', 'devices'),
-  [(stage, *way) for stage in ('translator', 'warmup', 'self_training_1') for way in WAYS]
-  + [(stage, parallel, 4) for stage in ADAPTED for parallel in ('jit', 'pmap')],
+  [
+    (stage, *way) for stage in ('translator', 'warmup', 'self_training_1', *ADAPTED) for way in WAYS
+  ],
 )
 def test_steps_do_not_depend_on_the_devices(stage, parallel, devices):
   metrics, state = after_five_steps(stage, parallel, devices)
