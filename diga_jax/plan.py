@@ -250,19 +250,27 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
     for name in names:
       stage = experiment.stage(name)
       size = batch_rows(stage, devices.size)
-      key = str({k: v for k, v in stage.to_dict().items() if k not in ('start', 'labels')})
+      key = program_key(stage)
       if key not in known:
         needed = need(compiled(experiment, name, devices, size))
         known[key] = {'need': needed}
-        if chip:
-          known[key] |= on_chip(needed, chip, devices.size, stage.steps)
         if chip and needed.total > chip.memory:
           known[key]['mends'] = mends(experiment, name, devices, size)
       asked = stage.batch.low + stage.batch.full
-      of_stage = {'stage': name, 'steps': stage.steps, 'rows': size, 'asked': asked}
-      rows.append(of_stage | {'chips': devices.size} | known[key])
+      row = {'stage': name, 'steps': stage.steps, 'rows': size, 'asked': asked}
+      row |= {'chips': devices.size} | known[key]
+      if chip:
+        row |= on_chip(row['need'], chip, devices.size, stage.steps)
+      rows.append(row)
       bar.update(1)
   return rows
+
+
+def program_key(stage: ConfigDict) -> str:
+  """Equal for stages whose steps are one program but for constants and what they start from."""
+  settings = stage.to_dict()
+  del settings['steps'], settings['optimizer']['learning_rate']
+  return str({k: v for k, v in settings.items() if k not in ('start', 'labels')})
 
 
 def trained_stages(experiment: Experiment) -> list[str]:

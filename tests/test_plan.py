@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from configs import gta5_to_cityscapes, quickstart
+from configs import gta5_to_cityscapes, hiast_gta5, quickstart
 from data_pipelines.errors import BadInput
 from diga_jax import plan, report
 from diga_jax.__main__ import main
@@ -125,6 +125,23 @@ def test_what_would_mend_a_step_is_sought_once(monkeypatch):
     ('self_training_1', 2, False, 'bfloat16'),
     ('self_training_1', 2, True, 'bfloat16'),
   ]
+
+
+def test_rounds_that_differ_in_rate_and_length_are_one_program(monkeypatch):
+  config = hiast_gta5.get_config()
+  config.stages.hiast_3.steps = 4 * config.stages.hiast_1.steps
+  asked = []
+  monkeypatch.setattr(plan, 'compiled', lambda experiment, name, devices, rows: asked.append(name))
+  monkeypatch.setattr(plan, 'need', lambda program: plan.Need(0, 0, 0, 1e12, 1.0, {}))
+  monkeypatch.setattr(plan, 'mesh', lambda topology: SimpleNamespace(size=8))
+  rows = plan.plan(Experiment(config, None), 'v5e-8')
+  assert asked == ['warmup', 'hiast_1']
+  first, last = rows[1], rows[3]
+  assert (first['stage'], last['stage']) == ('hiast_1', 'hiast_3')
+  assert last['hours'] == pytest.approx(4 * first['hours']) and first['hours'] > 0
+  config.stages.hiast_2.smoothing = 0.2
+  plan.plan(Experiment(config, None), 'v5e-8')
+  assert asked[2:] == ['warmup', 'hiast_1', 'hiast_2']
 
 
 @pytest.mark.parametrize('topology', ['v9:2x2', 'gpu'])
