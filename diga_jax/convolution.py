@@ -193,17 +193,22 @@ def _depthwise_kernel_grad(x, kernel, grad, strides, padding, dilation):
   """
   x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
   _, height, width, channels = grad.shape
-  flat = grad.reshape(-1, channels)
   reach = [(taps - 1) * rate + 1 for taps, rate in zip(kernel.shape, dilation, strict=False)]
 
-  def add_pixel(n, total):
-    image, pixel = n // (height * width), n % (height * width)
-    corner = (image, pixel // width * strides[0], pixel % width * strides[1], 0)
-    seen = jax.lax.dynamic_slice(x, corner, (1, *reach, channels))[0]
-    return total + seen[:: dilation[0], :: dilation[1]] * flat[n]
+  def of_image(image, grad):
+    flat = grad.reshape(-1, channels)
 
-  total = jnp.zeros((*kernel.shape[:2], channels), jnp.float32)
-  total = jax.lax.fori_loop(0, flat.shape[0], add_pixel, total)
+    def add_pixel(n, total):
+      corner = (n // width * strides[0], n % width * strides[1], 0)
+      seen = jax.lax.dynamic_slice(image, corner, (*reach, channels))
+      return total + seen[:: dilation[0], :: dilation[1]] * flat[n]
+
+    total = jnp.zeros((*kernel.shape[:2], channels), jnp.float32)
+    return jax.lax.fori_loop(0, height * width, add_pixel, total)
+
+  # The images go through the loop together: one after another, those of other devices would have
+  # to be fetched.
+  total = jax.vmap(of_image)(x, grad).sum(0)
   return total[:, :, None].astype(kernel.dtype)
 
 
