@@ -139,10 +139,7 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints what the recipe's training steps need on each topology."""
-  counts = [int(t.partition(':')[2] or 1) for t in arguments.topology if t.startswith('cpu')]
   jax.config.update('jax_platforms', 'cpu')
-  if counts:
-    jax.config.update('jax_num_cpu_devices', max(counts))
   experiment = Experiment(config, None)
   for topology in arguments.topology:
     rows = planning.plan(experiment, topology)

@@ -7,102 +7,18 @@ what the slowest of arithmetic, memory and interconnect takes at its peak.
 
 import functools
 import math
-import os
-import re
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from data_pipelines.errors import BadInput
-from diga_jax import build, models, optimizer, progress, report, sharding
+from diga_jax import build, compiler, models, optimizer, progress, report
+from diga_jax.compiler import GIB, Chip, Need
 from diga_jax.experiment import Experiment
 from diga_jax.stages import translator
-
-GIB = 2**30
-
-
-class Chip(NamedTuple):
-  """One chip, as its maker publishes it."""
-
-  memory: float  # bytes
-  flops: float  # bfloat16, per second
-  bandwidth: float  # of the memory, bytes per second
-  interconnect: float  # all links together, bytes per second
-
-
-# cloud.google.com/tpu/docs/system-architecture-tpu-vm
-CHIPS = {
-  'v4': Chip(32 * GIB, 275e12, 1228e9, 300e9),
-  'v5e': Chip(16 * GIB, 197e12, 819e9, 200e9),
-  'v5p': Chip(95 * GIB, 459e12, 2765e9, 600e9),
-  'v6e': Chip(32 * GIB, 918e12, 1640e9, 448e9),
-}
-# Slices by the names they are rented by (v4 and v5p count cores, two on a chip).
-SLICES = {
-  'v4-8': 'v4:2x2x1',
-  'v5e-8': 'v5e:2x4',
-  'v5e-64': 'v5e:8x8',
-  'v5p-8': 'v5p:2x2x1',
-  'v6e-8': 'v6e:2x4',
-}
-
-
-class Need(NamedTuple):
-  """What one step needs on one chip."""
-
-  arguments: int  # bytes: state, batch, frozen networks
-  temporaries: int  # bytes
-  total: int  # bytes at the worst moment
-  flops: float
-  accessed: float  # bytes read and written
-  collectives: dict[str, tuple[int, int]]  # kind -> (how many, bytes of their results)
-
-
-# Devices.
-
-
-def mesh(topology: str) -> Mesh:
-  """A mesh of the devices that a topology names.
-
-  Args:
-    topology: 'v5e:4x4' (a kind of TPU and its chips), a slice of `SLICES`, or 'cpu' or 'cpu:N'.
-
-  Raises:
-    BadInput: there is no such topology, or libtpu is not installed.
-  """
-  if topology.partition(':')[0] == 'cpu':
-    return sharding.make_mesh(int(topology.partition(':')[2] or 1))
-  name = SLICES.get(topology, topology)
-  if name.partition(':')[0] not in CHIPS:
-    raise BadInput(
-      f'--topology={topology}: give cpu, {", ".join(SLICES)}, or a kind of TPU and its chips, such '
-      f'as v5e:4x4 (kinds: {", ".join(CHIPS)})'
-    )
-  # Without these libtpu asks a metadata server that is not there.
-  os.environ.update({'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost'})
-  # A lock keeps two programs from one TPU; a compiler alone holds none.
-  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
-  os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v4-8')
-  from jax.experimental import topologies
-
-  # The two cores of these chips act as one device, as they do when JAX runs on them.
-  options = {'chip_config_name': 'megacore'} if name[:3] in ('v4:', 'v5p') else {}
-  try:
-    devices = topologies.get_topology_desc(platform='tpu', topology_name=name, **options).devices
-  except Exception as error:  # libtpu's own kinds
-    reason = ' '.join(str(error).split())[:200]
-    raise BadInput(
-      f"--topology={topology}: {reason} (the TPU compiler: pip install 'diga_jax[plan]')"
-    ) from error
-  return jax.make_mesh(
-    (len(devices),), (sharding.AXIS,), axis_types=(AxisType.Auto,), devices=devices
-  )
-
 
 # Steps as shapes.
 
@@ -169,58 +85,14 @@ def generator_shapes(experiment: Experiment) -> Any:
 # What they need.
 
 
-def compiled(experiment: Experiment, name: str, devices: Mesh, rows: int) -> Any:
-  """The step of a stage, compiled for the devices."""
-  step, *shapes = abstract_step(experiment, name, rows)
-  everywhere = NamedSharding(devices, PartitionSpec())
-  split = NamedSharding(devices, PartitionSpec(sharding.AXIS))
-
-  def placed(tree: Any, where: NamedSharding) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
-
-  initial, batch, frozen = (
-    placed(tree, where) for tree, where in zip(shapes, (everywhere, split, everywhere), strict=True)
-  )
-  jitted = jax.jit(step, donate_argnums=0, out_shardings=everywhere)
-  lowered = jitted.lower(initial, batch, frozen)
-  # On a CPU nobody runs the program: machine code made in haste counts as much.
-  on_cpu = devices.devices.flat[0].platform == 'cpu'
-  return lowered.compile({'xla_backend_optimization_level': 0} if on_cpu else None)
+def stage_need(experiment: Experiment, name: str, topology: str, rows: int) -> Need:
+  """What the step of a stage needs on one chip."""
+  return compiler.need(functools.partial(make_step, experiment.config, name, rows), topology)
 
 
-def need(program: Any) -> Need:
-  """What a compiled step needs on one chip."""
-  memory, cost = program.memory_analysis(), program.cost_analysis()
-  arguments = memory.argument_size_in_bytes
-  outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
-  return Need(
-    arguments=arguments,
-    temporaries=memory.temp_size_in_bytes,
-    total=arguments + outputs + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
-    flops=cost.get('flops', 0.0),
-    accessed=cost.get('bytes accessed', 0.0),
-    collectives=collectives(program.as_text()),
-  )
-
-
-_KINDS = 'all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast'
-_COLLECTIVE = re.compile(rf' = (.*?) ({_KINDS})(?:-start)?\(')
-_ARRAY = re.compile(r'\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]')
-
-
-def collectives(text: str) -> dict[str, tuple[int, int]]:
-  """The exchanges in a compiled program's text: kind -> (how many, bytes of their results)."""
-  found = {}
-  for line in text.splitlines():
-    match = _COLLECTIVE.search(line)
-    if match:
-      size = sum(
-        math.prod(int(n) for n in dims.split(',') if n) * max(int(bits or 8) // 8, 1)
-        for _, bits, dims in _ARRAY.findall(match[1])
-      )
-      count, total = found.get(match[2], (0, 0))
-      found[match[2]] = count + 1, total + size
-  return found
+def make_step(config: ConfigDict, name: str, rows: int) -> tuple[Any, Any, Any, Any]:
+  """`abstract_step` for another process."""
+  return abstract_step(Experiment(config, None), name, rows)
 
 
 def bounds(needed: Need, chip: Chip, chips: int) -> dict[str, float]:
@@ -243,24 +115,24 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   A row: stage, steps, chips, rows, need, and, for TPUs, seconds per step by resource, hours, and
   whether it fits; if it does not, `mends`: [(change, need)] of what was tried.
   """
-  devices = mesh(topology)
-  chip = CHIPS.get(SLICES.get(topology, topology).partition(':')[0])
+  kind, _, chips = compiler.parsed(topology)
+  chip = compiler.CHIPS.get(kind)
   names, rows, known = trained_stages(experiment), [], {}
   with progress.bar(len(names), f'compiling for {topology}', unit='stages') as bar:
     for name in names:
       stage = experiment.stage(name)
-      size = batch_rows(stage, devices.size)
+      size = batch_rows(stage, chips)
       key = program_key(stage)
       if key not in known:
-        needed = need(compiled(experiment, name, devices, size))
+        needed = stage_need(experiment, name, topology, size)
         known[key] = {'need': needed}
         if chip and needed.total > chip.memory:
-          known[key]['mends'] = mends(experiment, name, devices, size)
+          known[key]['mends'] = mends(experiment, name, topology, size, chips)
       asked = stage.batch.low + stage.batch.full
       row = {'stage': name, 'steps': stage.steps, 'rows': size, 'asked': asked}
-      row |= {'chips': devices.size} | known[key]
+      row |= {'chips': chips} | known[key]
       if chip:
-        row |= on_chip(row['need'], chip, devices.size, stage.steps)
+        row |= on_chip(row['need'], chip, chips, stage.steps)
       rows.append(row)
       bar.update(1)
   return rows
@@ -290,7 +162,9 @@ def on_chip(needed: Need, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
   }
 
 
-def mends(experiment: Experiment, name: str, devices: Mesh, rows: int) -> list[tuple[str, Need]]:
+def mends(
+  experiment: Experiment, name: str, topology: str, rows: int, chips: int
+) -> list[tuple[str, Need]]:
   """What a step would need with less kept, narrower numbers, or fewer images on a chip."""
   changes = {
     'remat=True': {'remat': True},
@@ -301,10 +175,10 @@ def mends(experiment: Experiment, name: str, devices: Mesh, rows: int) -> list[t
   for words, fields in changes.items():
     config = experiment.config.copy_and_resolve_references()
     config.update_from_flattened_dict(fields)
-    found.append((words, need(compiled(Experiment(config, None), name, devices, rows))))
-  if rows > devices.size:
-    fewer = need(compiled(experiment, name, devices, devices.size))
-    found.append((f'a batch of {devices.size} (one image a chip)', fewer))
+    found.append((words, stage_need(Experiment(config, None), name, topology, rows)))
+  if rows > chips:
+    fewer = stage_need(experiment, name, topology, chips)
+    found.append((f'a batch of {chips} (one image a chip)', fewer))
   return found
 
 

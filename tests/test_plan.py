@@ -1,18 +1,14 @@
 """Steps compiled for devices: what they exchange, what they need, and how it is told."""
 
-from types import SimpleNamespace
-
 import jax
 import pytest
 
 from configs import gta5_to_cityscapes, hiast_gta5, quickstart
-from data_pipelines.errors import BadInput
-from diga_jax import plan, report
-from diga_jax.__main__ import main
+from diga_jax import compiler, plan, report
 from diga_jax.experiment import Experiment
 from tests.configs import tiny
 
-GIB = plan.GIB
+GIB = compiler.GIB
 
 
 def experiment(**changes) -> Experiment:
@@ -22,48 +18,34 @@ def experiment(**changes) -> Experiment:
   return Experiment(config, None)
 
 
-def on_four_devices(name: str) -> plan.Need:
-  return plan.need(plan.compiled(experiment(), name, plan.mesh('cpu:4'), rows=4))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['translator', 'warmup'])
-def test_a_step_exchanges_sums_alone(name):
-  found = on_four_devices(name).collectives
+@pytest.mark.parametrize(
+  'config, name', [(tiny, 'translator'), (tiny, 'warmup'), (quickstart, 'source_only')]
+)
+def test_a_step_exchanges_sums_alone(config, name):
+  small = Experiment(config.get_config(), None)
+  found = plan.stage_need(small, name, 'cpu:4', rows=4).collectives
   assert set(found) == {'all-reduce'}
   parameters = sum(
-    x.size * 4 for x in jax.tree.leaves(plan.abstract_step(experiment(), name, 4)[1].params)
+    x.size * 4 for x in jax.tree.leaves(plan.abstract_step(small, name, 4)[1].params)
   )
   # The gradients, and beside them only statistics and metrics. The translator's networks each act
   # on up to three images, and the CPU's compiler sums every use of a weight over the devices.
-  uses = {'translator': 3, 'warmup': 1}[name]
+  uses = 3 if name == 'translator' else 1
   assert found['all-reduce'][1] < 1.2 * uses * parameters
 
 
 @pytest.mark.slow
 def test_self_training_gathers_centroid_means_alone():
-  found = on_four_devices('self_training_1').collectives
+  found = plan.stage_need(experiment(), 'self_training_1', 'cpu:4', rows=4).collectives
   assert set(found) == {'all-reduce', 'all-gather'}
   rows, classes, depth = 4, 19, 16
   means, valid = rows * classes * depth * 4, rows * classes
   assert found['all-gather'] == (4, 2 * (means + valid))
 
 
-def test_the_exchanges_of_a_text():
-  text = '\n'.join(
-    [
-      '  %all-reduce.1 = f32[16]{0} all-reduce(%x), channel_id=1',
-      '  %s = (f32[4,2]{1,0}, bf16[3]{0}) all-reduce-start(%a, %b), channel_id=2',
-      '  %d = f32[4,2]{1,0} all-reduce-done(%s)',
-      '  ROOT %g = pred[4,19]{1,0} all-gather(%y), dimensions={0}',
-      '  %fusion = f32[8]{0} fusion(%all-reduce.1), calls=%all-to-all_like',
-    ]
-  )
-  assert plan.collectives(text) == {'all-reduce': (2, 64 + 32 + 6), 'all-gather': (1, 76)}
-
-
 def test_the_roofline_is_the_slowest_resource():
-  chip = plan.Chip(memory=GIB, flops=100.0, bandwidth=10.0, interconnect=4.0)
+  chip = compiler.Chip(memory=GIB, flops=100.0, bandwidth=10.0, interconnect=4.0)
   needed = plan.Need(1, 2, 3, flops=200.0, accessed=5.0, collectives={'all-reduce': (1, 8)})
   found = plan.bounds(needed, chip, chips=4)
   assert found == {'arithmetic': 2.0, 'memory': 0.5, 'interconnect': 3.0}
@@ -92,12 +74,11 @@ def test_batches_are_rounded_up_to_the_chips():
 def test_stages_without_a_step_are_left_out(monkeypatch):
   asked = []
 
-  def compiled(experiment, name, devices, rows):
+  def nothing(experiment, name, topology, rows):
     asked.append(name)
+    return plan.Need(0, 0, 0, 0.0, 0.0, {})
 
-  nothing = plan.Need(0, 0, 0, 0.0, 0.0, {})
-  monkeypatch.setattr(plan, 'compiled', compiled)
-  monkeypatch.setattr(plan, 'need', lambda program: nothing)
+  monkeypatch.setattr(plan, 'stage_need', nothing)
   rows = plan.plan(Experiment(quickstart.get_config(), None), 'cpu')
   assert [row['stage'] for row in rows] == ['source_only', 'warmup', 'self_training_1']
   config = tiny.get_config()
@@ -107,16 +88,14 @@ def test_stages_without_a_step_are_left_out(monkeypatch):
 
 
 def test_what_would_mend_a_step_is_sought_once(monkeypatch):
-  much = plan.Need(0, 0, 33 * GIB, 1.0, 1.0, {})
   compilations = []
 
-  def compiled(experiment, name, devices, rows):
+  def much(experiment, name, topology, rows):
     compilations.append((name, rows, experiment.config.remat, experiment.config.model.dtype))
+    return plan.Need(0, 0, 33 * GIB, 1.0, 1.0, {})
 
-  monkeypatch.setattr(plan, 'compiled', compiled)
-  monkeypatch.setattr(plan, 'need', lambda program: much)
-  monkeypatch.setattr(plan, 'mesh', lambda topology: SimpleNamespace(size=2))
-  rows = plan.plan(experiment(**{'recipe': ('self_training_1', 'self_training_2')}), 'v5e-8')
+  monkeypatch.setattr(plan, 'stage_need', much)
+  rows = plan.plan(experiment(**{'recipe': ('self_training_1', 'self_training_2')}), 'v5e:1x2')
   assert [row['stage'] for row in rows] == ['self_training_1', 'self_training_2']
   assert rows[0]['mends'] == rows[1]['mends'] and len(rows[0]['mends']) == 3
   assert compilations == [
@@ -131,9 +110,12 @@ def test_rounds_that_differ_in_rate_and_length_are_one_program(monkeypatch):
   config = hiast_gta5.get_config()
   config.stages.hiast_3.steps = 4 * config.stages.hiast_1.steps
   asked = []
-  monkeypatch.setattr(plan, 'compiled', lambda experiment, name, devices, rows: asked.append(name))
-  monkeypatch.setattr(plan, 'need', lambda program: plan.Need(0, 0, 0, 1e12, 1.0, {}))
-  monkeypatch.setattr(plan, 'mesh', lambda topology: SimpleNamespace(size=8))
+
+  def some(experiment, name, topology, rows):
+    asked.append(name)
+    return plan.Need(0, 0, 0, 1e12, 1.0, {})
+
+  monkeypatch.setattr(plan, 'stage_need', some)
   rows = plan.plan(Experiment(config, None), 'v5e-8')
   assert asked == ['warmup', 'hiast_1']
   first, last = rows[1], rows[3]
@@ -142,15 +124,3 @@ def test_rounds_that_differ_in_rate_and_length_are_one_program(monkeypatch):
   config.stages.hiast_2.smoothing = 0.2
   plan.plan(Experiment(config, None), 'v5e-8')
   assert asked[2:] == ['warmup', 'hiast_1', 'hiast_2']
-
-
-@pytest.mark.parametrize('topology', ['v9:2x2', 'gpu'])
-def test_a_topology_that_is_none_is_refused(topology, capsys):
-  status = main(['plan', '--config=tests/configs/tiny.py', '--topology', topology])
-  assert status == 2
-  assert f'--topology={topology}' in capsys.readouterr().err
-
-
-def test_more_devices_than_there_are_is_refused():
-  with pytest.raises(BadInput):
-    plan.mesh('cpu:99')

@@ -1,0 +1,110 @@
+"""What the compiler says of a step before it writes machine code."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from data_pipelines.errors import BadInput
+from diga_jax import compiler, sharding
+from diga_jax.__main__ import main
+
+SIDE, ROWS = 64, 12
+
+
+def shapes():
+  """(state, batch, frozen) of `step`."""
+  square = jax.ShapeDtypeStruct((SIDE, SIDE), jnp.float32)
+  return square, jax.ShapeDtypeStruct((ROWS, SIDE), jnp.float32), None
+
+
+def step(state, batch, frozen):
+  return state + jnp.tanh(batch).T @ batch, {'loss': batch.sum()}
+
+
+def make():
+  return step, *shapes()
+
+
+def make_badly():
+  raise ArithmeticError('on purpose')
+
+
+@pytest.fixture
+def compiled_anew():
+  """Nothing comes from the cache of compiled programs."""
+  jax.config.update('jax_enable_compilation_cache', False)
+  yield
+  jax.config.update('jax_enable_compilation_cache', True)
+
+
+def test_what_it_says_is_what_the_finished_program_says(tmp_path, compiled_anew):
+  devices = sharding.make_mesh(2)
+  everywhere = NamedSharding(devices, PartitionSpec())
+  split = NamedSharding(devices, PartitionSpec(sharding.AXIS))
+  state, batch, frozen = shapes()
+  state = jax.ShapeDtypeStruct(state.shape, state.dtype, sharding=everywhere)
+  batch = jax.ShapeDtypeStruct(batch.shape, batch.dtype, sharding=split)
+  jitted = jax.jit(step, donate_argnums=0, out_shardings=everywhere)
+  program = jitted.lower(state, batch, frozen).compile({'xla_dump_to': str(tmp_path)})
+  cost, memory = program.cost_analysis(), program.memory_analysis()
+  found = compiler.read(tmp_path)
+  assert found.arguments == memory.argument_size_in_bytes == 4 * SIDE * (SIDE + ROWS // 2)
+  assert found.temporaries == memory.temp_size_in_bytes > 0
+  assert found.flops == cost['flops'] >= 2 * SIDE * SIDE * ROWS // 2
+  assert found.accessed == cost['bytes accessed']
+  assert found.total >= found.arguments + found.temporaries
+  assert found.collectives == compiler.collectives(program.as_text())
+  assert found.collectives['all-reduce'][1] == 4 * (SIDE * SIDE + 1)
+  assert compiler.need(make, 'cpu:2') == found
+
+
+def test_there_may_be_more_devices_than_this_process_has():
+  assert compiler.need(make, 'cpu:12').arguments == 4 * SIDE * (SIDE + 1)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec('libtpu'), reason='needs the extra plan')
+def test_a_tpu_that_is_not_there():
+  found = compiler.need(make, 'v5e:2x2')
+  assert found.arguments >= 4 * SIDE * (SIDE + ROWS // 4)
+  assert set(found.collectives) == {'all-reduce'}
+
+
+def test_a_compiler_that_fails_is_told_of(capfd):
+  with pytest.raises(RuntimeError, match='compiler for cpu ended with status 1'):
+    compiler.need(make_badly, 'cpu')
+  assert 'on purpose' in capfd.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec('libtpu'), reason='libtpu is installed')
+def test_without_the_tpu_compiler_it_is_asked_for():
+  with pytest.raises(BadInput, match=r'topology=v5e-8.*pip install'):
+    compiler.need(make, 'v5e-8')
+
+
+def test_slices_and_layouts():
+  assert compiler.parsed('v5e-8') == ('v5e', '2x4', 8)
+  assert compiler.parsed('v5p:2x2x2') == ('v5p', '2x2x2', 8)
+  assert compiler.parsed('cpu') == ('cpu', '1', 1) and compiler.parsed('cpu:4')[2] == 4
+
+
+@pytest.mark.parametrize('topology', ['v9:2x2', 'gpu', 'v5e', 'v5e:2by2', 'cpu:x'])
+def test_a_topology_that_is_none_is_refused(topology, capsys):
+  status = main(['plan', '--config=tests/configs/tiny.py', '--topology', topology])
+  assert status == 2
+  assert f'--topology={topology}' in capsys.readouterr().err
+
+
+def test_the_exchanges_of_a_text():
+  text = '\n'.join(
+    [
+      '  %all-reduce.1 = f32[16]{0} all-reduce(%x), channel_id=1',
+      '  %s = (f32[4,2]{1,0}, bf16[3]{0}) all-reduce-start(%a, %b), channel_id=2',
+      '  %d = f32[4,2]{1,0} all-reduce-done(%s)',
+      '  ROOT %g = pred[4,19]{1,0} all-gather(%y), dimensions={0}',
+      '  %fusion = f32[8]{0} fusion(%all-reduce.1), calls=%all-to-all_like',
+    ]
+  )
+  assert compiler.collectives(text) == {'all-reduce': (2, 64 + 32 + 6), 'all-gather': (1, 76)}
