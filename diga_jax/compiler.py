@@ -10,13 +10,14 @@ import multiprocessing
 import os
 import pathlib
 import re
+import signal
 import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxlib import _hlo, _jax
+from jaxlib import _hlo, _jax  # XLA's counting of a program's text has no public name
 
 from data_pipelines.errors import BadInput
 from diga_jax import sharding
@@ -135,11 +136,13 @@ def need(make: Callable[[], tuple[Any, ...]], topology: str) -> Need:
       target=compile_into, args=(folder, make, topology), daemon=True
     )
     child.start()
-    while child.is_alive() and not said(folder):
-      child.join(0.1)
-    stopped = child.is_alive()
-    child.kill()
-    child.join()
+    try:
+      while child.is_alive() and not said(folder):
+        child.join(0.1)
+      stopped = child.is_alive()
+    finally:
+      child.kill()
+      child.join()
     if (folder / 'refusal').exists():
       raise BadInput((folder / 'refusal').read_text())
     if not stopped and child.exitcode:
@@ -149,6 +152,7 @@ def need(make: Callable[[], tuple[Any, ...]], topology: str) -> Need:
 
 def compile_into(folder: pathlib.Path, make: Callable[[], tuple[Any, ...]], topology: str) -> None:
   """Compiles a step, in a process without JAX devices yet; what is said of it goes to `folder`."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for this one ends it
   try:
     devices = mesh(topology)
   except BadInput as refusal:

@@ -211,13 +211,13 @@ def table(topology: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     for words, other in row.get('mends', ()):
       fits = 'fits' if other.total <= row['memory'] else 'does not fit'
       lines.append(
-        f'  does not fit; with {words}: {other.total / GIB:.2f} GiB, which {fits} '
+        f'  - does not fit; with {words}: {other.total / GIB:.2f} GiB, which {fits} '
         f'({other.flops / 1e12:.3f} TFLOP)'
       )
   title = f'{topology}: {rows[0]["chips"]} chips; memory, arithmetic and traffic of one chip'
   if any(row['rows'] != row['asked'] for row in rows):
-    lines.append("\\* the config's batch does not divide over the chips: rounded up")
+    lines.append("\n\\* the config's batch does not divide over the chips: rounded up")
   if all('hours' in row for row in rows):
     total = sum(row['hours'] for row in rows)
-    lines.append(f'Whole recipe: {total:.1f} hours of training at the roofline, passes apart')
+    lines.append(f'\nWhole recipe: {total:.1f} hours of training at the roofline, passes apart')
   return [title, result, *lines]
