@@ -12,6 +12,7 @@ import pathlib
 import re
 import signal
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -152,7 +153,9 @@ def need(make: Callable[[], tuple[Any, ...]], topology: str) -> Need:
 
 def compile_into(folder: pathlib.Path, make: Callable[[], tuple[Any, ...]], topology: str) -> None:
   """Compiles a step, in a process without JAX devices yet; what is said of it goes to `folder`."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for this one ends it
+  # The process that waits for this one ends it, also by its own end.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
   try:
     devices = mesh(topology)
   except BadInput as refusal:
@@ -170,6 +173,12 @@ def compile_into(folder: pathlib.Path, make: Callable[[], tuple[Any, ...]], topo
   shapes = [placed(tree, where) for tree, where in zip(shapes, places, strict=True)]
   jitted = jax.jit(step, donate_argnums=0, out_shardings=everywhere)
   jitted.lower(*shapes).compile({'xla_dump_to': str(folder)})
+
+
+def end_with(parent: multiprocessing.process.BaseProcess) -> None:
+  """Ends this process once its parent has ended."""
+  parent.join()
+  os._exit(1)
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -1,6 +1,9 @@
 """What the compiler says of a step before it writes machine code."""
 
 import importlib.util
+import subprocess
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +85,42 @@ def test_a_compiler_that_fails_is_told_of(capfd):
 def test_without_the_tpu_compiler_it_is_asked_for():
   with pytest.raises(BadInput, match=r'topology=v5e-8.*pip install'):
     compiler.need(make, 'v5e-8')
+
+
+def make_forever(path):
+  """Lets `path` grow as long as the process lives."""
+  while True:
+    with open(path, 'a') as file:
+      file.write('.')
+    time.sleep(0.05)
+
+
+def test_a_compiler_does_not_outlive_who_waits_for_it(tmp_path):
+  path = tmp_path / 'alive'
+  program = (
+    'import functools\n'
+    'from diga_jax import compiler\n'
+    'from tests.test_compiler import make_forever\n'
+    f'compiler.need(functools.partial(make_forever, {str(path)!r}), "cpu")'
+  )
+  waiting = subprocess.Popen([sys.executable, '-c', program])
+  until(path.exists)
+  waiting.kill()
+  waiting.wait()
+
+  def ended():
+    size = path.stat().st_size
+    time.sleep(1)
+    return path.stat().st_size == size
+
+  until(ended)
+
+
+def until(condition, seconds=60):
+  end = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < end
+    time.sleep(0.1)
 
 
 def test_slices_and_layouts():
