@@ -204,7 +204,7 @@ def read(folder: pathlib.Path) -> Need:
   sizes = [(int(size), what) for size, what in _ALLOCATION.findall(buffers.read_text())]
   text = program.read_text()
   client = jax.devices('cpu')[0].client
-  cost = _jax.hlo_module_cost_analysis(client, _hlo.hlo_module_from_text(text))
+  cost = _jax.hlo_module_cost_analysis(client, _hlo.hlo_module_from_text(readable(text)))
   return Need(
     arguments=sum(size for size, what in sizes if 'parameter ' in what),
     temporaries=sum(size for size, what in sizes if 'preallocated-temp' in what),
@@ -213,6 +213,25 @@ def read(folder: pathlib.Path) -> Need:
     accessed=cost.get('bytes accessed', 0.0),
     collectives=collectives(text),
   )
+
+
+_BEGUN = re.compile(r'^ *(%[\w.-]+) = .* async-start\(\)(, .*)\n', re.MULTILINE)
+_UPDATED = re.compile(r' async-update\((%[\w.-]+), (.*?)\).*')
+
+
+def readable(text: str) -> str:
+  """A program's text as jaxlib can read it.
+
+  libtpu may begin an operation on the sparse cores before its operands are there, and bring them
+  by an update. jaxlib does not know that: for it, the operation begins where the update is.
+  """
+  begun = dict(_BEGUN.findall(text))
+
+  def begin(update: re.Match) -> str:
+    start, operands = update.groups()
+    return f' async-start({operands}){begun[start]}' if start in begun else update[0]
+
+  return _UPDATED.sub(begin, _BEGUN.sub('', text))
 
 
 _EXCHANGES = (

@@ -136,6 +136,36 @@ def test_a_topology_that_is_none_is_refused(topology, capsys):
   assert f'--topology={topology}' in capsys.readouterr().err
 
 
+LATE_OPERANDS = """HloModule late, is_scheduled=true
+
+%sum (a: f32[8], b: f32[8]) -> f32[8] {
+  %a = f32[8]{0} parameter(0)
+  %b = f32[8]{0} parameter(1)
+  ROOT %ab = f32[8]{0} add(%a, %b)
+}, execution_thread="sparsecore"
+
+ENTRY %main (x: f32[8], y: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %begun = ((), (), u32[]) async-start(), async_execution_thread="sparsecore", calls=%sum
+  %y = f32[8]{0} parameter(1)
+  %all = ((f32[8]{0}, f32[8]{0}), f32[8]{0}, u32[]) async-update(%begun, %x, %y), metadata={}
+  ROOT %done = f32[8]{0} async-done(%all)
+}
+"""
+
+
+def test_operands_that_come_late(tmp_path):
+  (tmp_path / 'm.after_optimizations.txt').write_text(LATE_OPERANDS)
+  (tmp_path / 'm.after_optimizations-buffer-assignment.txt').write_text(
+    'allocation 0: size 32, parameter 0, shape |f32[8]| at ShapeIndex {}:\n'
+    'allocation 1: size 64, color 1, preallocated-temp:\n'
+    'allocation 2: size 128, preallocated-temp:\n'
+  )
+  found = compiler.read(tmp_path)
+  assert found.flops == 8
+  assert (found.arguments, found.temporaries, found.total) == (32, 128, 160)
+
+
 def test_the_exchanges_of_a_text():
   text = '\n'.join(
     [
