@@ -53,7 +53,10 @@ SLICES = {
 
 
 class Need(NamedTuple):
-  """What one step needs on one chip. Memory is without the program itself, some tens of MB."""
+  """What one step needs on one chip. Memory is without the program itself, some tens of MB.
+
+  Of a loop one turn is counted: there are loops over small sums alone.
+  """
 
   arguments: int  # bytes: state, batch, frozen networks
   temporaries: int  # bytes
@@ -217,13 +220,17 @@ def read(folder: pathlib.Path) -> Need:
 
 _BEGUN = re.compile(r'^ *(%[\w.-]+) = .* async-start\(\)(, .*)\n', re.MULTILINE)
 _UPDATED = re.compile(r' async-update\((%[\w.-]+), (.*?)\).*')
+_GOING = re.compile(r'(%[\w.-]+) = .* async-(?:start|update)\(')
+_DONE = re.compile(r' async-done\((%[\w.-]+)\).*')
 
 
 def readable(text: str) -> str:
-  """A program's text as jaxlib can read it.
+  """A program's text as jaxlib can read it, with the same operations and results.
 
   libtpu may begin an operation on the sparse cores before its operands are there, and bring them
-  by an update. jaxlib does not know that: for it, the operation begins where the update is.
+  by an update; and begin one in one turn of a loop, to end it in the next. jaxlib does not know
+  that: for it, the first begins where the update is, and the second's result is picked out of what
+  the loop carries.
   """
   begun = dict(_BEGUN.findall(text))
 
@@ -231,7 +238,14 @@ def readable(text: str) -> str:
     start, operands = update.groups()
     return f' async-start({operands}){begun[start]}' if start in begun else update[0]
 
-  return _UPDATED.sub(begin, _BEGUN.sub('', text))
+  text = _UPDATED.sub(begin, _BEGUN.sub('', text))
+  going = set(_GOING.findall(text))
+
+  def pick(done: re.Match) -> str:
+    # Operands, results and context are what an operation under way consists of.
+    return done[0] if done[1] in going else f' get-tuple-element({done[1]}), index=1'
+
+  return _DONE.sub(pick, text)
 
 
 _EXCHANGES = (
