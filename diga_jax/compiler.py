@@ -55,7 +55,8 @@ SLICES = {
 class Need(NamedTuple):
   """What one step needs on one chip. Memory is without the program itself, some tens of MB.
 
-  Of a loop one turn is counted: there are loops over small sums alone.
+  XLA counts one turn of a loop. On TPUs those seen are sums that do not matter (centroids, parts of
+  attention); on CPU the gradient of depthwise kernels is a loop, and is left out.
   """
 
   arguments: int  # bytes: state, batch, frozen networks
