@@ -26,11 +26,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from configs import datasets
-from data_pipelines import doctor, labels, pipeline, sets, shards
+from data_pipelines import doctor, label_tables, pipeline, prepare, sets
 
 SIZE, LOW, CROP = (1052, 1914), (720, 1280), (512, 896)
 ROWS = {'low': 1, 'full': 2}  # DiGA's warm-up on GTA5
-NAMES = labels.NAMES['cityscapes19']
+NAMES = label_tables.NAMES['cityscapes19']
 
 
 # Images like real ones.
@@ -65,7 +65,7 @@ def regions(rng: np.random.Generator, count: int = 60) -> np.ndarray:
 
 def write(root: pathlib.Path, count: int) -> None:
   palette = np.zeros((256, 3), np.uint8)
-  for colour, raw in labels.COLOURS['gta5'].items():
+  for colour, raw in label_tables.COLOURS['gta5'].items():
     palette[raw] = colour
   for part in ('images', 'labels'):
     (root / 'GTA5' / part).mkdir(parents=True)
@@ -90,7 +90,7 @@ def plain(paths: tuple[str, str], low: bool, rng: np.random.Generator) -> tuple:
     label = label.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
   ids = np.asarray(label)
   train = np.full(ids.shape, 255, np.uint8)
-  for raw, to in labels.TABLES['gta5'].items():
+  for raw, to in label_tables.TABLES['gta5'].items():
     if to != 255:
       train[ids == raw] = to
   for _ in range(6):
@@ -199,7 +199,7 @@ def main() -> None:
     folder = opened(root, list='')
     looks = list(doctor.looks(folder, 1))
     manifest = doctor.examine(folder, NAMES, looks).manifest
-    shards.prepare(folder, root / 'packed', manifest, low_size=LOW)
+    prepare.prepare(folder, root / 'packed', manifest, low_size=LOW)
     packed = opened(root, list='', shards='packed')
 
     begun = time.perf_counter()

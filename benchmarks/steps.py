@@ -24,9 +24,11 @@ import numpy as np
 import rich.console
 import rich.table
 
-from diga_jax import evaluate, label, optimizer, sharding, state
-from diga_jax.experiment import Experiment
-from diga_jax.stages import self_training, translator, views, warmup
+from diga_jax import optimizer, state
+from diga_jax.inference import evaluate, feature_centroids, pseudo_labels
+from diga_jax.parallel.mesh import compile_step, replicate
+from diga_jax.recipe.experiment import Experiment
+from diga_jax.stages import forward, self_training, translator, views, warmup
 
 SCENES = 8  # of every rendered data set
 BATCHES = 8  # that the input pipeline is timed over, each repeat
@@ -105,11 +107,11 @@ def student_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
   groups = optimizer.groups(setup.settings.stage.optimizer.to_dict(), setup.state.params)
 
   def student(params, batch_stats, images, keys, grad):
-    def forward(params):
-      logits, _, moved = views.forward(setup.model, params, batch_stats, images, keys)
+    def of_params(params):
+      logits, _, moved = forward.forward(setup.model, params, batch_stats, images, keys)
       return logits, moved
 
-    logits, backward, moved = jax.vjp(forward, params, has_aux=True)
+    logits, backward, moved = jax.vjp(of_params, params, has_aux=True)
     pairs = zip(jax.tree.leaves(backward(grad)[0]), jax.tree.leaves(groups), strict=True)
     return logits, moved, [leaf for leaf, group in pairs if group != 'frozen']
 
@@ -123,7 +125,7 @@ def teacher_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
   """A forward pass in training mode whose moved statistics nobody keeps."""
 
   def teacher(*args):
-    return views.forward(setup.model, *args)[:2]
+    return forward.forward(setup.model, *args)[:2]
 
   return flops(teacher, *pass_shapes(setup, images))
 
@@ -173,10 +175,10 @@ def seconds(function: Callable[[], Any]) -> float:
 
 def timed_step(setup: Setup, batch: Mapping[str, np.ndarray], mesh: Any) -> Callable[[], Any]:
   """Takes the next step, as the training loop does: donated state, batch put on the mesh."""
-  step = sharding.compiled(setup.step, mesh, 'jit')
+  step = compile_step(setup.step, mesh, 'jit')
   # The stages share the network they start from, and a step takes its buffers.
-  current = sharding.replicate(jax.tree.map(jnp.copy, setup.state), mesh)
-  frozen = sharding.replicate(setup.frozen, mesh)
+  current = replicate(jax.tree.map(jnp.copy, setup.state), mesh)
+  frozen = replicate(setup.frozen, mesh)
 
   def advance():
     nonlocal current
@@ -196,7 +198,7 @@ def timed_passes(
   low_size = tuple(experiment.config.data.sets[target].low_size) or None
 
   def label_pass():
-    label.pseudo_labels(
+    pseudo_labels.pseudo_labels(
       experiment.model,
       variables,
       images,
@@ -205,7 +207,9 @@ def timed_passes(
       scales=settings.scales,
       progress=False,
     )
-    return label.centroids(experiment.model, variables, images, size=low_size, progress=False)
+    return feature_centroids.centroids(
+      experiment.model, variables, images, size=low_size, progress=False
+    )
 
   def evaluation():
     evaluate.evaluate(

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines import known, processes, sources
-from data_pipelines import labels as label_tables
+from data_pipelines import image_files, label_tables, processes, published_sets
 from data_pipelines.errors import BadInput
-from data_pipelines.sources import Folder
+from data_pipelines.folder import Folder, matching
 
 IGNORE = label_tables.IGNORE
 # A class is looked at when it is known to hold this share, and found odd when it holds so many
@@ -83,7 +82,7 @@ def look(folder: Folder, index: int) -> Look:
     problems.append(('missing image', path))
   else:
     try:
-      shown = sources.read_image(path)
+      shown = image_files.read_image(path)
       image = (*_file(path), *shown.shape[:2])
       if shown.min() == shown.max():
         note('one colour', path, f'every pixel is {shown.ravel()[0]}')
@@ -161,7 +160,7 @@ def examine(folder: Folder, names: tuple[str, ...], found: list[Look]) -> Report
   classes = pixels[: len(names)]
   shares = classes / max(classes.sum(), 1) if folder.labels else None
   findings = [*_by_file(found), *_unpaired(folder), *_sizes(folder, table, found)]
-  if unusable := known.unusable(table, folder.ids):
+  if unusable := published_sets.unusable(table, folder.ids):
     mend = "HIAST leaves them out: set without='gta5_unusable_25' to do the same"
     findings.append(Finding('unusable images of GTA5', unusable, mend))
   if folder.labels:
@@ -170,7 +169,7 @@ def examine(folder: Folder, names: tuple[str, ...], found: list[Look]) -> Report
   common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
   facts = [
     ('images', f'{len(folder):,}'),
-    ('which', known.which_list(table, folder.ids) or 'no selection that is known'),
+    ('which', published_sets.which_list(table, folder.ids) or 'no selection that is known'),
     ('sizes', common + (', ...' if len(sizes) > 3 else '')),
   ]
   if folder.labels:
@@ -192,7 +191,7 @@ def _unpaired(folder: Folder) -> list[Finding]:
   """Label files whose image is not there."""
   if not folder.labels:
     return []
-  alone = set(sources.matching(folder.labels)) - set(sources.matching(folder.images))
+  alone = set(matching(folder.labels)) - set(matching(folder.images))
   alone -= set(folder.ids)  # those are missing images
   where = [folder.labels.replace('{id}', name) for name in sorted(alone)]
   mend = 'add the images: a part of the set is missing, or the pattern of the images is wrong'
@@ -203,7 +202,7 @@ def _sizes(folder: Folder, table: str, found: list[Look]) -> list[Finding]:
   """Images of sizes that the set does not have, or that nearly no other image has."""
   sizes = [one.image[2:] if one.image else None for one in found]
   counted = Counter(size for size in sizes if size)
-  usual = known.SIZES.get(known.SAME.get(table, table))
+  usual = published_sets.SIZES.get(published_sets.SAME.get(table, table))
   if usual is None:
     usual = {size for size, n in counted.items() if n >= 0.05 * len(found)}
     if sum(counted[size] for size in usual) < 0.9 * len(found):
@@ -225,7 +224,7 @@ def _classes(folder, table, names, shares, images) -> Iterator[Finding]:
   if absent:
     mend = 'a network cannot learn them here: see that table and label_format are the right ones'
     yield Finding('classes that never occur', absent, mend)
-  expected = known.SHARES.get(known.SAME.get(table, table))
+  expected = published_sets.SHARES.get(published_sets.SAME.get(table, table))
   if expected is None or len(expected) != len(shares) or images < SHARE_IMAGES:
     return
   with np.errstate(divide='ignore', invalid='ignore'):

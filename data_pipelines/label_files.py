@@ -6,13 +6,11 @@ at: most of them can be read as each other, with labels that nobody notices to b
 
 import dataclasses
 import functools
-import io
-from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
 from data_pipelines.errors import BadInput
+from data_pipelines.image_files import opened
 
 # The first bytes of a PNG file, up to and including bit depth and colour type (PNG specification,
 # 5.2 and 11.2.2).
@@ -146,18 +144,3 @@ def _first_of_16_bits(path: str) -> np.ndarray:
   if pixels.max(initial=0) > 255:
     raise BadInput(f'{path}: raw id {pixels.max()} is beyond 255: is it another kind of picture?')
   return pixels.astype(np.uint8)
-
-
-def opened(file: str | io.BytesIO, convert: Callable, name: str = '') -> Image.Image:
-  """The image, decoded whole; whatever Pillow raises for a bad file becomes one line."""
-  path = name or file
-  try:
-    with Image.open(file) as image:
-      image.load()
-      return convert(image)
-  except FileNotFoundError:
-    raise BadInput(f'{path}: no such file; mend the list or the pattern') from None
-  # Pillow's decoders raise SyntaxError, ValueError and others for damaged files.
-  except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-    reason = ' '.join(str(error).split())
-    raise BadInput(f'{path}: cannot be decoded ({reason}); restore or remove the file') from None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from data_pipelines import label_files, sources, transforms
+from data_pipelines import folder, label_files, transforms
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 
@@ -49,7 +49,7 @@ class View:
     redraw: draw the crop again until its label shows enough classes.
   """
 
-  source: sources.Folder
+  source: folder.Folder
   low: int
   full: int
   low_size: tuple[int, int] | None
@@ -267,7 +267,7 @@ def _checked(view: View, index: int, image: np.ndarray, raw: np.ndarray | None =
   return image, raw
 
 
-def _decoder(source: sources.Folder) -> Callable | None:
+def _decoder(source: folder.Folder) -> Callable | None:
   """index -> [image] or [image, raw label], decoded by TensorFlow; None for what is in shards."""
   if source.image_pack or source.label_pack:
     return None
@@ -280,7 +280,7 @@ def _decoder(source: sources.Folder) -> Callable | None:
   return load
 
 
-def _paths(source: sources.Folder) -> dict[str, tf.Tensor]:
+def _paths(source: folder.Folder) -> dict[str, tf.Tensor]:
   """The source's files as string tensors: 'image' and, if there are labels, 'label'."""
   paths = {'image': source.image_path} | ({'label': source.label_path} if source.labels else {})
   return {part: tf.constant([of(i) for i in range(len(source))]) for part, of in paths.items()}
@@ -291,7 +291,7 @@ def _load_image(path: tf.Tensor) -> tf.Tensor:
   return tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method='INTEGER_ACCURATE')
 
 
-def _load_label(path: tf.Tensor, source: sources.Folder) -> tf.Tensor:
+def _load_label(path: tf.Tensor, source: folder.Folder) -> tf.Tensor:
   """A label file's raw ids. TensorFlow reads the greyscale ones, which need no interpreter."""
 
   def read(file: bytes) -> np.ndarray:

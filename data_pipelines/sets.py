@@ -6,9 +6,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_pipelines import scenes
 from data_pipelines.errors import BadInput
-from data_pipelines.sources import Folder, folder
+from data_pipelines.folder import Folder, open_folder
+from data_pipelines.scenes import render
+from data_pipelines.scenes.cache import materialise
 
 
 def open_set(
@@ -46,12 +47,13 @@ def open_set(
   options = {key: settings[key] for key in ('list', 'without', 'table', 'label_format')}
   options['classes'] = classes
   if not settings['shards']:
-    return folder(root, settings['images'], labels, check=check, **options)
-  from data_pipelines import shards  # TensorFlow Datasets takes seconds to import
+    return open_folder(root, settings['images'], labels, check=check, **options)
+  from data_pipelines import prepare  # TensorFlow Datasets takes seconds to import
+  from data_pipelines.pack import Pack
 
-  pack = shards.Pack(os.path.join(root, settings['shards']))
-  found = folder(root, settings['images'], labels, among=list(pack.index['files']), **options)
-  return shards.packed(found, pack)
+  pack = Pack(os.path.join(root, settings['shards']))
+  found = open_folder(root, settings['images'], labels, among=list(pack.index['files']), **options)
+  return prepare.packed(found, pack)
 
 
 def _check_names(settings: Mapping[str, Any], name: str) -> None:
@@ -68,10 +70,10 @@ def _check_names(settings: Mapping[str, Any], name: str) -> None:
 
 def _rendered(settings: Mapping[str, Any], cache: str, classes: int, labelled: bool) -> Folder:
   """Scenes, rendered now if they are not in the cache yet."""
-  if settings['look'] not in scenes.LOOKS:
-    raise BadInput(f"a scene's look is {settings['look']!r}: one of {', '.join(scenes.LOOKS)}")
+  if settings['look'] not in render.LOOKS:
+    raise BadInput(f"a scene's look is {settings['look']!r}: one of {', '.join(render.LOOKS)}")
   height, width = settings['size']
-  directory = os.path.join(cache, f'scenes-{scenes.VERSION}-{settings["look"]}-{height}x{width}')
+  directory = os.path.join(cache, f'scenes-{render.VERSION}-{settings["look"]}-{height}x{width}')
   indices = range(settings['first'], settings['first'] + settings['count'])
   # The delay keeps the bar away when everything is there already.
   with tqdm(desc=f'rendering {settings["look"]} scenes', unit=' scenes', delay=1.0) as bar:
@@ -80,7 +82,7 @@ def _rendered(settings: Mapping[str, Any], cache: str, classes: int, labelled: b
       bar.total = total
       bar.update(done - bar.n)
 
-    images, labels, ids = scenes.materialise(
+    images, labels, ids = materialise(
       directory, settings['look'], indices, (height, width), progress=show
     )
   found = Folder(images, labels if labelled else '', ids, classes=classes)

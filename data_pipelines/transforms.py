@@ -25,7 +25,7 @@ from cykooz_resizer import (
 )
 from PIL import Image
 
-from data_pipelines.labels import translated
+from data_pipelines.label_tables import translated
 
 Size = tuple[int, int]
 Window = tuple[int, int, int, int]  # top, left, height, width

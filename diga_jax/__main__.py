@@ -8,10 +8,10 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
+from diga_jax.config import config_of
 
 DISTRIBUTED = (
   "for several processes that each run this command: 'auto' (TPU pods, SLURM, Open MPI) or "
@@ -118,42 +118,10 @@ def _add_weights(command: Callable[..., argparse.ArgumentParser]) -> None:
   both.add_argument('--config', metavar='FILE', help='of the network, for --image')
 
 
-def read_config(argv: list[str]) -> ConfigDict:
-  """The config of --config=FILE with every --config.FIELD=VALUE applied.
-
-  Raises:
-    BadInput: for a file that cannot be loaded, an unknown field, or a value of the wrong type.
-  """
-  values = flags.FlagValues()
-  holder = config_flags.DEFINE_config_file(
-    'config', flag_values=values, sys_argv=['diga_jax', *argv]
-  )
-  try:
-    left = values(['diga_jax', *argv])[1:]
-    if left:
-      raise BadInput(f'not understood: {left[0]} (see --help)')
-    config = holder.value
-    config.lock()  # a file that could not be loaded says so only when it is touched
-    return config
-  except BadInput:
-    raise
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-    lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
-    raise BadInput(f'--config: {lines[-1] if lines else type(error).__name__}') from None
-
-
-def _config(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict | None:
-  """The config of a command that has one; raises BadInput for what neither understands."""
-  if getattr(arguments, 'config', None):
-    return read_config([f'--config={arguments.config}', *overrides])
-  if overrides:
-    raise BadInput(f'not understood: {overrides[0]} (see --help)')
-  return None
-
-
 def execute(arguments: argparse.Namespace, config: ConfigDict | None) -> int:
   """Carries out a command. Heavy imports wait until the command line is known to be right."""
-  from diga_jax import commands, preemption
+  from diga_jax.commands import data, plan, predict, run, study, weights
+  from diga_jax.parallel import preemption
 
   # Tracing makes many objects and hardly any garbage: looking for it took a sixth of every start.
   gc.freeze()
@@ -161,8 +129,20 @@ def execute(arguments: argparse.Namespace, config: ConfigDict | None) -> int:
   preemption.listen()
   try:
     if config is not None:
-      commands.set_up(arguments, config)
-    return getattr(commands, arguments.command)(arguments, config) or 0
+      run.set_up(arguments, config)
+    command = {
+      'run': run.run,
+      'train': run.train,
+      'label': run.label,
+      'evaluate': run.evaluate,
+      'study': study.study,
+      'predict': predict.predict,
+      'plan': plan.plan,
+      'doctor': data.doctor,
+      'prepare': data.prepare,
+      'weights': weights.execute,
+    }[arguments.command]
+    return command(arguments, config) or 0
   except preemption.Preempted as stopped:
     print(f'diga_jax: {stopped}', file=sys.stderr)
     return preemption.EXIT_STATUS
@@ -176,7 +156,7 @@ def main(argv: list[str]) -> int:
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
   try:
-    return execute(arguments, _config(arguments, overrides))
+    return execute(arguments, config_of(arguments, overrides))
   except BadInput as error:
     print(f'diga_jax: {error}', file=sys.stderr)
   except OSError as error:  # a full disk, a folder without permission: the message names the file

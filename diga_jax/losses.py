@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from diga_jax import collectives
+from diga_jax.parallel import collectives
 
 # L1 weights of VGG-19's relu1_1, 2_1, 3_1, 4_1, 5_1 (docs/method.md section 4).
 PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diga_jax import collectives
+from diga_jax.parallel import collectives
 
 
 @flax.struct.dataclass

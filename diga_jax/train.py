@@ -21,9 +21,11 @@ from clu import metric_writers, profiler
 from jax.sharding import Mesh
 
 from data_pipelines.errors import BadInput
-from diga_jax import checkpoint, hosts, preemption, sharding
+from diga_jax.parallel import preemption, processes
+from diga_jax.parallel.mesh import compile_step
 from diga_jax.progress import bar
 from diga_jax.state import TrainState
+from diga_jax.storage import checkpoint
 
 
 def train(
@@ -67,7 +69,7 @@ def train(
     BadInput: a loss is not finite, a checkpoint cannot be written, or a batch cannot be read.
     Preempted: after SIGTERM, once the state is saved.
   """
-  step_fn = sharding.compiled(step_fn, mesh, parallel)
+  step_fn = compile_step(step_fn, mesh, parallel)
   saved = checkpoint.opened(directory / 'checkpoints', scored=score is not None)
   with saved as manager, preemption.noticed() as noticed:
     state = checkpoint.restore(manager, state)
@@ -119,7 +121,7 @@ class Log:
   """
 
   def __init__(self, directory: pathlib.Path, name: str, start: int, steps: int):
-    self.name, self.first = name, hosts.is_first()
+    self.name, self.first = name, processes.is_main_process()
     self.bar = bar(steps, name, self.first, unit='steps', initial=start)
     self.writer = metric_writers.SummaryWriter(str(directory)) if self.first else None
     self.pending = self.values = None

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from data_pipelines.errors import BadInput
-from diga_jax.images import PIXELS
 from diga_jax.models import deeplab, discriminator, mit, ocr, segformer, translator, vgg
+from diga_jax.pixels import PIXELS
 
 _SEGMENTATION = {
   'deeplab_resnet101': deeplab.ResNetDeepLab,

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diga_jax import images as pixels
+from diga_jax import pixels
 from diga_jax.models import efficientnet, layers, resnet
 
 DILATIONS = (6, 12, 18, 24)

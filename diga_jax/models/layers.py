@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diga_jax import collectives, convolution
+from diga_jax.models import convolution
+from diga_jax.parallel import collectives
 
 HE = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 # What heads start from.

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diga_jax.images import PIXELS
 from diga_jax.models import hrnet, layers
+from diga_jax.pixels import PIXELS
 
 
 class Head(nn.Module):

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from diga_jax import resize
-from diga_jax.images import PIXELS
 from diga_jax.models import layers, mit
+from diga_jax.pixels import PIXELS
 
 DILATIONS = (6, 12, 18)
 

@@ -1,0 +1,1 @@
+"""The training steps, and the parts that they share."""

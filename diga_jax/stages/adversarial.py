@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diga_jax import collectives, ema, losses
+from diga_jax import ema, losses
 from diga_jax import state as states
-from diga_jax.images import normalise
-from diga_jax.randomness import example_keys
-from diga_jax.stages import views
+from diga_jax.parallel import collectives
+from diga_jax.parallel.example_keys import example_keys
+from diga_jax.pixels import normalise
+from diga_jax.stages import forward, objective
 from diga_jax.state import TrainState, descend
 
 SOURCE, TARGET = 0.0, 1.0
@@ -55,12 +56,12 @@ def train_step(
 
   def loss_fn(params):
     network = model['network']
-    logits, _, stats = views.forward(network, params, state.batch_stats, source, keys[0])
-    on_target, _, stats = views.forward(network, params, stats, target, keys[1])
+    logits, _, stats = forward.forward(network, params, state.batch_stats, source, keys[0])
+    on_target, _, stats = forward.forward(network, params, stats, target, keys[1])
     seen = jax.nn.softmax(logits), jax.nn.softmax(on_target)
     fooled = judge(state.discriminator['params'], seen[1])
     terms = {
-      'cross_entropy': views.supervised_loss(logits, labels, stage, axis_name),
+      'cross_entropy': objective.supervised_loss(logits, labels, stage, axis_name),
       'fooling': jnp.mean((fooled - SOURCE) ** 2),
       'entropy': losses.entropy(on_target),
     }

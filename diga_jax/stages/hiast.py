@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diga_jax import collectives, ema, losses, mixing, resize
-from diga_jax.images import normalise
-from diga_jax.randomness import example_keys
-from diga_jax.stages import self_training, views
+from diga_jax import ema, losses, mixing, resize
+from diga_jax.parallel import collectives
+from diga_jax.parallel.example_keys import example_keys
+from diga_jax.pixels import normalise
+from diga_jax.stages import consensus, forward, objective, views
 from diga_jax.state import TrainState, descend
-from diga_jax.strong import strong_view
+from diga_jax.strong_augment import strong_view
 
 
 def train_step(
@@ -82,14 +83,14 @@ def update(
   teacher = {'params': state.teacher, 'batch_stats': state.batch_stats}
   judged = model.apply(teacher, weak, train=False)
   soft = jax.nn.softmax(resize.align_corners(judged['logits'], weak.shape[1:3]))
-  kept = self_training.select(state, judged['feature'], pseudo, stage)
+  kept = consensus.select(state, judged['feature'], pseudo, stage)
   labels = kept if source is None else mixing.paste(mask, source[1], kept)
   keys = example_keys(state.key, state.step, 'student_dropout', len(strong), axis_name)
 
   def loss_fn(params):
-    logits, _, batch_stats = views.forward(model, params, state.batch_stats, strong, keys)
+    logits, _, batch_stats = forward.forward(model, params, state.batch_stats, strong, keys)
     terms = {
-      'cross_entropy': views.supervised_loss(logits, labels, stage, axis_name),
+      'cross_entropy': objective.supervised_loss(logits, labels, stage, axis_name),
       'smoothing': losses.smooth_confident(logits, labels, axis_name=axis_name),
       'sharpening': losses.entropy_ignored(logits, labels, axis_name=axis_name),
       'consistency': losses.consistency_ignored(logits, soft, labels, axis_name=axis_name),
@@ -103,7 +104,7 @@ def update(
   metrics['kept'] = jnp.mean(kept != 255)
   if stage.selector == 'consensus':
     shown = ((judged, labels),)
-    moved = self_training.move_centroids(state.centroids, shown, stage.centroid_momentum, axis_name)
+    moved = consensus.move_centroids(state.centroids, shown, stage.centroid_momentum, axis_name)
     state = state.replace(centroids=moved)
   state = descend(state, grads, tx, axis_name, batch_stats=batch_stats)
   state = state.replace(teacher=ema.update(state.teacher, state.params, stage.ema))

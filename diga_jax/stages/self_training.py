@@ -1,16 +1,17 @@
 """Self-training with threshold-free bilateral consensus (docs/method.md section 7)."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from diga_jax import centroids as centroid
-from diga_jax import collectives, ema, losses, mixing, selection
-from diga_jax.images import normalise
-from diga_jax.randomness import example_keys
-from diga_jax.stages import views, warmup
+from diga_jax import ema, losses, mixing
+from diga_jax.parallel import collectives
+from diga_jax.parallel.example_keys import example_keys
+from diga_jax.pixels import normalise
+from diga_jax.stages import forward, views
+from diga_jax.stages.consensus import move_centroids, select
+from diga_jax.stages.objective import objective
 from diga_jax.state import TrainState, descend
 
 
@@ -66,36 +67,13 @@ def train_step(
   return update(state, seen, model=model, tx=tx, config=config, axis_name=axis_name)
 
 
-def select(state: TrainState, features: jax.Array, pseudo: jax.Array, stage: Any) -> jax.Array:
-  """The pseudo-labels [B, H, W] that the stage's selector keeps; the others become 255."""
-  if stage.selector == 'none':
-    return selection.none(pseudo)
-  weights = selection.centroid_weights(features, state.centroids, pseudo.shape[1:])
-  return selection.ranked_consensus(pseudo, weights, stage.rank)
-
-
-def move_centroids(
-  centroids: jax.Array,
-  seen: Sequence[tuple[dict, jax.Array]],
-  momentum: float,
-  axis_name: str | None,
-) -> jax.Array:
-  """Moves the centroids by (outputs, labels [B, H, W]) of one view after another."""
-  for outputs, truth in seen:
-    small = centroid.labels_at(truth, outputs['feature'].shape[1:3])
-    means, valid = centroid.class_means(outputs['feature'], outputs['logits'], small)
-    means, valid = (collectives.gather(x, axis_name) for x in (means, valid))
-    centroids = centroid.update(centroids, means, valid, momentum=momentum)
-  return centroids
-
-
 def update(
   state: TrainState, seen: Views, *, model, tx, config, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """The gradient step on given views."""
   stage, batch = config.stage, len(seen.plain)
   teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema))
-  pair = views.interleave(seen.plain, seen.mixed)
+  pair = forward.interleave(seen.plain, seen.mixed)
   keys = {
     name: example_keys(state.key, state.step, f'{name}_dropout', size, axis_name)
     for name, size in (
@@ -106,30 +84,30 @@ def update(
     )
   }
 
-  soft, on_pair, _ = views.forward(model, teacher, state.batch_stats, pair, keys['teacher'])
+  soft, on_pair, _ = forward.forward(model, teacher, state.batch_stats, pair, keys['teacher'])
   size = pair.shape[1:3]
-  soft_auxiliary = views.auxiliary_logits(on_pair, size)
-  on_mixed = {name: views.deinterleave(x)[1] for name, x in on_pair.items()}
-  _, on_target, _ = views.forward(model, teacher, state.batch_stats, seen.target, keys['target'])
+  soft_auxiliary = forward.auxiliary_logits(on_pair, size)
+  on_mixed = {name: forward.deinterleave(x)[1] for name, x in on_pair.items()}
+  _, on_target, _ = forward.forward(model, teacher, state.batch_stats, seen.target, keys['target'])
   kept = select(state, on_target['feature'], seen.pseudo, stage)
   mixed_labels = mixing.paste(seen.mask, seen.labels, kept)
 
-  def objective(logits, on_target_mixed, soft):
-    loss, terms = warmup.objective(logits, soft, seen.labels, stage, axis_name)
+  def head_loss(logits, on_target_mixed, soft):
+    loss, terms = objective(logits, soft, seen.labels, stage, axis_name)
     terms['target'] = losses.cross_entropy(on_target_mixed, mixed_labels)
     return loss + terms['target'], terms
 
   def loss_fn(params):
-    logits, first, batch_stats = views.forward(
+    logits, first, batch_stats = forward.forward(
       model, params, state.batch_stats, pair, keys['student']
     )
-    on_target_mixed, second, batch_stats = views.forward(
+    on_target_mixed, second, batch_stats = forward.forward(
       model, params, batch_stats, seen.target_mixed, keys['mixed']
     )
-    loss, terms = objective(logits, on_target_mixed, soft)
+    loss, terms = head_loss(logits, on_target_mixed, soft)
     if soft_auxiliary is not None:
-      auxiliary = (views.auxiliary_logits(outputs, size) for outputs in (first, second))
-      terms['auxiliary'], _ = objective(*auxiliary, soft_auxiliary)
+      auxiliary = (forward.auxiliary_logits(outputs, size) for outputs in (first, second))
+      terms['auxiliary'], _ = head_loss(*auxiliary, soft_auxiliary)
       loss = loss + stage.auxiliary * terms['auxiliary']
     return loss, (batch_stats, {'loss': loss, **terms})
 

@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diga_jax import collectives, losses, models
-from diga_jax.images import normalise
+from diga_jax import losses, models
+from diga_jax.parallel import collectives
+from diga_jax.pixels import normalise
 from diga_jax.state import TrainState, update
 
 # The networks by their names in published checkpoints: encoders and decoders of either domain,

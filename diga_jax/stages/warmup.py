@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 
-from diga_jax import collectives, ema, losses
-from diga_jax.images import normalise
-from diga_jax.randomness import example_keys
-from diga_jax.stages import views
+from diga_jax import ema
+from diga_jax.parallel import collectives
+from diga_jax.parallel.example_keys import example_keys
+from diga_jax.pixels import normalise
+from diga_jax.stages import forward, views
+from diga_jax.stages.objective import objective
 from diga_jax.state import TrainState, descend
 
 
@@ -55,29 +57,6 @@ def train_step(
   return state, metrics
 
 
-def objective(
-  logits: jax.Array, soft: jax.Array | None, labels: jax.Array, stage: Any, axis_name: str | None
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """The loss on one output of the network, and its terms (docs/method.md section 6.5).
-
-  Args:
-    logits: the student's on both views, interleaved [2B, H, W, C]; without `soft` on the plain one.
-    soft: the teacher's logits on both views; None for the labels alone.
-    labels: true, [B, H, W].
-  """
-  if soft is None:
-    loss = views.supervised_loss(logits, labels, stage, axis_name)
-    return loss, {'cross_entropy': loss}
-  (logits, logits_mixed), teachers = views.deinterleave(logits), views.deinterleave(soft)
-  terms = {
-    'cross_entropy': views.supervised_loss(logits, labels, stage, axis_name),
-    'distillation': losses.symmetric_distillation(
-      *teachers, logits, logits_mixed, scale=stage.reverse
-    ),
-  }
-  return terms['cross_entropy'] + stage.distillation * terms['distillation'], terms
-
-
 def update(
   state: TrainState,
   plain: jax.Array,
@@ -92,7 +71,7 @@ def update(
   """The gradient step on two given views [B, H, W, 3]; without `mixed`, on labels alone."""
   stage = config.stage
   teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema))
-  images = plain if mixed is None else views.interleave(plain, mixed)
+  images = plain if mixed is None else forward.interleave(plain, mixed)
   keys = functools.partial(
     example_keys, state.key, state.step, batch=len(images), axis_name=axis_name
   )
@@ -100,15 +79,15 @@ def update(
   size, soft, soft_auxiliary = images.shape[1:3], None, None
   if mixed is not None:
     dropout = keys('teacher_dropout')
-    soft, outputs, _ = views.forward(model, teacher, state.batch_stats, images, dropout)
-    soft_auxiliary = views.auxiliary_logits(outputs, size)
+    soft, outputs, _ = forward.forward(model, teacher, state.batch_stats, images, dropout)
+    soft_auxiliary = forward.auxiliary_logits(outputs, size)
 
   def loss_fn(params):
-    logits, outputs, batch_stats = views.forward(
+    logits, outputs, batch_stats = forward.forward(
       model, params, state.batch_stats, images, student_keys
     )
     loss, terms = objective(logits, soft, labels, stage, axis_name)
-    auxiliary = views.auxiliary_logits(outputs, size)
+    auxiliary = forward.auxiliary_logits(outputs, size)
     if auxiliary is not None:
       terms['auxiliary'], _ = objective(auxiliary, soft_auxiliary, labels, stage, axis_name)
       loss = loss + stage.auxiliary * terms['auxiliary']
@@ -125,5 +104,5 @@ def adapt_statistics(state: TrainState, target: jax.Array, *, model) -> TrainSta
   The published warm-up runs the student on target images for pictures only, but in training
   mode: a hidden adaptation of the statistics that evaluation uses (docs/method.md section 6.6).
   """
-  _, _, batch_stats = views.forward(model, state.params, state.batch_stats, target, None)
+  _, _, batch_stats = forward.forward(model, state.params, state.batch_stats, target, None)
   return state.replace(batch_stats=batch_stats)

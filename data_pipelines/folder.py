@@ -1,0 +1,343 @@
+"""A folder of images, with or without labels, read one by one with Pillow.
+
+The input pipeline (`pipeline.py`) reads the same files with TensorFlow; both give the same pixels.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_pipelines import label_files, label_tables
+from data_pipelines.errors import BadInput
+from data_pipelines.image_files import read_image
+
+if TYPE_CHECKING:  # TensorFlow Datasets takes seconds to import, and few need it
+  from data_pipelines.pack import Pack
+
+LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+  """Images and labels on disk, found by id.
+
+  Attributes:
+    images: path pattern with `{id}`, such as '/data/images/{id}.jpg'.
+    labels: the same for label files, '' when there are none.
+    ids: the images' ids in order; an id with '/' lies in a sub-folder.
+    table: what turns raw ids into train ids: a key of `labels.TABLES`, or (raw id, train id) pairs;
+      with the format 'colour' a key of `labels.COLOURS`, or ((red, green, blue), train id) pairs.
+    classes: number of classes of the task, None for as many as the table has.
+    label_format: how label files hold raw ids, a key of `label_files.FORMATS`.
+    image_pack, label_pack: where the pixels lie if not in these files (`shards.Pack`).
+
+  Raises (on construction):
+    BadInput: no ids, a pattern without `{id}`, a format that does not exist, or a table that does
+      not fit. Files are not looked at: `open_folder` and `check` do that.
+  """
+
+  images: str
+  labels: str = ''
+  ids: Sequence[str] = ()
+  table: label_tables.TableLike = 'identity'
+  classes: int | None = None
+  label_format: str = 'index'
+  image_pack: 'Pack | None' = None
+  label_pack: 'Pack | None' = None
+
+  def __post_init__(self) -> None:
+    object.__setattr__(self, 'ids', list(self.ids))
+    for pattern in filter(None, (self.images, self.labels)):
+      if '{id}' not in pattern:
+        raise BadInput(f'{pattern}: a path pattern needs {{id}} where the id of an image stands')
+    if not self.ids:
+      raise BadInput(f'{self.images}: there are no images; check the pattern and the list')
+    label_files.check_format(self.label_format)
+    label_tables.lut(*self._table())
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+  @functools.cached_property
+  def lut(self) -> np.ndarray:
+    """int16 [256]: raw id of a label file -> train id, 255, or -1 (unknown)."""
+    return label_tables.lut(*self._table())
+
+  @property
+  def colours(self) -> label_files.Colours:
+    """The colours whose positions are the raw ids; none but with the format 'colour'."""
+    if self.label_format != 'colour':
+      return ()
+    return tuple(colour for colour, _ in label_tables.colours(self.table))
+
+  def image_path(self, index: int) -> str:
+    return self.images.replace('{id}', self.ids[index])
+
+  def label_path(self, index: int) -> str:
+    """The label file of an image, '' when the folder has no labels."""
+    return self.labels.replace('{id}', self.ids[index])
+
+  def with_labels(self, labels: str, table: str = 'identity') -> 'Folder':
+    """The same images with other labels, such as pseudo-labels ('' for none).
+
+    Raises:
+      BadInput: a label file is missing.
+    """
+    changed = dataclasses.replace(
+      self, labels=labels, table=table, label_format='index', label_pack=None
+    )
+    changed.check()
+    return changed
+
+  def reading(self, pack: 'Pack', images: bool = True) -> 'Folder':
+    """The same images, and labels if there are any, from a pack; or the labels alone."""
+    image_pack = pack if images else self.image_pack
+    return dataclasses.replace(
+      self, image_pack=image_pack, label_pack=pack if self.labels else None
+    )
+
+  def check(self) -> None:
+    """Raises BadInput naming the first image or label file that does not exist."""
+    if not self.image_pack:
+      _check_exist(map(self.image_path, range(len(self))), 'image')
+    if self.labels and not self.label_pack:
+      _check_exist(map(self.label_path, range(len(self))), 'label')
+
+  def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """One image and its label.
+
+    Returns:
+      uint8 [h, w, 3] RGB and uint8 [h, w] train ids (255 = ignored), or None without labels.
+
+    Raises:
+      BadInput: a file is missing or damaged, the sizes differ, or a label id is unknown.
+    """
+    image, raw = self.read_pair(index)
+    return image, None if raw is None else self.train_ids(index, raw, image.shape)
+
+  def train_ids(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+    """The train ids for an image's raw ids, both uint8 [h, w].
+
+    Raises:
+      BadInput: the image has another size, or a raw id is unknown.
+    """
+    self.check_raw(index, raw, image_shape)
+    return label_tables.translated(raw, self.byte_table)
+
+  def check_raw(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> None:
+    """Raises BadInput if a label does not go with an image of this shape, or an id is unknown."""
+    path = self.label_path(index)
+    if raw.shape != tuple(image_shape[:2]):
+      raise BadInput(
+        f'{path}: the label has {raw.shape[1]}x{raw.shape[0]} pixels, its image '
+        f'{image_shape[1]}x{image_shape[0]}; make them equal'
+      )
+    known = np.flatnonzero(self.lut != label_tables.UNKNOWN).astype(np.uint8).tobytes()
+    if unknown := sorted(set(raw.tobytes().translate(None, known))):
+      raise BadInput(
+        f'{path}: label id {", ".join(map(str, unknown[:5]))} is unknown to the table '
+        f'{label_tables.title(self.table)}{self._of_classes()}; mend the file or choose another '
+        'table'
+      )
+
+  @functools.cached_property
+  def byte_table(self) -> bytes:
+    """The table for `labels.translated`."""
+    return self.lut.astype(np.uint8).tobytes()
+
+  def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """One image and its raw ids, unchecked; raises BadInput if a file cannot be read."""
+    if self.image_pack and self.image_pack is self.label_pack:  # one record, read once
+      return self.image_pack.pair(self.ids[index])
+    return self.read_image(index), self.read_raw(index) if self.labels else None
+
+  def read_low(self, index: int, size: tuple[int, int]) -> tuple | None:
+    """As `read_pair`, the image packed at this size and the label at this size or its own.
+
+    None where the image was not packed so. Raises BadInput as `read` does.
+    """
+    pack = self.image_pack
+    if not pack or pack.low_size != tuple(size):
+      return None
+    image, raw = pack.low(self.ids[index])
+    if self.labels and self.label_pack is not pack:
+      raw = self.read_raw(index)
+      self.check_raw(index, raw, pack.image_size(self.ids[index]))
+    return image, raw if self.labels else None
+
+  def read_image(self, index: int) -> np.ndarray:
+    """An image alone, uint8 [h, w, 3] RGB; raises BadInput as `read` does."""
+    if self.image_pack:
+      return self.image_pack.image(self.ids[index])
+    return read_image(self.image_path(index))
+
+  def read_raw(self, index: int) -> np.ndarray:
+    """An image's label file as it is: raw ids, uint8 [h, w]; raises BadInput as `read` does."""
+    if self.label_pack:
+      return self.label_pack.label(self.ids[index])
+    return label_files.read(self.label_path(index), self.label_format, self.colours)
+
+  def file_sizes(self) -> dict[str, dict[str, int | None]]:
+    """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
+    found = self._part_sizes('image', self.image_path, self.image_pack)
+    if not self.labels:
+      return {name: {'image': size} for name, size in zip(self.ids, found, strict=True)}
+    labels = self._part_sizes('label', self.label_path, self.label_pack)
+    pairs = zip(self.ids, found, labels, strict=True)
+    return {name: {'image': image, 'label': label} for name, image, label in pairs}
+
+  def _part_sizes(self, part: str, path_of: Callable, pack: 'Pack | None') -> list[int | None]:
+    if pack:
+      return [pack.sizes(name).get(part) for name in self.ids]
+    paths = [path_of(index) for index in range(len(self))]
+    sizes = _sizes(paths)
+    return [sizes.get(path) for path in paths]
+
+  def fingerprint(self) -> str:
+    """SHA-256 (hex) over every id, size of the image file and size of the label file in bytes."""
+    digest = hashlib.sha256()
+    for name, sizes in self.file_sizes().items():
+      digest.update(f'{name}\0{sizes["image"]}\0{sizes.get("label")}\n'.encode())
+    return digest.hexdigest()
+
+  def _table(self) -> tuple[label_tables.TableLike, int | None]:
+    """(the table by raw ids, number of classes)."""
+    if self.label_format != 'colour':
+      return self.table, self.classes
+    pairs = label_tables.colours(self.table)
+    return [(raw, train) for raw, (_, train) in enumerate(pairs)], self.classes
+
+  def _of_classes(self) -> str:
+    return '' if self.classes is None else f' with {self.classes} classes'
+
+
+def open_folder(
+  root: str,
+  images: str,
+  labels: str = '',
+  list: str = '',
+  without: str = '',
+  check: bool = True,
+  among: Sequence[str] = (),
+  **options,
+) -> Folder:
+  """The images under a root folder.
+
+  Args:
+    root: the folder; the other paths are relative to it (absolute ones are taken as they are).
+    images: pattern of the image files, such as 'images/{id}.jpg'.
+    labels: pattern of the label files, '' for none.
+    list: text file with one id per line, or the name of a list of `LISTS`; '' takes every file
+      that fits `images`, sorted. An entry may also be the last part of an id that has folders
+      before it ('jena_000078_000019' for 'jena/jena_000078_000019').
+    without: a list of ids to leave out, given in the same ways.
+    check: whether every image and label has to be there.
+    among: the ids of all images, where their files are not there to be listed.
+    **options: the other attributes of `Folder`.
+
+  Raises:
+    BadInput: the root or a list does not exist or is empty, an image or a label is missing, or an
+      id to leave out does not exist.
+  """
+  if not os.path.isdir(root):
+    raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
+  images = os.path.join(root, images)
+  everything = functools.cache(lambda: sorted(among) or matching(images))
+  ids = _listed(_list_path(root, list), everything) if list else everything()
+  if without:
+    out = set(_listed(_list_path(root, without), everything))
+    absent = sorted(out.difference(ids))
+    if absent:
+      raise BadInput(
+        f'{without}: {absent[0]} cannot be left out: there is no such image; take it off the list'
+      )
+    ids = [name for name in ids if name not in out]
+  labels = os.path.join(root, labels) if labels else ''
+  found = Folder(images, labels, ids, **options)
+  if check and not among:
+    found.check()
+  return found
+
+
+def _list_path(root: str, name: str) -> str:
+  known = LISTS / f'{name}.txt'
+  return str(known) if known.is_file() else os.path.join(root, name)
+
+
+def _listed(path: str, everything: Callable[[], list[str]]) -> list[str]:
+  """The ids of a list file, with the folders that they lie in.
+
+  Raises:
+    BadInput: it does not exist or is empty, or two images end in the same name.
+  """
+  ids = read_list(path)
+  if '/' in ids[0] or not any('/' in name for name in everything()):
+    return ids
+  found = {}
+  for name in everything():
+    last = name.rpartition('/')[2]
+    if last in found:
+      raise BadInput(
+        f'{path}: names such as {last!r} are ambiguous: there are {found[last]} and {name}; write '
+        'the folders as well'
+      )
+    found[last] = name
+  return [found.get(name, name) for name in ids]
+
+
+def read_list(path: str) -> list[str]:
+  """The lines of a list file. Raises BadInput when it does not exist or is empty."""
+  try:
+    with open(path, encoding='utf-8') as file:
+      ids = [line.strip() for line in file if line.strip()]
+  except (OSError, UnicodeDecodeError) as error:
+    reason = getattr(error, 'strerror', None) or 'not a text file'
+    raise BadInput(f'{path}: the list of ids cannot be read ({reason})') from None
+  if not ids:
+    raise BadInput(f'{path}: the list is empty; write one id per line')
+  return ids
+
+
+def matching(pattern: str) -> list[str]:
+  """The sorted ids of all files that fit the pattern, sub-folders included."""
+  first, *others = (re.escape(part) for part in pattern.split('{id}'))
+  fits = re.compile(first + '(?P<id>.+)' + '(?P=id)'.join(others), re.DOTALL)
+  top = os.path.dirname(pattern.partition('{id}')[0])
+  paths = (os.path.join(at, name) for at, _, names in os.walk(top) for name in names)
+  return sorted(match['id'] for match in map(fits.fullmatch, paths) if match)
+
+
+def _listing(directory: str) -> dict[str, os.DirEntry]:
+  try:
+    with os.scandir(directory or '.') as entries:
+      return {entry.name: entry for entry in entries}
+  except OSError:
+    return {}
+
+
+def _check_exist(paths: Iterable[str], what: str) -> None:
+  """Raises BadInput for the first path that is missing; lists each folder once, without stat."""
+  listing = functools.cache(_listing)
+  for path in paths:
+    directory, name = os.path.split(path)
+    if name not in listing(directory):
+      raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
+
+
+def _sizes(paths: Iterable[str]) -> dict[str, int]:
+  """File sizes in bytes by path; missing files are left out."""
+  listing = functools.cache(_listing)
+  sizes = {}
+  for path in paths:
+    directory, name = os.path.split(path)
+    entry = listing(directory).get(name)
+    if entry is not None:
+      sizes[path] = entry.stat().st_size
+  return sizes

@@ -1,0 +1,121 @@
+"""A data set in shards, read by id; `prepare.py` writes them."""
+
+import functools
+import io
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_pipelines import image_files
+from data_pipelines.errors import BadInput
+
+VERSION = '1.0.0'
+
+
+INDEX = 'index.json'
+
+
+SPLIT, LOW_SPLIT = 'train', 'low'  # as the files are; resized to what 'low' rows of a batch show
+
+
+class Pack:
+  """Images and raw labels by id, from a folder that `prepare` has made.
+
+  Attributes:
+    directory: where it is.
+    index: the content of its index.json: label_format, colours, shards, files.
+
+  Raises (on construction):
+    BadInput: it is not complete, or a shard is missing or has another size than it was given.
+  """
+
+  def __init__(self, directory: str | os.PathLike):
+    self.directory = pathlib.Path(directory)
+    self.index = _read_index(self.directory / VERSION / INDEX)
+    for shard in self.index['shards']:
+      path = self.directory / VERSION / shard['file']
+      size = path.stat().st_size if path.exists() else 0
+      if size != shard['bytes']:
+        raise BadInput(
+          f'{path}: has {size:,} bytes instead of {shard["bytes"]:,}; delete {self.directory} and '
+          'prepare again'
+        )
+    self._positions = {name: i for i, name in enumerate(self.index['files'])}
+
+  def __contains__(self, name: str) -> bool:
+    return name in self._positions
+
+  @functools.cached_property
+  def _records(self) -> dict[str, Any]:
+    builder = tfds.builder_from_directory(str(self.directory / VERSION))
+    skip = {'image': tfds.decode.SkipDecoding()} if self.index['images'] in ('jpeg', 'png') else {}
+    return {
+      split: builder.as_data_source(split=split, decoders=skip or None)
+      for split in builder.info.splits
+    }
+
+  @property
+  def low_size(self) -> tuple[int, int] | None:
+    """The second size at which the images are there, if there is one."""
+    return tuple(self.index['low_size']) or None
+
+  def pair(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """uint8 [h, w, 3] RGB and raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
+    found = self._read(name, SPLIT)
+    return self._decoded(name, found['image']), found.get('label')
+
+  def low(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `pair`, resized to `low_size` as the input pipeline does it."""
+    found = self._read(name, LOW_SPLIT)
+    return found['image'], found.get('label')
+
+  def image_size(self, name: str) -> tuple[int, int]:
+    """(h, w) of an image at its own size."""
+    return tuple(self.index['files'][name]['image'][2:])
+
+  def image(self, name: str) -> np.ndarray:
+    """uint8 [h, w, 3] RGB; raises BadInput if the shard is damaged."""
+    return self.pair(name)[0]
+
+  def label(self, name: str) -> np.ndarray:
+    """Raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
+    return self._read(name, SPLIT)['label']
+
+  def _decoded(self, name: str, found: Any) -> np.ndarray:
+    if isinstance(found, np.ndarray) and found.ndim == 3:
+      return found
+    data = found if isinstance(found, bytes) else found.item()
+    return image_files.read_image(io.BytesIO(data), f'{name} in {self.directory}')
+
+  def sizes(self, name: str) -> dict[str, int | None]:
+    """Bytes of the files that an image and its label were, by 'image' and 'label'."""
+    return {part: seen and seen[0] for part, seen in self.index['files'][name].items()}
+
+  def _read(self, name: str, split: str) -> dict[str, Any]:
+    position = self._positions[name]
+    try:
+      return self._records[split][position]
+    # The reader raises whatever its layers do for damaged data.
+    except Exception as error:
+      shards = [shard for shard in self.index['shards'] if shard['split'] == split]
+      shard = shards[position // self.index['images_per_shard']]['file']
+      reason = ' '.join(str(error).split())[:200]
+      raise BadInput(
+        f'{self.directory / VERSION / shard}: {name} cannot be read ({reason}); delete '
+        f'{self.directory} and prepare again'
+      ) from None
+
+
+def _read_index(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    raise BadInput(
+      f'{path}: there is none: name the folder of one data set, and finish `prepare` first'
+    ) from None
+  except (OSError, ValueError) as error:
+    raise BadInput(f'{path}: is damaged ({error}); delete the folder and prepare again') from None

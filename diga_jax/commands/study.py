@@ -1,0 +1,34 @@
+"""study: the recipe over several seeds."""
+
+import argparse
+
+from ml_collections import ConfigDict
+
+from data_pipelines import atomic
+from diga_jax.parallel import processes
+from diga_jax.recipe import graph
+from diga_jax.recipe.experiment import Experiment
+from diga_jax.report.study import drawings, summarise
+from diga_jax.storage import stage_folder
+
+
+def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """The recipe once per seed, in WORKDIR/seed_N; then mean and spread, in WORKDIR/study/."""
+  runs = []
+  for seed in arguments.seeds:
+    seeded = config.copy_and_resolve_references()
+    seeded.seed = seed
+    workdir = arguments.workdir / f'seed_{seed}'
+    with stage_folder.locked(workdir):
+      runs.append(graph.run(Experiment(seeded, workdir)))
+  if not processes.is_main_process():
+    return
+  place = arguments.workdir / 'study' / config.evaluation.name
+  text = summarise(runs)
+  for name, draw, rows in drawings(runs):
+    draw(rows, place.with_name(f'{place.name}_{name}.png'))
+  with atomic.replacing(place.with_suffix('.md')) as temporary:
+    temporary.write_text(text + '\n')
+  stage_folder.write_metrics(place.with_suffix('.json'), runs)
+  print(text)
+  print(f'these tables, all numbers and plots: {place}.md, .json and _*.png')

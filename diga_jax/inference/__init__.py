@@ -1,0 +1,1 @@
+"""Passes over whole images with a network that is not trained any more."""

@@ -1,0 +1,164 @@
+"""Images from a source to the device, in order, a fixed number at a time, read ahead."""
+
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from data_pipelines import transforms
+from data_pipelines.errors import BadInput
+from diga_jax.parallel import processes
+
+IGNORE = 255
+READERS = 2  # threads that decode; Pillow lets go of the interpreter while it does
+
+
+class Source(Protocol):
+  """What the passes need of a data set (`data_pipelines.folder.Folder` has it)."""
+
+  ids: list[str]
+
+  def __len__(self) -> int: ...
+
+  def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """Images of one size, padded to the batch size.
+
+  Attributes:
+    indices: positions in the source of the real rows, in order; padding rows follow them.
+    images: uint8 RGB [B, H, W, 3], zero in padding rows.
+    labels: uint8 [B, h, w] train ids, 255 in padding rows; None if there are none.
+    stored_size: (h, w) of the images before any resizing.
+  """
+
+  indices: list[int]
+  images: np.ndarray
+  labels: np.ndarray | None
+  stored_size: tuple[int, int]
+
+
+def resized(image: np.ndarray, size: tuple[int, int] | None, label: bool = False) -> np.ndarray:
+  """Resizes on the host as training data is: bicubic with antialiasing, labels nearest.
+
+  Args:
+    image: uint8 [H, W, 3], or [H, W] labels.
+    size: (h, w), or None to leave the image alone.
+    label: whether the values are class ids.
+  """
+  if size is None or tuple(size) == image.shape[:2]:
+    return image
+  picture = transforms.picture(image)
+  if label:
+    return transforms.nearest(picture, size).whole()
+  return transforms.resample(picture, size, transforms.BICUBIC).whole()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """One image, ready to be stacked with others of the same `shapes`."""
+
+  index: int
+  image: np.ndarray
+  label: np.ndarray | None
+  stored_size: tuple[int, int]
+
+  @property
+  def shapes(self) -> tuple:
+    return self.image.shape, self.stored_size, None if self.label is None else self.label.shape
+
+
+def pad(rows: list[np.ndarray], batch_size: int, value: int) -> np.ndarray:
+  """Stacks rows of one shape and appends rows of `value` up to the batch size."""
+  padding = [np.full_like(rows[0], value)] * (batch_size - len(rows))
+  return np.stack([*rows, *padding])
+
+
+def _stack(rows: list[_Row], batch_size: int) -> Batch:
+  labels = None
+  if rows[0].label is not None:
+    labels = pad([row.label for row in rows], batch_size, IGNORE)
+  images = pad([row.image for row in rows], batch_size, 0)
+  return Batch([row.index for row in rows], images, labels, rows[0].stored_size)
+
+
+def read_ahead(read: Callable[[int], Any], indices: Iterable[int], ahead: int) -> Iterator[Any]:
+  """read(i) for each index in order, at most `ahead` of them waiting in memory."""
+  pending = collections.deque()
+  pool = concurrent.futures.ThreadPoolExecutor(READERS, thread_name_prefix='read_ahead')
+  try:
+    for index in indices:
+      pending.append(pool.submit(read, index))
+      if len(pending) >= ahead:
+        yield pending.popleft().result()
+    while pending:
+      yield pending.popleft().result()
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def batches(
+  source: Source,
+  *,
+  batch_size: int = 1,
+  image_size: tuple[int, int] | None = None,
+  label_size: tuple[int, int] | None = None,
+  labelled: bool = True,
+  order: Sequence[int] | None = None,
+) -> Iterator[Batch]:
+  """This process's images of a source once, in order, while others are read by other threads.
+
+  With several processes each has a share of the images (`hosts.local_share`). Consecutive images of
+  one size share a batch. A batch that is not full (the last one, or one
+  before a change of size) is padded, so that one size means one compiled program. Memory is a
+  few batches, however many images there are.
+
+  Args:
+    source: images and labels by position.
+    batch_size: rows of every batch.
+    image_size, label_size: (h, w) to resize to, see `resized`; None: as stored.
+    labelled: False drops the labels.
+    order: the positions of all images in the order wanted; None: as they are.
+
+  Raises:
+    BadInput: the source is empty, or a file of it cannot be read (named by the source).
+  """
+  if not len(source):
+    raise BadInput('the data set holds no image: check its list and its folder')
+
+  def read(index: int) -> _Row:
+    image, label = source.read(index)
+    label = resized(label, label_size, label=True) if labelled and label is not None else None
+    return _Row(index, resized(image, image_size), label, image.shape[:2])
+
+  own = processes.local_share(len(source))
+  indices = own if order is None else [order[i] for i in own]
+  waiting = []
+  for row in read_ahead(read, indices, ahead=batch_size + READERS):
+    if waiting and (len(waiting) == batch_size or row.shapes != waiting[0].shapes):
+      yield _stack(waiting, batch_size)
+      waiting = []
+    waiting.append(row)
+  if waiting:
+    yield _stack(waiting, batch_size)
+
+
+def computed(items: Iterator[Batch], step: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
+  """(batch, step(batch)) for each batch, with the device one batch ahead of the consumer.
+
+  A consumer that waits for each result it gets therefore never idles the device, and never has
+  more than two batches on it.
+  """
+  previous = None
+  for batch in items:
+    current = batch, step(batch)
+    if previous is not None:
+      yield previous
+    previous = current
+  if previous is not None:
+    yield previous

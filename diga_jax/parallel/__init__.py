@@ -1,0 +1,1 @@
+"""Devices and processes: what is shared, what is exchanged, how a run is stopped."""

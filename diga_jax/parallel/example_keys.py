@@ -1,0 +1,33 @@
+"""Keys that belong to the example: the same on any number of devices and after any restart."""
+
+import jax
+
+from diga_jax.parallel import collectives
+
+# The independent uses of randomness in a step. A new use gets a new name at the end, so that
+# existing runs keep their draws.
+STREAMS = (
+  'source_view',
+  'target_view',
+  'jitter_order',
+  'source_classes',
+  'target_classes',
+  'student_dropout',
+  'teacher_dropout',
+  'target_dropout',
+  'mixed_dropout',
+  'strong_view',
+)
+
+
+def stream(key: jax.Array, step: jax.Array, name: str) -> jax.Array:
+  """The key of one use of randomness at one step, common to the whole batch."""
+  return jax.random.fold_in(jax.random.fold_in(key, step), STREAMS.index(name))
+
+
+def example_keys(
+  key: jax.Array, step: jax.Array, name: str, batch: int, axis_name: str | None = None
+) -> jax.Array:
+  """[batch] keys, each depending only on (root key, step, name, position in the global batch)."""
+  positions = collectives.positions(batch, axis_name)
+  return jax.vmap(jax.random.fold_in, (None, 0))(stream(key, step, name), positions)

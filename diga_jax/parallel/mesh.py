@@ -1,0 +1,115 @@
+"""Devices: a mesh with one axis, batches split over it, everything else on every device."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from data_pipelines.errors import BadInput
+
+AXIS = 'data'
+
+
+def make_mesh(devices: int = 0) -> Mesh:
+  """A mesh over the first `devices` devices (0: all of them, of all processes) with one axis.
+
+  Raises:
+    BadInput: if there are fewer devices, or several processes are to use only some of them.
+  """
+  available = jax.devices()
+  if devices > len(available):
+    raise BadInput(f'config.devices is {devices} but there are {len(available)}: lower it')
+  if jax.process_count() > 1 and devices not in (0, len(available)):
+    raise BadInput(
+      f'config.devices is {devices}, but {jax.process_count()} processes share all '
+      f'{len(available)} devices: set it to 0'
+    )
+  return _mesh(available[: devices or len(available)])
+
+
+def local_mesh(mesh: Mesh) -> Mesh:
+  """The part of a mesh that belongs to this process."""
+  return mesh if jax.process_count() == 1 else _mesh(list(mesh.local_devices))
+
+
+def _mesh(devices: list) -> Mesh:
+  return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+  """Puts every array of a tree on every device; all processes give the same values."""
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  if jax.process_count() == 1:
+    return jax.device_put(tree, everywhere)
+
+  def place(x: Any) -> jax.Array:
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(place(jax.random.key_data(x)))
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, everywhere, lambda index: x[index])
+
+  return jax.tree.map(place, tree)
+
+
+def to_local_mesh(tree: Any, mesh: Mesh) -> Any:
+  """Replicated arrays of a mesh of all processes, on a mesh of this one alone."""
+  if jax.process_count() == 1:
+    return tree
+  own = jax.tree.map(lambda x: x.addressable_data(0), tree)
+  return jax.device_put(own, NamedSharding(mesh, PartitionSpec()))
+
+
+def local_rows(rows: int, mesh: Mesh) -> slice:
+  """Which of a global batch's rows this process has to make.
+
+  Raises:
+    BadInput: if a batch does not divide by the number of devices.
+  """
+  if rows % mesh.size:
+    raise BadInput(
+      f"a batch of {rows} does not divide over {mesh.size} devices: change the stage's "
+      'batch.low + batch.full, or set config.devices to a divisor'
+    )
+  own = rows // mesh.size * len(mesh.local_devices)
+  return slice(jax.process_index() * own, (jax.process_index() + 1) * own)
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+  """Splits the leading axis over the devices; `batch` holds the rows of this process."""
+  sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+  return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def compile_step(step: Callable[..., Any], mesh: Mesh, parallel: str) -> Callable[..., Any]:
+  """A training step (state, batch of this process, frozen) -> (state, metrics) on the devices.
+
+  Args:
+    step: pure; takes `axis_name`. The state is donated.
+    mesh: the devices. State and frozen variables are on all of them.
+    parallel: 'jit': the step sees the global batch, and the compiler splits it | 'pmap': the step
+      sees one device's share and exchanges by itself (one process only).
+
+  Raises:
+    BadInput: 'pmap' with several processes.
+  """
+  if parallel == 'jit':
+    step = jax.jit(step, donate_argnums=0)
+    return lambda state, batch, frozen: step(state, put_batch(batch, mesh), frozen)
+  if jax.process_count() > 1:
+    raise BadInput("config.parallel is 'pmap', which is for one process: use 'jit'")
+  step = jax.pmap(
+    functools.partial(step, axis_name=AXIS),
+    axis_name=AXIS,
+    in_axes=(None, 0, None),
+    out_axes=None,
+    devices=list(mesh.devices.flat),
+    donate_argnums=0,
+  )
+
+  def split(x: np.ndarray) -> np.ndarray:
+    return x.reshape(mesh.size, -1, *x.shape[1:])
+
+  return lambda state, batch, frozen: step(state, jax.tree.map(split, dict(batch)), frozen)

@@ -1,0 +1,80 @@
+"""Several processes that run the same command: who they are, and what they tell each other.
+
+Every process carries out the same program over the same working directory, which all of them see.
+With one process these functions return at once.
+"""
+
+import pickle
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from data_pipelines.errors import BadInput
+
+
+def connect(where: str) -> None:
+  """Makes this process one of several; must come before anything else asks for devices.
+
+  Args:
+    where: 'auto' on a TPU pod or under SLURM, Open MPI or Kubernetes, which JAX recognises; or
+      'HOST:PORT,N,I': the address of process 0, the number of processes and which one this is.
+
+  Raises:
+    BadInput: the text is neither, or the others cannot be reached.
+  """
+  if jax.config.jax_platforms == 'cpu':
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  options = {}
+  if where != 'auto':
+    try:
+      address, count, index = where.split(',')
+      options = {
+        'coordinator_address': address,
+        'num_processes': int(count),
+        'process_id': int(index),
+      }
+    except ValueError:
+      raise BadInput(f"--distributed={where}: give 'auto' or HOST:PORT,PROCESSES,INDEX") from None
+  try:
+    jax.distributed.initialize(**options)
+  except (RuntimeError, ValueError) as error:
+    reason = ' '.join(str(error).split())[:200]
+    raise BadInput(f'--distributed={where}: {reason}') from error
+  # The channels are opened here, where all are; the first step comes when each has compiled it.
+  barrier('connected')
+
+
+def is_main_process() -> bool:
+  """Whether this process is the one that writes what is written once."""
+  return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+  """Waits until every process has come here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def exchange(value: Any) -> list[Any]:
+  """The values of all processes, in their order; anything that can be pickled."""
+  if jax.process_count() == 1:
+    return [value]
+  own = np.frombuffer(pickle.dumps(value), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(own.size))
+  padded = np.zeros(sizes.max(), np.uint8)
+  padded[: own.size] = own
+  everyone = multihost_utils.process_allgather(padded)
+  return [pickle.loads(row[:size].tobytes()) for row, size in zip(everyone, sizes, strict=True)]
+
+
+def local_share(count: int) -> range:
+  """Which of `count` things belong to this process: every n-th."""
+  return range(jax.process_index(), count, jax.process_count())
+
+
+def in_order(shares: list[list[Any]]) -> list[Any]:
+  """The results for `local_share` of every process, as one list in the order of the things."""
+  total = sum(map(len, shares))
+  return [shares[i % len(shares)][i // len(shares)] for i in range(total)]

@@ -1,0 +1,269 @@
+"""What XLA makes of a step for devices that are not there, up to the machine code.
+
+Nothing that is told of a step needs its machine code, and writing that is nine tenths of what the
+TPU's compiler does. So it runs in a process of its own and says what it has come to (XLA's option
+`xla_dump_to`); the process is ended when it begins to write code.
+"""
+
+import math
+import multiprocessing
+import os
+import pathlib
+import re
+import signal
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxlib import _hlo, _jax  # XLA's counting of a program's text has no public name
+
+from data_pipelines.errors import BadInput
+from diga_jax.parallel.mesh import AXIS, make_mesh
+
+GIB = 2**30
+
+
+class Chip(NamedTuple):
+  """One chip, as its maker publishes it."""
+
+  memory: float  # bytes
+  flops: float  # bfloat16, per second
+  bandwidth: float  # of the memory, bytes per second
+  interconnect: float  # all links together, bytes per second
+
+
+# cloud.google.com/tpu/docs/system-architecture-tpu-vm
+CHIPS = {
+  'v4': Chip(32 * GIB, 275e12, 1228e9, 300e9),
+  'v5e': Chip(16 * GIB, 197e12, 819e9, 200e9),
+  'v5p': Chip(95 * GIB, 459e12, 2765e9, 600e9),
+  'v6e': Chip(32 * GIB, 918e12, 1640e9, 448e9),
+}
+# Slices by the names they are rented by (v4 and v5p count cores, two on a chip).
+SLICES = {
+  'v4-8': 'v4:2x2x1',
+  'v5e-8': 'v5e:2x4',
+  'v5e-64': 'v5e:8x8',
+  'v5p-8': 'v5p:2x2x1',
+  'v6e-8': 'v6e:2x4',
+}
+
+
+class Need(NamedTuple):
+  """What one step needs on one chip. Memory is without the program itself, some tens of MB.
+
+  XLA counts one turn of a loop. On TPUs those seen are sums that do not matter (centroids, parts of
+  attention); on CPU the gradient of depthwise kernels is a loop, and is left out.
+  """
+
+  arguments: int  # bytes: state, batch, frozen networks
+  temporaries: int  # bytes
+  total: int  # bytes: all buffers
+  flops: float
+  accessed: float  # bytes of operands and results, without the padding that fills a TPU's tiles
+  collectives: dict[str, tuple[int, int]]  # kind -> (how many, bytes of their results)
+
+
+# Devices.
+
+
+def parsed(topology: str) -> tuple[str, str, int]:
+  """(kind, layout, chips) of 'v5e:4x4', of a slice of `SLICES`, or of 'cpu' or 'cpu:N'.
+
+  Raises:
+    BadInput: it is none of these.
+  """
+  kind, _, layout = SLICES.get(topology, topology).partition(':')
+  layout = layout or '1' * (kind == 'cpu')
+  if kind not in (*CHIPS, 'cpu') or not re.fullmatch(r'\d+(x\d+)*', layout):
+    raise BadInput(
+      f'--topology={topology}: give cpu, {", ".join(SLICES)}, or a kind of TPU and its chips, such '
+      f'as v5e:4x4 (kinds: {", ".join(CHIPS)})'
+    )
+  return kind, layout, math.prod(map(int, layout.split('x')))
+
+
+def mesh(topology: str) -> Mesh:
+  """A mesh of the devices that a topology names; to be called before JAX has looked for any.
+
+  Raises:
+    BadInput: there is no such topology, or libtpu is not installed.
+  """
+  kind, layout, chips = parsed(topology)
+  jax.config.update('jax_platforms', 'cpu')
+  if kind == 'cpu':
+    jax.config.update('jax_num_cpu_devices', chips)
+    return make_mesh(chips)
+  # Without these libtpu asks a metadata server that is not there.
+  os.environ.update({'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost'})
+  os.environ.pop('XLA_FLAGS', None)  # for the devices that are here: libtpu may not know them
+  # A lock keeps two programs from one TPU; a compiler alone holds none.
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v4-8')
+  from jax.experimental import topologies
+
+  # The two cores of these chips act as one device, as they do when JAX runs on them.
+  options = {'chip_config_name': 'megacore'} if kind in ('v4', 'v5p') else {}
+  try:
+    devices = topologies.get_topology_desc(
+      platform='tpu', topology_name=f'{kind}:{layout}', **options
+    ).devices
+  except Exception as error:  # libtpu's own kinds
+    reason = ' '.join(str(error).split())[:200]
+    raise BadInput(
+      f"--topology={topology}: {reason} (the TPU compiler: pip install 'diga_jax[plan]')"
+    ) from error
+  return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+# Compiling.
+
+
+def need(make: Callable[[], tuple[Any, ...]], topology: str) -> Need:
+  """What a step needs on each chip of a topology.
+
+  Args:
+    make: -> (step, state, batch, frozen), the last three as shapes; must be picklable.
+    topology: see `parsed`.
+
+  Raises:
+    BadInput: there is no such topology, or libtpu is not installed.
+    RuntimeError: the compiler failed.
+  """
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    child = multiprocessing.get_context('spawn').Process(
+      target=compile_into, args=(folder, make, topology), daemon=True
+    )
+    child.start()
+    try:
+      while child.is_alive() and not said(folder):
+        child.join(0.1)
+      stopped = child.is_alive()
+    finally:
+      child.kill()
+      child.join()
+    if (folder / 'refusal').exists():
+      raise BadInput((folder / 'refusal').read_text())
+    if not stopped and child.exitcode:
+      raise RuntimeError(f'the compiler for {topology} ended with status {child.exitcode}')
+    return read(folder)
+
+
+def compile_into(folder: pathlib.Path, make: Callable[[], tuple[Any, ...]], topology: str) -> None:
+  """Compiles a step, in a process without JAX devices yet; what is said of it goes to `folder`."""
+  # The process that waits for this one ends it, also by its own end.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+  try:
+    devices = mesh(topology)
+  except BadInput as refusal:
+    (folder / 'refusal').write_text(str(refusal))
+    return
+  jax.config.update('jax_enable_compilation_cache', False)  # what is found there says nothing
+  step, *shapes = make()
+  everywhere = NamedSharding(devices, PartitionSpec())
+  split = NamedSharding(devices, PartitionSpec(AXIS))
+
+  def placed(tree: Any, where: NamedSharding) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
+
+  places = (everywhere, split, everywhere)
+  shapes = [placed(tree, where) for tree, where in zip(shapes, places, strict=True)]
+  jitted = jax.jit(step, donate_argnums=0, out_shardings=everywhere)
+  jitted.lower(*shapes).compile({'xla_dump_to': str(folder)})
+
+
+def end_with(parent: multiprocessing.process.BaseProcess) -> None:
+  """Ends this process once its parent has ended."""
+  parent.join()
+  os._exit(1)
+
+
+def files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The optimised program and its buffers, of what the compiler has said so far."""
+  names = ('*after_optimizations.txt', '*after_optimizations-buffer-assignment.txt')
+  return [path for name in names for path in folder.glob(name)]
+
+
+def said(folder: pathlib.Path) -> bool:
+  """Whether they are there and whole: the compiler's options are written again after them."""
+  times = [path.stat().st_mtime_ns for path in files(folder)]
+  options = [path.stat().st_mtime_ns for path in folder.glob('*.debug_options')]
+  return len(times) == 2 and max(times) < max(options, default=0)
+
+
+_ALLOCATION = re.compile(r'^allocation \d+: size (\d+), (?!color)(.*)$', re.MULTILINE)
+
+
+def read(folder: pathlib.Path) -> Need:
+  """What a compiler has said of one program."""
+  program, buffers = files(folder)
+  # A color is another memory than the chip's large one, which has none.
+  sizes = [(int(size), what) for size, what in _ALLOCATION.findall(buffers.read_text())]
+  text = program.read_text()
+  client = jax.devices('cpu')[0].client
+  cost = _jax.hlo_module_cost_analysis(client, _hlo.hlo_module_from_text(readable(text)))
+  return Need(
+    arguments=sum(size for size, what in sizes if 'parameter ' in what),
+    temporaries=sum(size for size, what in sizes if 'preallocated-temp' in what),
+    total=sum(size for size, _ in sizes),
+    flops=cost.get('flops', 0.0),
+    accessed=cost.get('bytes accessed', 0.0),
+    collectives=collectives(text),
+  )
+
+
+_BEGUN = re.compile(r'^ *(%[\w.-]+) = .* async-start\(\)(, .*)\n', re.MULTILINE)
+_UPDATED = re.compile(r' async-update\((%[\w.-]+), (.*?)\).*')
+_GOING = re.compile(r'(%[\w.-]+) = .* async-(?:start|update)\(')
+_DONE = re.compile(r' async-done\((%[\w.-]+)\).*')
+
+
+def readable(text: str) -> str:
+  """A program's text as jaxlib can read it, with the same operations and results.
+
+  libtpu may begin an operation on the sparse cores before its operands are there, and bring them
+  by an update; and begin one in one turn of a loop, to end it in the next. jaxlib does not know
+  that: for it, the first begins where the update is, and the second's result is picked out of what
+  the loop carries.
+  """
+  begun = dict(_BEGUN.findall(text))
+
+  def begin(update: re.Match) -> str:
+    start, operands = update.groups()
+    return f' async-start({operands}){begun[start]}' if start in begun else update[0]
+
+  text = _UPDATED.sub(begin, _BEGUN.sub('', text))
+  going = set(_GOING.findall(text))
+
+  def pick(done: re.Match) -> str:
+    # Operands, results and context are what an operation under way consists of.
+    return done[0] if done[1] in going else f' get-tuple-element({done[1]}), index=1'
+
+  return _DONE.sub(pick, text)
+
+
+_EXCHANGES = (
+  'all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast'
+)
+_COLLECTIVE = re.compile(rf' = (.*?) ({_EXCHANGES})(?:-start)?\(')
+_ARRAY = re.compile(r'\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]')
+
+
+def collectives(text: str) -> dict[str, tuple[int, int]]:
+  """The exchanges in a compiled program's text: kind -> (how many, bytes of their results)."""
+  found = {}
+  for line in text.splitlines():
+    match = _COLLECTIVE.search(line)
+    if match:
+      size = sum(
+        math.prod(int(n) for n in dims.split(',') if n) * max(int(bits or 8) // 8, 1)
+        for _, bits, dims in _ARRAY.findall(match[1])
+      )
+      count, total = found.get(match[2], (0, 0))
+      found[match[2]] = count + 1, total + size
+  return found

@@ -1,0 +1,141 @@
+"""Know before you pay: what every training step needs on devices that are not there.
+
+The devices' own compiler compiles each step for shapes alone: it knows the memory, counts the
+arithmetic, and its program says what is exchanged. The time is the roofline's, a bound from below:
+what the slowest of arithmetic, memory and interconnect takes at its peak.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diga_jax import progress
+from diga_jax.plan import compiler
+from diga_jax.plan.compiler import GIB, Chip, Need
+from diga_jax.plan.steps import batch_rows, make_step, program_key, trained_stages
+from diga_jax.recipe.experiment import Experiment
+from diga_jax.report import tables
+
+# Steps as shapes.
+
+
+# What they need.
+
+
+def stage_need(experiment: Experiment, name: str, topology: str, rows: int) -> Need:
+  """What the step of a stage needs on one chip."""
+  return compiler.need(functools.partial(make_step, experiment.config, name, rows), topology)
+
+
+def bounds(needed: Need, chip: Chip, chips: int) -> dict[str, float]:
+  """Seconds per step at the peak of each resource; the step takes the largest at least."""
+  exchanged = sum(size for _, size in needed.collectives.values())
+  return {
+    'arithmetic': needed.flops / chip.flops,
+    'memory': needed.accessed / chip.bandwidth,
+    # A ring sends every byte of an all-reduce twice, but for each chip's own part.
+    'interconnect': 2 * (chips - 1) / chips * exchanged / chip.interconnect,
+  }
+
+
+# The plan.
+
+
+def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
+  """One row for each training stage of the recipe; stages with the same step share a compilation.
+
+  A row: stage, steps, chips, rows, need, and, for TPUs, seconds per step by resource, hours, and
+  whether it fits; if it does not, `mends`: [(change, need)] of what was tried.
+  """
+  kind, _, chips = compiler.parsed(topology)
+  chip = compiler.CHIPS.get(kind)
+  names, rows, known = trained_stages(experiment), [], {}
+  with progress.bar(len(names), f'compiling for {topology}', unit='stages') as bar:
+    for name in names:
+      stage = experiment.stage(name)
+      size = batch_rows(stage, chips)
+      key = program_key(stage)
+      if key not in known:
+        needed = stage_need(experiment, name, topology, size)
+        known[key] = {'need': needed}
+        if chip and needed.total > chip.memory:
+          known[key]['mends'] = mends(experiment, name, topology, size, chips)
+      asked = stage.batch.low + stage.batch.full
+      row = {'stage': name, 'steps': stage.steps, 'rows': size, 'asked': asked}
+      row |= {'chips': chips} | known[key]
+      if chip:
+        row |= on_chip(row['need'], chip, chips, stage.steps)
+      rows.append(row)
+      bar.update(1)
+  return rows
+
+
+def on_chip(needed: Need, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
+  """The part of a row that depends on the kind of chip."""
+  seconds = bounds(needed, chip, chips)
+  return {
+    'memory': chip.memory,
+    'bounds': seconds,
+    'hours': steps * max(seconds.values()) / 3600,
+  }
+
+
+def mends(
+  experiment: Experiment, name: str, topology: str, rows: int, chips: int
+) -> list[tuple[str, Need]]:
+  """What a step would need with less kept, narrower numbers, or fewer images on a chip."""
+  changes = {
+    'remat=True': {'remat': True},
+    "model.dtype='bfloat16'": {'model.dtype': 'bfloat16'},
+    "remat=True, model.dtype='bfloat16'": {'remat': True, 'model.dtype': 'bfloat16'},
+  }
+  found = []
+  for words, fields in changes.items():
+    config = experiment.config.copy_and_resolve_references()
+    config.update_from_flattened_dict(fields)
+    found.append((words, stage_need(Experiment(config, None), name, topology, rows)))
+  if rows > chips:
+    fewer = stage_need(experiment, name, topology, chips)
+    found.append((f'a batch of {chips} (one image a chip)', fewer))
+  return found
+
+
+def table(topology: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+  """What `plan` found, for `report.rendered`: a line, a Markdown table, what would mend it."""
+  result = tables.markdown_table(
+    'stage', 'batch', 'arguments GiB', 'temporaries GiB', 'total GiB', 'of', 'TFLOP', 'GB accessed',
+    'exchanged MB', 'ms/step', 'bound by', 'steps', 'hours',
+  )  # fmt: skip
+  lines = []
+  for row in rows:
+    needed = row['need']
+    exchanged = sum(size for _, size in needed.collectives.values())
+    bound = max(row['bounds'], key=row['bounds'].get) if 'bounds' in row else '-'
+    result.add_row(
+      row['stage'],
+      str(row['rows']) + '*' * (row['rows'] != row['asked']),
+      *(f'{size / GIB:.2f}' for size in (needed.arguments, needed.temporaries, needed.total)),
+      f'{row["memory"] / GIB:.0f}' if 'memory' in row else '-',
+      f'{needed.flops / 1e12:.3f}',
+      f'{needed.accessed / 1e9:.2f}',
+      f'{exchanged / 1e6:.1f}',
+      f'{1000 * row["bounds"][bound]:.2f}' if 'bounds' in row else '-',
+      bound,
+      str(row['steps']),
+      f'{row["hours"]:.1f}' if 'hours' in row else '-',
+    )
+    kinds = (f'{n} {kind} ({size / 1e6:.1f} MB)' for kind, (n, size) in needed.collectives.items())
+    lines.append(f'- {row["stage"]}: {", ".join(kinds) or "nothing is exchanged"}')
+    for words, other in row.get('mends', ()):
+      fits = 'fits' if other.total <= row['memory'] else 'does not fit'
+      lines.append(
+        f'  - does not fit; with {words}: {other.total / GIB:.2f} GiB, which {fits} '
+        f'({other.flops / 1e12:.3f} TFLOP)'
+      )
+  title = f'{topology}: {rows[0]["chips"]} chips; memory, arithmetic and traffic of one chip'
+  if any(row['rows'] != row['asked'] for row in rows):
+    lines.append("\n\\* the config's batch does not divide over the chips: rounded up")
+  if all('hours' in row for row in rows):
+    total = sum(row['hours'] for row in rows)
+    lines.append(f'\nWhole recipe: {total:.1f} hours of training at the roofline, passes apart')
+  return [title, result, *lines]

@@ -1,0 +1,1 @@
+"""From a config to stage folders: which stage reads what, and what each one makes."""

@@ -1,0 +1,262 @@
+"""What a config stands for: its devices, networks, data sets and pipelines."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipelines import doctor, label_tables, pipeline, sets
+from data_pipelines.copy_paste import CopyPaste
+from data_pipelines.errors import BadInput
+from data_pipelines.folder import Folder
+from diga_jax import models, weights
+from diga_jax.config import check
+from diga_jax.parallel.mesh import AXIS, local_mesh, local_rows, make_mesh, replicate, to_local_mesh
+from diga_jax.stages import translator
+from diga_jax.storage import checkpoint, stage_folder
+
+
+@dataclasses.dataclass
+class Experiment:
+  """A config and the folder that it is carried out in."""
+
+  config: ConfigDict
+  workdir: pathlib.Path
+
+  def __post_init__(self) -> None:
+    check(self.config)
+
+  @functools.cached_property
+  def mesh(self) -> jax.sharding.Mesh:
+    return make_mesh(self.config.devices)
+
+  @functools.cached_property
+  def local_mesh(self) -> jax.sharding.Mesh:
+    """The devices of this process, over which the passes spread their images."""
+    return local_mesh(self.mesh)
+
+  def rows(self, batch: int) -> int:
+    """The smallest number of rows that holds a batch and divides over this process's devices."""
+    return -(-batch // self.local_mesh.size) * self.local_mesh.size
+
+  def put(self, rows: np.ndarray) -> jax.Array:
+    """Spreads rows over this process's devices."""
+    placed = jax.sharding.NamedSharding(self.local_mesh, jax.sharding.PartitionSpec(AXIS))
+    return jax.device_put(rows, placed)
+
+  @functools.cached_property
+  def model(self) -> Any:
+    model = self.config.model
+    return models.build(
+      model.name,
+      classes=self.config.data.classes,
+      dtype=model.dtype,
+      remat=self.config.remat,
+      axis_name=AXIS if self.config.parallel == 'pmap' else None,
+      **model.options.to_dict(),
+    )
+
+  @functools.cached_property
+  def shapes(self) -> dict[str, Any]:
+    """The network's variables as jax.ShapeDtypeStruct."""
+    return models.shapes(self.model)
+
+  def stage(self, name: str) -> ConfigDict:
+    """The settings of a stage; raises BadInput if there is none of that name."""
+    if name not in self.config.stages:
+      raise BadInput(f'config.stages has no {name!r}: it has {", ".join(self.config.stages)}')
+    return self.config.stages[name]
+
+  def uses_translation(self, stage: ConfigDict) -> bool:
+    """Whether a step of the stage looks at translated source images."""
+    return stage.get('mixing') == 'class' and stage.get('method', 'distill') == 'distill'
+
+  def uses_source(self, stage: ConfigDict) -> bool:
+    """Whether a training step of the stage looks at source images."""
+    return stage.kind != 'hiast' or stage.target_mixing == 'class'
+
+  def uses_labels(self, stage: ConfigDict) -> bool:
+    """Whether a training step of the stage learns from pseudo-labels."""
+    return stage.kind in ('self_training', 'hiast')
+
+  def uses_centroids(self, stage: ConfigDict) -> bool:
+    """Whether a training step of the stage compares features with class centroids."""
+    return self.uses_labels(stage) and stage.selector == 'consensus'
+
+  def uses_target(self, stage: ConfigDict) -> bool:
+    """Whether a training step of the stage looks at target images."""
+    if stage.kind != 'warmup' or stage.method == 'adversarial':
+      return True
+    fourier = self.config.translator.kind == 'fourier'
+    return stage.target_statistics or (fourier and self.uses_translation(stage))
+
+  # Data.
+
+  @functools.cached_property
+  def _opened(self) -> dict[tuple[str, bool], Folder]:
+    return {}
+
+  def images(self, name: str, labelled: bool = True) -> Folder:
+    """The data set of that name, checked and, if rendered, on disk.
+
+    Raises:
+      BadInput: if the config has no such set, or its files are wrong.
+    """
+    data = self.config.data
+    if name not in data.sets:
+      raise BadInput(f'config.data.sets has no {name!r}: it has {", ".join(data.sets)}')
+    if (name, labelled) not in self._opened:
+      self._opened[name, labelled] = sets.open_set(
+        data.sets[name].to_dict(),
+        name=name,
+        root=data.root,
+        cache=data.cache,
+        classes=data.classes,
+        labelled=labelled,
+      )
+      self._compare(name, self._opened[name, labelled])
+    return self._opened[name, labelled]
+
+  @functools.cached_property
+  def examined(self) -> dict[str, str]:
+    """When `doctor` looked at the data sets that have been opened, where it did."""
+    return {}
+
+  def _compare(self, name: str, images: Folder) -> None:
+    """Raises BadInput if a set's files are not those that `doctor` saw."""
+    data = self.config.data
+    settings = data.sets[name].to_dict()
+    if settings['kind'] == 'folder':
+      path = doctor.manifest_path(data.cache, name, settings, data.root)
+      if found := doctor.check_manifest(path, images):
+        self.examined[name] = found['made']
+
+  def batches(
+    self, stage: ConfigDict, target: Folder | None, copy_paste: CopyPaste | None = None
+  ) -> Callable[[int], Iterator[dict[str, np.ndarray]]]:
+    """start step -> the batches of a stage from there on."""
+    settings, data = stage.batch, self.config.data
+    rows = local_rows(settings.low + settings.full, self.mesh)
+
+    def view(name: str, images: Folder, crop: str, **more: Any) -> pipeline.View:
+      return pipeline.View(
+        images,
+        low=settings.low,
+        full=settings.full,
+        low_size=tuple(data.sets[name].low_size) or None,
+        crop=tuple(data.crop),
+        cut=crop,
+        heights=tuple(data.sets[name].zoom_heights),
+        **more,
+      )
+
+    wanted = {}
+    if self.uses_source(stage):
+      source = self.images(settings.source)
+      wanted['source'] = view(settings.source, source, settings.source_crop, redraw=settings.redraw)
+    if target is not None:
+      wanted['target'] = view(settings.target, target, settings.target_crop, copy_paste=copy_paste)
+    skipped = self.skipped if data.on_bad_file == 'skip' else None
+    return lambda start: pipeline.batches(
+      wanted, seed=self.config.seed, start=start, rows=rows, skipped=skipped
+    )
+
+  @functools.cached_property
+  def skipped(self) -> dict[str, str]:
+    """The image files that a stage could not read, and why (data.on_bad_file = 'skip')."""
+    return {}
+
+  # Networks.
+
+  def initial_variables(self) -> dict[str, Any]:
+    """The network's variables before any training: random, or from `model.weights`.
+
+    Raises:
+      BadInput: if the file is missing, damaged or of another network.
+    """
+    key = jax.random.fold_in(jax.random.key(self.config.seed), 0)
+    variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
+    settings = self.config.model
+    if settings.weights:
+      variables, _ = weights.load_weights_into(
+        variables, settings.weights, partial=settings.partial_weights
+      )
+    return replicate(variables, self.mesh)
+
+  def network(self, stage: str, network: str = 'student') -> dict[str, Any]:
+    """The variables that a complete stage ended with: its student's or its EMA teacher's.
+
+    Raises:
+      BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
+    """
+    part = {'student': 'params', 'teacher': 'teacher'}[network]
+    like = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
+    found = self._read(stage, like)
+    return {'params': found[part], 'batch_stats': found['batch_stats']}
+
+  def trained(self, stage: str, network: str = 'student') -> dict[str, Any]:
+    """As `network`, on this process's devices: for the passes over images."""
+    return to_local_mesh(self.network(stage, network), self.local_mesh)
+
+  def translator(self, stage: str) -> Any:
+    """The parameters of a complete translator stage that repaint source images."""
+    settings = self.config.translator
+    like = jax.eval_shape(
+      lambda key: translator.initial_params(key, settings, (64, 64)), jax.random.key(0)
+    )
+    wanted = {name: like['generators'][name] for name in ('enc_s', 'dec_s2t')}
+    return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
+
+  def initial_translator(self) -> dict[str, Any]:
+    """The translator's networks before any training: random, but those that are given by files.
+
+    Raises:
+      BadInput: if a file is missing, damaged or of another network.
+    """
+    settings = self.config.translator
+    key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
+    params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(key)
+    for name in ('enc_s', 'dec_s2t'):
+      if settings[name]:
+        made, _ = weights.load_weights_into({'params': params['generators'][name]}, settings[name])
+        params['generators'][name] = made['params']
+    return params
+
+  def perceptual_network(self) -> tuple[Any, Any]:
+    """(module, parameters) of VGG-19's features; parameters None without weights."""
+    vgg = models.build('vgg19_features')
+    if not self.config.translator.vgg:
+      return vgg, None
+    variables, _ = weights.load_weights_into(
+      models.shapes(vgg), self.config.translator.vgg, partial=True
+    )
+    return vgg, replicate(variables['params'], self.mesh)
+
+  def _read(self, stage: str, like: dict[str, Any]) -> dict[str, Any]:
+    directory = self.workdir / stage
+    step = stage_folder.read_record(directory)['result']['step']
+    placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), like)
+    return checkpoint.read_network(directory / 'checkpoints', step, like)
+
+
+def class_names(experiment: Experiment) -> tuple[str, ...]:
+  data = experiment.config.data
+  return tuple(data.class_names) or label_tables.NAMES[data.names]
+
+
+def palette(experiment: Experiment) -> np.ndarray:
+  data = experiment.config.data
+  return np.array(data.palette, np.uint8) if data.palette else label_tables.PALETTE[data.names]
+
+
+def labelled(experiment: Experiment, key: str) -> bool:
+  """Whether a data set has labels by its settings."""
+  settings = experiment.config.data.sets[key]
+  return settings.kind == 'scenes' or bool(settings.labels)

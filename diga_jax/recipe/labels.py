@@ -1,0 +1,142 @@
+"""Label stages: pseudo-labels, their index, and class centroids."""
+
+import pathlib
+import zipfile
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from data_pipelines import atomic
+from data_pipelines.errors import BadInput
+from data_pipelines.folder import Folder
+from diga_jax import mixing
+from diga_jax.inference import feature_centroids, pseudo_labels
+from diga_jax.parallel import processes
+from diga_jax.parallel.mesh import to_local_mesh
+from diga_jax.recipe.experiment import Experiment, class_names
+from diga_jax.stages import translator
+
+LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
+
+
+def pseudo_labelled(target: Folder, made: pathlib.Path) -> Folder:
+  """The target with the labels of a complete label stage, from shards where they were packed."""
+  found = target.with_labels(str(made / 'labels' / '{id}.png'))
+  if not (made / LABEL_SHARDS).exists():
+    return found
+  from data_pipelines import (
+    pack,  # TensorFlow Datasets takes seconds to import
+    prepare,
+  )
+
+  return prepare.packed(found, pack.Pack(made / LABEL_SHARDS))
+
+
+def labels(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[str, Any]:
+  """The label pass in a folder: labels/ID.png for every target image, index.npz, centroids.npz."""
+  stage, names = experiment.stage(name), class_names(experiment)
+  target = experiment.images(stage.target, labelled=False)
+  variables = experiment.trained(stage.start, stage.network)
+  seeds = np.random.SeedSequence([experiment.config.seed, 0])
+  found = pseudo_labels.pseudo_labels(
+    experiment.model,
+    variables,
+    target,
+    directory / 'labels',
+    classes=experiment.config.data.classes,
+    selector=pseudo_labels.Selector(
+      stage.selector,
+      threshold=stage.threshold,
+      share=stage.share,
+      alpha=stage.alpha,
+      beta=stage.beta,
+      gamma=stage.gamma,
+      batch=stage.batch,
+    ),
+    order=np.random.Generator(np.random.PCG64(seeds)).permutation(len(target)).tolist(),
+    scales=stage.scales,
+    image_size=tuple(stage.image_size) or None,
+    batch_size=experiment.rows(1),
+    put=experiment.put,
+  )
+  save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
+  warn_of(name, 'pseudo-label', found.counts.sum(0), names)
+  if stage.centroids_from != 'none':
+    means, images = label_centroids(experiment, stage, variables)
+    save_arrays(directory / 'centroids.npz', centroids=means, counts=images)
+    warn_of(name, 'centroid', images, names)
+  return {'images': len(target), 'pixels': found.counts.sum(0).tolist()}
+
+
+def save_arrays(path: pathlib.Path, **arrays: Any) -> None:
+  """Writes an .npz file, whole or not at all, by one process."""
+  if processes.is_main_process():
+    with atomic.replacing(path) as temporary, open(temporary, 'wb') as file:
+      np.savez(file, **arrays)
+
+
+def warn_of(stage: str, what: str, counts: Any, names: tuple[str, ...]) -> None:
+  """Warns of the classes that nothing was found for; training goes on without them."""
+  absent = [names[i] for i in np.flatnonzero(np.asarray(counts) == 0)]
+  if absent:
+    logging.warning('%s: no %s for %s: no image shows it', stage, what, ', '.join(absent))
+
+
+def label_centroids(
+  experiment: Experiment, stage: ConfigDict, variables: Any
+) -> tuple[jax.Array, jax.Array]:
+  """(centroids [C, D], counts [C]) from target or from source images."""
+  config = experiment.config
+  name = stage.target if stage.centroids_from == 'target' else stage.source
+  options = {
+    'size': tuple(config.data.sets[name].low_size) or None,
+    'passes': stage.passes,
+    'cap': stage.cap,
+    'batch_size': experiment.rows(1),
+    'put': experiment.put,
+  }
+  from_target = stage.centroids_from == 'target'
+  images = experiment.images(name, labelled=not from_target)
+  if from_target:
+    return feature_centroids.centroids(experiment.model, variables, images, **options)
+  view = None
+  if config.translator.kind == 'network':
+    params = to_local_mesh(experiment.translator(stage.translator), experiment.local_mesh)
+    view = source_mixture(experiment, params)
+  return feature_centroids.centroids_from_source(
+    experiment.model, variables, images, view=view, **options
+  )
+
+
+def source_mixture(experiment: Experiment, params: Any) -> feature_centroids.View:
+  """Mixes source images with their translation, classes drawn by the image's position."""
+  root = jax.random.fold_in(jax.random.key(experiment.config.seed), 2)
+
+  @jax.jit
+  def view(images: jax.Array, truth: jax.Array, indices: jax.Array) -> jax.Array:
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(root, indices)
+    translated = translator.translate(params, images, experiment.config.translator)
+    return mixing.paste(mixing.class_mask(keys, truth), images, translated)
+
+  return view
+
+
+def read_centroids(directory: pathlib.Path) -> np.ndarray:
+  """The centroids [C, D] of a complete label stage; raises BadInput if the file is damaged."""
+  return _read_arrays(directory / 'centroids.npz', 'centroids')['centroids']
+
+
+def read_index(directory: pathlib.Path) -> dict[str, np.ndarray]:
+  """What a complete label stage's labels hold: ids [N], counts [N, C], confidence [C]."""
+  return _read_arrays(directory / 'index.npz', 'ids', 'counts', 'confidence')
+
+
+def _read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
+  try:
+    with path.open('rb') as file, np.load(file) as found:
+      return {name: found[name] for name in names}
+  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    raise BadInput(f'{path}: missing or damaged; delete {path.parent} to label again') from error

@@ -1,0 +1,72 @@
+"""What a study found, drawn: scores of the networks, and what the label passes keep.
+
+Every row is a bar, the mean over the seeds, with a dot for each seed.
+"""
+
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from data_pipelines import atomic
+
+COLOUR = '#30638e'
+Row = Sequence[Mapping[str, Any]]  # one network or label pass, one result per seed
+
+
+def scores(rows: Sequence[Row], path: pathlib.Path) -> None:
+  """Networks against mIoU.
+
+  Args:
+    rows: networks under one protocol (`evaluate.evaluate`).
+    path: of the PNG.
+  """
+  figure = _figure(7, rows)
+  axes = figure.subplots()
+  values = [[100 * run['mean_iou'] for run in row] for row in rows]
+  _bars(axes, [row[0]['name'] for row in rows], values)
+  smallest, largest = min(map(min, values)), max(map(max, values))
+  # Bars that start at 0 would hide what differs; the axis says where they start.
+  axes.set_xlim(max(smallest - max(largest - smallest, 1), 0), largest + 3)
+  axes.set_xlabel('mIoU in per cent (bar: mean, dots: seeds; the axis is cut)', fontsize=8)
+  _save(figure, path)
+
+
+def kept_labels(rows: Sequence[Row], path: pathlib.Path) -> None:
+  """Label passes: how much of the pixels keeps a label, beside how much of that is right.
+
+  Args:
+    rows: label passes (`quality.measure`) with true labels.
+    path: of the PNG.
+  """
+  figure = _figure(8, rows)
+  names = [f'{row[0]["name"]} ({row[0]["selector"]})' for row in rows]
+  shown = {'kept': 'pixels that keep a label', 'accuracy_kept': 'of those right'}
+  for axes, (key, title) in zip(figure.subplots(1, 2, sharey=True), shown.items(), strict=True):
+    _bars(axes, names, [[100 * run[key] for run in row] for row in rows])
+    axes.set_xlim(0, 115)  # room for the numbers
+    axes.set_xlabel(f'{title}, in per cent', fontsize=8)
+  _save(figure, path)
+
+
+def _figure(width: float, rows: Sequence[Row]) -> Figure:
+  return Figure(figsize=(width, 0.7 + 0.32 * len(rows)), layout='constrained')
+
+
+def _bars(axes: Any, names: Sequence[str], values: Sequence[Sequence[float]]) -> None:
+  places = range(len(values), 0, -1)
+  axes.barh(places, list(map(statistics.fmean, values)), color=COLOUR, height=0.6)
+  for place, found in zip(places, values, strict=True):
+    axes.plot(found, [place] * len(found), 'o', color='black', markersize=3)
+    end, text = max(*found, statistics.fmean(found)), f'{statistics.fmean(found):.1f}'
+    axes.annotate(text, (end, place), (8, 0), textcoords='offset points', va='center', fontsize=8)
+  axes.set_yticks(places, names)
+  axes.tick_params(labelsize=8)
+  axes.spines[['top', 'right']].set_visible(False)
+
+
+def _save(figure: Figure, path: pathlib.Path) -> None:
+  with atomic.replacing(path) as temporary, temporary.open('wb') as file:
+    figure.savefig(file, format='png', dpi=150)

@@ -1,0 +1,159 @@
+"""Pictures of images, labels and predictions with a legend."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from diga_jax.report.tables import IGNORE
+
+NARROW, WIDE = 256, 512  # a panel is drawn between these widths, in pixels
+
+
+MARGIN, GAP, LINE = 10, 6, 20
+
+
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+
+REJECTED, HATCH = (214, 214, 214), (160, 160, 160)
+
+
+def coloured(labels: np.ndarray, palette: Any) -> np.ndarray:
+  """Labels [H, W] -> uint8 RGB [H, W, 3]; what the palette [C, 3] does not know is black."""
+  table = np.zeros((256, 3), np.uint8)
+  table[: len(palette)] = palette
+  return table[labels]
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, palette: Any, share: float = 0.6) -> np.ndarray:
+  """`share` of the class colour over the image, both [H, W]; uint8 RGB [H, W, 3]."""
+  mixed = share * coloured(labels, palette).astype(np.float32) + (1 - share) * image
+  return np.round(mixed).astype(np.uint8)
+
+
+def _panel_size(height: int, width: int) -> tuple[int, int]:
+  """(h, w) of a panel: wide images are scaled down, small ones up by a whole number."""
+  factor = min(WIDE / width, 1.0) if width >= NARROW else -(-NARROW // width)
+  return max(round(height * factor), 1), max(round(width * factor), 1)
+
+
+def _fit(pixels: np.ndarray, size: tuple[int, int], smooth: bool) -> np.ndarray:
+  kind = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+  return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), kind))
+
+
+def _greyed(labels: np.ndarray, kept: np.ndarray, palette: Any) -> np.ndarray:
+  """Class colours where kept, hatched grey where rejected, black where there was no label.
+
+  Hatched, because street palettes hold plain greys too (poles, buildings).
+  """
+  rows, columns = np.indices(labels.shape)
+  hatch = ((rows + columns) % 8 < 2)[..., None]
+  rejected = ~kept & (labels != IGNORE)
+  return np.where(
+    rejected[..., None], np.where(hatch, HATCH, REJECTED), coloured(labels, palette)
+  ).astype(np.uint8)
+
+
+def _panels(
+  image: np.ndarray,
+  maps: Mapping[str, np.ndarray | None],
+  consensus: np.ndarray | None,
+  palette: Any,
+) -> tuple[dict[str, np.ndarray], set[int]]:
+  """(caption -> uint8 pixels, all of one size; the class ids in sight)."""
+  size = _panel_size(*image.shape[:2])
+  shown = {
+    name: _fit(np.asarray(labels).astype(np.uint8), size, smooth=False)
+    for name, labels in maps.items()
+    if labels is not None
+  }
+  panels = {'image': _fit(np.asarray(image), size, smooth=True)}
+  panels |= {name: coloured(labels, palette) for name, labels in shown.items()}
+  if consensus is not None:
+    consensus = np.asarray(consensus)
+    kept = _fit(consensus.astype(np.uint8), size, smooth=False).astype(bool)
+    labelled = np.asarray(maps['pseudo-label']) != IGNORE
+    share = consensus[labelled].mean() if labelled.any() else 0
+    caption = f'consensus: {100 * share:.0f}% kept'
+    panels[caption] = _greyed(shown['pseudo-label'], kept, palette)
+  return panels, {int(i) for labels in shown.values() for i in np.unique(labels)}
+
+
+def _legend_lines(
+  entries: Sequence[tuple[str, Any]], font: Any, width: int
+) -> list[list[tuple[int, str, Any]]]:
+  """Entries (text, colour) -> lines of (x, text, colour) that fit into `width`."""
+  lines, x = [[]], 0
+  for text, colour in entries:
+    needed = LINE + round(font.getlength(text)) + 2 * GAP
+    if lines[-1] and x + needed > width:
+      lines, x = [*lines, []], 0
+    lines[-1].append((x, text, colour))
+    x += needed
+  return lines
+
+
+def _draw_swatch(
+  canvas: ImageDraw.ImageDraw, x: int, y: int, text: str, colour: Any, font: Any
+) -> None:
+  side = LINE - 2 * 3
+  canvas.rectangle((x, y + 3, x + side, y + 3 + side), fill=tuple(colour), outline=INK)
+  if text == 'rejected':
+    for shift in range(0, 2 * side, 6):
+      left, top = max(shift - side, 0), min(shift, side)
+      canvas.line((x + left, y + 3 + top, x + top, y + 3 + left), fill=HATCH, width=2)
+  canvas.text((x + LINE, y + LINE // 2), text, fill=INK, font=font, anchor='lm')
+
+
+def strip(
+  image: np.ndarray,
+  *,
+  palette: Any,
+  truth: np.ndarray | None = None,
+  prediction: np.ndarray | None = None,
+  pseudo: np.ndarray | None = None,
+  consensus: np.ndarray | None = None,
+  names: Sequence[str] | None = None,
+) -> Image.Image:
+  """Image, truth, prediction, pseudo-label and consensus side by side, captioned, with a legend.
+
+  Args:
+    image: uint8 RGB [H, W, 3]. Drawn 256 to 512 pixels wide, whatever its size.
+    palette: uint8 [C, 3], RGB.
+    truth, prediction, pseudo: class ids, 255 = ignored (black); any size; None leaves it out.
+    consensus: bool, True where the pseudo-label is kept; the rest of it is hatched grey.
+    names: C class names for the legend, which holds the classes in sight; None: numbers.
+
+  Raises:
+    ValueError: a consensus mask without pseudo-labels.
+  """
+  if consensus is not None and pseudo is None:
+    raise ValueError('a consensus mask is drawn on pseudo-labels: give them too')
+  maps = {'truth': truth, 'prediction': prediction, 'pseudo-label': pseudo}
+  panels, present = _panels(image, maps, consensus, palette)
+  font = ImageFont.load_default(14)
+  height, width = panels['image'].shape[:2]
+  total = len(panels) * (width + GAP) - GAP
+  entries = [
+    (names[i] if names is not None else str(i), palette[i])
+    for i in sorted(present)
+    if i < len(palette)
+  ]
+  entries += [('ignored', (0, 0, 0))] * (max(present, default=0) >= len(palette))
+  entries += [('rejected', REJECTED)] * (consensus is not None)
+  lines = _legend_lines(entries, font, total)
+
+  below = MARGIN + LINE + height + GAP
+  page = Image.new('RGB', (total + 2 * MARGIN, below + len(lines) * LINE + MARGIN), PAPER)
+  canvas = ImageDraw.Draw(page)
+  for i, (caption, pixels) in enumerate(panels.items()):
+    x = MARGIN + i * (width + GAP)
+    canvas.text((x, MARGIN + LINE // 2 - 2), caption, fill=INK, font=font, anchor='lm')
+    page.paste(Image.fromarray(pixels), (x, MARGIN + LINE))
+  for i, line in enumerate(lines):
+    for x, text, colour in line:
+      _draw_swatch(canvas, MARGIN + x, below + i * LINE, text, [int(v) for v in colour], font)
+  return page

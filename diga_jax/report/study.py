@@ -1,0 +1,127 @@
+"""The same rows over several seeds: mean and spread, as Markdown tables.
+
+The spread is the sample standard deviation. Rows of different protocols never share a table.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import rich.table
+
+from diga_jax.report import tables
+
+# Of a label pass: the share of the pixels that keep a pseudo-label, and how right those are.
+SHARES = {
+  'kept': 'kept',
+  'accuracy': 'right, all',
+  'accuracy_kept': 'right, kept',
+  'accuracy_rejected': 'right, rejected',
+}
+# The same of each class.
+LABELLED = {
+  'coverage': 'Coverage, the share of the pixels of a class that keep a label:',
+  'accuracy_kept': 'Precision, the share of the kept labels of a class that are right:',
+}
+
+
+def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+  """Markdown tables of one study.
+
+  Args:
+    runs: for each seed, what `recipe.run` returns; the same rows in the same order.
+
+  Returns:
+    Per protocol: a table of mIoU and pixel accuracy and one of IoU per class, a line for each
+    network; then tables of what every label pass keeps, of all pixels and by class. Values in per
+    cent, mean ± spread.
+  """
+  rows = list(zip(*runs, strict=True))
+  networks = [row for row in rows if 'iou' in row[0]]
+  passes = [row for row in rows if 'kept' in row[0]]
+  parts = []
+  for measured, first in tables.groups([row[0] for row in networks]):
+    members = [row for row in networks if any(row[0] is other for other in first)]
+    facts = {key: {str(run['protocol'][key]) for row in members for run in row} for key in _FACTS}
+    shared = ''.join(f', {word} {", ".join(sorted(facts[key]))}' for key, word in _FACTS.items())
+    parts += [tables.describe(measured) + shared, means(members)]
+    parts += ['IoU of every class:', classes(members)]
+  if passes:
+    parts += ['Pseudo-labels (target labels serve this measurement only):', shares(passes)]
+    for key, title in LABELLED.items():
+      parts += [title, label_classes(passes, key)]
+  return tables.rendered(parts, width=1000)
+
+
+def drawings(
+  runs: Sequence[Sequence[Mapping[str, Any]]],
+) -> Iterator[tuple[str, Callable[..., None], list[Any]]]:
+  """(name, drawing function of `figures`, rows) for what can be drawn of a study."""
+  from diga_jax.report import charts  # matplotlib: half a second that no other command needs
+
+  rows = list(zip(*runs, strict=True))
+  networks = [row for row in rows if 'iou' in row[0]]
+  for number, (_, first) in enumerate(tables.groups([row[0] for row in networks])):
+    members = [row for row in networks if any(row[0] is other for other in first)]
+    yield f'networks_{number}' if number else 'networks', charts.scores, members
+  measured = [row for row in rows if row[0].get('accuracy_kept') is not None]
+  if measured:
+    yield 'labels', charts.kept_labels, measured
+
+
+_FACTS = {'network': 'weights of the', 'chosen_by': 'step chosen by', 'seed': 'seeds'}
+
+
+def spread(values: Iterable[float | None]) -> str:
+  """'mean ± sample standard deviation' in per cent; '-' if a value is missing."""
+  values = list(values)
+  if None in values:
+    return '-'
+  mean = f'{100 * statistics.fmean(values):.1f}'
+  return mean if len(values) < 2 else f'{mean} ± {100 * statistics.stdev(values):.1f}'
+
+
+def means(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
+  """Networks against their mIoU over every class set and pixel accuracy."""
+  subsets = list(rows[0][0]['mean_iou_subsets'])
+  table = tables.markdown_table(
+    'network', 'steps', *(f'mIoU {name}' for name in subsets), 'pixel acc.'
+  )
+  for row in rows:
+    table.add_row(
+      row[0]['name'],
+      str(row[0]['protocol']['step']),
+      *(spread(run['mean_iou_subsets'][name] for run in row) for name in subsets),
+      spread(run['pixel_accuracy'] for run in row),
+    )
+  return table
+
+
+def classes(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
+  """Networks against the IoU of every class."""
+  names = list(rows[0][0]['iou'])
+  table = tables.markdown_table('network', *names)
+  for row in rows:
+    table.add_row(row[0]['name'], *(spread(run['iou'][name] for run in row) for name in names))
+  return table
+
+
+def shares(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
+  """Label passes against what is kept and how right it is."""
+  table = tables.markdown_table('label pass', 'kept by', *SHARES.values())
+  for row in rows:
+    first = row[0]
+    table.add_row(
+      first['name'], first['selector'], *(spread(run[key] for run in row) for key in SHARES)
+    )
+  return table
+
+
+def label_classes(rows: Sequence[Sequence[Mapping[str, Any]]], key: str) -> rich.table.Table:
+  """Label passes against one measure of every class."""
+  names = list(rows[0][0]['per_class'])
+  table = tables.markdown_table('label pass', *names)
+  for row in rows:
+    values = (spread(run['per_class'][name][key] for run in row) for name in names)
+    table.add_row(row[0]['name'], *values)
+  return table

@@ -1,0 +1,290 @@
+"""What people look at: tables for the terminal, metrics.json, pictures with a legend."""
+
+import io
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import rich.box
+import rich.console
+import rich.markup
+import rich.table
+
+from data_pipelines import published_sets
+
+IGNORE = 255
+# Two numbers may share a column only if they agree in all of these. The rest of a protocol
+# (network, step, seed, chosen_by) tells the rows apart and has columns of its own.
+MEASUREMENT = (
+  'data',
+  'split',
+  'images',
+  'class_set',
+  'classes',
+  'scales',
+  'fusion',
+  'flip',
+  'image_size',
+  'label_size',
+)
+ORACLE_NOTE = '* weights chosen with the labels of the target'
+
+SHOWN = 5  # examples of each thing that doctor finds
+
+FACTS = {'step': 'step', 'seed': 'seed', 'network': 'weights', 'chosen_by': 'chosen by'}
+
+
+# Tables.
+
+
+def _percent(value: float | None) -> str:
+  return '-' if value is None or np.isnan(value) else f'{100 * value:.1f}'
+
+
+def _extent(size: Any) -> str:
+  return f'{size[0]}x{size[1]}' if isinstance(size, (list, tuple)) else str(size)
+
+
+def measurement(metrics: Mapping[str, Any]) -> dict[str, Any]:
+  """The part of a protocol that decides whether two numbers may be compared."""
+  protocol = metrics['protocol']
+  return {key: protocol[key] for key in MEASUREMENT if key in protocol}
+
+
+def describe(measured: Mapping[str, Any]) -> str:
+  """One line of words for `measurement(metrics)`."""
+  words = [str(measured[key]) for key in ('data', 'split') if measured.get(key)]
+  if 'images' in measured:
+    words.append(f'{measured["images"]} images')
+  if 'image_size' in measured:
+    words.append(_extent(measured['image_size']))
+  if measured.get('label_size', measured.get('image_size')) != measured.get('image_size'):
+    words.append(f'labels {_extent(measured["label_size"])}')
+  if 'scales' in measured:
+    scales = ' and '.join(f'{scale:g}x' for scale in measured['scales'])
+    words.append(f'{measured["fusion"]} of {scales}' if len(measured['scales']) > 1 else scales)
+  words.append('flipped too' if measured.get('flip') else 'no flip')
+  if measured.get('class_set'):
+    words.append(f'classes {measured["class_set"]}')
+  return ', '.join(words)
+
+
+def groups(rows: Iterable[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list[Mapping]]]:
+  """Rows that may share columns, together: [(measurement, rows)], in order of appearance."""
+  found = []
+  for row in rows:
+    measured = measurement(row)
+    for other, members in found:
+      if other == measured:
+        members.append(row)
+        break
+    else:
+      found.append((measured, [row]))
+  return found
+
+
+def rendered(parts: Iterable[Any], width: int, color: bool = False) -> str:
+  """Tables and lines of text one below the other."""
+  console = rich.console.Console(
+    file=io.StringIO(),
+    width=width,
+    force_terminal=color,
+    highlight=False,
+    color_system='standard' if color else None,
+    legacy_windows=False,
+  )
+  for part in parts:
+    console.print(part)
+  lines = (line.rstrip() for line in console.file.getvalue().splitlines())
+  return '\n'.join(lines).rstrip('\n')
+
+
+def _title(text: str) -> str:
+  return f'[bold]{rich.markup.escape(text)}[/bold]'
+
+
+def markdown_table(first: str, *columns: str) -> rich.table.Table:
+  """An empty table that renders as Markdown: a column of names, then columns of numbers."""
+  result = rich.table.Table(box=rich.box.MARKDOWN, show_edge=True)
+  result.add_column(first, no_wrap=True)
+  for name in columns:
+    result.add_column(name, justify='right', no_wrap=True)
+  return result
+
+
+def _empty_table() -> rich.table.Table:
+  return rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+
+
+def _scores(row: Mapping[str, Any], best: Mapping[str, float]) -> list[str]:
+  """The mIoU cells of a row, the best of each column in bold."""
+  values = ((name, row['mean_iou_subsets'].get(name)) for name in best)
+  return [f'[bold]{_percent(v)}[/bold]' if v == best[name] else _percent(v) for name, v in values]
+
+
+def _fact(row: Mapping[str, Any], key: str) -> str:
+  fact = row['protocol'].get(key)
+  return '-' if fact is None else f'{fact}*' if fact == 'oracle' else str(fact)
+
+
+def _one_table(measured: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterable[Any]:
+  """Title, table, what holds for every row, an empty line."""
+  subsets = list(dict.fromkeys(name for row in rows for name in row['mean_iou_subsets']))
+  best = {name: max(row['mean_iou_subsets'].get(name) or 0 for row in rows) for name in subsets}
+  facts = {key: [_fact(row, key) for row in rows] for key in FACTS}
+  # A column of equal cells is a waste of width, except for the two that readers look for.
+  columns = [
+    key for key, cells in facts.items() if key in ('step', 'chosen_by') or len(set(cells)) > 1
+  ]
+  result = _empty_table()
+  result.add_column('network', no_wrap=True)
+  for name in subsets:
+    result.add_column(f'mIoU {name}', justify='right')
+  result.add_column('pixel acc.', justify='right')
+  for key in columns:
+    result.add_column(
+      FACTS[key], justify='left' if key in ('network', 'chosen_by') else 'right', no_wrap=True
+    )
+  for i, row in enumerate(rows):
+    result.add_row(
+      rich.markup.escape(row['name']),
+      *_scores(row, best),
+      _percent(row['pixel_accuracy']),
+      *(facts[key][i] for key in columns),
+    )
+  shared = [
+    f'{FACTS[key]} {facts[key][0]}' for key in FACTS if key not in columns and facts[key][0] != '-'
+  ]
+  yield _title(describe(measured) + ''.join(f', {words}' for words in shared))
+  yield result
+  if 'oracle*' in facts['chosen_by']:
+    yield ORACLE_NOTE
+  yield ''
+
+
+def table(rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False) -> str:
+  """Networks against their mIoU (%), as text for a terminal.
+
+  Rows measured in different ways (data, split, sizes, scales, fusion, flip, class set) are never
+  put in one column: each way gets a table of its own, its title saying which.
+
+  Args:
+    rows: what `evaluate.evaluate` returns, each with a 'name'. Step, seed, network and chosen_by
+      of its protocol become columns.
+    width: columns of the terminal; None: as it is.
+    color: whether to use the terminal's bold type.
+  """
+  width = width or shutil.get_terminal_size().columns
+  return rendered((part for group in groups(rows) for part in _one_table(*group)), width, color)
+
+
+def examined(name: str, found: Any, names: Sequence[str], table: Any) -> str:
+  """What `doctor` says of a data set: facts, shares of the classes, and what is wrong.
+
+  Args:
+    name: of the data set.
+    found: a `data_pipelines.doctor.Report`.
+    names: of the classes.
+    table: the set's label table, for the shares that are known.
+  """
+  parts = list(_examined(name, found, names, table))
+  # A path that is broken over two lines cannot be copied.
+  longest = max(len(part) for part in parts if isinstance(part, str))
+  return rendered(parts, max(shutil.get_terminal_size().columns, longest))
+
+
+def _examined(name, found, names, table) -> Iterable[Any]:
+  yield _title(name)
+  for what, value in found.facts:
+    yield f'  {what}: {rich.markup.escape(value)}'
+  if found.shares is not None:
+    yield _class_shares(
+      found.shares, names, published_sets.SHARES.get(published_sets.SAME.get(table, table))
+    )
+  if not found.findings:
+    yield '[bold]nothing is wrong[/bold]'
+  for finding in found.findings:
+    yield f'[bold]{finding.kind}: {len(finding.where):,}[/bold]'
+    for line in finding.where[:SHOWN]:
+      yield rich.markup.escape(f'  {line}')
+    if len(finding.where) > SHOWN:
+      yield f'  ... and {len(finding.where) - SHOWN:,} more'
+    yield rich.markup.escape(f'  -> {finding.mend}')
+
+
+def _class_shares(shares, names, expected) -> rich.table.Table:
+  """Each class's share of the labelled pixels in per cent, beside what is known of the set."""
+  result = _empty_table()
+  result.add_column('class', no_wrap=True)
+  result.add_column('% of pixels', justify='right')
+  if expected is not None and len(expected) == len(shares):
+    result.add_column('known', justify='right')
+  else:
+    expected = None
+  for i, name in enumerate(names):
+    known_share = () if expected is None else (f'{100 * expected[i]:.2f}',)
+    result.add_row(rich.markup.escape(name), f'{100 * shares[i]:.2f}', *known_share)
+  return result
+
+
+def _that_fit(rows: Sequence[Mapping[str, Any]], width: int) -> Iterable[list[Mapping[str, Any]]]:
+  """Rows in turn, as many at a time as have room for columns headed by their names."""
+  waiting, used = [], 0
+  for row in rows:
+    needed = max(len(row['name']), 5) + 3
+    if waiting and used + needed > width:
+      yield waiting
+      waiting, used = [], 0
+    waiting.append(row)
+    used += needed
+  yield waiting
+
+
+def _class_table(rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+  result = _empty_table()
+  result.add_column('class', no_wrap=True)
+  for row in rows:
+    result.add_column(rich.markup.escape(row['name']), justify='right')
+  for name in rows[0]['iou']:
+    result.add_row(rich.markup.escape(name), *(_percent(row['iou'].get(name)) for row in rows))
+  result.add_section()
+  for subset in rows[0]['mean_iou_subsets']:
+    means = (_percent(row['mean_iou_subsets'].get(subset)) for row in rows)
+    result.add_row(f'mean of {subset}', *means)
+  return result
+
+
+def per_class(
+  rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False
+) -> str:
+  """IoU (%) of every class, a line each, with one column per network.
+
+  Rows measured in different ways get tables of their own, as in `table`; so do more rows than the
+  width has room for. '-' is a class that neither the labels nor the predictions hold.
+  """
+  width = width or shutil.get_terminal_size().columns
+
+  def parts() -> Iterable[Any]:
+    for measured, members in groups(rows):
+      yield _title('IoU per class, ' + describe(measured))
+      first = max(len(name) for name in members[0]['iou'])
+      for shown in _that_fit(members, width - max(first, len('mean of 19')) - 2):
+        yield _class_table(shown)
+        yield ''
+
+  return rendered(parts(), width, color)
+
+
+def kept(row: Mapping[str, Any]) -> str:
+  """One line for what `quality.measure` found: how much is kept, how right that is."""
+  right = ''
+  if row['accuracy_kept'] is not None:
+    right = f'; right: {_percent(row["accuracy_kept"])}% of them'
+  if row['accuracy_rejected'] is not None:
+    right += f', {_percent(row["accuracy_rejected"])}% of the rejected'
+  by = {'none': 'no selector'}.get(row['selector'], row['selector'])
+  return f'{row["name"]}: {by} keeps labels of {_percent(row["kept"])}% of the pixels{right}'
+
+
+# Pictures.

@@ -1,0 +1,144 @@
+"""Folders that are complete or not there, and know what they were made from."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from data_pipelines import atomic
+from data_pipelines.errors import BadInput
+from diga_jax.parallel import processes
+
+RECORD = 'stage.json'
+VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
+
+
+def read_record(directory: pathlib.Path) -> dict[str, Any]:
+  """The record of a folder: `identity`, `versions` and, once complete, `result`.
+
+  Raises:
+    BadInput: if it is missing or damaged.
+  """
+  path = directory / RECORD
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise BadInput(f'{path}: missing or damaged ({error}); delete {directory} to redo it') from None
+
+
+def check_same(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
+  """Refuses a folder that was made from another config or other inputs.
+
+  Raises:
+    BadInput: naming the first differences.
+  """
+  old, new = read_record(directory)['identity'], json.loads(json.dumps(identity))
+  different = [
+    f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key, 'absent') != new.get(key, 'absent')
+  ]
+  if different:
+    more = f' (and {len(different) - 3} more)' if len(different) > 3 else ''
+    raise BadInput(
+      f'{directory} was made with other settings: {"; ".join(different[:3])}{more}. Use another '
+      '--workdir, or delete that folder'
+    )
+
+
+@contextlib.contextmanager
+def locked(directory: pathlib.Path) -> Iterator[None]:
+  """Keeps other runs out of a working directory; the lock goes with the process, however it ends.
+
+  Raises:
+    BadInput: if another run is there.
+  """
+  if not processes.is_main_process():
+    yield
+    return
+  was_there = directory.exists()
+  directory.mkdir(parents=True, exist_ok=True)
+  with (directory / '.lock').open('a') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise BadInput(
+        f'{directory}: another run is at work there; wait for it, stop it, or use another --workdir'
+      ) from None
+    try:
+      yield
+    finally:
+      if [path.name for path in directory.iterdir()] == ['.lock']:  # a mistake: nothing was made
+        (directory / '.lock').unlink()
+        if not was_there:
+          directory.rmdir()
+
+
+def produce(
+  directory: pathlib.Path,
+  identity: Mapping[str, Any],
+  build: Callable[[pathlib.Path], dict[str, Any]],
+) -> dict[str, Any]:
+  """Makes a folder once: under the name DIRECTORY.partial, renamed when it is complete.
+
+  Args:
+    directory: the folder.
+    identity: what it depends on, flat, JSON-able; two runs with the same identity are the same.
+    build: fills the given (partial) folder, going on from what it finds there, and returns the
+      result to record.
+
+  Returns:
+    The recorded result, of this run or of the one that made the folder.
+
+  Raises:
+    BadInput: if the folder, or its partial one, was made from something else.
+  """
+  partial = directory.with_name(directory.name + '.partial')
+  if processes.is_main_process():
+    for left in partial.rglob(f'.*{atomic.TEMPORARY}'):  # by a run that was killed
+      left.unlink()
+  processes.barrier(f'{directory} is looked for')
+  if directory.exists():
+    check_same(directory, identity)
+    return read_record(directory)['result']
+  record = {
+    'identity': dict(identity),
+    'versions': {name: importlib.metadata.version(name) for name in VERSIONS},
+  }
+  if (partial / RECORD).exists():
+    check_same(partial, identity)
+  else:
+    processes.barrier(f'{directory} is begun')
+    write_record(partial, record)
+    processes.barrier(f'{directory} is there')
+  try:
+    result = build(partial)
+  except BadInput:
+    # Nothing half-written stays behind, but what was trained is never thrown away.
+    if not any((partial / 'checkpoints').glob('[0-9]*')):
+      shutil.rmtree(partial)
+    raise
+  processes.barrier(f'{directory} is complete')
+  write_record(partial, {**record, 'result': result})
+  if processes.is_main_process():
+    partial.rename(directory)
+  processes.barrier(f'{directory} has its name')
+  return result
+
+
+def write_record(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
+  if not processes.is_main_process():
+    return
+  with atomic.replacing(directory / RECORD) as temporary:
+    temporary.write_text(json.dumps(record, indent=1))
+
+
+def write_metrics(path: str | os.PathLike, metrics: Any) -> None:
+  """Writes metrics as JSON, whole or not at all. Refuses NaN (`evaluate` gives None instead)."""
+  with atomic.replacing(path) as temporary:
+    temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + '\n')

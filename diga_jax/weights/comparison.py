@@ -1,0 +1,84 @@
+"""Two sets of weights layer by layer, and how a file and a network fit, as tables."""
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import rich.console
+import rich.table
+
+from diga_jax.weights.state_dict import _COUNTER, Row, StateDict
+
+
+def format_report(rows: Iterable[Row]) -> str:
+  """The rows of `match` as a table: name, shape and status, with the totals beneath."""
+  rows = list(rows)
+  table = rich.table.Table('name', 'shape', 'status')
+  for key, shape, status in rows:
+    table.add_row(key, 'x'.join(map(str, shape)) or 'scalar', status)
+  counts: dict[str, int] = {}
+  for _, _, status in rows:
+    kind = 'of another shape' if status.startswith('shape') else status
+    counts[kind] = counts.get(kind, 0) + 1
+  console = rich.console.Console(file=io.StringIO(), width=100, markup=False, highlight=False)
+  console.print(table)
+  console.print(', '.join(f'{count} {kind}' for kind, count in counts.items()))
+  return console.file.getvalue()
+
+
+def compare(first: StateDict, second: StateDict) -> list[tuple[str, ...]]:
+  """Two state dicts layer by layer.
+
+  Returns:
+    One row per entry of either: name, shape, norm of the first, norm of the second, the largest
+    difference and its share of the largest value; '-' where it is in one alone, the two shapes
+    where they differ.
+  """
+  rows = []
+  for name in dict.fromkeys([*first, *second]):
+    if name.endswith(_COUNTER):
+      continue
+    pair = [values.get(name) for values in (first, second)]
+    norms = ['-' if x is None else f'{np.linalg.norm(x.astype(np.float64)):.6g}' for x in pair]
+    shapes = ['x'.join(map(str, x.shape)) or 'scalar' for x in pair if x is not None]
+    if len(set(shapes)) > 1 or len(shapes) < 2:
+      rows.append((name, ' != '.join(dict.fromkeys(shapes)), *norms, '-', '-'))
+      continue
+    one, two = (x.astype(np.float64) for x in pair)
+    largest = np.abs(one - two).max(initial=0)
+    scale = max(np.abs(one).max(initial=0), 1e-30)
+    rows.append((name, shapes[0], *norms, f'{largest:.3g}', f'{largest / scale:.3g}'))
+  return rows
+
+
+def activations(model: Any, variables: Mapping, images: jax.Array) -> dict[str, np.ndarray]:
+  """What every layer of a network gives in evaluation: PyTorch's name of the layer -> array."""
+  _, seen = model.apply(
+    variables, images, train=False, capture_intermediates=True, mutable=['intermediates']
+  )
+  leaves = jax.tree_util.tree_leaves_with_path(seen['intermediates'])
+  # A path ends in '__call__', the number of the call and, for a dict of outputs, its key.
+  parts = ([str(getattr(e, 'key', getattr(e, 'idx', e))) for e in path] for path, _ in leaves)
+  names = ('.'.join(p for p in part if p not in ('__call__', '0')) for part in parts)
+  return {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
+
+
+def format_comparison(rows: Iterable[tuple[str, ...]]) -> str:
+  """The rows of `compare` as a table, with what they come to beneath."""
+  rows = list(rows)
+  heads = ('name', 'shape', 'norm of A', 'norm of B', 'largest difference', 'of the largest value')
+  table = rich.table.Table(*heads)
+  for column in table.columns[2:]:
+    column.justify = 'right'
+  for row in rows:
+    table.add_row(*row)
+  both = [row for row in rows if row[4] != '-']
+  equal = sum(row[4] == '0' for row in both)
+  console = rich.console.Console(file=io.StringIO(), width=140, markup=False, highlight=False)
+  console.print(table)
+  console.print(
+    f'{equal} equal, {len(both) - equal} different, {len(rows) - len(both)} in one alone'
+  )
+  return console.file.getvalue()

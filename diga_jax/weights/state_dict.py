@@ -1,0 +1,182 @@
+"""Between PyTorch's names and layouts and Flax's.
+
+A parameter's path in Flax, joined by dots, is its name in PyTorch but for the last part: `kernel`
+and `scale` are PyTorch's `weight`, `mean` and `var` its `running_mean` and `running_var`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.errors import BadInput
+from diga_jax import models
+from diga_jax.weights import pretrained
+
+StateDict = Mapping[str, np.ndarray]
+
+
+Row = tuple[str, tuple[int, ...], str]
+
+
+_LEAVES = {
+  'kernel': 'weight',
+  'scale': 'weight',
+  'bias': 'bias',
+  'mean': 'running_mean',
+  'var': 'running_var',
+}
+
+
+# PyTorch's BatchNorm counts its batches; nothing here uses the count.
+_COUNTER = 'num_batches_tracked'
+
+
+def from_torch(name: str, state_dict: StateDict, **options) -> dict:
+  """The variables of the network `name` from its PyTorch state dict.
+
+  Args:
+    name: see models.build; `options` go there.
+    state_dict: every entry of the network and no other; batch counters may be missing.
+
+  Returns:
+    {'params', ['batch_stats']}, float32.
+
+  Raises:
+    BadInput: an entry is missing, unexpected or of another shape.
+  """
+  variables, rows = match(models.shapes(models.build(name, **options)), state_dict)
+  _refuse_misfits(rows, name)
+  return variables
+
+
+def to_torch(name: str, variables: Mapping) -> dict[str, np.ndarray]:
+  """The inverse of `from_torch`: PyTorch names and layouts, batch counters as zeros."""
+  models.build(name)  # For its complaint about an unknown name.
+  return state_dict_of(variables)
+
+
+def state_dict_of(variables: Mapping) -> dict[str, np.ndarray]:
+  """Any network's variables under PyTorch's names and in its layouts."""
+  state_dict = {}
+  for path, leaf in _flat(variables):
+    key = _torch_name(path)
+    state_dict[key] = _turned(np.asarray(leaf), path, (3, 2, 0, 1))
+    if path[-1] == 'var':
+      state_dict[_sibling(key, _COUNTER)] = np.zeros((), np.int64)
+  return state_dict
+
+
+def match(variables: Mapping, state_dict: StateDict) -> tuple[dict, list[Row]]:
+  """Puts every entry that fits, by name and shape, into a copy of `variables`.
+
+  Args:
+    variables: arrays, or shapes (models.shapes): these stay where nothing fits.
+    state_dict: PyTorch names and layouts.
+
+  Returns:
+    The variables, and one row (PyTorch name, shape, status) per entry of either side, in the
+    order of `state_dict`, the missing ones last. The status is 'used', 'missing', 'unexpected' or
+    'shape A != B' (the file's and the network's, PyTorch layout).
+  """
+  wanted = {_torch_name(path): (path, leaf) for path, leaf in _flat(variables)}
+  found, rows = {}, []
+  for key, value in state_dict.items():
+    shape = tuple(np.shape(value))
+    if key in wanted:
+      path, leaf = wanted[key]
+      target = _torch_shape(path, leaf)
+      rows.append((key, shape, 'used' if shape == target else f'shape {shape} != {target}'))
+      if shape == target:
+        found[path] = jnp.asarray(_turned(np.asarray(value), path, (2, 3, 1, 0)), leaf.dtype)
+    else:
+      counter = key.endswith(_COUNTER) and _sibling(key, 'running_var') in wanted
+      rows.append((key, shape, 'used' if counter else 'unexpected'))
+  for key, (path, leaf) in wanted.items():
+    if key not in state_dict:
+      rows.append((key, _torch_shape(path, leaf), 'missing'))
+  filled = jax.tree_util.tree_map_with_path(lambda p, x: found.get(_names(p), x), variables)
+  return filled, rows
+
+
+def initialise(
+  variables: Mapping, state_dict: StateDict, partial: bool = False
+) -> tuple[dict, list[Row]]:
+  """`variables` with a file's weights in them, for a start from a pretrained network.
+
+  Accepts the network's own names and those of the other files that people have (`pretrained`).
+
+  Args:
+    variables: the freshly initialised network.
+    state_dict: see `read`.
+    partial: accept missing and unexpected entries and other shapes, as a body without its head
+      or a file with a classifier has them. At least one entry has to fit.
+
+  Returns:
+    The variables and the rows of `match`, with the network's names.
+
+  Raises:
+    BadInput: not everything fits, or with `partial` nothing does.
+  """
+  wanted = {
+    _torch_name(path): np.broadcast_to(0, _torch_shape(path, leaf))
+    for path, leaf in _flat(variables)
+  }
+  variables, rows = match(variables, pretrained.renamed(state_dict, set(wanted)))
+  holds = (
+    f'the file holds {pretrained.describe(state_dict)}; wanted is {pretrained.describe(wanted)}'
+  )
+  try:
+    if not partial:
+      _refuse_misfits(rows, 'this network')
+  except BadInput as error:
+    raise BadInput(f'{error}: {holds}') from None
+  if partial and not any(status == 'used' for _, _, status in rows):
+    raise BadInput(f'none of the {len(state_dict)} entries fits this network: {holds}')
+  return variables, rows
+
+
+def _refuse_misfits(rows: list[Row], network: str):
+  misfits = [f'{key} ({status})' for key, _, status in rows if status != 'used']
+  if misfits:
+    raise BadInput(f'{len(misfits)} of {len(rows)} entries do not fit {network}: {_some(misfits)}')
+
+
+def _some(names: Iterable[str]) -> str:
+  names = list(names)
+  return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+
+
+def _flat(variables: Mapping) -> list[tuple[tuple[str, ...], Any]]:
+  leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+  return [(_names(path), leaf) for path, leaf in leaves]
+
+
+def _names(path) -> tuple[str, ...]:
+  return tuple(entry.key for entry in path)
+
+
+def _torch_name(path: tuple[str, ...]) -> str:
+  # The first part is the collection, 'params' or 'batch_stats'.
+  return '.'.join((*path[1:-1], _LEAVES[path[-1]]))
+
+
+def _torch_shape(path: tuple[str, ...], leaf: Any) -> tuple[int, ...]:
+  return tuple(leaf.shape[i] for i in _order(path, len(leaf.shape), (3, 2, 0, 1)))
+
+
+def _sibling(key: str, leaf: str) -> str:
+  return f'{key.rpartition(".")[0]}.{leaf}'
+
+
+def _order(path, ndim, convolution):
+  if path[-1] != 'kernel':
+    return tuple(range(ndim))
+  return convolution if ndim == 4 else (1, 0)
+
+
+def _turned(value: np.ndarray, path: tuple[str, ...], convolution: tuple[int, ...]) -> np.ndarray:
+  """Between convolutions OIHW and HWIO, and between linear layers OI and IO."""
+  return value.transpose(_order(path, value.ndim, convolution))

@@ -1,0 +1,197 @@
+"""Label files in exactly the encodings of the data sets, and their neighbours refused."""
+
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import datasets
+from data_pipelines import label_files, label_tables, pipeline, sets
+from data_pipelines.errors import BadInput
+
+SIZE = (24, 40)
+RNG = np.random.default_rng(0)
+
+
+def png(
+  pixels: np.ndarray, colour: int, depth: int = 8, palette: np.ndarray | None = None
+) -> bytes:
+  """A PNG file, chunk by chunk: what the data sets' own tools wrote, no library's idea of it."""
+
+  def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+  height, width = pixels.shape[:2]
+  lines = pixels.astype('>u2' if depth == 16 else 'u1').reshape(height, -1)
+  raw = b''.join(b'\0' + line.tobytes() for line in lines)
+  header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
+  plte = b'' if palette is None else chunk(b'PLTE', palette.astype('u1').tobytes())
+  return (
+    label_files.SIGNATURE
+    + chunk(b'IHDR', header)
+    + plte
+    + chunk(b'IDAT', zlib.compress(raw))
+    + chunk(b'IEND', b'')
+  )
+
+
+def ids_of(values) -> np.ndarray:
+  """A label of the given raw ids in blocks, all of them present."""
+  values = np.array(list(values), np.uint8)
+  blocks = np.resize(values, (SIZE[0] // 2) * (SIZE[1] // 2))
+  return RNG.permutation(blocks).reshape(SIZE[0] // 2, -1).repeat(2, 0).repeat(2, 1)
+
+
+def colours_of(table: str, ids: np.ndarray) -> np.ndarray:
+  by_id = {raw: colour for colour, raw in label_tables.COLOURS[table].items()}
+  return np.array([by_id[i] for i in ids.ravel()], np.uint8).reshape(*ids.shape, 3)
+
+
+def palette(table: str) -> np.ndarray:
+  """The palette of a set's files: the colour of each id, black where the set has none."""
+  colours = np.zeros((256, 3), np.uint8)
+  for colour, raw in label_tables.COLOURS[table].items():
+    colours[raw] = colour
+  return colours
+
+
+def synthia_file(ids: np.ndarray) -> bytes:
+  instances = RNG.integers(0, 60_000, ids.shape)
+  return png(np.stack([ids, instances, np.zeros_like(ids)], -1), colour=2, depth=16)
+
+
+def robotcar_file(ids: np.ndarray) -> bytes:
+  other = RNG.integers(0, 255, ids.shape)
+  return png(np.stack([ids, other, other, np.full_like(ids, 255)], -1), colour=6)
+
+
+# What each set's files are: (settings, raw ids that occur, raw ids -> file).
+SETS = {
+  'cityscapes': (datasets.cityscapes('val'), range(34), lambda ids: png(ids, colour=0)),
+  'cityscapes train ids': (
+    datasets.cityscapes('val', train_ids=True), [*range(19), 255], lambda ids: png(ids, colour=0)
+  ),
+  'gta5': (datasets.gta5(), range(35), lambda ids: png(ids, 3, palette=palette('gta5'))),
+  'synthia': (datasets.synthia(table='synthia'), range(23), synthia_file),
+  'synthia16': (datasets.synthia(), range(23), synthia_file),
+  'bdd100k': (datasets.bdd100k(), [*range(19), 255], lambda ids: png(ids, colour=0)),
+  'mapillary': (
+    datasets.mapillary(), range(66), lambda ids: png(ids, 3, palette=palette('mapillary'))
+  ),
+  'robotcar': (datasets.robotcar('val', list=''), range(18), robotcar_file),
+  'camvid11': (datasets.camvid11('test'), range(12), lambda ids: png(ids, colour=0)),
+  'camvid32': (
+    datasets.camvid32(), range(32), lambda ids: png(colours_of('camvid32', ids), colour=2)
+  ),
+  'acdc': (datasets.acdc('fog', 'val'), [*range(19), 255], lambda ids: png(ids, colour=0)),
+  'dark zurich': (datasets.dark_zurich(), [*range(19), 255], lambda ids: png(ids, colour=0)),
+  'gta5 in colours': (
+    datasets.gta5(label_format='colour'),
+    set(label_tables.COLOURS['gta5'].values()),
+    lambda ids: png(colours_of('gta5', ids), colour=2),
+  ),
+  'mapillary in colours': (
+    datasets.mapillary(label_format='colour'),
+    range(66),
+    lambda ids: png(colours_of('mapillary', ids), colour=2),
+  ),
+}  # fmt: skip
+CLASSES = {'robotcar': 9, 'camvid11': 11, 'camvid32': 11}
+
+
+def write(root: pathlib.Path, settings, file: bytes) -> None:
+  """One image and its label where the set's layout has them, in a folder where it has folders."""
+  for part, name in (('images', 'img'), ('labels', 'lbl')):
+    path = root / settings[part].replace('{id}', 'town/town_000001')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name == 'img':
+      Image.fromarray(RNG.integers(0, 256, (*SIZE, 3), np.uint8)).save(path)
+    else:
+      path.write_bytes(file)
+
+
+def opened(root: pathlib.Path, settings, classes: int):
+  return sets.open_set(
+    settings.to_dict(), name='it', root=str(root), cache=str(root / 'cache'), classes=classes
+  )
+
+
+@pytest.mark.parametrize('name', SETS)
+def test_labels_are_read_back_exactly(tmp_path, name):
+  settings, occurring, encode = SETS[name]
+  ids = ids_of(occurring)
+  write(tmp_path, settings, encode(ids))
+  folder = opened(tmp_path, settings, CLASSES.get(name, 19))
+  image, label = folder.read(0)
+  expected = label_tables.lut(settings.table)[ids]
+  np.testing.assert_array_equal(label, expected)
+  assert len(np.unique(label)) > 9 or 'robotcar' in name
+  # The input pipeline reads them as well, with TensorFlow where that can.
+  view = pipeline.View(folder, low=0, full=1, low_size=None, crop=SIZE)
+  batch = next(pipeline.batches({'v': view}, seed=0))
+  flipped = not (batch['v_image'][0] == image).all()
+  np.testing.assert_array_equal(batch['v_label'][0][:, :: -1 if flipped else 1], expected)
+
+
+NEIGHBOURS = {
+  'grey': (lambda ids: png(ids, colour=0), {'index'}),
+  'palette': (lambda ids: png(ids, 3, palette=palette('gta5')), {'index', 'colour'}),
+  'colours': (lambda ids: png(colours_of('gta5', ids), colour=2), {'colour'}),
+  '16-bit colours': (synthia_file, {'rgb16'}),
+  'colours and alpha': (robotcar_file, {'rgba'}),
+  '16-bit grey': (lambda ids: png(ids, colour=0, depth=16), set()),
+}
+
+
+@pytest.mark.parametrize('kind', NEIGHBOURS)
+@pytest.mark.parametrize('label_format', label_files.FORMATS)
+def test_the_neighbouring_formats_are_refused(tmp_path, kind, label_format):
+  encode, fitting = NEIGHBOURS[kind]
+  path = tmp_path / 'label.png'
+  path.write_bytes(encode(ids_of(set(label_tables.COLOURS['gta5'].values()))))
+  colours = tuple(colour for colour, _ in label_tables.colours('gta5'))
+  if label_format in fitting:
+    assert label_files.read(str(path), label_format, colours).shape == SIZE
+    return
+  with pytest.raises(BadInput) as error:
+    label_files.read(str(path), label_format, colours)
+  message = str(error.value)
+  assert str(path) in message and f"label_format '{label_format}' means" in message
+  assert '\n' not in message
+  assert all(f"'{name}'" in message for name in list(fitting)[:1] if len(fitting) == 1)
+
+
+def test_an_unknown_colour_is_named(tmp_path):
+  pixels = colours_of('camvid32', ids_of(range(32)))
+  pixels[5, 7] = (1, 2, 3)
+  (tmp_path / 'a.png').write_bytes(png(pixels, colour=2))
+  colours = tuple(colour for colour, _ in label_tables.colours('camvid32'))
+  with pytest.raises(BadInput, match=r'a.png: the colour \(1, 2, 3\) at row 5, column 7'):
+    label_files.read(str(tmp_path / 'a.png'), 'colour', colours)
+
+
+@pytest.mark.parametrize('keep', [0, 20, 60, 400])
+@pytest.mark.parametrize('name', ['gta5', 'synthia', 'robotcar', 'camvid32'])
+def test_cut_files_are_named(tmp_path, name, keep):
+  settings, occurring, encode = SETS[name]
+  write(tmp_path, settings, encode(ids_of(occurring))[:keep])
+  with pytest.raises(BadInput) as error:
+    opened(tmp_path, settings, CLASSES.get(name, 19)).read(0)
+  assert 'town_000001' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_cityscapes_two_kinds_of_files_are_not_taken_for_each_other(tmp_path):
+  for settings, wrong in (
+    (datasets.cityscapes('val', table='train_ids'), "set table to 'cityscapes'"),
+    (datasets.cityscapes('val', train_ids=True, table='cityscapes'), "set table to 'train_ids'"),
+  ):
+    with pytest.raises(BadInput, match=wrong):
+      opened(tmp_path, settings, 19)
+
+
+def test_every_set_reads_from_its_own_layout():
+  folders = [str(settings.images) for settings, _, _ in SETS.values()]
+  assert len({folder.split('/')[0] for folder in folders}) == 9

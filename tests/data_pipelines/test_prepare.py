@@ -1,0 +1,350 @@
+"""Packed data sets: the same batches, resumable, and damage is named."""
+
+import itertools
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from configs import datasets
+from data_pipelines import doctor, label_tables, pipeline, sets
+from data_pipelines import prepare as shards
+from data_pipelines.errors import BadInput
+from data_pipelines.folder import Folder
+from data_pipelines.pack import INDEX, SPLIT, VERSION, Pack
+from diga_jax.__main__ import main
+from tests.data_pipelines import test_label_files
+from tests.support import data_files
+
+SETTINGS = {'images': 'images/{id}.png', 'labels': 'labels/{id}.png'}
+CROP = (16, 24)
+
+
+def manifest_of(folder: Folder) -> dict:
+  names = label_tables.NAMES['cityscapes19']
+  return doctor.examine(folder, names, list(doctor.looks(folder, 1))).manifest
+
+
+def opened(root: pathlib.Path, **changes) -> Folder:
+  settings = datasets.dataset(**SETTINGS | changes).to_dict()
+  options = {'name': 'it', 'root': str(root), 'cache': str(root), 'classes': 19}
+  return sets.open_set(settings, labelled=bool(settings['labels']), **options)
+
+
+def packed(root: pathlib.Path, **changes) -> Folder:
+  return opened(root, shards='packed/it', **changes)
+
+
+def prepare(root: pathlib.Path, **options) -> pathlib.Path:
+  folder = opened(root)
+  options = {'images_per_shard': 3} | options
+  return shards.prepare(folder, root / 'packed/it', manifest_of(folder), **options)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory) -> pathlib.Path:
+  """A folder of 7 images and its pack of 3 shards."""
+  root = tmp_path_factory.mktemp('set')
+  data_files.coded(root, 7)
+  prepare(root)
+  return root
+
+
+def batches(folder: Folder, count: int = 3, **options) -> list[dict[str, np.ndarray]]:
+  view = pipeline.View(
+    folder, low=2, full=2, low_size=(24, 32), crop=CROP, cut='sized', redraw=bool(folder.labels)
+  )
+  return list(itertools.islice(pipeline.batches({'v': view}, seed=1, **options), count))
+
+
+def assert_same(first, second) -> None:
+  for got, expected in zip(first, second, strict=True):
+    assert got.keys() == expected.keys()
+    for name in expected:
+      np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+
+
+@pytest.fixture(scope='module')
+def both(tmp_path_factory) -> pathlib.Path:
+  """As `root`, with the images in both sizes."""
+  root = tmp_path_factory.mktemp('both')
+  data_files.coded(root, 7)
+  prepare(root, low_size=(24, 32))
+  return root
+
+
+def test_the_batches_are_the_same_from_images_in_both_sizes(both, monkeypatch):
+  wanted = batches(opened(both), 4)
+  folder, read = packed(both), []
+  monkeypatch.setattr(
+    Folder, 'read_low', lambda self, i, size, real=Folder.read_low: (
+      read.append(i) or real(self, i, size)
+    )
+  )  # fmt: skip
+  assert_same(batches(folder, 4), wanted)
+  assert len(read) >= 8  # two rows of every step
+  assert folder.image_pack.low_size == (24, 32)
+  assert folder.read_low(3, (24, 32))[0].shape == (24, 32, 3)
+  assert folder.read_low(3, (25, 32)) is None
+  assert_same(batches(packed(both, labels='')), batches(opened(both, labels='')))
+
+
+def test_pseudo_labels_go_with_images_in_both_sizes(both, tmp_path):
+  for index, name in enumerate(opened(both).ids):
+    rng = np.random.default_rng(index)
+    label = Image.fromarray(rng.integers(0, 19, (48, 64), np.uint8))
+    data_files.save(tmp_path / f'{name}.png', label)
+  pseudo = str(tmp_path / '{id}.png')
+  wanted = batches(opened(both, labels='').with_labels(pseudo))
+  assert_same(batches(packed(both, labels='').with_labels(pseudo)), wanted)
+  labelled = opened(both, labels='').with_labels(pseudo)
+  shards.prepare(labelled, tmp_path / 'pack', None, images='none', images_per_shard=2)
+  pack = Pack(tmp_path / 'pack')
+  assert_same(batches(shards.packed(labelled, pack)), wanted)
+  assert_same(batches(shards.packed(packed(both, labels='').with_labels(pseudo), pack)), wanted)
+
+
+def test_pseudo_labels_of_another_size_are_refused(both, tmp_path):
+  for name in opened(both).ids:
+    data_files.save(tmp_path / f'{name}.png', Image.new('L', (63, 48), 7))
+  for folder in (opened, packed):
+    with pytest.raises(BadInput, match='63x48 pixels, its image 64x48'):
+      batches(folder(both, labels='').with_labels(str(tmp_path / '{id}.png')))
+  low = packed(both, labels='').with_labels(str(tmp_path / '{id}.png'))
+  with pytest.raises(BadInput, match='63x48 pixels, its image 64x48'):
+    low.read_low(0, (24, 32))
+
+
+def test_progress_counts_both_sizes_and_files_once(tmp_path):
+  data_files.coded(tmp_path, 4)
+  for name, options, total in (('raw', {}, 8), ('png', {'images': 'png'}, 4)):
+    told = []
+    shards.prepare(
+      opened(tmp_path), tmp_path / name, manifest_of(opened(tmp_path)), low_size=(24, 32),
+      images_per_shard=3, progress=lambda *counts, told=told: told.append(counts), **options
+    )  # fmt: skip
+    assert told[0] == (3, total) and told[-1] == (total, total)
+
+
+def test_the_batches_are_those_of_the_folder(root):
+  wanted = batches(opened(root), 4)
+  assert_same(batches(packed(root), 4), wanted)
+  assert_same(batches(packed(root), 2, start=2, parallel_calls=4), wanted[2:])
+  hosts = [batches(packed(root), 4, rows=slice(i, i + 1)) for i in range(4)]
+  joined = [
+    {name: np.concatenate([host[step][name] for host in hosts]) for name in wanted[step]}
+    for step in range(4)
+  ]
+  assert_same(joined, wanted)
+
+
+def test_the_folder_may_be_gone(root, tmp_path):
+  wanted = batches(opened(root), 2)
+  shutil.copytree(root / 'packed', tmp_path / 'packed')
+  assert_same(batches(packed(tmp_path), 2), wanted)
+
+
+def test_a_packed_set_has_the_fingerprint_of_its_folder(root):
+  assert packed(root).fingerprint() == opened(root).fingerprint()
+  assert packed(root, labels='').fingerprint() == opened(root, labels='').fingerprint()
+
+
+def test_lists_select_from_a_pack(root):
+  (root / 'some.txt').write_text('005\n001\n')
+  assert packed(root, list='some.txt').ids == ['005', '001']
+  assert packed(root, without='some.txt').ids == opened(root, without='some.txt').ids
+  assert_same(batches(packed(root, list='some.txt')), batches(opened(root, list='some.txt')))
+
+
+def test_pseudo_labels_go_with_packed_images(root, tmp_path):
+  for name in opened(root).ids:
+    data_files.save(tmp_path / f'{name}.png', Image.new('L', (64, 48), 7))
+  folder = packed(root, labels='').with_labels(str(tmp_path / '{id}.png'))
+  image, label = folder.read(2)
+  np.testing.assert_array_equal(image, opened(root).read(2)[0])
+  assert (label == 7).all()
+
+
+def test_tensorflow_datasets_opens_it_alone(root):
+  source = tfds.builder_from_directory(str(root / 'packed/it' / VERSION)).as_data_source(
+    split=SPLIT
+  )
+  assert len(source) == 7
+  image, label = opened(root).read(4)
+  assert source[4]['id'].decode() == '004'
+  np.testing.assert_array_equal(source[4]['image'], image)
+  np.testing.assert_array_equal(source[4]['label'], label)
+
+
+@pytest.mark.parametrize('images', ['raw', 'png', 'jpeg'])
+def test_all_kinds_of_images_give_the_same_pixels(tmp_path, images):
+  data_files.coded(tmp_path, 2)
+  suffix = 'jpg' if images == 'jpeg' else 'png'
+  for path in sorted((tmp_path / 'images').iterdir()):
+    if images == 'jpeg':
+      Image.open(path).save(path.with_suffix('.jpg'))
+      path.unlink()
+  pattern = {'images': f'images/{{id}}.{suffix}', 'labels': 'labels/{id}.png'}
+  settings = datasets.dataset(**pattern).to_dict()
+  folder = sets.open_set(settings, name='it', root=str(tmp_path), cache='', classes=19)
+  choice = '' if images == 'jpeg' else images  # JPEG files are kept without being asked to
+  shards.prepare(folder, tmp_path / 'it', manifest_of(folder), images=choice)
+  pack = Pack(tmp_path / 'it')
+  assert pack.index['images'] == images
+  for index, name in enumerate(folder.ids):
+    np.testing.assert_array_equal(pack.image(name), folder.read(index)[0])
+
+
+@pytest.mark.parametrize('name', ['synthia', 'robotcar', 'camvid32', 'gta5'])
+def test_every_label_format_is_packed(tmp_path, name):
+  settings, occurring, encode = test_label_files.SETS[name]
+  test_label_files.write(tmp_path, settings, encode(test_label_files.ids_of(occurring)))
+  classes = test_label_files.CLASSES.get(name, 19)
+  folder = test_label_files.opened(tmp_path, settings, classes)
+  names = (
+    label_tables.NAMES['camvid11'][:classes] if classes < 19 else label_tables.NAMES['cityscapes19']
+  )
+  manifest = doctor.examine(folder, names, list(doctor.looks(folder, 1))).manifest
+  shards.prepare(folder, tmp_path / 'it', manifest)
+  again = test_label_files.opened(tmp_path, settings.copy_and_resolve_references(), classes)
+  found = shards.packed(again, Pack(tmp_path / 'it')).read(0)
+  for got, expected in zip(found, folder.read(0), strict=True):
+    np.testing.assert_array_equal(got, expected)
+
+
+# Making one.
+
+
+def times(root: pathlib.Path) -> dict[str, int]:
+  files = (root / 'packed/it').rglob('*.array_record-*-of-?????*')
+  return {path.name: path.stat().st_mtime_ns for path in files}
+
+
+def test_a_killed_attempt_goes_on(tmp_path, monkeypatch):
+  data_files.coded(tmp_path, 7)
+  manifest = manifest_of(opened(tmp_path))
+  real = shards._example
+  count = itertools.count()
+
+  def killed(*arguments):
+    if next(count) == 5:  # in the second of three shards
+      raise KeyboardInterrupt
+    return real(*arguments)
+
+  monkeypatch.setattr(shards, '_example', killed)
+  with pytest.raises(KeyboardInterrupt):
+    shards.prepare(opened(tmp_path), tmp_path / 'packed/it', manifest, images_per_shard=3)
+  with pytest.raises(BadInput, match='finish `prepare` first'):
+    packed(tmp_path)
+  before = times(tmp_path)
+  assert len([name for name in before if name.endswith('-of-00003')]) == 1
+  monkeypatch.undo()
+  shards.prepare(opened(tmp_path), tmp_path / 'packed/it', manifest, images_per_shard=3)
+  after = times(tmp_path)
+  assert len(after) == 3
+  (kept,) = (name for name in before if name.endswith('-of-00003'))
+  assert after[kept] == before[kept]
+  assert_same(batches(packed(tmp_path)), batches(opened(tmp_path)))
+
+
+def test_a_complete_pack_is_not_made_again(root):
+  before = times(root)
+  prepare(root)
+  assert times(root) == before
+
+
+def test_other_settings_or_files_are_refused(root, tmp_path):
+  with pytest.raises(BadInput, match=r'other files or settings \(images_per_shard\)'):
+    prepare(root, images_per_shard=2)
+  shutil.copytree(root, tmp_path / 'copy')
+  Image.new('RGB', (64, 48)).save(tmp_path / 'copy/images/003.png')
+  with pytest.raises(BadInput, match=r'other files or settings \(fingerprint\)'):
+    prepare(tmp_path / 'copy')
+
+
+def test_files_that_doctor_did_not_see_are_refused(tmp_path):
+  data_files.coded(tmp_path, 3)
+  manifest = manifest_of(opened(tmp_path))
+  path = tmp_path / 'labels/001.png'
+  pixels = np.array(Image.open(path))
+  Image.fromarray(pixels[::-1]).save(path)
+  with pytest.raises(BadInput, match=r'labels/001.png: is not the file that doctor saw'):
+    shards.prepare(opened(tmp_path), tmp_path / 'packed/it', manifest)
+
+
+def test_cut_and_missing_shards_are_named(root, tmp_path):
+  shutil.copytree(root / 'packed', tmp_path / 'packed')
+  path = sorted((tmp_path / 'packed/it' / VERSION).glob('*array_record*'))[1]
+  data = path.read_bytes()
+  path.write_bytes(data[:-100])
+  with pytest.raises(BadInput, match=rf'{path.name}: has .* bytes instead of .* prepare again'):
+    packed(tmp_path)
+  path.unlink()
+  with pytest.raises(BadInput, match=rf'{path.name}: has 0 bytes'):
+    packed(tmp_path)
+
+
+def test_a_damaged_shard_is_named_when_it_is_read(root, tmp_path):
+  shutil.copytree(root / 'packed', tmp_path / 'packed')
+  path = sorted((tmp_path / 'packed/it' / VERSION).glob('*array_record*'))[0]
+  data = bytearray(path.read_bytes())
+  image, _ = opened(root).read(1)
+  data[data.find(image.tobytes()) + 700] ^= 1  # one bit of a pixel
+  path.write_bytes(data)
+  folder = packed(tmp_path)
+  with pytest.raises(BadInput, match=rf'{path.name}: 001 cannot be read .* prepare again'):
+    folder.read(1)
+  with pytest.raises(BadInput, match=r'001 cannot be read'):
+    batches(folder)
+
+
+def test_what_a_pack_lacks_is_named(root, tmp_path):
+  (root / 'more.txt').write_text('003\n900\n')
+  with pytest.raises(BadInput, match='lacks the image 900'):
+    packed(root, list='more.txt')
+  with pytest.raises(BadInput, match="not those of label_format 'rgba'"):
+    packed(root, label_format='rgba')
+  with pytest.raises(BadInput, match='name the folder of one data set'):
+    opened(root, shards='packed')
+  with pytest.raises(BadInput, match=r'label id \d+ occurs and is unknown to the table of 2 pairs'):
+    packed(root, table=((0, 0), (1, 1)))
+
+
+# The command.
+
+
+def command(root: pathlib.Path, name: str, *more: str) -> list[str]:
+  folder = [f'--config.data.sets.source.{field}={value}' for field, value in SETTINGS.items()]
+  return [
+    name,
+    '--config=tests/configs/tiny.py',
+    f'--config.data.root={root}',
+    f'--config.data.cache={root / "cache"}',
+    '--config.data.sets.source.kind=folder',
+    '--sets',
+    'source',
+    '--jobs=1',
+    *folder,
+    *more,
+  ]
+
+
+def test_doctor_then_prepare(tmp_path, capsys):
+  data_files.coded(tmp_path, 3)
+  output = f'--output={tmp_path / "packed"}'
+  assert main(command(tmp_path, 'prepare', output)) == 2
+  assert 'doctor --sets source first' in capsys.readouterr().err
+  assert main(command(tmp_path, 'prepare')) == 2
+  assert '--output' in capsys.readouterr().err
+  main(command(tmp_path, 'doctor'))
+  capsys.readouterr()
+  assert main(command(tmp_path, 'prepare', output)) == 0
+  place = tmp_path / 'packed/source'
+  assert f'--config.data.sets.source.shards={place}' in capsys.readouterr().out
+  assert json.loads((place / VERSION / INDEX).read_text())['images'] == 'raw'
+  with pytest.raises(SystemExit):
+    main(command(tmp_path, 'prepare', output, '--images=bmp'))

@@ -1,0 +1,194 @@
+"""Steps and passes on 2, 4 and 8 devices, under jit and pmap, against the same on one."""
+
+import functools
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import steps
+from configs import default
+from data_pipelines.errors import BadInput
+from diga_jax import optimizer
+from diga_jax.inference import evaluate, feature_centroids, label_quality, pseudo_labels
+from diga_jax.parallel.mesh import AXIS, compile_step, local_rows, make_mesh, replicate
+from diga_jax.recipe import training
+from diga_jax.recipe.experiment import Experiment
+from diga_jax.stages import kinds, translator
+from tests.support import small
+from tests.support.tiny import Source, tiny
+
+STEPS = 5
+# Under their tests' names: a stage of the config.
+ADAPTED = {'adversarial': 'warmup', 'hiast': 'hiast'}
+WAYS = [('jit', 2), ('jit', 4), ('jit', 8), ('pmap', 4)]
+# A loss that ranks the pixels of the whole batch, and statistics moved by the target.
+WARMUP = {'loss': 'ohem', 'ohem_min_kept': 1000, 'target_statistics': True}
+
+
+def segmentation(stage: str, axis_name: str | None):
+  """(step, state, frozen) of a stage of the published recipe, small."""
+  changes = WARMUP if stage == 'warmup' else {}
+  options = {'axis_name': axis_name, 'blocks': (1,)}
+  setup = small.set_up(stage, 4, steps.run_compiled, changes, **options)
+  return setup.step, setup.state, setup.frozen
+
+
+def adapted(stage: str, axis_name: str | None):
+  """(step, state, None) of HIAST's self-training or of the adversarial warm-up, small."""
+  config = default.get_config()
+  config.update_from_flattened_dict(
+    {
+      'parallel': 'pmap' if axis_name else 'jit',
+      'model.options.blocks': (1,),
+      'model.options.width': 4,
+      'model.options.feature': 8,
+      'stages.warmup.method': 'adversarial',
+      'stages.warmup.loss': 'labelled_cross_entropy',
+      'stages.warmup.adversarial.width': 4,
+    }
+  )
+  options = {'selector': 'consensus', 'target_mixing': 'class', 'centroid_momentum': 0.1}
+  config.stages.hiast = default.hiast_stage('warmup', 'label_1', **options)
+  config.stages.hiast.optimizer = config.stages.warmup.optimizer.copy_and_resolve_references()
+  experiment = Experiment(config, None)
+  settings = config.stages[stage]
+  variables = jax.jit(experiment.model.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), 'f'))
+  model, tx, create = training.segmentation(experiment, settings, variables['params'])
+  centroids = jax.random.normal(jax.random.key(1), (19, 8)) if stage == 'hiast' else ()
+  config = SimpleNamespace(stage=settings, translator=config.translator)
+  step = functools.partial(kinds.train_step(settings), model=model, tx=tx, config=config)
+  return step, create(variables, centroids), None
+
+
+def translation():
+  """(step, state, frozen) of the translator, small."""
+  config = default.get_config()
+  config.translator.update(small.TRANSLATOR | {'width': 4})
+  settings = config.stages.translator.optimizer.to_dict() | {'total': STEPS}
+  params = translator.initial_params(jax.random.key(0), config.translator, (32, 32))
+  tx = {half: optimizer.build(settings, tree) for half, tree in params.items()}
+  model = {'vgg': None} | translator.networks(config.translator)
+  config = SimpleNamespace(translator=config.translator)
+  step = functools.partial(translator.train_step, model=model, tx=tx, config=config)
+  return step, translator.create_state(jax.random.key(0), params, tx), None
+
+
+@functools.cache
+def after_five_steps(stage: str, parallel: str, devices: int):
+  """([metrics of each step], final state without its key), on the host."""
+  axis_name = AXIS if parallel == 'pmap' else None
+  if stage == 'translator':
+    step, state, frozen = translation()
+  elif stage in ADAPTED:
+    step, state, frozen = adapted(ADAPTED[stage], axis_name)
+  else:
+    step, state, frozen = segmentation(stage, axis_name)
+  mesh = make_mesh(devices)
+  state, frozen = replicate((state, frozen), mesh)
+  step, seen = compile_step(step, mesh, parallel), []
+  for i in range(STEPS):
+    state, metrics = step(state, small.batch(8, 32, 32, seed=i), frozen)
+    seen.append(jax.device_get(metrics))
+  assert len(state.step.sharding.device_set) == devices
+  return seen, jax.device_get(state.replace(key=()))
+
+
+def check_equal(found, wanted) -> None:
+  """Every array equal within 1e-5 of the largest value of the tree."""
+  tolerance = 1e-5 * max(np.abs(x).max() for x in jax.tree.leaves(wanted))
+  wanted = jax.tree.leaves_with_path(wanted)
+  for x, (path, y) in zip(jax.tree.leaves(found), wanted, strict=True):
+    np.testing.assert_allclose(x, y, rtol=0, atol=tolerance, err_msg=jax.tree_util.keystr(path))
+
+
+def without_generator_biases(params):
+  leaves = jax.tree.leaves_with_path(params)
+  names = [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+  return {
+    name: leaf for name, leaf in names if 'generators' not in name or not name.endswith("['bias']")
+  }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('stage', 'parallel', 'devices'),
+  [
+    (stage, *way) for stage in ('translator', 'warmup', 'self_training_1', *ADAPTED) for way in WAYS
+  ],
+)
+def test_steps_do_not_depend_on_the_devices(stage, parallel, devices):
+  metrics, state = after_five_steps(stage, parallel, devices)
+  alone_metrics, alone = after_five_steps(stage, 'jit', 1)
+  check_equal(metrics, alone_metrics)
+  if stage == 'translator':
+    # Biases in front of an instance norm have no gradient but rounding errors, which Adam makes
+    # steps of. They change no image, and the losses above are those of the images.
+    check_equal(*(without_generator_biases(params) for params in (state.params, alone.params)))
+  else:
+    check_equal(state.params, alone.params)
+  for field in ('teacher', 'batch_stats', 'centroids', 'discriminator'):
+    if jax.tree.leaves(getattr(alone, field)):
+      check_equal(getattr(state, field), getattr(alone, field))
+  assert alone_metrics[0]['loss'] != alone_metrics[-1]['loss']
+
+
+@pytest.fixture(scope='module')
+def passes():
+  """devices -> what the passes find, five images spread over so many devices."""
+
+  @functools.cache
+  def found(devices: int, directory):
+    mesh = make_mesh(devices)
+    placed = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+    model, variables = tiny()
+    variables = replicate(variables, mesh)
+    options = {
+      'batch_size': devices,
+      'put': lambda rows: jax.device_put(rows, placed),
+      'progress': False,
+    }
+    source = Source(5)
+    means, counts = feature_centroids.centroids(model, variables, source, minimum=1, **options)
+    select = functools.partial(
+      label_quality.consensus_labels, variables, centroids=means, model=model
+    )
+    ias = pseudo_labels.Selector('ias', threshold=0.5, batch=2)
+    selected = pseudo_labels.pseudo_labels(
+      model, variables, source, directory / 'ias', classes=4, selector=ias, **options
+    )
+    return {
+      'confusion': evaluate.evaluate(model, variables, source, classes=4, **options)['confusion'],
+      'labels': pseudo_labels.pseudo_labels(
+        model, variables, source, directory / 'all', classes=4, **options
+      ).counts,
+      'selected': selected.counts,
+      'thresholds': selected.thresholds,
+      'centroids': np.asarray(means),
+      'counts': np.asarray(counts),
+      'consensus': label_quality.measure(source, 4, select=select, truth=source, **options),
+      'files': [path.read_bytes() for path in sorted(directory.rglob('*.png'))],
+    }
+
+  return found
+
+
+@pytest.mark.parametrize('devices', [2, 4, 8])
+def test_passes_do_not_depend_on_the_devices(passes, tmp_path, tmp_path_factory, devices):
+  found, alone = passes(devices, tmp_path), passes(1, tmp_path_factory.mktemp('alone'))
+  for key in ('confusion', 'labels', 'selected', 'thresholds', 'counts', 'files', 'consensus'):
+    assert np.all(found[key] == alone[key]), key
+  check_equal(found['centroids'], alone['centroids'])
+  labelled = sum(np.sum(Source(5).read(i)[1] != 255) for i in range(5))
+  assert np.sum(found['confusion']) == labelled  # each pixel once
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_its_sizes():
+  with pytest.raises(BadInput, match='a batch of 6 does not divide over 4 devices'):
+    local_rows(6, make_mesh(4))
+
+
+def test_more_devices_than_there_are_is_refused():
+  with pytest.raises(BadInput, match=r'config.devices is 99'):
+    make_mesh(99)

@@ -1,0 +1,182 @@
+"""Two processes with two devices each, against one process with four."""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipelines.errors import BadInput
+from diga_jax.parallel.processes import (
+  barrier,
+  connect,
+  exchange,
+  in_order,
+  is_main_process,
+  local_share,
+)
+from diga_jax.storage import stage_folder
+from tests.end_to_end.test_recipe import final_state
+
+ROOT = pathlib.Path(__file__).parents[2]
+TRAINED = ('warmup', 'self_training_1')
+RECIPE = "('warmup', 'label_1', 'self_training_1')"
+# Thresholds that every image moves, so that the processes have to tell each other what they see.
+SELECTOR = {'selector': 'ias', 'threshold': 0.05, 'beta': 0.1, 'gamma': 0.0, 'batch': 1}
+
+
+def command(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
+  """A command of the tiny recipe, with batches that divide over four devices."""
+  batches = [f'--config.stages.{s}.batch.{k}=2' for s in TRAINED for k in ('low', 'full')]
+  return [
+    *(sys.executable, '-W', 'error', '-W', 'ignore:the load_module:DeprecationWarning'),
+    *('-m', 'diga_jax', name),
+    '--config=tests/configs/tiny.py',
+    f'--workdir={workdir}',
+    f'--config.data.cache={cache}',
+    f'--config.recipe={RECIPE}',
+    *(f'--config.stages.label_1.{key}={value}' for key, value in SELECTOR.items()),
+    '--config.devices=0',
+    '--config.choose=oracle',
+    '--config.translator.kind=fourier',
+    *batches,
+    *more,
+  ]
+
+
+def start(arguments: list[str], devices: int) -> subprocess.Popen:
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices)}
+  return subprocess.Popen(
+    arguments,
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def finish(processes: list[subprocess.Popen]) -> list[str]:
+  """The outputs; fails with them if a process fails."""
+  outputs = [process.communicate(timeout=900)[0] for process in processes]
+  assert not any(process.returncode for process in processes), '\n'.join(outputs)
+  return outputs
+
+
+def in_two_processes(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  where = [f'--distributed=localhost:{port},2,{i}' for i in range(2)]
+  return finish([start(command(name, workdir, cache, w, *more), devices=2) for w in where])
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
+  """(scenes, workdir of one process, workdir of two)."""
+  cache, alone, together = (tmp_path_factory.mktemp(name) for name in ('scenes', 'one', 'two'))
+  finish([start(command('run', alone, cache), devices=4)])
+  first, second = in_two_processes('run', together, cache)
+  assert 'metrics.json and pictures' in first and 'metrics.json' not in second
+  return cache, alone, together
+
+
+def check_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
+  """The final parameters of two stages agree within 1e-5 of the largest."""
+  found, wanted = final_state(found), final_state(wanted)
+  assert found.keys() == wanted.keys()
+  names = [name for name in wanted if "'params'" in name or '.params' in name]
+  assert names
+  largest = max(np.abs(wanted[name]).max() for name in names)
+  for name in names:
+    np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-5 * largest, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(runs):
+  _, alone, together = runs
+  for name in TRAINED:
+    check_same(together / name, alone / name)
+    result, wanted = (stage_folder.read_record(run / name)['result'] for run in (together, alone))
+    assert result == wanted and result['chosen_by'] == 'oracle'  # by all processes' images
+  wanted = sorted((alone / 'label_1' / 'labels').glob('*.png'))
+  found = sorted((together / 'label_1' / 'labels').glob('*.png'))
+  assert [path.name for path in found] == [path.name for path in wanted]
+  one, two = (dict(np.load(run / 'label_1' / 'index.npz')) for run in (alone, together))
+  np.testing.assert_allclose(two['thresholds'], one['thresholds'], atol=1e-5)
+  np.testing.assert_allclose(two['confidence'], one['confidence'], atol=1e-5)
+  assert np.abs(two['counts'] - one['counts']).sum() <= 0.001 * one['counts'].sum()
+  assert 0 < one['counts'].sum() < 4 * 48 * 96
+  place = 'evaluation/published/warmup/camera_test/metrics.json'
+  one, two = (json.loads((run / place).read_text()) for run in (alone, together))
+  assert two['pixels'] == one['pixels'] and two['images'] == one['images']
+  different = np.abs(np.subtract(one['confusion'], two['confusion'])).sum()
+  assert different <= 0.001 * one['pixels']  # a logit may be nearer to another than rounding
+  assert len(list((together / 'evaluation').rglob('pictures/*.png'))) == len(
+    list((alone / 'evaluation').rglob('pictures/*.png'))
+  )
+  assert not list(together.rglob('*.partial'))
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_processes(runs, tmp_path):
+  cache, alone, _ = runs
+  partial = tmp_path / 'run' / 'warmup.partial'
+  shutil.copytree(alone / 'warmup', partial)
+  shutil.rmtree(partial / 'checkpoints' / '5')
+  in_two_processes('train', tmp_path / 'run', cache, '--stage=warmup')
+  check_same(tmp_path / 'run' / 'warmup', alone / 'warmup')
+
+
+LOWER = """
+import hashlib
+from diga_jax.plan import steps
+from diga_jax.recipe.experiment import Experiment
+from tests.configs import tiny
+import jax
+step, *shapes = steps.abstract_step(Experiment(tiny.get_config(), None), 'self_training_1', 2)
+print(hashlib.sha256(jax.jit(step).lower(*shapes).as_text().encode()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_every_process_traces_the_same_program():
+  """Otherwise they would wait for each other in different places, and no cache would be hit."""
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  found = {
+    subprocess.run(
+      [sys.executable, '-c', LOWER],
+      cwd=ROOT, env=environment | {'PYTHONHASHSEED': seed}, capture_output=True, check=True,
+    ).stdout
+    for seed in ('1', '2')
+  }  # fmt: skip
+  assert len(found) == 1
+
+
+def test_alone_there_is_nothing_to_exchange():
+  assert is_main_process() and exchange('x') == ['x']
+  assert list(local_share(5)) == [0, 1, 2, 3, 4]
+  barrier('nobody')
+
+
+@pytest.mark.parametrize('count', [0, 1, 4, 7])
+@pytest.mark.parametrize('processes', [1, 2, 3])
+def test_shares_in_order_are_the_whole(monkeypatch, count, processes):
+  monkeypatch.setattr(jax, 'process_count', lambda: processes)
+  shares = []
+  for index in range(processes):
+    monkeypatch.setattr(jax, 'process_index', lambda index=index: index)
+    shares.append(list(local_share(count)))
+  assert in_order(shares) == list(range(count))
+
+
+@pytest.mark.parametrize('where', ['nowhere', 'localhost:1', 'localhost:1,two,0'])
+def test_an_address_that_is_none_is_refused(where):
+  with pytest.raises(BadInput, match='HOST:PORT'):
+    connect(where)

@@ -1,0 +1,326 @@
+"""The command line from end to end: whole runs, stopped runs, finished, stale and wrong ones."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+from data_pipelines import pipeline
+from diga_jax import weights
+from diga_jax.__main__ import main
+from diga_jax.recipe import labels
+from diga_jax.recipe.experiment import Experiment
+from tests.configs import tiny
+
+CONFIG = 'tests/configs/tiny.py'
+TRAINED = ('translator', 'warmup', 'self_training_1', 'self_training_2')
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory) -> pathlib.Path:
+  return tmp_path_factory.mktemp('scenes')
+
+
+def run(command: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> int:
+  return main(
+    [command, f'--config={CONFIG}', f'--workdir={workdir}', f'--config.data.cache={cache}', *more]
+  )
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, cache) -> pathlib.Path:
+  """The working directory of an undisturbed run."""
+  workdir = tmp_path_factory.mktemp('finished') / 'run'
+  assert run('run', workdir, cache) == 0
+  return workdir
+
+
+def final_state(stage: pathlib.Path) -> dict[str, np.ndarray]:
+  """Every array of a stage's last checkpoint, by name."""
+  handler = ocp.PyTreeCheckpointHandler()
+  with ocp.CheckpointManager(stage / 'checkpoints', item_handlers=handler) as manager:
+    step = manager.latest_step()
+    # As NumPy arrays, because other devices may have written it.
+    wanted = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), manager.item_metadata(step).tree
+    )
+    tree = manager.restore(step, args=ocp.args.PyTreeRestore(restore_args=wanted))
+  leaves = jax.tree.leaves_with_path(tree)
+  return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def stop_each_stage_once(monkeypatch, *after: int) -> None:
+  """Makes the first attempt at each training stage end like Ctrl-C after some batches.
+
+  The first stage after as many as the first number says, the second after the second, and so on.
+  """
+  original, stopped = pipeline.batches, []
+
+  def batches(views, *, seed, start=0, **options):
+    stream = original(views, seed=seed, start=start, **options)
+    key = (sorted(views), str(views))
+    for count, batch in enumerate(stream):
+      if str(key) not in stopped and count == after[len(stopped) % len(after)]:
+        stopped.append(str(key))
+        raise KeyboardInterrupt
+      yield batch
+
+  monkeypatch.setattr(pipeline, 'batches', batches)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_it_promises(finished):
+  for name in TRAINED:
+    record = json.loads((finished / name / 'stage.json').read_text())
+    assert record['result'] == {'step': 5, 'steps': 5, 'chosen_by': 'last'}
+  for name in ('label_1', 'label_2'):
+    files = sorted((finished / name / 'labels').glob('*.png'))
+    assert len(files) == 4
+    assert np.asarray(Image.open(files[0])).shape == (48, 96)
+    with np.load(finished / name / 'centroids.npz') as found:
+      assert found['centroids'].shape == (19, 16)
+  place = finished / 'evaluation' / 'published'
+  metrics = json.loads((place / 'warmup' / 'camera_test' / 'metrics.json').read_text())
+  assert metrics['protocol']['scales'] == [1.0, 0.5]
+  assert metrics['protocol']['chosen_by'] == 'last'
+  assert sum(map(sum, metrics['confusion'])) == 3 * 48 * 96
+  assert len(list((place / 'label_1').rglob('pictures/*.png'))) == 2
+  assert not list(finished.rglob('*.partial'))
+
+
+@pytest.mark.slow
+def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch):
+  stop_each_stage_once(monkeypatch, 1, 3, 3, 1)  # before the first checkpoint, and after one
+  stops = 0
+  while True:
+    try:
+      assert run('run', tmp_path / 'run', cache) == 0
+      break
+    except KeyboardInterrupt:
+      stops += 1
+  assert stops == len(TRAINED)
+  for name in TRAINED:
+    wanted, found = final_state(finished / name), final_state(tmp_path / 'run' / name)
+    assert wanted.keys() == found.keys()
+    for key, value in wanted.items():
+      np.testing.assert_array_equal(found[key], value, err_msg=f'{name} {key}')
+  for wanted in (finished / 'label_2' / 'labels').glob('*.png'):
+    assert (tmp_path / 'run' / 'label_2' / 'labels' / wanted.name).read_bytes() == (
+      wanted.read_bytes()
+    )
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_repeated(finished, cache, capsys):
+  before = {path: path.stat().st_mtime_ns for path in finished.rglob('*') if path.is_file()}
+  assert run('run', finished, cache) == 0
+  after = {path: path.stat().st_mtime_ns for path in finished.rglob('*') if path.is_file()}
+  assert after == before
+  assert 'self_training_2' in capsys.readouterr().out
+
+
+def refused(capsys, status: int, *words: str) -> None:
+  """One line on stderr, with these words, and exit status 2."""
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert status == 2
+  assert lines and lines[-1].startswith('diga_jax: ')
+  for word in words:
+    assert word in lines[-1], lines[-1]
+
+
+@pytest.mark.slow
+def test_a_changed_config_is_refused_by_name(finished, cache, capsys):
+  status = run('run', finished, cache, '--config.stages.warmup.ema=0.5')
+  refused(capsys, status, 'warmup', 'stage.ema', '0.999', '0.5')
+
+
+@pytest.mark.slow
+def test_changed_inputs_are_refused_by_name(finished, cache, capsys, tmp_path):
+  copy = tmp_path / 'run'
+  shutil.copytree(finished, copy)
+  other = tmp_path / 'scenes'
+  status = run('run', copy, other, '--config.data.sets.target.first=1')
+  refused(capsys, status, 'data.sets.target.first')
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_network_is_refused(finished, cache, capsys, tmp_path):
+  status = main(
+    [
+      'predict',
+      f'--config={CONFIG}',
+      f'--workdir={finished}',
+      '--stage=warmup',
+      f'--output={tmp_path}',
+      str(next(cache.rglob('images/*.png'))),
+      '--config.data.classes=7',
+    ]
+  )
+  refused(capsys, status, 'another network', 'final', 'warmup')
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_predict_writes_labels(finished, cache, tmp_path):
+  image = next(cache.rglob('images/*.png'))
+  status = main(
+    [
+      'predict',
+      f'--config={CONFIG}',
+      f'--workdir={finished}',
+      '--stage=warmup',
+      f'--output={tmp_path}',
+      str(image),
+    ]
+  )
+  assert status == 0
+  assert np.asarray(Image.open(tmp_path / image.name)).max() < 19
+
+
+@pytest.mark.slow
+def test_a_label_stages_labels_are_packed(finished, cache, tmp_path, capsys):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  assert run('prepare', workdir, cache, '--stage=label_1', '--jobs=1') == 0
+  config = tiny.get_config()
+  config.data.cache = str(cache)
+  experiment = Experiment(config, workdir)
+  target, made = experiment.images('target', labelled=False), workdir / 'label_1'
+  files = target.with_labels(str(made / 'labels' / '{id}.png'))
+  packed = labels.pseudo_labelled(target, made)
+  assert packed.label_pack and packed.fingerprint() == files.fingerprint()
+  for index in range(len(target)):
+    np.testing.assert_array_equal(packed.read(index)[1], files.read(index)[1])
+  assert run('prepare', workdir, cache, '--stage=label_9') == 2
+  assert "no 'label_9'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('network', ['student', 'teacher'])
+def test_a_stages_networks_are_exported(finished, tmp_path, network, capsys):
+  path = tmp_path / 'network.pth'
+  stage = str(finished / 'self_training_1')
+  assert main(['weights', 'export', stage, f'--output={path}', f'--network={network}']) == 0
+  assert main(['weights', 'show', str(path), f'--config={CONFIG}']) == 0
+  found, state = weights.read(path), final_state(finished / 'self_training_1')
+  part = {'student': 'params', 'teacher': 'teacher'}[network]
+  kernel = state[f"['{part}']['layer1.0']['conv2']['kernel']"]
+  np.testing.assert_array_equal(found['layer1.0.conv2.weight'], kernel.transpose(3, 2, 0, 1))
+  assert not (capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_a_stages_folder_is_a_file_of_weights(finished, tmp_path):
+  config = tiny.get_config()
+  config.model.weights = str(finished / 'warmup')
+  experiment = Experiment(config, tmp_path)
+  wanted = Experiment(tiny.get_config(), finished).network('warmup')
+  jax.tree.map(np.testing.assert_array_equal, experiment.initial_variables(), wanted)
+  assert (
+    len(weights.file_digest(config.model.weights)) == 64
+  )  # what a stage that starts from it records
+
+
+@pytest.mark.slow
+def test_a_translator_is_taken_from_files(finished, cache, tmp_path, capsys):
+  files = {name: tmp_path / f'{name}.pth' for name in ('enc_s', 'dec_s2t')}
+  stage = str(finished / 'translator')
+  for name, path in files.items():
+    assert main(['weights', 'export', stage, f'--output={path}', f'--network={name}']) == 0
+  fields = [f'--config.translator.{name}={path}' for name, path in files.items()]
+  more = ['--stage=translator', '--config.stages.translator.steps=0']
+  assert run('train', tmp_path / 'run', cache, *fields, *more) == 0
+  theirs = Experiment(tiny.get_config(), finished).translator('translator')
+  ours = Experiment(tiny.get_config(), tmp_path / 'run').translator('translator')
+  jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+  capsys.readouterr()
+  assert main(['weights', 'export', stage, '--output=x.pth', '--network=teacher']) == 2
+  assert 'holds no teacher, only enc_s, dec_s2t' in capsys.readouterr().err
+  wrong = f'--config.translator.enc_s={files["dec_s2t"]}'
+  assert run('train', tmp_path / 'other', cache, wrong, *more) == 2
+  said = capsys.readouterr().err
+  assert str(files['dec_s2t']) in said and "decoder of a translator; wanted is DiGA's enc" in said
+
+
+@pytest.mark.slow
+def test_networks_are_compared_by_what_they_make_of_an_image(finished, tmp_path, capsys):
+  Image.new('RGB', (64, 48), (90, 120, 30)).save(tmp_path / 'a.png')
+  pair = [str(finished / name) for name in ('warmup', 'self_training_1')]
+  image = [f'--image={tmp_path / "a.png"}', f'--config={CONFIG}']
+  assert main(['weights', 'compare', pair[0], pair[0], *image]) == 0
+  same = capsys.readouterr().out
+  assert same.count(' 0 different, 0 in one alone') == 2 and 'layer1.0.conv1' in same
+  assert main(['weights', 'compare', *pair, *image]) == 0
+  assert ' 0 different' not in capsys.readouterr().out
+  assert main(['weights', 'compare', *pair, image[0]]) == 2
+  assert '--config of the network' in capsys.readouterr().err
+
+
+def test_an_unknown_field_is_refused(capsys, tmp_path, cache):
+  refused(capsys, run('run', tmp_path / 'run', cache, '--config.stages.warmup.emma=1'), 'emma')
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'field', ['stages.warmup.method', 'translator.kind', 'choose', 'stages.self_training_1.selector']
+)
+def test_a_word_that_means_nothing_is_refused(capsys, tmp_path, cache, field):
+  status = run('run', tmp_path / 'run', cache, f'--config.{field}=nonsense')
+  refused(capsys, status, field, 'nonsense', 'it may be')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_pattern_that_fits_no_parameter_is_refused(capsys, tmp_path, cache):
+  field = '--config.stages.warmup.optimizer.head_pattern'
+  more = ('--config.translator.kind=none', '--config.stages.warmup.target_statistics=False')
+  status = run('train', tmp_path / 'run', cache, '--stage=warmup', f'{field}=^finale', *more)
+  refused(capsys, status, 'stages.warmup.optimizer', '^finale')
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('place', ['--workdir=gs://bucket/run', '--config.data.root=s3://bucket'])
+def test_a_bucket_is_refused(capsys, tmp_path, cache, place):
+  refused(capsys, run('run', tmp_path, cache, place), 'mount the bucket')
+
+
+def test_an_unknown_argument_is_refused(capsys, tmp_path, cache):
+  refused(capsys, run('run', tmp_path / 'run', cache, '--wrokdir=x'), 'wrokdir')
+
+
+def test_a_missing_config_is_refused(capsys, tmp_path):
+  status = main(['run', '--config=configs/none.py', f'--workdir={tmp_path}'])
+  refused(capsys, status, 'none.py')
+
+
+def test_a_stage_without_its_input_is_refused(capsys, tmp_path, cache):
+  status = run('train', tmp_path, cache, '--stage=warmup')
+  refused(capsys, status, "'translator'", 'run it first')
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_data_folder_is_refused(capsys, tmp_path):
+  status = main(
+    [
+      'run',
+      '--config=configs/gta5_to_cityscapes.py',
+      f'--workdir={tmp_path / "run"}',
+      f'--config.data.root={tmp_path / "nowhere"}',
+    ]
+  )
+  refused(capsys, status, 'nowhere')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_help_and_wrong_use(capsys):
+  with pytest.raises(SystemExit) as error:
+    main(['--help'])
+  assert error.value.code == 0
+  assert 'predict' in capsys.readouterr().out
+  with pytest.raises(SystemExit) as error:
+    main(['run'])
+  assert error.value.code == 2

@@ -1,0 +1,57 @@
+"""Semi-supervised: part of one domain with labels, the rest without."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import camvid_semi, cityscapes_semi
+from data_pipelines import folder
+from diga_jax.__main__ import main
+from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.labels import read_centroids
+from tests.configs import tiny_semi
+
+
+@pytest.mark.slow
+def test_a_few_labels_and_many_images(tmp_path, capsys):
+  workdir = tmp_path / 'run'
+  command = [
+    'run',
+    '--config=tests/configs/tiny_semi.py',
+    f'--workdir={workdir}',
+    f'--config.data.cache={tmp_path / "scenes"}',
+  ]
+  assert main(command) == 0
+  assert 'self_training_1' in capsys.readouterr().out
+  experiment = Experiment(tiny_semi.get_config(), workdir)
+  labelled, unlabelled = (set(experiment.images(name).ids) for name in ('source', 'target'))
+  assert labelled and unlabelled and not labelled & unlabelled
+  # Only what has no labels is labelled; the centroids are those of what has them.
+  made = folder.matching(str(workdir / 'label_1/labels/{id}.png'))
+  assert set(made) == unlabelled
+  centroids = read_centroids(workdir / 'label_1')
+  feature = experiment.config.model.options.feature
+  assert centroids.shape == (19, feature) and np.isfinite(centroids).all()
+  identity = json.loads((workdir / 'label_1/stage.json').read_text())['identity']
+  assert 'images.source' in identity and identity['stage.centroids_from'] == 'source'
+  for name in ('warmup', 'self_training_1'):
+    place = workdir / f'evaluation/published/{name}/camera_test/metrics.json'
+    assert json.loads(place.read_text())['images'] == 2
+
+
+def test_the_small_benchmark_is_the_published_protocol():
+  small, published = camvid_semi.get_config(), cityscapes_semi.get_config('1_4')
+  assert len(folder.read_list(str(folder.LISTS / f'{camvid_semi.LABELLED}.txt'))) == 92
+  assert small.data.sets.source.list == small.data.sets.target.without == camvid_semi.LABELLED
+  assert small.data.sets.target.list == 'camvid/train.txt'
+  for name in ('warmup', 'self_training_1'):
+    ours, theirs = small.stages[name], published.stages[name]
+    for field in ('source_crop', 'target_crop', 'redraw'):
+      assert ours.batch[field] == theirs.batch[field]
+  assert small.stages.self_training_1.distillation == published.stages.self_training_1.distillation
+  assert small.stages.label_1.centroids_from == published.stages.label_1.centroids_from
+  assert not small.stages.warmup.target_statistics and not published.stages.warmup.target_statistics
+  longer = small.stages.source_only_longer
+  assert longer.steps == small.stages.warmup.steps + small.stages.self_training_1.steps
+  assert longer.optimizer == small.stages.warmup.optimizer

@@ -1,0 +1,465 @@
+"""What a run survives: signals, damaged checkpoints, full disks, a second run, NaN."""
+
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import re
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from data_pipelines.errors import BadInput
+from diga_jax import train
+from diga_jax.__main__ import main
+from diga_jax.parallel import preemption
+from diga_jax.stages import warmup
+from diga_jax.storage import checkpoint, stage_folder
+from tests.end_to_end.test_recipe import final_state
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 16
+
+
+def arguments(command: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
+  """A command of the tiny recipe with longer stages."""
+  trained = ('warmup', 'self_training_1', 'self_training_2')
+  return [
+    command,
+    '--config=tests/configs/tiny.py',
+    f'--workdir={workdir}',
+    f'--config.data.cache={cache}',
+    *(f'--config.stages.{stage}.steps={STEPS}' for stage in trained),
+    '--config.translator.kind=fourier',
+    *more,
+  ]
+
+
+def short(workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
+  """The shortest training there is: one stage, on the source alone."""
+  return arguments(
+    'train',
+    workdir,
+    cache,
+    '--stage=warmup',
+    '--config.stages.warmup.method=source_only',
+    '--config.stages.warmup.target_statistics=False',
+    *more,
+  )
+
+
+def start(command: list[str], log: pathlib.Path, **options) -> subprocess.Popen:
+  # As many devices as these tests have: they share the cores, and that shows in the last bit.
+  devices = str(jax.device_count())
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': devices}
+  with log.open('a') as file:
+    return subprocess.Popen(
+      [sys.executable, '-m', 'diga_jax', *command],
+      cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, **options
+    )  # fmt: skip
+
+
+def wait_for(runs: 'callable', seen: 'callable', timeout: float = 300) -> bool:
+  """Whether `seen()` became true while the process ran, as `runs()` says."""
+  until = time.monotonic() + timeout
+  while runs() and time.monotonic() < until:
+    if seen():
+      return True
+    time.sleep(0.002)
+  assert time.monotonic() < until, 'the run hangs'
+  return False
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory) -> pathlib.Path:
+  return tmp_path_factory.mktemp('scenes')
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, cache) -> pathlib.Path:
+  """The working directory of the short training, complete."""
+  workdir = tmp_path_factory.mktemp('trained')
+  assert main(short(workdir, cache)) == 0
+  return workdir
+
+
+# Signals.
+
+
+def in_training(stage: str) -> list[str]:
+  """Four kills while a stage trains: a stage writes six checkpoints."""
+  return 4 * [f'{stage}.partial/checkpoints/*']
+
+
+# Where a run is killed, in the recipe's order: when files that fit have newly appeared. Checkpoints
+# appear twice, under a temporary name while they are written and under their own.
+MOMENTS = [
+  *in_training('warmup'),
+  'warmup/stage.json',  # just renamed
+  'label_1.partial/labels/*.png',
+  'label_1/stage.json',
+  *in_training('self_training_1'),
+  'self_training_1/stage.json',
+  'label_2.partial/labels/*.png',
+  'label_2/stage.json',
+  *in_training('self_training_2'),
+  'evaluation/published/warmup/camera_test.partial/pictures/*.png',
+  'evaluation/published/self_training_1/camera_test/metrics.json',
+]
+
+
+def carry_out(command: list[str], log: pathlib.Path) -> None:
+  """A command as the whole of a process, its output going to a file."""
+  file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+  os.dup2(file, 1)
+  os.dup2(file, 2)
+  sys.exit(main(command))
+
+
+@pytest.fixture
+def begin(monkeypatch):
+  """begin(command, log) -> a process of its own; imports, half of a start, are made once."""
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', str(jax.device_count()))
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload(['diga_jax.recipe.graph'])
+
+  def start(command: list[str], log: pathlib.Path) -> multiprocessing.Process:
+    process = context.Process(target=carry_out, args=(command, log))
+    process.start()
+    return process
+
+  return start
+
+
+def ended(process: multiprocessing.Process, timeout: float = 900) -> int:
+  process.join(timeout)
+  return process.exitcode
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path, cache, begin):
+  calm, harried, log = tmp_path / 'calm', tmp_path / 'harried', tmp_path / 'log'
+  assert ended(begin(arguments('run', calm, cache), log)) == 0, log.read_text()
+  draw, command = random.Random(0), arguments('run', harried, cache)
+  for pattern in MOMENTS:
+    known = set(harried.glob(pattern))
+    count = draw.randint(1, 2) if 'checkpoints' in pattern else 1
+    process = begin(command, log)
+    # A checkpoint's two names may be seen as one or as two.
+    if wait_for(
+      process.is_alive, lambda p=pattern, k=known, n=count: len(set(harried.glob(p)) - k) >= n
+    ):
+      time.sleep(draw.uniform(0, 0.1))
+      process.kill()
+    assert ended(process) == -signal.SIGKILL, f'not killed at {pattern}: {log.read_text()}'
+  assert len(MOMENTS) == 20
+  assert ended(begin(command, log)) == 0, log.read_text()
+  check_same(harried, calm)
+
+
+def check_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
+  """Parameters, pseudo-labels, centroids and metrics of two runs are equal to the bit."""
+  for stage in wanted.glob('*/checkpoints'):
+    state, other = final_state(stage.parent), final_state(found / stage.parent.name)
+    assert state.keys() == other.keys()
+    for key, value in state.items():
+      np.testing.assert_array_equal(other[key], value, err_msg=f'{stage} {key}')
+  results = [
+    path
+    for pattern in ('label_*/labels/*.png', 'evaluation/**/metrics.json', 'evaluation/**/*.png')
+    for path in wanted.glob(pattern)
+  ]
+  assert len(results) > 20
+  for path in results:
+    assert (found / path.relative_to(wanted)).read_bytes() == path.read_bytes(), path
+  for path in wanted.glob('label_*/centroids.npz'):
+    with np.load(path) as one, np.load(found / path.relative_to(wanted)) as two:
+      assert all((one[key] == two[key]).all() for key in one)
+  assert not list(found.rglob('*.partial')) and not list(found.rglob('*.tmp'))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_ends_with_a_status_of_its_own(tmp_path, cache, trained):
+  log, workdir = tmp_path / 'log', tmp_path / 'run'
+  command = short(workdir, cache, '--config.save_every=1000')
+  process = start(command, log)
+  assert wait_for(lambda: process.poll() is None, lambda: f'0/{STEPS}' in log.read_text()), (
+    log.read_text()
+  )
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(300) == preemption.EXIT_STATUS == 75, log.read_text()
+  said = re.search(r'stopped by SIGTERM after step (\d+), which is saved', log.read_text())
+  saved = workdir / 'warmup.partial' / 'checkpoints' / said[1]
+  assert saved.is_dir() and 0 < int(said[1]) < STEPS
+  assert start(command, log).wait(300) == 0, log.read_text()
+  wanted = final_state(trained / 'warmup')
+  for key, value in final_state(workdir / 'warmup').items():
+    np.testing.assert_array_equal(value, wanted[key], err_msg=key)
+
+
+def test_sigterm_outside_training_leaves_at_once():
+  before = signal.getsignal(signal.SIGTERM)
+  try:
+    preemption.listen()
+    with pytest.raises(preemption.Preempted, match='SIGTERM'):
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(1)
+    with preemption.noticed() as stop:
+      assert not stop(1)
+      os.kill(os.getpid(), signal.SIGTERM)
+      assert stop(2)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+# A second run.
+
+
+@pytest.mark.slow
+def test_a_second_run_in_one_folder_is_refused(tmp_path, cache, capsys):
+  with stage_folder.locked(tmp_path / 'run'):
+    assert main(short(tmp_path / 'run', cache)) == 2
+  assert 'another run is at work there' in capsys.readouterr().err
+  assert not (tmp_path / 'run' / 'warmup.partial').exists()
+
+
+def test_a_lock_goes_with_its_holder(tmp_path):
+  refused = pytest.raises(BadInput, match=str(tmp_path))
+  with stage_folder.locked(tmp_path), refused, stage_folder.locked(tmp_path):
+    pass
+  with stage_folder.locked(tmp_path):
+    (tmp_path / 'made').touch()
+  assert (tmp_path / 'made').exists()
+
+
+def test_a_folder_in_which_nothing_was_made_goes_with_the_lock(tmp_path):
+  with stage_folder.locked(tmp_path / 'run'):
+    pass
+  assert not (tmp_path / 'run').exists()
+
+
+def test_files_that_a_kill_left_half_written_go(tmp_path):
+  partial = tmp_path / 'stage.partial'
+  (partial / 'labels').mkdir(parents=True)
+  stage_folder.write_record(partial, {'identity': {}})
+  (partial / 'labels' / '.a.png.1234.tmp').write_text('half')
+  (partial / 'labels' / 'b.png').write_text('whole')
+  stage_folder.produce(tmp_path / 'stage', {}, lambda directory: 1)
+  found = [path.name for path in (tmp_path / 'stage').rglob('*') if path.is_file()]
+  assert sorted(found) == ['b.png', 'stage.json']
+
+
+def test_a_result_reads_as_it_was_made(tmp_path):
+  made = {'iou': {'sky': 0.5, 'building': 0.25}}
+  first, again = (
+    stage_folder.produce(tmp_path / 'a', {}, lambda directory: made) for _ in range(2)
+  )
+  assert str(first) == str(again)  # the classes' order too: tables are made of it
+
+
+# Damaged files, no space.
+
+
+def half_done(trained: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
+  """A copy of the short training as if it had been killed before its end; its checkpoints."""
+  shutil.copytree(trained / 'warmup', workdir / 'warmup.partial')
+  record = workdir / 'warmup.partial' / 'stage.json'
+  content = json.loads(record.read_text())
+  del content['result']
+  record.write_text(json.dumps(content))
+  return workdir / 'warmup.partial' / 'checkpoints'
+
+
+def largest_file(folder: pathlib.Path) -> pathlib.Path:
+  return max((p for p in folder.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def cut(folder: pathlib.Path) -> None:
+  path = largest_file(folder)
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('damage', [cut, lambda folder: largest_file(folder).unlink()])
+def test_a_damaged_checkpoint_falls_back(trained, tmp_path, cache, caplog, damage):
+  checkpoints = half_done(trained, tmp_path)
+  newest, before = sorted((int(p.name) for p in checkpoints.glob('[0-9]*')), reverse=True)[:2]
+  damage(checkpoints / str(newest))
+  assert main(short(tmp_path, cache)) == 0
+  assert f'Going on from step {before}' in caplog.text
+  assert f'{newest}: the checkpoint cannot be read' in caplog.text
+  found, wanted = final_state(tmp_path / 'warmup'), final_state(trained / 'warmup')
+  for key, value in wanted.items():
+    np.testing.assert_array_equal(found[key], value, err_msg=key)
+
+
+@pytest.mark.slow
+def test_all_checkpoints_damaged_is_refused(trained, tmp_path, cache, capsys):
+  for place in half_done(trained, tmp_path).glob('[0-9]*'):
+    cut(place)
+  assert main(short(tmp_path, cache)) == 2
+  error = capsys.readouterr().err.strip().splitlines()[-1]
+  assert 'cannot be read' in error and 'delete the stage' in error
+  assert (tmp_path / 'warmup.partial').exists()
+
+
+def save_some(directory: pathlib.Path, limit: int | None = None) -> None:
+  """Saves a small state and a big one, the second under a limit on the size of files."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  with checkpoint.opened(directory) as manager:
+    checkpoint.save(manager, {'x': jnp.zeros(10)}, 1, None)
+    checkpoint.finish(manager)
+    try:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+      noise = np.random.default_rng(0).normal(size=1_000_000)
+      checkpoint.save(manager, {'x': jnp.asarray(noise)}, 2, None)
+      checkpoint.finish(manager)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+      signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_no_space_for_a_checkpoint_keeps_the_one_before(tmp_path):
+  with pytest.raises(BadInput, match=r'cannot be written .* goes on from step 1'):
+    save_some(tmp_path / 'checkpoints', limit=100_000)
+  with ocp.CheckpointManager(tmp_path / 'checkpoints') as manager:
+    assert manager.all_steps() == [1]
+    found = manager.restore(1, args=ocp.args.StandardRestore())
+  assert (found['x'] == np.zeros(10)).all()
+
+
+OWN_MOUNTS = ('unshare', '--user', '--map-root-user', '--mount')  # as root of nothing else
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size={size} none {disk} || exit 99
+{command}
+echo ended with $?
+ls {disk}/run/warmup.partial/checkpoints
+mount -o remount,size=64m {disk}
+{command}
+echo ended with $?
+cp -r {disk}/run/warmup {result}
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, cache, trained):
+  if subprocess.run([*OWN_MOUNTS, 'true'], capture_output=True).returncode:
+    pytest.skip('this system lets nobody mount a small disk for a test')
+  disk, result, log = tmp_path / 'disk', tmp_path / 'result', tmp_path / 'log'
+  disk.mkdir()
+  files = (trained / 'warmup').rglob('*')
+  written = sum(file.stat().st_size for file in files)  # two checkpoints, and the curves
+  command = shlex.join([sys.executable, '-m', 'diga_jax', *short(disk / 'run', cache)])
+  script = ON_A_SMALL_DISK.format(
+    size=int(0.75 * written), disk=disk, command=command, result=result
+  )
+  environment = os.environ | {'JAX_NUM_CPU_DEVICES': str(jax.device_count())}
+  with log.open('w') as file:
+    subprocess.run(
+      [*OWN_MOUNTS, 'sh', '-c', script],
+      cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, timeout=600, check=True
+    )  # fmt: skip
+  said = log.read_text()
+  assert 'ended with 2\n2\n' in said and said.rstrip().endswith('ended with 0'), said
+  assert 'Traceback' not in said and 'free space and run again: it goes on from step 2' in said
+  wanted = final_state(trained / 'warmup')
+  for key, value in final_state(result).items():
+    np.testing.assert_array_equal(value, wanted[key], err_msg=key)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, cache, capsys):
+  (tmp_path / 'file').write_text('')
+  assert main(short(tmp_path / 'file' / 'run', cache)) == 2
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert str(tmp_path / 'file') in lines[-1] and lines[-1].startswith('diga_jax: ')
+
+
+# Numbers that are none.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, cache, capsys, monkeypatch, value):
+  original = warmup.train_step
+
+  def train_step(state, *args, **options):
+    state, metrics = original(state, *args, **options)
+    wrong = jnp.where(state.step == 7, value, metrics['cross_entropy'])
+    return state, metrics | {'cross_entropy': wrong}
+
+  monkeypatch.setitem(train_steps(), 'warmup', train_step)
+  assert main(short(tmp_path, cache)) == 2
+  error = capsys.readouterr().err.strip().splitlines()[-1]
+  assert f'warmup: cross_entropy is {value} at step 7' in error
+  kept = (tmp_path / 'warmup.partial' / 'checkpoints').glob('[0-9]*')
+  assert sorted(int(path.name) for path in kept) == [4, 6]
+
+
+def train_steps():
+  from diga_jax.stages import kinds
+
+  return kinds.STEPS
+
+
+@pytest.mark.slow
+def test_parameters_that_are_no_numbers_are_not_saved(tmp_path, cache, capsys, monkeypatch):
+  original = warmup.train_step
+
+  def train_step(state, *args, **options):
+    state, metrics = original(state, *args, **options)
+    bad = jnp.where(state.step >= 6, jnp.nan, 0)
+    stats = {**state.batch_stats}
+    first = next(iter(stats))
+    stats[first] = {key: x + bad for key, x in stats[first].items()}
+    return state.replace(batch_stats=stats), metrics | {'loss': jnp.float32(1)}
+
+  monkeypatch.setitem(train_steps(), 'warmup', train_step)
+  assert main(short(tmp_path, cache)) == 2
+  assert 'parameter_norm is nan at step 6' in capsys.readouterr().err
+  kept = (tmp_path / 'warmup.partial' / 'checkpoints').glob('[0-9]*')
+  assert sorted(int(path.name) for path in kept) == [2, 4]
+
+
+# What a run tells.
+
+
+def test_input_wait_and_step_time_are_logged(tmp_path):
+  written = []
+  with train.Log(tmp_path, 'stage', 0, 2) as log:
+    log.writer.write_scalars = lambda step, values: written.append((step, values))
+    with log.waiting():
+      time.sleep(0.05)
+    log.step(1, {'loss': jnp.float32(2)})
+    log.write(1, learning_rate=0.5)
+  step, values = written[0]
+  assert step == 1 and values['loss'] == 2 and values['learning_rate'] == 0.5
+  assert 0.05 <= values['input_wait_per_step'] <= values['seconds_per_step']
+
+
+def test_a_profile_covers_its_steps(tmp_path, monkeypatch):
+  calls = []
+  monkeypatch.setattr(train.profiler, 'start', lambda logdir: calls.append('start'))
+  monkeypatch.setattr(train.profiler, 'stop', lambda: calls.append('stop'))
+  with train.profiled(tmp_path, (2, 3)) as before:
+    for step in range(5):
+      before(step)
+      calls.append(step + 1)
+  assert calls == [1, 'start', 2, 3, 'stop', 4, 5]
+  calls.clear()
+  with train.profiled(tmp_path, (4, 9)) as before:
+    for step in range(5):
+      before(step)
+  assert calls == ['start', 'stop']

@@ -1,0 +1,127 @@
+"""Steps compiled for devices: what they exchange, what they need, and how it is told."""
+
+import jax
+import pytest
+
+from configs import gta5_to_cityscapes, hiast_gta5, quickstart
+from diga_jax.plan import compiler, roofline, steps
+from diga_jax.recipe.experiment import Experiment
+from diga_jax.report import tables
+from tests.configs import tiny
+
+GIB = compiler.GIB
+
+
+def experiment(**changes) -> Experiment:
+  config = tiny.get_config()
+  config.devices = 0
+  config.update_from_flattened_dict(changes)
+  return Experiment(config, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'config, name', [(tiny, 'translator'), (tiny, 'warmup'), (quickstart, 'source_only')]
+)
+def test_a_step_exchanges_sums_alone(config, name):
+  small = Experiment(config.get_config(), None)
+  found = roofline.stage_need(small, name, 'cpu:4', rows=4).collectives
+  assert set(found) == {'all-reduce'}
+  parameters = sum(
+    x.size * 4 for x in jax.tree.leaves(steps.abstract_step(small, name, 4)[1].params)
+  )
+  # The gradients, and beside them only statistics and metrics. The translator's networks each act
+  # on up to three images, and the CPU's compiler sums every use of a weight over the devices.
+  uses = 3 if name == 'translator' else 1
+  assert found['all-reduce'][1] < 1.2 * uses * parameters
+
+
+@pytest.mark.slow
+def test_self_training_gathers_centroid_means_alone():
+  found = roofline.stage_need(experiment(), 'self_training_1', 'cpu:4', rows=4).collectives
+  assert set(found) == {'all-reduce', 'all-gather'}
+  rows, classes, depth = 4, 19, 16
+  means, valid = rows * classes * depth * 4, rows * classes
+  assert found['all-gather'] == (4, 2 * (means + valid))
+
+
+def test_the_roofline_is_the_slowest_resource():
+  chip = compiler.Chip(memory=GIB, flops=100.0, bandwidth=10.0, interconnect=4.0)
+  needed = roofline.Need(1, 2, 3, flops=200.0, accessed=5.0, collectives={'all-reduce': (1, 8)})
+  found = roofline.bounds(needed, chip, chips=4)
+  assert found == {'arithmetic': 2.0, 'memory': 0.5, 'interconnect': 3.0}
+  assert roofline.on_chip(needed, chip, 4, steps=3600)['hours'] == 3.0
+
+
+def test_a_step_that_does_not_fit_says_what_would():
+  big = roofline.Need(GIB, 2 * GIB, 3 * GIB, 1e12, 1e9, {})
+  small = big._replace(total=GIB // 2)
+  row = {
+    'stage': 'warmup', 'steps': 10, 'chips': 2, 'rows': 4, 'asked': 3, 'need': big,
+    'memory': 2 * GIB, 'bounds': {'arithmetic': 1.0}, 'hours': 0.5,
+    'mends': [('remat=True', small), ('a smaller batch', big)],
+  }  # fmt: skip
+  text = tables.rendered(roofline.table('v5e:1x2', [row]), width=1000)
+  assert 'with remat=True: 0.50 GiB, which fits' in text
+  assert 'with a smaller batch: 3.00 GiB, which does not fit' in text
+  assert '4*' in text and 'rounded up' in text and '0.5 hours' in text
+
+
+def test_batches_are_rounded_up_to_the_chips():
+  stage = gta5_to_cityscapes.get_config().stages.warmup
+  assert [steps.batch_rows(stage, chips) for chips in (1, 2, 8, 64)] == [3, 4, 8, 64]
+
+
+def test_stages_without_a_step_are_left_out(monkeypatch):
+  asked = []
+
+  def nothing(experiment, name, topology, rows):
+    asked.append(name)
+    return roofline.Need(0, 0, 0, 0.0, 0.0, {})
+
+  monkeypatch.setattr(roofline, 'stage_need', nothing)
+  rows = roofline.plan(Experiment(quickstart.get_config(), None), 'cpu')
+  assert [row['stage'] for row in rows] == ['source_only', 'warmup', 'self_training_1']
+  config = tiny.get_config()
+  rows = roofline.plan(Experiment(config, None), 'cpu')
+  assert [row['stage'] for row in rows] == [name for name in config.recipe if 'label' not in name]
+  assert asked[3:] == ['translator', 'warmup', 'self_training_1']  # round 2 is round 1's step
+
+
+def test_what_would_mend_a_step_is_sought_once(monkeypatch):
+  compilations = []
+
+  def much(experiment, name, topology, rows):
+    compilations.append((name, rows, experiment.config.remat, experiment.config.model.dtype))
+    return roofline.Need(0, 0, 33 * GIB, 1.0, 1.0, {})
+
+  monkeypatch.setattr(roofline, 'stage_need', much)
+  rows = roofline.plan(experiment(**{'recipe': ('self_training_1', 'self_training_2')}), 'v5e:1x2')
+  assert [row['stage'] for row in rows] == ['self_training_1', 'self_training_2']
+  assert rows[0]['mends'] == rows[1]['mends'] and len(rows[0]['mends']) == 3
+  assert compilations == [
+    ('self_training_1', 2, False, 'float32'),
+    ('self_training_1', 2, True, 'float32'),
+    ('self_training_1', 2, False, 'bfloat16'),
+    ('self_training_1', 2, True, 'bfloat16'),
+  ]
+
+
+def test_rounds_that_differ_in_rate_and_length_are_one_program(monkeypatch):
+  config = hiast_gta5.get_config()
+  config.stages.hiast_3.steps = 4 * config.stages.hiast_1.steps
+  asked = []
+
+  def some(experiment, name, topology, rows):
+    asked.append(name)
+    return roofline.Need(0, 0, 0, 1e12, 1.0, {})
+
+  monkeypatch.setattr(roofline, 'stage_need', some)
+  rows = roofline.plan(Experiment(config, None), 'v5e-8')
+  assert asked == ['warmup', 'hiast_1']
+  first, last = rows[1], rows[3]
+  assert (first['stage'], last['stage']) == ('hiast_1', 'hiast_3')
+  assert last['hours'] == pytest.approx(4 * first['hours']) and first['hours'] > 0
+  config.stages.hiast_2.smoothing = 0.2
+  roofline.plan(Experiment(config, None), 'v5e-8')
+  assert asked[2:] == ['warmup', 'hiast_1', 'hiast_2']

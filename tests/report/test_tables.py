@@ -1,0 +1,164 @@
+"""Tables and pictures say what they should, and files are whole."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_pipelines import atomic
+from diga_jax.inference import evaluate
+from diga_jax.report import pictures, tables
+from diga_jax.storage import stage_folder
+
+PALETTE = np.array([(128, 64, 128), (70, 70, 70), (0, 0, 142)], np.uint8)
+NAMES = ('road', 'building', 'car')
+
+
+def _row(name, *, scales=(1.0, 0.5), hits=(8, 6, 0), size=(128, 256), **facts):
+  confusion = np.diag(hits) + np.array([[0, 1, 0], [2, 0, 0], [0, 0, 0]])
+  protocol = {
+    'data': 'scenes',
+    'split': 'val',
+    'scales': list(scales),
+    'fusion': 'max',
+    'flip': False,
+    'image_size': list(size),
+    'label_size': list(size),
+    'class_set': '3',
+    'network': 'student',
+    'step': 250,
+    'seed': 0,
+    'chosen_by': 'last',
+    **facts,
+  }
+  subsets = {'3': (0, 1, 2), '2': (0, 1)}
+  return {
+    'name': name,
+    **evaluate.summarise(confusion, names=NAMES, subsets=subsets, images=5, protocol=protocol),
+  }
+
+
+def test_rows_of_different_protocols_never_share_a_column():
+  rows = [_row('source-only'), _row('warm-up'), _row('source-only', scales=(1.0,))]
+  assert [len(members) for _, members in tables.groups(rows)] == [2, 1]
+  text = tables.table(rows, width=120)
+  assert text.count('pixel acc.') == 2
+  assert 'max of 1x and 0.5x' in text and '1x, no flip' in text
+  first, second = text.split('pixel acc.')[1:]
+  assert first.count('source-only') == 1 and first.count('warm-up') == 1
+  assert second.count('source-only') == 1
+
+
+@pytest.mark.parametrize(
+  'change',
+  [{'size': (64, 128)}, {'split': 'test'}, {'class_set': '19'}, {'flip': True}, {'data': 'camvid'}],
+)
+def test_every_part_of_the_measurement_separates(change):
+  assert len(tables.groups([_row('a'), _row('a', **change)])) == 2
+
+
+@pytest.mark.parametrize('change', [{'step': 9}, {'seed': 2}, {'chosen_by': 'oracle'}])
+def test_what_tells_rows_apart_does_not_separate(change):
+  assert len(tables.groups([_row('a'), _row('a', **change)])) == 1
+
+
+def test_table_holds_the_numbers_and_says_who_chose():
+  text = tables.table([_row('warm-up', step=1234, chosen_by='oracle')], width=200)
+  ious = 8 / 11, 6 / 9
+  assert f'{100 * np.mean(ious):.1f}' in text
+  assert f'{100 * 14 / 17:.1f}' in text
+  assert '1234' in text and 'oracle*' in text and tables.ORACLE_NOTE in text
+
+
+@pytest.mark.parametrize('width', [80, 160])
+def test_tables_fit_their_width(width):
+  rows = [_row(f'self-training round {i}', seed=i, chosen_by='agreement') for i in range(7)]
+  for text in (tables.table(rows, width=width), tables.per_class(rows, width=width)):
+    assert max(map(len, text.splitlines())) <= width
+    assert '…' not in text
+    assert all(text.count(row['name']) == 1 for row in rows)
+
+
+def test_what_all_rows_share_is_in_the_title():
+  lines = tables.table([_row('a'), _row('b')], width=120).splitlines()
+  assert 'seed 0, weights student' in lines[0] and 'seed' not in lines[1]
+  lines = tables.table([_row('a'), _row('b', seed=1)], width=120).splitlines()
+  assert 'seed' not in lines[0] and 'seed' in lines[1]
+
+
+def test_names_are_not_taken_for_markup():
+  assert '[red]net[/red]' in tables.table([_row('[red]net[/red]')], width=120)
+
+
+def test_per_class_marks_the_class_that_is_nowhere():
+  text = tables.per_class([_row('warm-up')], width=80)
+  lines = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.strip()}
+  assert lines['road'] == f'{800 / 11:.1f}' and lines['car'] == '-'
+
+
+def test_metrics_are_json_without_nan_and_written_whole(tmp_path):
+  path = tmp_path / 'deep' / 'metrics.json'
+  stage_folder.write_metrics(path, _row('a'))
+  assert json.loads(path.read_text())['iou']['car'] is None
+  before = path.read_text()
+  with pytest.raises(ValueError):
+    stage_folder.write_metrics(path, {'x': float('nan')})
+  assert path.read_text() == before and [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_replacing_leaves_nothing_when_it_fails(tmp_path):
+  with pytest.raises(RuntimeError), atomic.replacing(tmp_path / 'a.txt') as temporary:
+    temporary.write_text('half')
+    raise RuntimeError
+  assert not list(tmp_path.iterdir())
+
+
+def _labels(shape=(8, 12)):
+  labels = np.zeros(shape, np.uint8)
+  labels[:, shape[1] // 2 :] = 1
+  labels[0] = 255
+  return labels
+
+
+def test_coloured_is_black_where_ignored():
+  pixels = pictures.coloured(_labels(), PALETTE)
+  assert (pixels[0] == 0).all() and (pixels[1, 0] == PALETTE[0]).all()
+  assert (pixels[1, -1] == PALETTE[1]).all()
+
+
+def test_overlay_is_between_image_and_colour():
+  image = np.full((8, 12, 3), 200, np.uint8)
+  assert (pictures.overlay(image, _labels(), PALETTE, share=0) == image).all()
+  assert (
+    pictures.overlay(image, _labels(), PALETTE, share=1) == pictures.coloured(_labels(), PALETTE)
+  ).all()
+
+
+@pytest.mark.parametrize('shape', [(128, 256), (1024, 2048), (64, 48)])
+def test_strip_panels_have_a_readable_size(shape):
+  labels = _labels(shape)
+  picture = pictures.strip(
+    np.zeros((*shape, 3), np.uint8), truth=labels, prediction=labels, palette=PALETTE, names=NAMES
+  )
+  width = (picture.width - 2 * pictures.MARGIN - 2 * pictures.GAP) // 3
+  assert pictures.NARROW <= width <= pictures.WIDE
+
+
+def test_strip_hatches_what_consensus_rejects():
+  labels = _labels((128, 256))
+  kept = np.ones(labels.shape, bool)
+  kept[64:] = False
+  picture = pictures.strip(
+    np.zeros((*labels.shape, 3), np.uint8), pseudo=labels, consensus=kept, palette=PALETTE
+  )
+  pixels = np.asarray(picture)
+  top, left = pictures.MARGIN + pictures.LINE, pictures.MARGIN + 2 * (256 + pictures.GAP)
+  panel = pixels[top : top + 128, left : left + 256]
+  assert (panel[1:64, :128] == PALETTE[0]).all() and (panel[0] == 0).all()
+  greys = {tuple(v) for v in panel[64:].reshape(-1, 3)}
+  assert greys == {pictures.REJECTED, pictures.HATCH}
+
+
+def test_strip_wants_pseudo_labels_for_a_consensus():
+  with pytest.raises(ValueError, match='pseudo-labels'):
+    pictures.strip(np.zeros((4, 4, 3), np.uint8), consensus=np.ones((4, 4), bool), palette=PALETTE)

@@ -1,0 +1,119 @@
+"""A network with an auxiliary output in DiGA's steps: the losses once more, at a tenth."""
+
+import functools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import cityscapes_semi, default, gta5_to_cityscapes_mit_b5
+from diga_jax import losses, models, resize, state
+from diga_jax.stages import forward, self_training, warmup
+
+SIZE = (32, 48)
+CLASSES = 4
+
+
+@pytest.fixture(scope='module')
+def small():
+  """(network, variables): HRNet-OCR, as small as it gets."""
+  model = models.build(
+    'hrnet_w48_ocr',
+    classes=CLASSES,
+    width=4,
+    stem=4,
+    modules=(1, 1, 1),
+    depths=(1, 1, 1, 1),
+    feature=8,
+    key=4,
+    dropout=0.0,
+  )
+  return model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
+
+
+def begun(model, variables, centroids=()):
+  tx = optax.sgd(0.1)
+  stats = variables['batch_stats']
+  made = state.create(jax.random.key(1), variables['params'], tx, batch_stats=stats,
+                      centroids=centroids)  # fmt: skip
+  return made, tx
+
+
+def images(seed: int):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.normal(size=(2, *SIZE, 3)), jnp.float32)
+
+
+@pytest.mark.slow
+def test_the_warmups_losses_come_again_on_the_auxiliary_output(small):
+  model, variables = small
+  start, tx = begun(*small)
+  stage = default.warmup_stage(auxiliary=0.1)
+  plain, mixed = images(0), images(1)
+  labels = jnp.asarray(np.random.default_rng(2).integers(0, CLASSES, (2, *SIZE)), jnp.int32)
+  step = functools.partial(warmup.update, model=model, tx=tx, config=SimpleNamespace(stage=stage))
+  _, metrics = jax.jit(step)(start, plain, mixed, labels)
+
+  @jax.jit
+  def auxiliary(both):
+    outputs, _ = model.apply(variables, both, train=True, mutable=['batch_stats'])
+    return resize.align_corners(outputs['auxiliary_logits'], SIZE)
+
+  # At the first step the teacher is the student.
+  one, other = forward.deinterleave(auxiliary(forward.interleave(plain, mixed)))
+  distilled = losses.symmetric_distillation(one, other, one, other, scale=0.5)
+  expected = losses.cross_entropy(one, labels) + 0.5 * distilled
+  np.testing.assert_allclose(metrics['auxiliary'], expected, rtol=1e-4)
+  main = metrics['cross_entropy'] + 0.5 * metrics['distillation']
+  np.testing.assert_allclose(metrics['loss'], main + 0.1 * metrics['auxiliary'], rtol=1e-5)
+  assert abs(float(main) - float(expected)) > 1e-4  # another output, other losses
+
+
+def test_self_training_has_them_as_well(small):
+  model, _ = small
+  start, tx = begun(*small, centroids=jnp.zeros((CLASSES, 8)))
+  config = SimpleNamespace(stage=default.self_training_stage('warmup', 'label_1'))
+  one = jax.ShapeDtypeStruct((2, *SIZE, 3), jnp.float32)
+  label = jax.ShapeDtypeStruct((2, *SIZE), jnp.int32)
+  mask = jax.ShapeDtypeStruct((2, *SIZE), bool)
+  seen = self_training.Views(one, one, one, one, mask, label, label)
+  step = functools.partial(self_training.update, model=model, tx=tx, config=config)
+  after, metrics = jax.eval_shape(step, start, seen)
+  assert {'loss', 'cross_entropy', 'target', 'distillation', 'auxiliary', 'kept'} == set(metrics)
+  shapes = functools.partial(jax.tree.map, lambda x: x.shape)
+  assert shapes(after.params) == shapes(start.params)
+
+
+def test_published_values():
+  config = cityscapes_semi.get_config('1_8')
+  assert config.data.sets.source.list == config.data.sets.target.without
+  assert config.data.sets.source.list == 'cityscapes_labelled_1-8'
+  warm, trained = config.stages.warmup, config.stages.self_training_2
+  assert (warm.auxiliary, warm.optimizer.learning_rate, warm.optimizer.power) == (0.1, 1e-3, 1.0)
+  assert (warm.optimizer.head, warm.optimizer.frozen, warm.target_statistics) == (1.0, (), False)
+  assert (trained.distillation, trained.batch.target_crop) == (0.5, 'sized')
+  assert (trained.batch.low, trained.batch.full, trained.batch.redraw) == (1, 2, False)
+  assert config.data.crop == (512, 1024) and config.stages.label_1.centroids_from == 'source'
+  assert 'translator' not in config.recipe
+  with pytest.raises(ValueError, match='no part'):
+    cityscapes_semi.get_config('1_3')
+  mit = gta5_to_cityscapes_mit_b5.get_config()
+  settings = mit.stages.self_training_1.optimizer
+  assert (settings.kind, settings.learning_rate, settings.head) == ('adamw', 6e-5, 10.0)
+  assert (settings.weight_decay, settings.warmup, settings.power) == (0.01, 1500, 1.0)
+
+
+@pytest.mark.parametrize('module', [cityscapes_semi, gta5_to_cityscapes_mit_b5])
+def test_the_networks_and_optimizers_of_the_configs_fit(module):
+  """Their options exist, and every pattern of the optimizer finds parameters."""
+  from diga_jax.recipe import training
+  from diga_jax.recipe.experiment import Experiment
+
+  experiment = Experiment(module.get_config(), None)
+  stage = experiment.stage('warmup')
+  params = models.shapes(experiment.model)['params']
+  _, tx, _ = training.segmentation(experiment, stage, params)
+  assert jax.eval_shape(tx.init, params) is not None

@@ -1,0 +1,317 @@
+"""Files of weights that people have: recognised, renamed, written back."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import BadInput
+from diga_jax import models, weights
+from diga_jax.__main__ import main
+from diga_jax.weights import pretrained, torch_file
+
+RNG = np.random.default_rng(0)
+
+
+def some(*shape: int) -> np.ndarray:
+  return RNG.normal(size=shape).astype(np.float32)
+
+
+def resnet(blocks=(3, 4, 23, 3), prefix: str = '') -> dict[str, np.ndarray]:
+  """The names of a torchvision ResNet, with tiny arrays."""
+  names = ['conv1.weight', 'bn1.weight', 'bn1.running_mean', 'fc.weight', 'fc.bias']
+  for stage, count in enumerate(blocks, 1):
+    for block in range(count):
+      names += [f'layer{stage}.{block}.conv{i}.weight' for i in (1, 2, 3)]
+  return {prefix + name: some(2) for name in names}
+
+
+def mit(size: str) -> dict[str, np.ndarray]:
+  """A MiT in the names of its authors."""
+  (blocks, width), _ = next(kind for kind in pretrained.BLOCKS_OF_MIT.items() if kind[1] == size)
+  found = {}
+  for i, count in enumerate(blocks, 1):
+    found |= {f'patch_embed{i}.{part}': some(width, 2) for part in ('proj.weight', 'norm.weight')}
+    for j in range(count):
+      for part in (
+        'norm1.weight', 'attn.q.weight', 'attn.proj.bias', 'attn.sr.weight', 'attn.norm.bias',
+        'norm2.bias', 'mlp.fc1.weight', 'mlp.dwconv.dwconv.weight', 'mlp.fc2.bias',
+      ):  # fmt: skip
+        found[f'block{i}.{j}.{part}'] = some(3, 2)
+      found[f'block{i}.{j}.attn.kv.weight'] = some(6, 2)
+    found[f'norm{i}.weight'] = some(2)
+  return found
+
+
+OURS_TO_HUGGING_FACE = (
+  ('attn.proj', 'attention.output.dense'),
+  ('attn.norm', 'attention.self.layer_norm'),
+  ('attn.sr', 'attention.self.sr'),
+  ('attn.q', 'attention.self.query'),
+  ('norm1', 'layer_norm_1'),
+  ('norm2', 'layer_norm_2'),
+  ('fc1', 'dense1'),
+  ('fc2', 'dense2'),
+)
+
+
+def hugging_face(ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The same layers as Hugging Face's SegFormer names them."""
+  found = {}
+  for name, value in ours.items():
+    head, _, rest = name.partition('.')
+    kind, number = head.rstrip('1234'), int(head[-1]) - 1
+    if kind == 'patch_embed':
+      rest = rest.replace('norm', 'layer_norm')
+      found[f'segformer.encoder.patch_embeddings.{number}.{rest}'] = value
+    elif kind == 'norm':
+      found[f'segformer.encoder.layer_norm.{number}.{rest}'] = value
+    elif 'attn.kv' in rest:
+      block, _, _ = rest.partition('.attn.kv')
+      key, values = np.split(value, 2)
+      place = f'segformer.encoder.block.{number}.{block}.attention.self'
+      found |= {f'{place}.key.weight': key, f'{place}.value.weight': values}
+    else:
+      for one, other in OURS_TO_HUGGING_FACE:
+        rest = rest.replace(one, other)
+      found[f'segformer.encoder.block.{number}.{rest}'] = value
+  return found | {'classifier.weight': some(10, 2)}
+
+
+@pytest.mark.parametrize('size', ['B0', 'B2', 'B5'])
+def test_hugging_faces_names_are_turned_into_the_authors(size):
+  ours = mit(size)
+  wanted = {f'backbone.{name}': value for name, value in ours.items()}
+  for state_dict in (hugging_face(ours), ours, {f'module.{n}': v for n, v in ours.items()}):
+    found = pretrained.renamed(state_dict, set(wanted))
+    assert set(wanted) <= set(found)
+    for name, value in wanted.items():
+      np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_hugging_faces_decode_head():
+  theirs = {
+    'decode_head.linear_c.0.proj.weight': 'decode_head.linear_c1.proj.weight',
+    'decode_head.linear_c.3.proj.bias': 'decode_head.linear_c4.proj.bias',
+    'decode_head.linear_fuse.weight': 'decode_head.linear_fuse.conv.weight',
+    'decode_head.batch_norm.running_var': 'decode_head.linear_fuse.bn.running_var',
+    'decode_head.classifier.bias': 'decode_head.linear_pred.bias',
+  }
+  found = pretrained.renamed(dict.fromkeys(theirs, some(2)), set(theirs.values()))
+  assert set(found) == set(theirs.values())
+
+
+@pytest.mark.parametrize(
+  ('state_dict', 'words'),
+  [
+    (resnet(), "ResNet-101 in torchvision's names"),
+    (resnet((3, 4, 6, 3)), "ResNet-50 in torchvision's names"),
+    (resnet(prefix='module.'), "ResNet-101 in torchvision's names"),
+    (resnet((1, 1, 2, 1)), 'ResNet with (1, 1, 2, 1) blocks'),
+    (
+      {f'Scale.{name}': value for name, value in resnet().items()},
+      'the DeepLab initialisation of ResNet-101',
+    ),
+    (resnet() | {'final.head.1.weight': some(2)}, "DiGA's saved DeepLabV2 on ResNet-101"),
+    (
+      resnet(prefix='module.seg_model.backbone.')
+      | {'module.seg_model.aspp.conv2d_list.0.weight': some(2)},
+      "HIAST's saved DeepLabV2 on ResNet-101",
+    ),
+    (mit('B2'), "body without a segmentation head: MiT-B2 in SegFormer's own names"),
+    (hugging_face(mit('B4')), "MiT-B4 in Hugging Face's names"),
+    (mit('B1') | {'decode_head.x': some(2)}, 'a whole segmentation network: MiT-B1'),
+    ({'conv1.weight': some(2), 'transition1.0.0.weight': some(2)}, 'HRNetV2'),
+    ({'_conv_stem.weight': some(2), '_blocks.15._bn0.weight': some(2)}, 'EfficientNet-Lite0'),
+    ({'model.0.conv.weight': some(2)}, 'encoder of a translator'),
+    ({'something.weight': some(2)}, 'of an unknown kind (something.weight, ...)'),
+  ],
+)
+def test_files_are_recognised(state_dict, words):
+  assert words in pretrained.describe(state_dict)
+
+
+def test_hiasts_own_checkpoint_is_read_under_its_prefixes():
+  theirs = resnet(prefix='seg_model.backbone.')
+  wanted = {name.removeprefix('seg_model.') for name in theirs}
+  assert set(pretrained.renamed(theirs, wanted)) == wanted
+
+
+SIMCLR = (
+  ('conv1.weight', 'net.0.0.weight'),
+  ('bn1.running_var', 'net.0.1.0.running_var'),
+  ('layer1.0.conv1.weight', 'net.1.blocks.0.net.0.weight'),
+  ('layer3.22.bn1.bias', 'net.3.blocks.22.net.1.0.bias'),
+  ('layer2.1.conv2.weight', 'net.2.blocks.1.net.2.weight'),
+  ('layer2.1.bn2.weight', 'net.2.blocks.1.net.3.0.weight'),
+  ('layer4.2.conv3.weight', 'net.4.blocks.2.net.4.weight'),
+  ('layer4.2.bn3.running_mean', 'net.4.blocks.2.net.5.0.running_mean'),
+  ('layer4.0.downsample.0.weight', 'net.4.blocks.0.projection.shortcut.weight'),
+  ('layer4.0.downsample.1.weight', 'net.4.blocks.0.projection.bn.0.weight'),
+)
+
+
+def diga(name: str) -> str:
+  return re.sub('^conv1', 'layer0.0', re.sub('^bn1', 'layer0.1', name))
+
+
+def hiast(name: str) -> str:
+  return f'backbone.{name}'
+
+
+@pytest.mark.parametrize('here', [diga, hiast])
+def test_simclrs_names_are_turned_into_ours(here):
+  theirs = {name: some(2) for _, name in SIMCLR}
+  found = pretrained.renamed(theirs, {here(ours) for ours, _ in SIMCLR})
+  for ours, name in SIMCLR:
+    np.testing.assert_array_equal(found[here(ours)], theirs[name])
+
+
+def test_simclrs_files_are_read_and_recognised(tmp_path):
+  names = [
+    f'net.{i}.blocks.{j}.net.0.weight' for i, n in enumerate((3, 4, 23, 3), 1) for j in range(n)
+  ]
+  network = {name: some(2) for name in names}
+  assert pretrained.describe(network).endswith('ResNet-101 by SimCLRv2')
+  kernels = network | {'net.1.blocks.0.net.2.mixing_conv.0.weight': some(2)}
+  assert 'take the one without (sk0)' in pretrained.describe(kernels)
+  assert (
+    weights.files._state_dict(
+      {'resnet': network, 'head': {'layers.0.weight': some(2)}}, tmp_path
+    ).keys()
+    == network.keys()
+  )
+
+
+def test_a_whole_network_is_told_from_a_body():
+  whole = resnet() | {'final.head.1.weight': some(2)}, mit('B1') | {'decode_head.x': some(2)}
+  assert all(map(pretrained.is_whole, whole))
+  assert not any(map(pretrained.is_whole, (resnet(), mit('B1'), hugging_face(mit('B0')))))
+
+
+def test_the_wrong_file_says_what_it_is():
+  shapes = models.shapes(models.build('translator_encoder'))
+  with pytest.raises(
+    BadInput, match=r"holds .*MiT-B2 in Hugging Face's names; wanted is DiGA's enc"
+  ):
+    weights.initialise(shapes, hugging_face(mit('B2')), partial=True)
+  with pytest.raises(BadInput, match=r"the file holds .*ResNet-50 in torchvision's names"):
+    weights.initialise(shapes, resnet((3, 4, 6, 3)))
+
+
+# Files of PyTorch's.
+
+
+def arrays() -> dict[str, np.ndarray]:
+  return {
+    'a.weight': some(3, 4, 2, 2),
+    'a.bias': some(3),
+    'half': some(5).astype(np.float16),
+    'count': np.array(7, np.int64),
+    'empty': np.zeros((0, 4), np.float32),
+    'flags': np.array([True, False]),
+    'turned': some(4, 6).T,
+    'ünïcode': some(1),
+  }
+
+
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors', 'npz'])
+def test_what_is_written_is_read_back_to_the_bit(tmp_path, suffix):
+  path, once = tmp_path / f'weights.{suffix}', arrays()
+  weights.save(path, once)
+  found = weights.read(path)
+  assert found.keys() == once.keys()
+  for name, value in found.items():
+    np.testing.assert_array_equal(value, once[name], err_msg=name)
+    assert value.dtype == once[name].dtype and value.shape == once[name].shape
+  with pytest.raises(BadInput, match=r'written to \.pth, \.safetensors, \.npz'):
+    weights.save(tmp_path / 'weights.h5', once)
+
+
+def test_types_that_pytorch_lacks_are_refused(tmp_path):
+  with pytest.raises(BadInput, match='complex64'):
+    torch_file.write(tmp_path / 'a.pth', {'x': np.zeros(2, np.complex64)})
+
+
+def test_pytorch_reads_what_is_written(tmp_path):
+  torch = pytest.importorskip('torch')  # extra `torch`
+  once = arrays()
+  weights.save(tmp_path / 'weights.pth', once)
+  found = torch.load(tmp_path / 'weights.pth', weights_only=True)
+  assert list(found) == list(once)
+  for name, value in found.items():
+    np.testing.assert_array_equal(value.numpy(), once[name], err_msg=name)
+
+
+# The command.
+
+
+def test_import_export_and_compare(tmp_path, capsys):
+  model = models.build('translator_encoder')
+  shapes = models.shapes(model)
+  state_dict = {
+    name: some(*value.shape) for name, value in weights.state_dict_of(zeros(shapes)).items()
+  }
+  source, place, back = tmp_path / 'enc_s.pth', tmp_path / 'imported', tmp_path / 'back.pth'
+  weights.save(source, state_dict)
+  command = ['weights', 'import', str(source), '--model=translator_encoder', f'--output={place}']
+  assert main(command) == 0
+  said = capsys.readouterr().out
+  assert "DiGA's encoder of a translator" in said and f'--config.model.weights={place}' in said
+  assert json.loads((place / 'stage.json').read_text())['result'] == {'step': 0}
+  assert main(['weights', 'export', str(place), f'--output={back}']) == 0
+  found = weights.read(back)
+  assert found.keys() == state_dict.keys()
+  for name, value in state_dict.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+  capsys.readouterr()
+  assert main(['weights', 'compare', str(source), str(place)]) == 0
+  assert f'{len(state_dict)} equal, 0 different, 0 in one alone' in capsys.readouterr().out
+  prefixed = ['weights', 'export', str(place), f'--output={back}', '--prefix=seg_model.']
+  assert main(prefixed) == 0
+  assert list(weights.read(back)) == [f'seg_model.{name}' for name in found]
+  assert main(['weights', 'export', str(place), f'--output={back}', '--network=teacher']) == 2
+  assert 'holds no teacher' in capsys.readouterr().err
+
+
+def zeros(shapes):
+  import jax
+
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+
+def test_import_of_the_wrong_file_leaves_nothing_behind(tmp_path, capsys):
+  weights.save(tmp_path / 'mit.npz', mit('B0'))
+  place = tmp_path / 'imported'
+  command = ['weights', 'import', str(tmp_path / 'mit.npz'), f'--output={place}']
+  assert main([*command, '--model=deeplab_resnet101']) == 2
+  said = capsys.readouterr().err.strip().splitlines()[-1]
+  assert 'MiT-B0' in said and str(tmp_path / 'mit.npz') in said
+  assert main([*command, '--model=deeplab_resnet102']) == 2
+  assert "no network is called 'deeplab_resnet102'" in capsys.readouterr().err
+  assert not place.exists() and not list(tmp_path.glob('*.partial'))
+
+
+def test_a_whole_network_where_a_body_is_meant_is_mentioned(tmp_path, caplog):
+  model = models.build('mit_b0_segformer', classes=2)
+  drawn = {n: some(*x.shape) for n, x in weights.state_dict_of(zeros(models.shapes(model))).items()}
+  body = {name: value for name, value in drawn.items() if name.startswith('backbone.')}
+  for name, given in (('whole', drawn), ('body', body)):
+    caplog.clear()
+    path = tmp_path / f'{name}.npz'
+    weights.save(path, given)
+    command = ['weights', 'import', str(path), '--model=mit_b0_segformer', '--classes=2']
+    assert main([*command, '--partial', f'--output={tmp_path / name}']) == 0
+    assert (pretrained.HEAD_COMES_WITH_IT in caplog.text) == (name == 'whole')
+
+
+def test_comparison_shows_norms_and_differences():
+  one = {'a': np.array([3.0, 4.0]), 'b': np.zeros(2), 'c': np.zeros(3)}
+  two = {'a': np.array([3.0, 4.5]), 'c': np.zeros(4), 'd': np.ones(1)}
+  rows = {row[0]: row[1:] for row in weights.compare(one, two)}
+  assert rows['a'] == ('2', '5', '5.40833', '0.5', '0.125')
+  assert rows['b'] == ('2', '0', '-', '-', '-') and rows['d'] == ('1', '-', '1', '-', '-')
+  assert rows['c'][0] == '3 != 4'
+  text = weights.format_comparison(weights.compare(one, two))
+  assert '0 equal, 1 different, 3 in one alone' in text
