@@ -29,7 +29,7 @@ from configs import datasets
 from data_pipelines import doctor, label_tables, pipeline, prepare, sets
 
 SIZE, LOW, CROP = (1052, 1914), (720, 1280), (512, 896)
-ROWS = {'low': 1, 'full': 2}  # DiGA's warm-up on GTA5
+ROWS = {'low_rows': 1, 'full_rows': 2}  # DiGA's warm-up on GTA5
 NAMES = label_tables.NAMES['cityscapes19']
 
 
@@ -159,7 +159,7 @@ def ways(folder, packed) -> dict[str, Callable[[], object]]:
   def by_plain_loader():
     rng = np.random.default_rng(0)
     for index, pair in enumerate(paths):
-      plain(pair, index % rows < ROWS['low'], rng)
+      plain(pair, index % rows < ROWS['low_rows'], rng)
 
   return {
     'plain Pillow loader': by_plain_loader,

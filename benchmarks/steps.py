@@ -69,7 +69,7 @@ def set_up(
     make: (function, *args) -> its result; jax.eval_shape gives a state of shapes, which is enough
       to count FLOPs.
   """
-  settings = stage.optimizer.to_dict() | {'total': stage.steps}
+  settings = stage.optimizer.to_dict() | {'decay_steps': stage.steps}
   tx = optimizer.build(settings, variables['params'])
 
   def initial(variables):
@@ -219,7 +219,7 @@ def timed_passes(
       classes=classes,
       scales=settings.scales,
       flip=settings.flip,
-      batch_size=settings.batch,
+      batch_size=settings.batch_size,
       progress=False,
     )
 

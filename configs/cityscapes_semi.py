@@ -15,7 +15,7 @@ def get_config(part: str = '1_16'):
   if part not in PARTS:
     raise ValueError(f'no part {part!r}: there are {", ".join(PARTS)}')
   config = default.get_config()
-  config.choose = 'oracle'
+  config.checkpoint_choice = 'oracle'
   config.model.name = 'hrnet_w48_ocr'
   config.model.options = default.hrnet_options()
 
@@ -27,7 +27,12 @@ def get_config(part: str = '1_16'):
   for stage in config.stages.values():
     if stage.kind in ('warmup', 'self_training'):
       stage.optimizer = default.optimizer(
-        learning_rate=1e-3, power=1.0, head=1.0, head_pattern='', frozen=(), repeats=()
+        learning_rate=1e-3,
+        power=1.0,
+        head_lr_multiplier=1.0,
+        head_pattern='',
+        frozen=(),
+        repeats=(),
       )
-      stage.batch.low, stage.batch.full = 1, 2
+      stage.batch.low_rows, stage.batch.full_rows = 1, 2
   return config

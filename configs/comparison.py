@@ -33,12 +33,12 @@ def get_config():
 
   for method in WARMUPS:
     add(f'warmup_{method}', stages.warmup, method=method)
-  stages.warmup_adversarial.adversarial.entropy = ENTROPY
+  stages.warmup_adversarial.adversarial.entropy_weight = ENTROPY
 
   # DiGA's self-training, one selector at a time; self_training_1 is the one with consensus.
   add('diga_all', stages.self_training_1, selector='none')
   for selector in SELECTORS:
-    by_confidence = {'selector': selector, 'batch': 2, 'centroids_from': 'none'}
+    by_confidence = {'selector': selector, 'selector_batch': 2, 'centroids_from': 'none'}
     add(f'label_{selector}', stages.label_1, **by_confidence)
     add(f'diga_{selector}', stages.self_training_1, selector='none', labels=f'label_{selector}')
 
@@ -62,8 +62,8 @@ def get_config():
 
 def hiast_stage(twin):
   """HIAST's self-training with the steps, rate and batch size of DiGA's."""
-  stage = default.hiast_stage('warmup', 'label_ias', steps=twin.steps, ema=twin.ema)
+  stage = default.hiast_stage('warmup', 'label_ias', steps=twin.steps, ema_decay=twin.ema_decay_max)
   stage.optimizer = twin.optimizer.copy_and_resolve_references()
-  stage.batch.full = twin.batch.low + twin.batch.full
+  stage.batch.full_rows = twin.batch.low_rows + twin.batch.full_rows
   stage.copy_paste.hard_classes = 8  # of 11, as 14 of 19
   return stage

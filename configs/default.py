@@ -22,10 +22,10 @@ def optimizer(**changes) -> D:
       'undecayed_pattern': '',  # parameters that are left alone by it
       'decay': 'poly',  # 'poly' | 'cosine'
       'power': 0.9,  # poly
-      'final': 0.001,  # cosine: the share of the rate that is left at the end
+      'final_lr_ratio': 0.001,  # cosine: the share of the rate that is left at the end
       'warmup': 0,  # steps of linear warm-up from 0
-      'total': 0,  # steps over which the rate decays; 0 = the steps of the stage
-      'head': 10.0,  # the rate of parameters that match head_pattern is this many times larger
+      'decay_steps': 0,  # steps over which the rate decays; 0 = the steps of the stage
+      'head_lr_multiplier': 10.0,  # of the rate, for parameters that match head_pattern
       'head_pattern': '^final',
       # Published: BatchNorm's scale and bias stay at their pretrained values.
       'frozen': (r'(bn\d|layer0\.1|downsample\.1)(/scale|/bias)$',),
@@ -47,8 +47,8 @@ def batch(**changes) -> D:
   """What a batch is made of, per domain: `low` resized images, then `full` ones."""
   return D(
     {
-      'low': 1,
-      'full': 2,
+      'low_rows': 1,
+      'full_rows': 2,
       'source': 'source',  # names in data.sets
       'target': 'target',
       # 'sized' (own U(0.7, 1) in width and height, then crop) | 'plain' | 'zoom' (a window of the
@@ -67,13 +67,13 @@ def translator_stage(**changes) -> D:
     {
       'kind': 'translator',
       'steps': 50_000,
-      'batch': batch(low=1, full=1, source_crop='plain'),
+      'batch': batch(low_rows=1, full_rows=1, source_crop='plain'),
       'optimizer': optimizer(
         kind='adam',
         learning_rate=1e-4,
         betas=(0.5, 0.999),
         weight_decay=0.0,
-        head=1.0,
+        head_lr_multiplier=1.0,
         head_pattern='',
         frozen=(),
         repeats=(),
@@ -96,7 +96,7 @@ def warmup_stage(**changes) -> D:
       'distillation': 0.5,  # lambda
       'reverse': 0.5,  # weight of teacher(mixed) -> student(plain) against the other direction
       'auxiliary': 0.1,  # weight of all of it on the auxiliary output, where a network has one
-      'ema': 0.999,  # upper bound of the teacher's decay
+      'ema_decay_max': 0.999,  # upper bound of the teacher's decay
       # 'cross_entropy' (divided by all pixels, as DiGA published it) | 'labelled_cross_entropy'
       # (by the labelled ones, as HIAST did) | 'ohem' (hard pixels).
       'loss': 'cross_entropy',
@@ -107,15 +107,15 @@ def warmup_stage(**changes) -> D:
       'target_statistics': True,
       # Method 'adversarial': a discriminator tells the source's predictions from the target's.
       'adversarial': {
-        'fooling': 0.05,  # weight of looking like the source to it
-        'entropy': 3.0,  # weight of the target predictions' entropy
+        'adversarial_weight': 0.05,  # weight of looking like the source to it
+        'entropy_weight': 3.0,  # weight of the target predictions' entropy
         'width': 64,  # of the discriminator's first layer
         'optimizer': optimizer(
           kind='adam',
           learning_rate=1e-4,
           weight_decay=0.0,
           decay='cosine',
-          head=1.0,
+          head_lr_multiplier=1.0,
           head_pattern='',
           frozen=(),
           repeats=(),
@@ -148,7 +148,7 @@ def label_stage(start: str, **changes) -> D:
       'alpha': 0.5,  # ias: share of the pixels to keep where the threshold is 1
       'beta': 0.9,  # ias: share of the old threshold
       'gamma': 8.0,  # ias: how much less is kept of a class with a low threshold
-      'batch': 1,  # images between two moves of the thresholds; published for HIAST: 2
+      'selector_batch': 1,  # images between two moves of the thresholds; published for HIAST: 2
       # Centroids: 'target' (argmax classes) | 'source' (mixed with the translation, pixels where
       # the prediction is right) | 'none' (for a self-training without consensus).
       'centroids_from': 'target',
@@ -181,13 +181,13 @@ def self_training_stage(start: str, labels: str, **changes) -> D:
       'distillation': 0.25,
       'reverse': 0.5,
       'auxiliary': 0.1,
-      'ema': 0.999,
+      'ema_decay_max': 0.999,
       'loss': 'cross_entropy',
       'ohem_threshold': 0.7,
       'ohem_min_kept': 100_000,
       'centroid_momentum': 1e-4,
       'view': photometric_view(beta=0.3),
-      'batch': batch(low=2, full=1, target_crop='sized'),
+      'batch': batch(low_rows=2, full_rows=1, target_crop='sized'),
       'optimizer': optimizer(),
       **changes,
     }
@@ -199,10 +199,10 @@ def copy_paste(**changes) -> D:
   return D(
     {
       'hard_classes': 14,  # those with the least confident pseudo-labels
-      'never': (),  # classes that are never hard, by train id
+      'excluded_classes': (),  # classes that are never hard, by train id
       # Donors at most. Published, every hard class counts as pasted after the first donor, so that
       # there is never a second: 1 does that.
-      'images': 3,
+      'max_donors': 3,
       'leave_out': 0.1,  # share of a class's images, those with the fewest pixels, that lend none
       **changes,
     }
@@ -234,7 +234,7 @@ def hiast_stage(start: str, labels: str, **changes) -> D:
       'target_mixing': 'copy_paste',  # as in DiGA's self-training; 'class' takes source images
       'copy_paste': copy_paste(),
       'strong': 3,  # colour operations chosen for the strong view; 0 = none
-      'ema': 0.999,
+      'ema_decay': 0.999,
       'loss': 'labelled_cross_entropy',
       'ohem_threshold': 0.7,
       'ohem_min_kept': 100_000,
@@ -243,7 +243,9 @@ def hiast_stage(start: str, labels: str, **changes) -> D:
       'consistency': 0.5,  # weight of the teacher's opinion on pixels without a label
       'centroid_momentum': 1e-4,
       # Six on each of two devices.
-      'batch': batch(low=0, full=12, source_crop='zoom', target_crop='zoom', redraw=False),
+      'batch': batch(
+        low_rows=0, full_rows=12, source_crop='zoom', target_crop='zoom', redraw=False
+      ),
       'optimizer': hiast_optimizer(3e-6),
       **changes,
     }
@@ -257,7 +259,7 @@ def hiast_label_stage(start: str, **changes) -> D:
     scales=(1.0,),
     image_size=(768, 1536),
     selector='ias',
-    batch=2,
+    selector_batch=2,
     centroids_from='none',
     **changes,
   )
@@ -286,7 +288,7 @@ def hiast_stages() -> D:
         steps=10_000,
         loss='labelled_cross_entropy',
         target_statistics=False,  # the step itself sees the target
-        batch=batch(low=0, full=4, source_crop='zoom', target_crop='zoom', redraw=False),
+        batch=batch(low_rows=0, full_rows=4, source_crop='zoom', target_crop='zoom', redraw=False),
         # The recipe's own warm-up is not published: this is the default of its code.
         optimizer=hiast_optimizer(1e-4),
       )
@@ -399,12 +401,12 @@ def get_config() -> D:
         'scales': (1.0, 0.5),
         'flip': False,
         'network': 'student',  # 'student' | 'teacher'
-        'batch': 1,
+        'batch_size': 1,
         'pictures': 8,  # how many images of each set are drawn
       },
       # Weights of a stage: 'last', or 'oracle': the best on evaluation.sets[0] every save_every
       # steps, which uses target labels. Published: oracle, every 1000 steps.
-      'choose': 'last',
+      'checkpoint_choice': 'last',
       'save_every': 1000,
       'log_every': 10,
       'profile_steps': (),  # (first, last): a profiler trace of these steps of each stage
@@ -462,11 +464,11 @@ def small_scale(config: D, steps: dict[str, int]) -> None:
   for name, stage in config.stages.items():
     if stage.kind not in ('warmup', 'self_training'):
       continue
-    stage.ema = 0.99
+    stage.ema_decay_max = 0.99
     stage.steps = steps.get(name, stage.steps)
-    stage.batch.low, stage.batch.full = 2, 2
+    stage.batch.low_rows, stage.batch.full_rows = 2, 2
     stage.optimizer.learning_rate = 5e-3
-    stage.optimizer.head = 20.0
+    stage.optimizer.head_lr_multiplier = 20.0
     stage.optimizer.frozen = LITE0_FROZEN
     stage.optimizer.repeats = ()
     if stage.kind == 'warmup':

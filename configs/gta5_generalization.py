@@ -14,7 +14,7 @@ def get_config():
   warmup = config.stages.warmup
   warmup.target_statistics = False
   warmup.view = default.photometric_view(sharpness=0.0)
-  warmup.batch = default.batch(low=2, full=2)
+  warmup.batch = default.batch(low_rows=2, full_rows=2)
 
   sets = config.data.sets
   sets.bdd100k_val = datasets.bdd100k()

@@ -10,5 +10,5 @@ from configs import default
 def get_config():
   config = default.get_config()
   # Published: the weights with the best score on the labelled validation images are kept.
-  config.choose = 'oracle'
+  config.checkpoint_choice = 'oracle'
   return config

@@ -13,5 +13,5 @@ def get_config():
   config.data.sets.source = datasets.synthia(zoom_heights=(341, 640))
   for stage in config.stages.values():
     if stage.kind == 'hiast':
-      stage.copy_paste.never = (9, 14, 16)  # terrain, truck, train: SYNTHIA lacks them
+      stage.copy_paste.excluded_classes = (9, 14, 16)  # terrain, truck, train: SYNTHIA lacks them
   return config

@@ -31,5 +31,5 @@ def get_config():
   }
   default.small_scale(config, steps={'source_only': 200, 'warmup': 100, 'self_training_1': 60})
   config.evaluation.sets = ('camera_test',)
-  config.evaluation.batch = 4
+  config.evaluation.batch_size = 4
   return config

@@ -61,11 +61,11 @@ def get_config(variant: str = ''):
   for stage in config.stages.values():
     if stage.kind in ('warmup', 'self_training'):
       stage.loss, stage.ohem_min_kept = 'ohem', 20_000
-      stage.optimizer.kind, stage.optimizer.head = 'adam', 10.0
+      stage.optimizer.kind, stage.optimizer.head_lr_multiplier = 'adam', 10.0
       stage.optimizer.learning_rate = 5e-4 if stage.get('start') == '' else 2.5e-4
       stage.optimizer.warmup = 0 if stage.get('start') == '' else 20
   config.evaluation.sets = ('camvid_test',)
-  config.evaluation.batch = 4
+  config.evaluation.batch_size = 4
   if variant == 'study':
     add_controls(config)
   elif variant:

@@ -9,7 +9,7 @@ from configs import datasets, default
 
 def get_config():
   config = default.get_config()
-  config.choose = 'oracle'
+  config.checkpoint_choice = 'oracle'
   config.data.sets.source = datasets.synthia()
 
   warmup = config.stages.warmup
@@ -18,8 +18,8 @@ def get_config():
   warmup.distillation = 0.25
   warmup.loss = 'ohem'
   warmup.view = default.photometric_view(jitter=0.7, grayscale=0.1)
-  warmup.batch = default.batch(low=1, full=3, source_crop='plain')
+  warmup.batch = default.batch(low_rows=1, full_rows=3, source_crop='plain')
   for name in ('self_training_1', 'self_training_2'):
-    config.stages[name].batch.low, config.stages[name].batch.full = 1, 2
+    config.stages[name].batch.low_rows, config.stages[name].batch.full_rows = 1, 2
     config.stages[name].optimizer.warmup = 1000
   return config

@@ -21,8 +21,8 @@ class CopyPaste:
     counts: integer [N, C], pixels of each class in each image's pseudo-label.
     confidence: float [C], mean confidence of each class's pseudo-labels; 0 for a class without any.
     hard_classes: how many classes count as hard: those with the lowest confidence.
-    never: classes that are never hard (published for SYNTHIA: 9, 14 and 16, which it lacks).
-    images: donors at most.
+    excluded_classes: never hard (published for SYNTHIA: 9, 14 and 16, which it lacks).
+    max_donors: donors at most.
     leave_out: share of a class's images, those with the fewest pixels of it, that lend nothing.
 
   Raises (on construction):
@@ -32,8 +32,8 @@ class CopyPaste:
   counts: np.ndarray
   confidence: np.ndarray
   hard_classes: int = 14
-  never: Sequence[int] = ()
-  images: int = 3
+  excluded_classes: Sequence[int] = ()
+  max_donors: int = 3
   leave_out: float = 0.1
 
   def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class CopyPaste:
   def hard(self) -> np.ndarray:
     """The hard classes, hardest first: int [K]. A class without any label is the hardest."""
     order = np.argsort(self.confidence, kind='stable')
-    return order[~np.isin(order, self.never)][: self.hard_classes]
+    return order[~np.isin(order, self.excluded_classes)][: self.hard_classes]
 
   @functools.cached_property
   def donors(self) -> list[np.ndarray]:
@@ -66,14 +66,14 @@ class CopyPaste:
     return able * (1 - np.asarray(self.confidence, np.float64)[self.hard]) ** 2
 
   def draw(self, random: np.random.Generator) -> np.ndarray:
-    """The donors for one image: int64 [images], padded with -1.
+    """The donors for one image: int64 [max_donors], padded with -1.
 
     A hard class not pasted yet is drawn by (1 - confidence)^2, then one of its donors, which brings
-    all of its hard classes along; until half of the hard classes have come, or `images` donors.
+    all of its hard classes along; until half of the hard classes have come, or `max_donors` donors.
     """
     pasted = np.zeros(len(self.hard), bool)
-    drawn = np.full(self.images, -1, np.int64)
-    for i in range(self.images):
+    drawn = np.full(self.max_donors, -1, np.int64)
+    for i in range(self.max_donors):
       weights = np.where(pasted, 0, self._weights)
       if not weights.sum():
         break

@@ -38,8 +38,8 @@ class View:
 
   Attributes:
     source: the images.
-    low: rows of the batch that are resized to `low_size` first; they come first.
-    full: rows that keep the image's own size.
+    low_rows: rows of the batch that are resized to `low_size` first; they come first.
+    full_rows: rows that keep the image's own size.
     low_size: (h, w), None leaves low rows at their own size as well.
     crop: (h, w) of the batch.
     cut: how the crop is cut: 'plain'; 'sized', which first scales by U(0.7, 1); or 'zoom', a window
@@ -50,8 +50,8 @@ class View:
   """
 
   source: folder.Folder
-  low: int
-  full: int
+  low_rows: int
+  full_rows: int
   low_size: tuple[int, int] | None
   crop: tuple[int, int]
   cut: str = 'plain'
@@ -61,7 +61,7 @@ class View:
 
   @property
   def rows(self) -> int:
-    return self.low + self.full
+    return self.low_rows + self.full_rows
 
 
 def batches(
@@ -79,7 +79,7 @@ def batches(
     views: name -> view.
     seed: the run's data seed.
     start: the first step.
-    rows: which of each view's B = low + full rows to make; the others are not read.
+    rows: which of each view's B = low_rows + full_rows rows to make; the others are not read.
     parallel_calls: images decoded at a time; does not change the batches.
     skipped: None stops at the first file that cannot be read. A dict takes note of such images
       (path -> what is wrong), and the next readable one of the data set stands in for each.
@@ -112,8 +112,10 @@ def image_indices(name: str, view: View, *, seed: int, step: int) -> list[int]:
 
 def _check(name: str, view: View, rows: slice) -> None:
   """Raises BadInput for a view that no file can satisfy."""
-  if min(view.low, view.full) < 0 or not range(view.rows)[rows]:
-    raise BadInput(f'{name}: a batch of {view.low} + {view.full} rows leaves this host none')
+  if min(view.low_rows, view.full_rows) < 0 or not range(view.rows)[rows]:
+    raise BadInput(
+      f'{name}: a batch of {view.low_rows} + {view.full_rows} rows leaves this host none'
+    )
   if min(*view.crop, *(view.low_size or view.crop)) < 1:
     raise BadInput(f'{name}: crop {view.crop} and low size {view.low_size} must be positive')
   if view.cut not in CUTS:
@@ -205,7 +207,7 @@ def _example(view: View, image, raw, row: int, rng, skipped) -> list[np.ndarray]
   pair = transforms.picture(image), label
   if view.copy_paste:
     pair = _pasted(view, *(part.whole() for part in pair), rng, skipped)
-  if row < view.low and view.low_size is not None:
+  if row < view.low_rows and view.low_size is not None:
     pair = transforms.resize(pair, view.low_size)
   pair = transforms.flip(pair, rng)
   cut = {
@@ -245,7 +247,7 @@ def _read(view: View, index: int, row: int, skipped: dict[str, str] | None) -> t
   """Image and raw ids, from shards; with `skipped` perhaps those of the next that is readable."""
   source = view.source
   if skipped is None:
-    low = row < view.low and view.low_size is not None and not view.copy_paste
+    low = row < view.low_rows and view.low_size is not None and not view.copy_paste
     # What lies in shards was checked when they were made.
     if found := low and source.read_low(index, view.low_size):
       return found

@@ -46,7 +46,7 @@ def config_of(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict
 
 # The fields that hold one of a few words.
 CHOICES = {
-  'choose': ('last', 'oracle'),
+  'checkpoint_choice': ('last', 'oracle'),
   'network': ('student', 'teacher'),
   'names': tuple(label_tables.NAMES),
   'label_format': tuple(label_files.FORMATS),
@@ -105,7 +105,10 @@ def contradictions(config: ConfigDict, stage: ConfigDict) -> Iterator[tuple[bool
     shares = {name: stage[name] for name in ('threshold', 'share', 'alpha', 'beta')}
     for name, value in shares.items():
       yield not 0 <= value <= 1, f'{name} is {value}: give a share between 0 and 1'
-    yield stage.batch < 1, f'batch is {stage.batch}: give at least 1 image'
+    yield (
+      stage.selector_batch < 1,
+      f'selector_batch is {stage.selector_batch}: give at least 1 image',
+    )
   if stage.kind in ('self_training', 'hiast'):
     yield (
       stage.selector not in ('consensus', 'none'),

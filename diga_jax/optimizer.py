@@ -50,14 +50,14 @@ def cosine(
 
 
 def learning_rate(config: Mapping[str, Any], step: int | jax.Array) -> jax.Array:
-  """The rate of the body at a step, for the log; the head's is config['head'] times it."""
+  """The rate of the body at a step, for the log; the head's is `head_lr_multiplier` times it."""
   decay = config.get('decay', 'poly')
   if decay == 'cosine':
     return cosine(
       step,
       config['learning_rate'],
-      config['total'],
-      config.get('final', 0.0),
+      config['decay_steps'],
+      config.get('final_lr_ratio', 0.0),
       config.get('warmup', 0),
     )
   if decay != 'poly':
@@ -65,7 +65,7 @@ def learning_rate(config: Mapping[str, Any], step: int | jax.Array) -> jax.Array
   return poly(
     step,
     config['learning_rate'],
-    config['total'],
+    config['decay_steps'],
     config.get('power', 0.9),
     config.get('warmup', 0),
   )
@@ -178,10 +178,11 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
   are not read, so that XLA drops the computation of them.
 
   Args:
-    config: learning_rate, total (steps) and, with defaults, kind ('sgd', 'adam' or 'adamw'),
+    config: learning_rate, decay_steps and, with defaults, kind ('sgd', 'adam' or 'adamw'),
       momentum (0.9), betas ((0.9, 0.999)), weight_decay (0), undecayed_pattern (''), decay
-      ('poly' or 'cosine') with power (0.9) or final (0), warmup (0), head (rate multiplier, 1),
-      head_pattern, frozen (patterns) and repeats ((pattern, count) pairs; see `sgd`). Patterns are
+      ('poly' or 'cosine') with power (0.9) or final_lr_ratio (0), warmup (0),
+      head_lr_multiplier (1), head_pattern, frozen (patterns) and repeats ((pattern, count) pairs;
+      see `sgd`). Patterns are
       regular expressions searched in 'a/b/kernel'.
     params: the tree, or its shapes.
 
@@ -189,13 +190,16 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
     ValueError: an unknown kind, or a pattern that matches no parameter.
   """
   labels = groups(config, params)
-  rules = {'frozen': optax.set_to_zero(), 'head': _rule(config, config.get('head', 1.0))}
+  rules = {
+    'frozen': optax.set_to_zero(),
+    'head': _rule(config, config.get('head_lr_multiplier', 1.0)),
+  }
   # Sorted: every process, and every start, must trace the same program.
   for name in sorted(set(jax.tree.leaves(labels)) - rules.keys()):
     part = name.removesuffix(UNDECAYED)
     settings = {**config, 'weight_decay': 0.0} if part != name else config
     if part == 'head':
-      rules[name] = _rule(settings, config.get('head', 1.0))
+      rules[name] = _rule(settings, config.get('head_lr_multiplier', 1.0))
     else:
       rules[name] = _rule(settings, 1.0, int(part.removeprefix('body_')))
   return optax.partition(rules, labels)

@@ -71,7 +71,7 @@ def local_rows(rows: int, mesh: Mesh) -> slice:
   if rows % mesh.size:
     raise BadInput(
       f"a batch of {rows} does not divide over {mesh.size} devices: change the stage's "
-      'batch.low + batch.full, or set config.devices to a divisor'
+      'batch.low_rows + batch.full_rows, or set config.devices to a divisor'
     )
   own = rows // mesh.size * len(mesh.local_devices)
   return slice(jax.process_index() * own, (jax.process_index() + 1) * own)

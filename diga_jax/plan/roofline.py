@@ -60,7 +60,7 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
         known[key] = {'need': needed}
         if chip and needed.total > chip.memory:
           known[key]['mends'] = mends(experiment, name, topology, size, chips)
-      asked = stage.batch.low + stage.batch.full
+      asked = stage.batch.low_rows + stage.batch.full_rows
       row = {'stage': name, 'steps': stage.steps, 'rows': size, 'asked': asked}
       row |= {'chips': chips} | known[key]
       if chip:

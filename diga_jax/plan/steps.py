@@ -18,7 +18,7 @@ from diga_jax.stages.kinds import STEPS, train_step
 
 def batch_rows(stage: ConfigDict, chips: int) -> int:
   """The rows of a stage's batch, rounded up to what divides over the chips."""
-  return math.ceil((stage.batch.low + stage.batch.full) / chips) * chips
+  return math.ceil((stage.batch.low_rows + stage.batch.full_rows) / chips) * chips
 
 
 def abstract_step(experiment: Experiment, name: str, rows: int) -> tuple[Any, Any, Any, Any]:

@@ -56,7 +56,7 @@ def evaluation(
     names=class_names(experiment),
     scales=settings.scales,
     flip=settings.flip,
-    batch_size=experiment.rows(settings.batch),
+    batch_size=experiment.rows(settings.batch_size),
     image_size=size,
     label_size=size,
     subsets=class_subsets(experiment),

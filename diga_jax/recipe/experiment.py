@@ -142,13 +142,13 @@ class Experiment:
   ) -> Callable[[int], Iterator[dict[str, np.ndarray]]]:
     """start step -> the batches of a stage from there on."""
     settings, data = stage.batch, self.config.data
-    rows = local_rows(settings.low + settings.full, self.mesh)
+    rows = local_rows(settings.low_rows + settings.full_rows, self.mesh)
 
     def view(name: str, images: Folder, crop: str, **more: Any) -> pipeline.View:
       return pipeline.View(
         images,
-        low=settings.low,
-        full=settings.full,
+        low_rows=settings.low_rows,
+        full_rows=settings.full_rows,
         low_size=tuple(data.sets[name].low_size) or None,
         crop=tuple(data.crop),
         cut=crop,

@@ -96,7 +96,9 @@ def identity(experiment: Experiment, name: str) -> dict[str, Any]:
   return flatten(
     {
       'seed': config.seed,
-      'choose': [config.choose, config.save_every] if config.choose != 'last' else 'last',
+      'checkpoint_choice': [config.checkpoint_choice, config.save_every]
+      if config.checkpoint_choice != 'last'
+      else 'last',
       'model': config.model.to_dict(),
       'translator': config.translator.to_dict(),
       'stage': stage.to_dict(),

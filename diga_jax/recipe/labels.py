@@ -54,7 +54,7 @@ def labels(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[s
       alpha=stage.alpha,
       beta=stage.beta,
       gamma=stage.gamma,
-      batch=stage.batch,
+      batch=stage.selector_batch,
     ),
     order=np.random.Generator(np.random.PCG64(seeds)).permutation(len(target)).tolist(),
     scales=stage.scales,

@@ -61,9 +61,9 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
     save_every=config.save_every,
     log_every=config.log_every,
     profile_steps=tuple(config.profile_steps),
-    score=None if is_translator or config.choose == 'last' else oracle(experiment),
+    score=None if is_translator or config.checkpoint_choice == 'last' else oracle(experiment),
   )
-  result = {'step': step, 'steps': stage.steps, 'chosen_by': config.choose}
+  result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
   return result | skipped_files(experiment, name)
 
 
@@ -83,7 +83,7 @@ def skipped_files(experiment: Experiment, stage: str) -> dict[str, Any]:
 def schedule(settings: ConfigDict, steps: int) -> dict[str, Any]:
   """An optimizer's settings with the decay's length filled in."""
   settings = settings.to_dict()
-  return settings | {'total': settings['total'] or steps}
+  return settings | {'decay_steps': settings['decay_steps'] or steps}
 
 
 def translator_start(
@@ -193,7 +193,7 @@ def oracle(experiment: Experiment) -> Callable[[state.TrainState], float]:
       classes=experiment.config.data.classes,
       scales=settings.scales,
       flip=settings.flip,
-      batch_size=experiment.rows(settings.batch),
+      batch_size=experiment.rows(settings.batch_size),
       progress=False,
       put=experiment.put,
     )

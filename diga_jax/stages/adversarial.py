@@ -47,7 +47,7 @@ def train_step(
   """
   stage, labels = config.stage, batch['source_label']
   source, target = normalise(batch['source_image']), normalise(batch['target_image'])
-  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema))
+  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema_decay_max))
   names = ('student_dropout', 'target_dropout')
   keys = [example_keys(state.key, state.step, name, len(source), axis_name) for name in names]
 
@@ -62,12 +62,15 @@ def train_step(
     fooled = judge(state.discriminator['params'], seen[1])
     terms = {
       'cross_entropy': objective.supervised_loss(logits, labels, stage, axis_name),
-      'fooling': jnp.mean((fooled - SOURCE) ** 2),
+      'adversarial': jnp.mean((fooled - SOURCE) ** 2),
       'entropy': losses.entropy(on_target),
     }
     settings = stage.adversarial
     loss = terms['cross_entropy']
-    loss += settings.fooling * terms['fooling'] + settings.entropy * terms['entropy']
+    loss += (
+      settings.adversarial_weight * terms['adversarial']
+      + settings.entropy_weight * terms['entropy']
+    )
     return loss, (stats, seen, {'loss': loss, **terms})
 
   grads, (batch_stats, seen, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)

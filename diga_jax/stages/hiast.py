@@ -107,5 +107,5 @@ def update(
     moved = consensus.move_centroids(state.centroids, shown, stage.centroid_momentum, axis_name)
     state = state.replace(centroids=moved)
   state = descend(state, grads, tx, axis_name, batch_stats=batch_stats)
-  state = state.replace(teacher=ema.update(state.teacher, state.params, stage.ema))
+  state = state.replace(teacher=ema.update(state.teacher, state.params, stage.ema_decay))
   return state, collectives.mean(metrics, axis_name)

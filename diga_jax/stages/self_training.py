@@ -72,7 +72,7 @@ def update(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """The gradient step on given views."""
   stage, batch = config.stage, len(seen.plain)
-  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema))
+  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema_decay_max))
   pair = forward.interleave(seen.plain, seen.mixed)
   keys = {
     name: example_keys(state.key, state.step, f'{name}_dropout', size, axis_name)

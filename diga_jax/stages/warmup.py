@@ -70,7 +70,7 @@ def update(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """The gradient step on two given views [B, H, W, 3]; without `mixed`, on labels alone."""
   stage = config.stage
-  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema))
+  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema_decay_max))
   images = plain if mixed is None else forward.interleave(plain, mixed)
   keys = functools.partial(
     example_keys, state.key, state.step, batch=len(images), axis_name=axis_name

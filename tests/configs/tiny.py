@@ -35,7 +35,7 @@ def get_config():
   for stage in config.stages.values():
     if stage.kind != 'label':
       stage.steps = 5
-      stage.batch.low, stage.batch.full = 1, 1
+      stage.batch.low_rows, stage.batch.full_rows = 1, 1
       stage.optimizer.learning_rate = 1e-3
   config.evaluation.sets = ('camera_test',)
   config.evaluation.pictures = 2

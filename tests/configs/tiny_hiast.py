@@ -37,7 +37,7 @@ def get_config():
     if 'copy_paste' in stage:
       stage.copy_paste.hard_classes = 19  # it may see road everywhere
     stage.steps = 3
-    stage.batch.low, stage.batch.full = 0, 2
+    stage.batch.low_rows, stage.batch.full_rows = 0, 2
     stage.optimizer.learning_rate = 1e-3
   config.evaluation.sets = ('camera_test',)
   config.evaluation.scales = (1.0,)

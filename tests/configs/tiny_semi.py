@@ -6,7 +6,7 @@ from tests.configs import tiny
 
 def get_config():
   small, config = tiny.get_config(), cityscapes_semi.get_config('1_4')
-  config.choose = 'last'
+  config.checkpoint_choice = 'last'
   config.recipe = ('warmup', 'label_1', 'self_training_1')
   for field in ('devices', 'save_every', 'log_every'):
     config[field] = small[field]
@@ -21,7 +21,7 @@ def get_config():
   for stage in config.stages.values():
     if stage.kind != 'label':
       stage.steps = 3
-      stage.batch.low, stage.batch.full = 1, 1
+      stage.batch.low_rows, stage.batch.full_rows = 1, 1
   config.evaluation.sets = ('camera_test',)
   config.evaluation.pictures = 0
   return config

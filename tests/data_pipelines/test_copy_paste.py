@@ -43,20 +43,20 @@ def test_donors_hold_hard_classes_and_stop_at_half_of_them(seed):
 
 def test_the_tenth_with_the_fewest_pixels_lends_nothing():
   counts = np.arange(1, 21)[:, None]
-  rule = CopyPaste(counts, np.array([0.5]), hard_classes=1, images=1)
+  rule = CopyPaste(counts, np.array([0.5]), hard_classes=1, max_donors=1)
   assert set(draws(rule, 400).ravel()) == set(range(2, 20))
 
 
 def test_classes_are_drawn_by_the_square_of_what_their_confidence_lacks():
   counts = np.eye(3, dtype=int) * 9
-  rule = CopyPaste(counts, np.array([0.9, 0.8, 0.6]), images=1)
+  rule = CopyPaste(counts, np.array([0.9, 0.8, 0.6]), max_donors=1)
   shares = np.bincount(draws(rule, 4000).ravel(), minlength=3) / 4000
   np.testing.assert_allclose(shares, np.array([1, 4, 16]) / 21, atol=0.025)
 
 
 def test_never_is_never_drawn_nor_pasted():
   counts, confidence = index(0)
-  rule = CopyPaste(counts, confidence, hard_classes=14, never=(9, 14, 16))
+  rule = CopyPaste(counts, confidence, hard_classes=14, excluded_classes=(9, 14, 16))
   assert not set(rule.hard) & {9, 14, 16} and len(rule.hard) == 14
 
 
@@ -68,7 +68,7 @@ def test_a_draw_is_a_function_of_its_seed():
 
 def test_a_hard_class_that_nobody_holds_is_passed_over():
   counts = np.array([[0, 5], [0, 6]])
-  rule = CopyPaste(counts, np.array([0.0, 0.9]), images=2, leave_out=0)
+  rule = CopyPaste(counts, np.array([0.0, 0.9]), max_donors=2, leave_out=0)
   assert set(draws(rule, 50)[:, 0]) == {0, 1}
 
 

@@ -20,7 +20,8 @@ CROP = (16, 24)
 
 def view(folder, **changes) -> pipeline.View:
   settings = {
-    'low': 2, 'full': 2, 'low_size': (24, 32), 'crop': CROP, 'cut': 'sized', 'redraw': True
+    'low_rows': 2, 'full_rows': 2, 'low_size': (24, 32),
+    'crop': CROP, 'cut': 'sized', 'redraw': True,
   } | changes  # fmt: skip
   return pipeline.View(folder, **settings)
 
@@ -89,7 +90,7 @@ def test_a_view_does_not_depend_on_the_other_views(views, first_batches):
 
 def test_other_seeds_views_steps_and_rows_are_drawn_otherwise(tmp_path):
   folder = data_files.coded(tmp_path, 1)
-  one = view(folder, low=0, full=3, redraw=False)
+  one = view(folder, low_rows=0, full_rows=3, redraw=False)
   pairs = {'a': one, 'b': one}
   batches = [*take(pairs, 3, seed=1), *take(pairs, 3, seed=2**40)]
   images = {row.tobytes() for batch in batches for name in pairs for row in batch[f'{name}_image']}
@@ -101,7 +102,7 @@ def test_other_seeds_views_steps_and_rows_are_drawn_otherwise(tmp_path):
 )
 def test_every_epoch_shows_every_image_once(tmp_path, low, full, count):
   folder = data_files.numbered(tmp_path, count, labels='')
-  one = view(folder, low=low, full=full, redraw=False, cut='plain')
+  one = view(folder, low_rows=low, full_rows=full, redraw=False, cut='plain')
   epochs = 3
   steps = -(-epochs * count // (low + full))
   stream = np.concatenate([batch['v_image'][:, 0, 0, 0] for batch in take({'v': one}, steps)])
@@ -115,7 +116,7 @@ def test_every_epoch_shows_every_image_once(tmp_path, low, full, count):
 
 
 def test_image_and_label_move_together(tmp_path):
-  one = view(data_files.coded(tmp_path, 4), low=0, full=4)
+  one = view(data_files.coded(tmp_path, 4), low_rows=0, full_rows=4)
   for batch in take({'v': one}, 5):
     ten_times = batch['v_image'][..., 0].astype(int)
     label = batch['v_label'].astype(int)
@@ -130,7 +131,7 @@ def test_image_and_label_move_together(tmp_path):
 
 def test_plain_rows_are_exactly_a_mirrored_or_plain_window(tmp_path):
   folder = data_files.coded(tmp_path, 3)
-  one = view(folder, low=0, full=2, cut='plain', redraw=False)
+  one = view(folder, low_rows=0, full_rows=2, cut='plain', redraw=False)
   mirrored = 0
   for step, batch in enumerate(take({'v': one}, 10)):
     for row, index in enumerate(pipeline.image_indices('v', one, seed=1, step=step)):
@@ -148,7 +149,7 @@ def test_plain_rows_are_exactly_a_mirrored_or_plain_window(tmp_path):
 def test_low_rows_come_first_and_are_resized(tmp_path):
   folder = data_files.coded(tmp_path, 1)
   sizes = {'low_size': (12, 16), 'crop': (12, 16)}
-  one = view(folder, low=1, full=1, cut='plain', redraw=False, **sizes)
+  one = view(folder, low_rows=1, full_rows=1, cut='plain', redraw=False, **sizes)
   image, label = folder.read(0)
   low = transforms.resize((transforms.picture(image), transforms.picture(label)), (12, 16))
   low_image, low_label = (part.whole() for part in low)
@@ -160,7 +161,9 @@ def test_low_rows_come_first_and_are_resized(tmp_path):
 
 def test_low_rows_without_a_low_size_keep_theirs(tmp_path):
   folder = data_files.coded(tmp_path, 1)
-  one = view(folder, low=1, full=0, low_size=None, crop=(48, 64), cut='plain', redraw=False)
+  one = view(
+    folder, low_rows=1, full_rows=0, low_size=None, crop=(48, 64), cut='plain', redraw=False
+  )
   got = take({'v': one}, 1)[0]['v_image'][0]
   assert any((got == x).all() for x in (folder.read(0)[0], folder.read(0)[0][:, ::-1]))
 
@@ -179,7 +182,7 @@ def test_redraw_is_applied(tmp_path):
   folder = data_files.open_folder(tmp_path)
 
   def rate(redraw):
-    one = view(folder, low=0, full=4, cut='plain', redraw=redraw)
+    one = view(folder, low_rows=0, full_rows=4, cut='plain', redraw=redraw)
     drawn = [row for batch in take({'v': one}, 25) for row in batch['v_label']]
     return np.mean([transforms.acceptable(row) for row in drawn])
 
@@ -219,7 +222,7 @@ def test_the_pipeline_decodes_what_pillow_decodes(tmp_path):
     picture.save(root / f'images/a.{kind}', **options)
     data_files.save(root / 'labels/a.png', drawn)
     folder = data_files.open_folder(root, images=f'images/{{id}}.{kind}')
-    one = view(folder, low=0, full=1, crop=(48, 64), cut='plain', redraw=False)
+    one = view(folder, low_rows=0, full_rows=1, crop=(48, 64), cut='plain', redraw=False)
     batch = take({'v': one}, 1)[0]
     expected_image, expected_label = folder.read(0)
     step = 1 if (batch['v_label'][0] == expected_label).all() else -1
@@ -315,7 +318,7 @@ def test_views_that_cannot_be_made_are_refused_at_once(views):
   with pytest.raises(BadInput, match=r'target: redraw looks at labels'):
     pipeline.batches({'target': dataclasses.replace(target, redraw=True)}, seed=0)
   with pytest.raises(BadInput, match=r'source: a batch of 0 \+ 0 rows'):
-    pipeline.batches({'source': dataclasses.replace(source, low=0, full=0)}, seed=0)
+    pipeline.batches({'source': dataclasses.replace(source, low_rows=0, full_rows=0)}, seed=0)
   with pytest.raises(BadInput, match=r'source: .* leaves this host none'):
     pipeline.batches({'source': source}, seed=0, rows=slice(4, 8))
   with pytest.raises(BadInput, match=r'source: crop \(0, 5\)'):
@@ -351,9 +354,11 @@ def counts_of(folder, classes=6) -> np.ndarray:
 
 def test_pasting_brings_all_hard_pixels_of_the_donor_and_their_labels(tmp_path):
   folder = flat(tmp_path, [[5, 5, 5, 5], [0, 5, 1, 255]])
-  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=3, images=1)
-  one = view(folder, low=0, full=2, low_size=None, crop=(24, 32), cut='plain', redraw=False,
-             copy_paste=rule)  # fmt: skip
+  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=3, max_donors=1)
+  one = view(
+    folder, low_rows=0, full_rows=2, low_size=None, crop=(24, 32), cut='plain', redraw=False,
+    copy_paste=rule,
+  )  # fmt: skip
   seen = 0
   for batch in take({'v': one}, 4):
     for image, label in zip(batch['v_image'], batch['v_label'], strict=True):
@@ -370,7 +375,7 @@ def test_pasting_brings_all_hard_pixels_of_the_donor_and_their_labels(tmp_path):
 def test_batches_with_copy_paste_are_a_function_of_seed_and_step(tmp_path):
   folder = data_files.coded(tmp_path, 6)
   rule = copy_paste.CopyPaste(counts_of(folder, 19), np.linspace(0.3, 0.99, 19), hard_classes=8)
-  one = {'v': view(folder, low=1, full=3, copy_paste=rule, cut='zoom', heights=(10, 40))}
+  one = {'v': view(folder, low_rows=1, full_rows=3, copy_paste=rule, cut='zoom', heights=(10, 40))}
   batches = take(one, 4)
   assert_equal(take(one, 1, start=3, parallel_calls=1)[0], batches[3])
   parts = [take(one, 1, rows=rows)[0] for rows in (slice(0, 1), slice(1, 4))]
@@ -389,16 +394,20 @@ def test_donors_of_another_size_are_resized(tmp_path):
   for part in ('images', 'labels'):
     (tmp_path / 'x' / part / '001.png').rename(tmp_path / part / '001.png')
   folder = data_files.open_folder(tmp_path)
-  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=2, images=1)
-  one = view(folder, low=0, full=2, crop=(24, 32), cut='plain', redraw=False, copy_paste=rule)
+  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=2, max_donors=1)
+  one = view(
+    folder, low_rows=0, full_rows=2, crop=(24, 32), cut='plain', redraw=False, copy_paste=rule
+  )
   for batch in take({'v': one}, 2):
     assert set(batch['v_label'].ravel()) == {0}
 
 
 def test_a_damaged_donor_is_named(tmp_path):
   folder = flat(tmp_path, [[5], [5], [5], [0]])
-  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=2, images=1)
-  one = view(folder, low=0, full=1, crop=(24, 32), cut='plain', redraw=False, copy_paste=rule)
+  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=2, max_donors=1)
+  one = view(
+    folder, low_rows=0, full_rows=1, crop=(24, 32), cut='plain', redraw=False, copy_paste=rule
+  )
   assert 3 not in pipeline.image_indices('v', one, seed=1, step=0)
   path = pathlib.Path(folder.image_path(3))
   path.write_bytes(path.read_bytes()[:60])
@@ -427,7 +436,7 @@ def test_an_index_of_other_images_and_wrong_cuts_are_refused(tmp_path):
 def test_skipping_takes_the_next_image_in_order_and_says_so(root):
   (root / 'images/003.png').write_bytes(b'')
   (root / 'labels/004.png').write_bytes(b'')
-  one = view(data_files.open_folder(root), low=0, full=4, cut='plain', redraw=False)
+  one = view(data_files.open_folder(root), low_rows=0, full_rows=4, cut='plain', redraw=False)
   skipped = {}
   batches = take({'v': one}, 4, skipped=skipped)
   bad = [str(root / f'images/{name}.png') for name in ('003', '004')]
@@ -459,8 +468,10 @@ def test_nothing_to_skip_to_is_refused(root):
 
 def test_a_damaged_donor_is_skipped(tmp_path):
   folder = flat(tmp_path, [[5], [5], [5], [0]])
-  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=2, images=1)
-  one = view(folder, low=0, full=1, crop=(24, 32), cut='plain', redraw=False, copy_paste=rule)
+  rule = copy_paste.CopyPaste(counts_of(folder), CONFIDENCE, hard_classes=2, max_donors=1)
+  one = view(
+    folder, low_rows=0, full_rows=1, crop=(24, 32), cut='plain', redraw=False, copy_paste=rule
+  )
   pathlib.Path(folder.image_path(3)).write_bytes(b'')
   skipped = {}
   take({'v': one}, 1, skipped=skipped)

@@ -66,7 +66,7 @@ def translation():
   """(step, state, frozen) of the translator, small."""
   config = default.get_config()
   config.translator.update(small.TRANSLATOR | {'width': 4})
-  settings = config.stages.translator.optimizer.to_dict() | {'total': STEPS}
+  settings = config.stages.translator.optimizer.to_dict() | {'decay_steps': STEPS}
   params = translator.initial_params(jax.random.key(0), config.translator, (32, 32))
   tx = {half: optimizer.build(settings, tree) for half, tree in params.items()}
   model = {'vgg': None} | translator.networks(config.translator)

@@ -33,7 +33,7 @@ SELECTOR = {'selector': 'ias', 'threshold': 0.05, 'beta': 0.1, 'gamma': 0.0, 'ba
 
 def command(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
   """A command of the tiny recipe, with batches that divide over four devices."""
-  batches = [f'--config.stages.{s}.batch.{k}=2' for s in TRAINED for k in ('low', 'full')]
+  batches = [f'--config.stages.{s}.batch.{k}=2' for s in TRAINED for k in ('low_rows', 'full_rows')]
   return [
     *(sys.executable, '-W', 'error', '-W', 'ignore:the load_module:DeprecationWarning'),
     *('-m', 'diga_jax', name),
@@ -43,7 +43,7 @@ def command(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -
     f'--config.recipe={RECIPE}',
     *(f'--config.stages.label_1.{key}={value}' for key, value in SELECTOR.items()),
     '--config.devices=0',
-    '--config.choose=oracle',
+    '--config.checkpoint_choice=oracle',
     '--config.translator.kind=fourier',
     *batches,
     *more,

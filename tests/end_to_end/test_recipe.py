@@ -135,8 +135,8 @@ def refused(capsys, status: int, *words: str) -> None:
 
 @pytest.mark.slow
 def test_a_changed_config_is_refused_by_name(finished, cache, capsys):
-  status = run('run', finished, cache, '--config.stages.warmup.ema=0.5')
-  refused(capsys, status, 'warmup', 'stage.ema', '0.999', '0.5')
+  status = run('run', finished, cache, '--config.stages.warmup.ema_decay_max=0.5')
+  refused(capsys, status, 'warmup', 'stage.ema_decay_max', '0.999', '0.5')
 
 
 @pytest.mark.slow
@@ -267,7 +267,13 @@ def test_an_unknown_field_is_refused(capsys, tmp_path, cache):
 
 
 @pytest.mark.parametrize(
-  'field', ['stages.warmup.method', 'translator.kind', 'choose', 'stages.self_training_1.selector']
+  'field',
+  [
+    'stages.warmup.method',
+    'translator.kind',
+    'checkpoint_choice',
+    'stages.self_training_1.selector',
+  ],
 )
 def test_a_word_that_means_nothing_is_refused(capsys, tmp_path, cache, field):
   status = run('run', tmp_path / 'run', cache, f'--config.{field}=nonsense')

@@ -16,8 +16,8 @@ CONFIG = {
   'weight_decay': 0.01,
   'power': 0.9,
   'warmup': 0,
-  'total': 20,
-  'head': 10.0,
+  'decay_steps': 20,
+  'head_lr_multiplier': 10.0,
   'head_pattern': '^final/',
   'frozen': ('/bn[0-9]+/', '^stem/'),
 }
@@ -49,7 +49,7 @@ def rate(step, multiplier):
   config = CONFIG
   if step < config['warmup']:
     return multiplier * config['learning_rate'] * step / config['warmup']
-  left = 1 - (step - config['warmup']) / config['total']
+  left = 1 - (step - config['warmup']) / config['decay_steps']
   return multiplier * config['learning_rate'] * left ** config['power']
 
 
@@ -167,7 +167,7 @@ def test_gradients_of_frozen_parameters_are_not_computed():
   x = jnp.ones((size, size))
 
   def flops(frozen):
-    tx = optimizer.build({'learning_rate': 0.1, 'total': 5, 'frozen': frozen}, params)
+    tx = optimizer.build({'learning_rate': 0.1, 'decay_steps': 5, 'frozen': frozen}, params)
 
     def step(params, state):
       def loss(p):
@@ -186,7 +186,7 @@ def test_gradients_of_frozen_parameters_are_not_computed():
 
 def test_defaults_are_plain_sgd_of_everything():
   start = parameters()
-  tx = optimizer.build({'learning_rate': 0.5, 'total': 10}, start)
+  tx = optimizer.build({'learning_rate': 0.5, 'decay_steps': 10}, start)
   updates, _ = tx.update(jax.tree.map(jnp.ones_like, start), tx.init(start), start)
   for leaf in jax.tree.leaves(updates):
     np.testing.assert_allclose(leaf, -0.5)
@@ -232,7 +232,7 @@ def test_the_logged_rate_is_the_one_applied():
 
 
 def test_the_cosine_falls_from_the_base_to_its_share():
-  config = {'learning_rate': 2.0, 'total': 8, 'decay': 'cosine', 'final': 0.001}
+  config = {'learning_rate': 2.0, 'decay_steps': 8, 'decay': 'cosine', 'final_lr_ratio': 0.001}
   steps = np.arange(9)
   want = 2 * (0.001 + 0.999 * (1 + np.cos(np.pi * steps / 8)) / 2)
   np.testing.assert_allclose(optimizer.learning_rate(config, steps), want, rtol=1e-5)
@@ -244,4 +244,4 @@ def test_the_cosine_falls_from_the_base_to_its_share():
 
 def test_an_unknown_decay_is_named():
   with pytest.raises(ValueError, match=r"decay is 'step'"):
-    optimizer.learning_rate({'learning_rate': 1.0, 'total': 8, 'decay': 'step'}, 0)
+    optimizer.learning_rate({'learning_rate': 1.0, 'decay_steps': 8, 'decay': 'step'}, 0)

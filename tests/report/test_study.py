@@ -106,7 +106,7 @@ def test_the_comparison_is_at_equal_budget():
   assert len(trained) == 2 + 1 + 3 + 4 + 3
   for stage in trained:
     assert stage.steps == stages.self_training_1.steps
-    assert stage.batch.low + stage.batch.full == 4
+    assert stage.batch.low_rows + stage.batch.full_rows == 4
     assert stage.optimizer.to_dict() == stages.self_training_1.optimizer.to_dict()
   for name in ('warmup', 'warmup_source_only', 'warmup_adversarial'):
     assert stages[name].start == 'source_only' and stages[name].steps == stages.warmup.steps

@@ -93,16 +93,24 @@ def test_published_values():
   assert config.data.sets.source.list == 'cityscapes_labelled_1-8'
   warm, trained = config.stages.warmup, config.stages.self_training_2
   assert (warm.auxiliary, warm.optimizer.learning_rate, warm.optimizer.power) == (0.1, 1e-3, 1.0)
-  assert (warm.optimizer.head, warm.optimizer.frozen, warm.target_statistics) == (1.0, (), False)
+  assert (warm.optimizer.head_lr_multiplier, warm.optimizer.frozen, warm.target_statistics) == (
+    1.0,
+    (),
+    False,
+  )
   assert (trained.distillation, trained.batch.target_crop) == (0.5, 'sized')
-  assert (trained.batch.low, trained.batch.full, trained.batch.redraw) == (1, 2, False)
+  assert (trained.batch.low_rows, trained.batch.full_rows, trained.batch.redraw) == (1, 2, False)
   assert config.data.crop == (512, 1024) and config.stages.label_1.centroids_from == 'source'
   assert 'translator' not in config.recipe
   with pytest.raises(ValueError, match='no part'):
     cityscapes_semi.get_config('1_3')
   mit = gta5_to_cityscapes_mit_b5.get_config()
   settings = mit.stages.self_training_1.optimizer
-  assert (settings.kind, settings.learning_rate, settings.head) == ('adamw', 6e-5, 10.0)
+  assert (settings.kind, settings.learning_rate, settings.head_lr_multiplier) == (
+    'adamw',
+    6e-5,
+    10.0,
+  )
   assert (settings.weight_decay, settings.warmup, settings.power) == (0.01, 1500, 1.0)
 
 

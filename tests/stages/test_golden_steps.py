@@ -25,7 +25,7 @@ def start(keys, total: int, centroids=()):
     for name, shape in entries
   }
   variables = weights.from_torch(NAME, found)
-  settings = default.optimizer().to_dict() | {'total': total}
+  settings = default.optimizer().to_dict() | {'decay_steps': total}
   tx = optimizer.build(settings, variables['params'])
   initial = state.create(
     jax.random.key(0),

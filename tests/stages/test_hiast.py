@@ -23,7 +23,7 @@ def start(stage, *, centroids=(), discriminator=(), tx=None, seed=0):
   """(model, tx, state) of the tiny network; the teacher differs from the student."""
   model, variables = tiny(19, seed)
   tx = tx or optimizer.build(
-    {'kind': 'sgd', 'momentum': 0.0, 'learning_rate': 0.1, 'power': 0.0, 'total': 10},
+    {'kind': 'sgd', 'momentum': 0.0, 'learning_rate': 0.1, 'power': 0.0, 'decay_steps': 10},
     variables['params'],
   )
   state = states.create(
@@ -213,10 +213,10 @@ def test_the_adversarial_step_is_the_published_one(fight):
     p = jax.nn.softmax(on_target)
     terms = {
       'cross_entropy': losses.cross_entropy(logits, BATCH['source_label'], per_labelled=True),
-      'fooling': jnp.mean(judged(state.discriminator['params'], on_target) ** 2),
+      'adversarial': jnp.mean(judged(state.discriminator['params'], on_target) ** 2),
       'entropy': -jnp.mean(jnp.sum(p * jnp.log2(p + 1e-30), -1)) / np.log2(19),
     }
-    total = terms['cross_entropy'] + 0.05 * terms['fooling'] + 3 * terms['entropy']
+    total = terms['cross_entropy'] + 0.05 * terms['adversarial'] + 3 * terms['entropy']
     return total, (terms, logits, on_target, stats)
 
   (loss, found), grads = jax.value_and_grad(fooling, has_aux=True)(state.params)
