@@ -41,6 +41,7 @@ def fused(image, *options):
     (Source(7), ()),
     (Source(7), ((1.0,),)),
     (Source(7, sizes=TWO_SIZES), ()),
+    (Source(1, size=(30, 40)), ()),
     (Source(5, size=(27, 35)), ()),
     (Source(5, size=(27, 35)), ((1.0,),)),
     (Source(5, size=(27, 35)), ((0.5, 0.75, 1.5),)),
