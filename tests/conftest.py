@@ -11,9 +11,16 @@ os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR', os.path.join(tempfile.gettempdir(), 'diga_jax_test_compilations')
 )
 # Machine code made in haste, by the older of two emitters: compiling is a quarter as long, and
-# nothing here runs for long.
-os.environ.setdefault(
-  'XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+# nothing here runs for long. XLA takes the later of two flags of one name: the caller's win.
+# Workers inherit what is set here, and add nothing.
+os.environ['XLA_FLAGS'] = ' '.join(
+  dict.fromkeys(
+    [
+      '--xla_backend_optimization_level=0',
+      '--xla_cpu_use_fusion_emitters=false',
+      *os.environ.get('XLA_FLAGS', '').split(),
+    ]
+  )
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 

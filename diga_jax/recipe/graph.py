@@ -14,7 +14,7 @@ from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.config import flatten
 from diga_jax.recipe import evaluation, labels, training
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.experiment import Experiment, labelled
 from diga_jax.stages import kinds
 from diga_jax.storage import stage_folder
 
@@ -108,9 +108,7 @@ def identity(experiment: Experiment, name: str) -> dict[str, Any]:
         'sets': {key: _content(config.data.sets[key]) for key in data},
       },
       'input': {key: digest(experiment, key) for key in stages_read(experiment, name)},
-      'images': {
-        key: experiment.images(key, labelled).fingerprint() for key, labelled in data.items()
-      },
+      'images': {key: experiment.images(key, wanted).fingerprint() for key, wanted in data.items()},
       'files': {key: weights.file_digest(path) for key, path in external.items() if path},
     }
   )
@@ -168,7 +166,7 @@ def measure(experiment: Experiment, name: str, key: str, make: Any) -> dict[str,
     {
       'input': {name: digest(experiment, name)},
       'evaluation': settings.to_dict(),
-      'images': experiment.images(key, experiment.labelled(experiment, key)).fingerprint(),
+      'images': experiment.images(key, labelled(experiment, key)).fingerprint(),
     }
   )
   for unrelated in ('stages', 'sets', 'name'):

@@ -135,7 +135,7 @@ def test_without_draws_and_batch_statistics_training_is_evaluation(evaluated):
     return model.apply(variables, images, train=True, keys=keys, mutable=['batch_stats'])
 
   got, moved = jax.jit(train)(variables, images[..., ::-1], keys)
-  jax.tree.map(np.testing.assert_array_equal, got, want)
+  jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), got, want)  # two programs: to rounding
   jax.tree.map(np.testing.assert_array_equal, moved['batch_stats'], variables['batch_stats'])
 
 

@@ -190,7 +190,8 @@ def test_without_draws_and_batch_statistics_training_is_evaluation(small):
   keys = jax.random.split(jax.random.key(0), 4)
   train = training('segformer', dropout=0.0, drop_path=0.0, batch_norm='running', pixels='rgb')
   got, moved = train(variables, images[..., ::-1], keys)
-  jax.tree.map(np.testing.assert_array_equal, got, evaluate(variables, images))
+  want = evaluate(variables, images)
+  jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), got, want)  # two programs: to rounding
   jax.tree.map(np.testing.assert_array_equal, moved['batch_stats'], variables['batch_stats'])
 
 

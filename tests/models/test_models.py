@@ -153,7 +153,7 @@ def test_running_batch_norm_neither_uses_nor_moves_batch_statistics():
   model, variables, images = small(batch_norm='running')
   out, moved = train(model, variables, images)
   want = evaluate(model, variables, images)
-  np.testing.assert_array_equal(out['logits'], want['logits'])
+  assert_close(out['logits'], want['logits'], 1e-5)  # two programs: to rounding
   jax.tree.map(np.testing.assert_array_equal, moved['batch_stats'], variables['batch_stats'])
 
 

@@ -15,6 +15,7 @@ from diga_jax import state as states
 from diga_jax.parallel.example_keys import example_keys
 from diga_jax.stages import adversarial, hiast
 from diga_jax.strong_augment import strong_view
+from tests.inference.test_ties import ROUNDING, lead
 from tests.support import small
 from tests.support.tiny import tiny
 
@@ -73,7 +74,7 @@ def drawn_losses(model, params, stats, state, view, weak, labels, classes=19):
 
 
 def test_the_step_is_the_published_one():
-  stage = default.hiast_stage('warmup', 'label_1', strong=0, ema=0.9)
+  stage = default.hiast_stage('warmup', 'label_1', strong=0, ema_decay=0.9)
   model, tx, state = start(stage)
   step = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
   after, metrics = step(state, BATCH)
@@ -129,11 +130,16 @@ def test_with_consensus_labels_and_centroids_follow_the_teacher():
   judged = model.apply({'params': state.teacher, 'batch_stats': state.batch_stats}, view)
   labels = jnp.argmax(resize.align_corners(judged['logits'], (32, 32)), -1)
   means, valid = centroid_math.class_means(judged['feature'], judged['logits'])
-  centroids = centroid_math.update(jnp.zeros((19, 5)), means[:1], valid[:1], momentum=1.0)
+  # Classes without a pixel get centroids of their own: the same for all would be as many ties.
+  others = jax.random.normal(jax.random.key(5), (19, 5))
+  centroids = centroid_math.update(others, means[:1], valid[:1], momentum=1.0)
   state = state.replace(centroids=centroids)
   run = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
   after, metrics = run(state, {**BATCH, 'target_label': labels})
-  nearest = selection.nearest_centroid(judged['feature'], centroids, (32, 32))
+  weights = selection.centroid_weights(judged['feature'], centroids, (32, 32))
+  # Rounding decides nothing: neither which class a feature is of, nor which centroid is nearest.
+  assert min(lead(judged['logits']), lead(weights)) > ROUNDING
+  nearest = jnp.argmax(weights, -1)
   kept = selection.bilateral_consensus(labels, nearest)
   np.testing.assert_allclose(metrics['kept'], np.mean(kept != 255), rtol=1e-6)
   assert 0 < metrics['kept'] < 1
