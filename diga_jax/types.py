@@ -1,0 +1,91 @@
+"""Names for what is passed around: trees of arrays, batches, steps, and rows of results."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict
+
+import jax
+from ml_collections import ConfigDict
+
+if TYPE_CHECKING:
+  from diga_jax.state import TrainState
+
+PyTree: TypeAlias = (
+  Any  # nested dicts, tuples and dataclasses with arrays, or shapes, at the leaves
+)
+Params: TypeAlias = Any  # a network's parameters, {layer: {..., 'kernel': array}}
+Variables: TypeAlias = Mapping[str, Params]  # {'params', ['batch_stats']}
+Outputs: TypeAlias = dict[str, jax.Array]  # {'logits', 'feature', ['auxiliary_logits']}
+Batch: TypeAlias = Mapping[str, jax.Array]  # {'source_image', 'source_label', 'target_image', ...}
+Metrics: TypeAlias = dict[str, jax.Array]  # scalars of one step
+Size: TypeAlias = tuple[int, int]  # (height, width) in pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+  """The settings that a training step reads: its stage's, and the translator's."""
+
+  stage: ConfigDict
+  translator: ConfigDict
+
+
+class SegmentationNet(Protocol):
+  """A linen module from normalised images [B, H, W, 3] to `Outputs` at its stride."""
+
+  def init(self, rngs: PyTree, *args: PyTree, **kwargs: PyTree) -> PyTree: ...
+
+  def apply(self, variables: PyTree, *args: PyTree, **kwargs: PyTree) -> PyTree: ...
+
+
+class TrainStep(Protocol):
+  """One training step: a pure function of the state, the batch and frozen networks."""
+
+  def __call__(
+    self,
+    state: 'TrainState',
+    batch: Batch,
+    frozen: Params | None = None,
+    *,
+    model: PyTree,
+    tx: PyTree,
+    config: StepConfig,
+    axis_name: str | None = None,
+  ) -> tuple['TrainState', Metrics]: ...
+
+
+class NetworkRow(TypedDict):
+  """What `inference.evaluate` measures of a network. Shares are fractions, None without a pixel."""
+
+  kind: Literal['network']
+  name: NotRequired[str]
+  mean_iou: float | None
+  mean_iou_subsets: dict[str, float | None]
+  pixel_accuracy: float | None
+  mean_accuracy: float | None
+  fw_accuracy: float | None
+  iou: dict[str, float | None]
+  confusion: list[list[int]]
+  images: int
+  pixels: int
+  protocol: dict[str, PyTree]
+
+
+class LabelRow(TypedDict):
+  """What `inference.label_quality` measures of pseudo-labels. Shares are fractions or None."""
+
+  kind: Literal['labels']
+  name: NotRequired[str]
+  selector: NotRequired[str]
+  kept: float | None
+  coverage: float | None
+  accuracy: float | None
+  accuracy_kept: float | None
+  accuracy_rejected: float | None
+  pixels: int
+  per_class: dict[str, dict[str, float | int | None]]
+  images: int
+  protocol: NotRequired[dict[str, PyTree]]
+
+
+Row: TypeAlias = NetworkRow | LabelRow
+Rows: TypeAlias = Sequence[Row]
