@@ -26,9 +26,11 @@ import rich.table
 
 from diga_jax import optimizer, state
 from diga_jax.inference import evaluate, feature_centroids, pseudo_labels
+from diga_jax.models.translator import initial_params
 from diga_jax.parallel.mesh import compile_step, replicate
 from diga_jax.recipe.experiment import Experiment
-from diga_jax.stages import forward, self_training, translator, views, warmup
+from diga_jax.stages import self_training, views, warmup
+from diga_jax.stages.forward import forward
 
 SCENES = 8  # of every rendered data set
 BATCHES = 8  # that the input pipeline is timed over, each repeat
@@ -78,7 +80,7 @@ def set_up(
     means = jax.random.normal(key, (outputs['logits'].shape[-1], outputs['feature'].shape[-1]))
     frozen = None
     if translator_settings.kind == 'network':
-      frozen = translator.initial_params(key, translator_settings, (64, 64))['generators']
+      frozen = initial_params(key, translator_settings, (64, 64))['generators']
     return state.create(
       key, variables['params'], tx, batch_stats=variables['batch_stats'], centroids=means
     ), frozen
@@ -108,8 +110,8 @@ def student_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
 
   def student(params, batch_stats, images, keys, grad):
     def of_params(params):
-      logits, _, moved = forward.forward(setup.model, params, batch_stats, images, keys)
-      return logits, moved
+      output = forward(setup.model, params, batch_stats, images, keys)
+      return output.heads[0], output.batch_stats
 
     logits, backward, moved = jax.vjp(of_params, params, has_aux=True)
     pairs = zip(jax.tree.leaves(backward(grad)[0]), jax.tree.leaves(groups), strict=True)
@@ -125,7 +127,7 @@ def teacher_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
   """A forward pass in training mode whose moved statistics nobody keeps."""
 
   def teacher(*args):
-    return forward.forward(setup.model, *args)[:2]
+    return forward(setup.model, *args)._replace(batch_stats=())
 
   return flops(teacher, *pass_shapes(setup, images))
 

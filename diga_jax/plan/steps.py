@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from diga_jax import models, optimizer
+from diga_jax.models import translator
 from diga_jax.recipe import training
 from diga_jax.recipe.experiment import Experiment
-from diga_jax.stages import translator
 from diga_jax.stages.kinds import STEPS, train_step
+from diga_jax.stages.translator import create_state
 
 
 def batch_rows(stage: ConfigDict, chips: int) -> int:
@@ -46,7 +47,7 @@ def abstract_translator(experiment: Experiment, stage: ConfigDict) -> tuple[Any,
   params = generator_shapes(experiment)
   decay = training.schedule(stage.optimizer, stage.steps)
   tx = {half: optimizer.build(decay, tree) for half, tree in params.items()}
-  initial = jax.eval_shape(lambda p: translator.create_state(jax.random.key(0), p, tx), params)
+  initial = jax.eval_shape(lambda p: create_state(jax.random.key(0), p, tx), params)
   frozen = models.shapes(vgg)['params'] if settings.vgg else None
   return {'vgg': vgg} | translator.networks(settings), tx, initial, frozen
 

@@ -16,12 +16,13 @@ from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import models, optimizer, state, train
 from diga_jax.inference import evaluate
+from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import replicate, to_local_mesh
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.recipe.labels import pseudo_labelled, read_centroids, read_index
-from diga_jax.stages import translator
 from diga_jax.stages.kinds import is_adversarial, train_step
+from diga_jax.stages.translator import create_state
 
 
 def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def translator_start(
   params = experiment.initial_translator()
   decay = schedule(stage.optimizer, stage.steps)
   tx = {half: optimizer.build(decay, tree) for half, tree in params.items()}
-  initial = translator.create_state(root, params, tx)
+  initial = create_state(root, params, tx)
   model = {'vgg': vgg} | translator.networks(settings)
   return model, tx, replicate(initial, experiment.mesh), frozen
 

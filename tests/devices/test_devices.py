@@ -12,6 +12,7 @@ from configs import default
 from data_pipelines.errors import BadInput
 from diga_jax import optimizer
 from diga_jax.inference import evaluate, feature_centroids, label_quality, pseudo_labels
+from diga_jax.models.translator import initial_params, networks
 from diga_jax.parallel.mesh import AXIS, compile_step, local_rows, make_mesh, replicate
 from diga_jax.recipe import training
 from diga_jax.recipe.experiment import Experiment
@@ -75,9 +76,9 @@ def translation(rule=(), weights=()):
   config = default.get_config()
   config.translator.update(small.TRANSLATOR | {'width': 4} | dict(weights))
   settings = config.stages.translator.optimizer.to_dict() | {'decay_steps': STEPS} | dict(rule)
-  params = translator.initial_params(jax.random.key(0), config.translator, (32, 32))
+  params = initial_params(jax.random.key(0), config.translator, (32, 32))
   tx = {half: optimizer.build(settings, tree) for half, tree in params.items()}
-  model = {'vgg': None} | translator.networks(config.translator)
+  model = {'vgg': None} | networks(config.translator)
   config = SimpleNamespace(translator=config.translator)
   step = functools.partial(translator.train_step, model=model, tx=tx, config=config)
   return step, translator.create_state(jax.random.key(0), params, tx), None
