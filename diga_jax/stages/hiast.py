@@ -49,7 +49,7 @@ def train_step(
   """
   stage, stats = config.stage, state.batch_stats
   weak, strong, mask = weak_and_strong(state, batch, stage, axis_name)  # 10, views
-  teacher = forward(model, state.teacher, stats, weak, train=False)  # 10, step: soft targets
+  teacher = forward(model, state.teacher, stats, weak, train=False)  # 10, step
   soft = jax.nn.softmax(teacher.heads[0])
   selected_labels = select_labels(state, teacher, batch['target_label'], stage)
   labels = paste_source(mask, batch.get('source_label'), selected_labels)
@@ -58,7 +58,7 @@ def train_step(
   def loss_fn(params: Params) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
     student = forward(model, params, stats, strong, keys)
     logits = student.heads[0]
-    loss = supervised_loss(logits, labels, stage, axis_name)  # 10, step: losses
+    loss = supervised_loss(logits, labels, stage, axis_name)  # 10, losses
     regularizers = {
       'smoothing': losses.smooth_confident(logits, labels, axis_name=axis_name),
       'sharpening': losses.entropy_ignored(logits, labels, axis_name=axis_name),
@@ -73,7 +73,5 @@ def train_step(
   centroids = move_centroids(state.centroids, teacher, labels, stage, axis_name)
   moved = {'batch_stats': stats, 'centroids': centroids}
   state = apply_gradients(state, grads, tx, axis_name, **moved)
-  state = state.replace(
-    teacher=ema.update(state.teacher, state.params, stage.ema_decay)
-  )  # 10, step
+  state = state.replace(teacher=ema.update(state.teacher, state.params, stage.ema_decay))
   return state, collectives.mean(metrics, axis_name)
