@@ -17,9 +17,11 @@ from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import models, weights
 from diga_jax.config import check
+from diga_jax.inference.forward import Predictor
 from diga_jax.parallel.mesh import AXIS, local_mesh, local_rows, make_mesh, replicate, to_local_mesh
 from diga_jax.stages import translator
 from diga_jax.storage import checkpoint, stage_folder
+from diga_jax.types import Variables
 
 
 @dataclasses.dataclass
@@ -203,6 +205,16 @@ class Experiment:
   def trained(self, stage: str, network: str = 'student') -> dict[str, Any]:
     """As `network`, on this process's devices: for the passes over images."""
     return to_local_mesh(self.network(stage, network), self.local_mesh)
+
+  def predictor(self, stage: str, network: str) -> Predictor:
+    """A complete stage's network as the config's evaluation applies it."""
+    return self.predictor_of(self.trained(stage, network))
+
+  def predictor_of(self, variables: Variables) -> Predictor:
+    """As `predictor`, of variables that are on this process's devices."""
+    settings = self.config.evaluation
+    batch_size = self.rows(settings.batch_size)
+    return Predictor(self.model, variables, settings.scales, settings.flip, batch_size, self.put)
 
   def translator(self, stage: str) -> Any:
     """The parameters of a complete translator stage that repaint source images."""

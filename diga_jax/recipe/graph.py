@@ -140,7 +140,7 @@ def evaluate(experiment: Experiment) -> list[dict[str, Any]]:
 
   Returns:
     One result for each network and evaluation set (`evaluate.evaluate`) and for each label pass
-    (`quality.measure`), in the recipe's order; each is also in
+    (`label_quality.measure`), in the recipe's order; each is also in
     WORKDIR/evaluation/PROTOCOL/STAGE/SET/metrics.json, beside its pictures.
 
   Raises:
@@ -152,10 +152,12 @@ def evaluate(experiment: Experiment) -> list[dict[str, Any]]:
     kind = experiment.stage(name).kind
     if kind == 'label':
       results.append(
-        measure(experiment, name, experiment.stage(name).target, evaluation.kept_labels)
+        measure(experiment, name, experiment.stage(name).target, evaluation.measure_labels)
       )
     elif kind != 'translator':
-      results += [measure(experiment, name, key, evaluation.evaluation) for key in settings.sets]
+      results += [
+        measure(experiment, name, key, evaluation.evaluate_network) for key in settings.sets
+      ]
   return results
 
 

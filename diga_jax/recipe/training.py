@@ -18,8 +18,8 @@ from diga_jax import models, optimizer, state, train
 from diga_jax.inference import evaluate
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import replicate, to_local_mesh
-from diga_jax.recipe.experiment import Experiment
-from diga_jax.recipe.labels import pseudo_labelled, read_centroids, read_index
+from diga_jax.recipe.experiment import Experiment, class_names
+from diga_jax.recipe.labels import read_centroids, read_index, with_pseudo_labels
 from diga_jax.stages import translator
 from diga_jax.stages.kinds import is_adversarial, train_step
 
@@ -40,7 +40,7 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
     target = experiment.images(stage.batch.target, labelled=False)
   if experiment.uses_labels(stage):
     made = experiment.workdir / stage.labels
-    target = pseudo_labelled(target, made)
+    target = with_pseudo_labels(target, made)
     if stage.target_mixing == 'copy_paste':
       pasted = copy_paste(stage, made, target)
   settings = SimpleNamespace(stage=stage, translator=config.translator)
@@ -181,25 +181,12 @@ def copy_paste(stage: ConfigDict, made: pathlib.Path, target: Folder) -> CopyPas
 
 def oracle(experiment: Experiment) -> Callable[[state.TrainState], float]:
   """state -> mIoU on the first evaluation set: the published choice, which uses its labels."""
-  settings = experiment.config.evaluation
-  source = experiment.images(settings.sets[0])
+  dataset = experiment.images(experiment.config.evaluation.sets[0])
 
   def score(current: state.TrainState) -> float:
     variables = {'params': current.params, 'batch_stats': current.batch_stats}
-    found = evaluate.evaluate(
-      experiment.model,
-      to_local_mesh(variables, experiment.local_mesh),
-      source,
-      classes=experiment.config.data.classes,
-      scales=settings.scales,
-      flip=settings.flip,
-      batch_size=experiment.rows(settings.batch_size),
-      progress=False,
-      put=experiment.put,
-    )
-    return float(found['mean_iou'])
+    predictor = experiment.predictor_of(to_local_mesh(variables, experiment.local_mesh))
+    names = class_names(experiment)
+    return float(evaluate.evaluate(predictor, dataset, names, progress=False)['mean_iou'])
 
   return score
-
-
-# Measurements.
