@@ -69,11 +69,11 @@ def show(experiment: Run, results: list[dict]) -> None:
   """Prints the table, the table of classes, what of the labels was kept, and where the rest is."""
   if not processes.is_main_process():
     return
-  networks = [row for row in results if 'iou' in row]
+  networks = [row for row in results if row['kind'] == 'network']
   print(tables.table(networks))
   print(tables.per_class(networks))
   for row in results:
-    if 'kept' in row:
-      print(tables.kept(row))
+    if row['kind'] == 'labels':
+      print(tables.label_quality(row))
   place = experiment.workdir / 'evaluation' / experiment.config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')

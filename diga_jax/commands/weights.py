@@ -11,6 +11,7 @@ from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
 from diga_jax import models, pixels, weights
 from diga_jax.inference import export
+from diga_jax.inference.forward import Predictor
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.weights import pretrained
@@ -61,7 +62,7 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
 
 
 def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
-  """Writes a stage's network as a PyTorch state dict, or with its scales as a program."""
+  """Writes a stage's network as a PyTorch state dict, or with its scales and flip as a program."""
   found = weights.read_stage(arguments.stage, arguments.network)
   if arguments.format == 'weights':
     named = {arguments.prefix + name: value for name, value in found.items()}
@@ -72,14 +73,14 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
     raise BadInput(f'--format={arguments.format}: give the --config of the network and a --size')
   model = Experiment(config).model
   variables, _ = weights.initialise(models.shapes(model), found)
-  size, scales = tuple(arguments.size), tuple(config.evaluation.scales)
+  settings, size = config.evaluation, tuple(arguments.size)
+  predictor = Predictor(model, variables, settings.scales, settings.flip)
   what = f'uint8 RGB [B, {size[0]}, {size[1]}, 3] -> classes'
   if arguments.format == 'savedmodel':
-    export.write_saved_model(arguments.output, model, variables, size, scales=scales)
+    export.write_saved_model(arguments.output, predictor, size)
     print(f'{arguments.output}: tf.saved_model.load(folder).predict(images), {what}')
     return
-  program = export.stablehlo(model, variables, size, scales=scales)
-  export.write(arguments.output, program)
+  export.write(arguments.output, export.stablehlo(predictor, size))
   print(f'{arguments.output}: jax.export.deserialize(data).call(images), {what}')
 
 

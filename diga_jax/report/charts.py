@@ -34,11 +34,11 @@ def scores(rows: Sequence[Row], path: pathlib.Path) -> None:
   _save(figure, path)
 
 
-def kept_labels(rows: Sequence[Row], path: pathlib.Path) -> None:
+def label_quality(rows: Sequence[Row], path: pathlib.Path) -> None:
   """Label passes: how much of the pixels keeps a label, beside how much of that is right.
 
   Args:
-    rows: label passes (`quality.measure`) with true labels.
+    rows: label passes (`label_quality.measure`) with true labels.
     path: of the PNG.
   """
   figure = _figure(8, rows)

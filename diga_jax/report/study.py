@@ -37,8 +37,8 @@ def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     cent, mean ± spread.
   """
   rows = list(zip(*runs, strict=True))
-  networks = [row for row in rows if 'iou' in row[0]]
-  passes = [row for row in rows if 'kept' in row[0]]
+  networks = [row for row in rows if row[0]['kind'] == 'network']
+  passes = [row for row in rows if row[0]['kind'] == 'labels']
   parts = []
   for measured, first in tables.groups([row[0] for row in networks]):
     members = [row for row in networks if any(row[0] is other for other in first)]
@@ -60,13 +60,14 @@ def drawings(
   from diga_jax.report import charts  # matplotlib: half a second that no other command needs
 
   rows = list(zip(*runs, strict=True))
-  networks = [row for row in rows if 'iou' in row[0]]
+  networks = [row for row in rows if row[0]['kind'] == 'network']
   for number, (_, first) in enumerate(tables.groups([row[0] for row in networks])):
     members = [row for row in networks if any(row[0] is other for other in first)]
     yield f'networks_{number}' if number else 'networks', charts.scores, members
-  measured = [row for row in rows if row[0].get('accuracy_kept') is not None]
+  passes = [row for row in rows if row[0]['kind'] == 'labels']
+  measured = [row for row in passes if row[0]['accuracy_kept'] is not None]
   if measured:
-    yield 'labels', charts.kept_labels, measured
+    yield 'labels', charts.label_quality, measured
 
 
 _FACTS = {'network': 'weights of the', 'chosen_by': 'step chosen by', 'seed': 'seeds'}

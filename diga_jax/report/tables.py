@@ -276,8 +276,8 @@ def per_class(
   return rendered(parts(), width, color)
 
 
-def kept(row: Mapping[str, Any]) -> str:
-  """One line for what `quality.measure` found: how much is kept, how right that is."""
+def label_quality(row: Mapping[str, Any]) -> str:
+  """One line for what `label_quality.measure` found: how much is kept, how right that is."""
   right = ''
   if row['accuracy_kept'] is not None:
     right = f'; right: {_percent(row["accuracy_kept"])}% of them'
