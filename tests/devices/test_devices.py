@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import steps
 from configs import default
+from configs.stages import hiast_stage
 from data_pipelines.errors import BadInput
 from diga_jax import optimizer
 from diga_jax.inference import evaluate, feature_centroids, label_quality, pseudo_labels
@@ -58,7 +59,7 @@ def adapted(stage: str, axis_name: str | None):
     }
   )
   options = {'selector': 'consensus', 'target_mixing': 'class', 'centroid_momentum': 0.1}
-  config.stages.hiast = default.hiast_stage('warmup', 'label_1', **options)
+  config.stages.hiast = hiast_stage('warmup', 'label_1', **options)
   config.stages.hiast.optimizer = config.stages.warmup.optimizer.copy_and_resolve_references()
   experiment = Experiment(config, None)
   settings = config.stages[stage]

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from configs import cityscapes_semi, default, gta5_to_cityscapes_mit_b5
+from configs import cityscapes_semi, gta5_to_cityscapes_mit_b5
+from configs.stages import self_training_stage, warmup_stage
 from diga_jax import losses, models, resize, state
 from diga_jax.stages import forward, self_training, warmup
 
@@ -51,7 +52,7 @@ def images(seed: int):
 def test_the_warmups_losses_come_again_on_the_auxiliary_output(small):
   model, variables = small
   start, tx = begun(*small)
-  stage = default.warmup_stage(auxiliary=0.1)
+  stage = warmup_stage(auxiliary=0.1)
   plain, mixed = images(0), images(1)
   labels = jnp.asarray(np.random.default_rng(2).integers(0, CLASSES, (2, *SIZE)), jnp.int32)
   step = functools.partial(warmup.update, model=model, tx=tx, config=SimpleNamespace(stage=stage))
@@ -75,7 +76,7 @@ def test_the_warmups_losses_come_again_on_the_auxiliary_output(small):
 def test_self_training_has_them_as_well(small):
   model, _ = small
   start, tx = begun(*small, centroids=jnp.zeros((CLASSES, 8)))
-  config = SimpleNamespace(stage=default.self_training_stage('warmup', 'label_1'))
+  config = SimpleNamespace(stage=self_training_stage('warmup', 'label_1'))
   one = jax.ShapeDtypeStruct((2, *SIZE, 3), jnp.float32)
   label = jax.ShapeDtypeStruct((2, *SIZE), jnp.int32)
   mask = jax.ShapeDtypeStruct((2, *SIZE), bool)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default
+from configs import optimizers
+from configs.stages import self_training_stage, warmup_stage
 from diga_jax import mixing, models, optimizer, state, weights
 from diga_jax.stages import self_training, warmup
 from tests.support import golden_formula
@@ -25,7 +26,7 @@ def start(keys, total: int, centroids=()):
     for name, shape in entries
   }
   variables = weights.from_torch(NAME, found)
-  settings = default.optimizer().to_dict() | {'decay_steps': total}
+  settings = optimizers.sgd().to_dict() | {'decay_steps': total}
   tx = optimizer.build(settings, variables['params'])
   initial = state.create(
     jax.random.key(0),
@@ -61,7 +62,7 @@ def test_two_warmup_steps(golden):
   wanted = golden('warmup_steps')
   batch = tuple(int(n) for n in wanted['batch'])
   model, tx, initial = start(golden(NAME)['keys'], total=80_000)
-  config = SimpleNamespace(stage=default.warmup_stage())
+  config = SimpleNamespace(stage=warmup_stage())
 
   @jax.jit
   def step(current, plain, mixed, labels):
@@ -117,7 +118,7 @@ def test_self_training_step(golden):
     jnp.asarray(labels),
     jnp.asarray(wanted['probability_label'].astype(np.int32)),
   )
-  config = SimpleNamespace(stage=default.self_training_stage('', ''))
+  config = SimpleNamespace(stage=self_training_stage('', ''))
   after, metrics = jax.jit(
     lambda s, v: self_training.update(s, v, model=model, tx=tx, config=config)
   )(initial, seen)

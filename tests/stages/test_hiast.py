@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from configs import default
+from configs.stages import hiast_stage, warmup_stage
 from diga_jax import centroids as centroid_math
 from diga_jax import losses, models, optimizer, pixels, resize, selection
 from diga_jax import state as states
@@ -74,7 +75,7 @@ def drawn_losses(model, params, stats, state, view, weak, labels, classes=19):
 
 
 def test_the_step_is_the_published_one():
-  stage = default.hiast_stage('warmup', 'label_1', strong=0, ema_decay=0.9)
+  stage = hiast_stage('warmup', 'label_1', strong=0, ema_decay=0.9)
   model, tx, state = start(stage)
   step = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
   after, metrics = step(state, BATCH)
@@ -102,7 +103,7 @@ def test_the_step_is_the_published_one():
 
 
 def test_only_the_student_looks_at_the_strong_view():
-  stage = default.hiast_stage('warmup', 'label_1', strong=8)
+  stage = hiast_stage('warmup', 'label_1', strong=8)
   model, tx, state = start(stage)
   run = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
   _, metrics = run(state, BATCH)
@@ -122,9 +123,7 @@ def test_only_the_student_looks_at_the_strong_view():
 
 
 def test_with_consensus_labels_and_centroids_follow_the_teacher():
-  stage = default.hiast_stage(
-    'warmup', 'label_1', strong=0, selector='consensus', centroid_momentum=0.5
-  )
+  stage = hiast_stage('warmup', 'label_1', strong=0, selector='consensus', centroid_momentum=0.5)
   model, tx, state = start(stage)
   view = pixels.normalise(jnp.asarray(BATCH['target_image']))
   judged = model.apply({'params': state.teacher, 'batch_stats': state.batch_stats}, view)
@@ -151,7 +150,7 @@ def test_with_consensus_labels_and_centroids_follow_the_teacher():
 
 
 def test_class_mixing_pastes_the_source_on_both_views():
-  stage = default.hiast_stage('warmup', 'label_1', strong=0, target_mixing='class')
+  stage = hiast_stage('warmup', 'label_1', strong=0, target_mixing='class')
   model, tx, state = start(stage)
   run = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
   void = {**BATCH, 'source_label': np.full_like(BATCH['source_label'], 255)}
@@ -167,7 +166,7 @@ def test_class_mixing_pastes_the_source_on_both_views():
 
 
 def test_a_batch_without_any_label_trains_on_without_nan():
-  stage = default.hiast_stage('warmup', 'label_1')
+  stage = hiast_stage('warmup', 'label_1')
   model, tx, state = start(stage)
   empty = {**BATCH, 'target_label': np.full_like(BATCH['target_label'], 255)}
   run = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
@@ -182,7 +181,7 @@ def test_a_batch_without_any_label_trains_on_without_nan():
 @pytest.fixture
 def fight():
   """(step, state, model): SGD for both, so that a step can be drawn again."""
-  stage = default.warmup_stage(method='adversarial', loss='labelled_cross_entropy')
+  stage = warmup_stage(method='adversarial', loss='labelled_cross_entropy')
   judge = models.build('output_discriminator', classes=19, width=2)
   params = jax.jit(judge.init)(jax.random.key(9), jnp.zeros((1, 64, 64, 19)))['params']
   network, tx, state = start(stage)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import default
+from configs.stages import translator_stage
 from diga_jax import models, optimizer
 from diga_jax.stages import translator
 
@@ -23,7 +24,7 @@ def settings():
 
 def start(settings, learning_rate: float = 1e-4):
   params = translator.initial_params(jax.random.key(0), settings, SIZE)
-  options = default.translator_stage().optimizer.to_dict()
+  options = translator_stage().optimizer.to_dict()
   options |= {'decay_steps': 10, 'learning_rate': learning_rate}
   tx = {half: optimizer.build(options, tree) for half, tree in params.items()}
   return tx, translator.create_state(jax.random.key(0), params, tx)
