@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
       # activations: less memory, about a third more arithmetic, the same numbers.
       'remat': False,
       'recipe': recipes.DIGA,  # which stages run, by name, in this order
-      'stages': recipes.diga_stages(),  # by name; see the kinds of stages
+      'stages': recipes.diga_stages(),  # by name; see the groups `stages.*_stage`
       # The segmentation network.
       'model': {
         'name': 'deeplab_resnet101',  # a name of diga_jax/models/__init__.py
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
         'weights': '',
         # Whether layers that the file lacks (or holds in another shape) may start at random.
         'partial_weights': True,
-        'options': networks.deeplab(),  # of this network: see the networks' options
+        'options': networks.deeplab(),  # of this network: see the groups `networks.*`
       },
       # The translator between the domains.
       'translator': {
@@ -66,8 +66,8 @@ def get_config() -> ConfigDict:
         # and the result of the stage lists what was skipped. Evaluation and label passes stop.
         'on_bad_file': 'stop',
         'crop': (512, 896),  # size of the images that the networks are trained on
-        # By name; see `dataset`. Published quirk: DiGA trains on 18,111 of the 24,966 images of
-        # GTA5, without saying why.
+        # By name; see `datasets.dataset`. Published quirk: DiGA trains on 18,111 of the 24,966
+        # images of GTA5, without saying why.
         'sets': {
           'source': datasets.gta5(list='gta5_diga_18111'),  # labelled images to learn from
           'target': datasets.cityscapes('train', labelled=False),  # images to adapt to
@@ -80,7 +80,7 @@ def get_config() -> ConfigDict:
         'stages': (),  # whose networks; () = every network that the recipe trains
         'sets': ('cityscapes_val',),  # names in data.sets
         'scales': (1.0, 0.5),  # of the image; the largest logit over the scales counts
-        'flip': False,  # whether the mirrored image is looked at as well
+        'flip': False,  # whether the mirrored image is predicted as well
         'network': 'student',  # 'student' | 'teacher'
         'batch_size': 1,  # images at a time
         'pictures': 8,  # how many images of each set are drawn

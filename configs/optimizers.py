@@ -16,7 +16,7 @@ def sgd(**changes: Any) -> ConfigDict:
       'learning_rate': 2.5e-4,  # after the warm-up, before the decay
       'momentum': 0.9,  # 'sgd'
       'betas': (0.9, 0.999),  # 'adam' and 'adamw'
-      'weight_decay': 5e-4,  # times the parameter
+      'weight_decay': 5e-4,  # factor of the parameter; where it is added: see kind
       'undecayed_pattern': '',  # parameters without weight decay
       'decay': 'poly',  # 'poly' | 'cosine'
       'power': 0.9,  # 'poly': exponent

@@ -9,7 +9,7 @@ from configs.fields import fields
 
 
 def photometric_view(**changes: Any) -> ConfigDict:
-  """The photometric view of source images (docs/method.md section 5)."""
+  """The photometric view of an image (docs/method.md section 5)."""
   return fields(
     {
       'jitter': 0.5,  # probability of brightness, contrast, saturation and hue, in any order
@@ -63,8 +63,8 @@ def translator_stage(**changes: Any) -> ConfigDict:
     {
       'kind': 'translator',  # fixed: what kind of stage this is
       'steps': 50_000,  # of training
-      'batch': batch(low_rows=1, full_rows=1, source_crop='plain'),  # see `batch`
-      # See `optimizer`.
+      'batch': batch(low_rows=1, full_rows=1, source_crop='plain'),  # see `stages.batch`
+      # See `optimizers.sgd`.
       'optimizer': optimizers.uniform(
         kind='adam', learning_rate=1e-4, betas=(0.5, 0.999), weight_decay=0.0
       ),
@@ -81,34 +81,34 @@ def warmup_stage(**changes: Any) -> ConfigDict:
       'start': '',  # the stage whose network to start from; '' = model.weights
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,  # of training
-      # 'distill' | 'source_only' (the loss on the source alone) | 'adversarial' (see below).
+      # 'distill' | 'source_only' (the loss on the source alone) | 'adversarial' (its own group).
       'method': 'distill',
       'mixing': 'class',  # 'class' (cross-domain mixture) | 'none' (the photometric view alone)
       'distillation': 0.5,  # lambda: weight of the distillation
       'reverse': 0.5,  # weight of teacher(mixed) -> student(plain) against the other direction
-      'auxiliary': 0.1,  # weight of all of it on the auxiliary output, where a network has one
+      'auxiliary': 0.1,  # weight of the auxiliary output's losses, where a network has one
       'ema_decay_max': 0.999,  # upper bound of the teacher's decay
       # 'cross_entropy' (divided by all pixels, as DiGA published it) | 'labelled_cross_entropy'
       # (by the labelled ones, as HIAST did) | 'ohem' (hard pixels).
       'loss': 'cross_entropy',
       'ohem_threshold': 0.7,  # 'ohem': pixels whose class has less probability are hard
-      'ohem_min_kept': 100_000,  # 'ohem': at least so many pixels of a batch count as hard
+      'ohem_min_kept': 100_000,  # 'ohem': at least this many pixels of a batch count as hard
       # Whether the running statistics are also moved by target images, a published quirk. Off for
       # domain generalization, which must not see the target.
       'target_statistics': True,
       # Method 'adversarial': a discriminator tells the source's predictions from the target's.
       'adversarial': {
-        'adversarial_weight': 0.05,  # weight of looking like the source to it
+        'adversarial_weight': 0.05,  # weight of the loss by which target predictions pass for source
         'entropy_weight': 3.0,  # weight of the target predictions' entropy
         'width': 64,  # channels of the discriminator's first layer
-        # Of the discriminator: see `optimizer`.
+        # Of the discriminator: see `optimizers.sgd`.
         'optimizer': optimizers.uniform(
           kind='adam', learning_rate=1e-4, weight_decay=0.0, decay='cosine'
         ),
       },
-      'view': photometric_view(),  # see `photometric_view`
-      'batch': batch(),  # see `batch`
-      'optimizer': optimizers.sgd(),  # see `optimizer`
+      'view': photometric_view(),  # see `stages.photometric_view`
+      'batch': batch(),  # see `stages.batch`
+      'optimizer': optimizers.sgd(),  # see `optimizers.sgd`
     },
     changes,
   )
@@ -130,7 +130,7 @@ def label_stage(start: str, **changes: Any) -> ConfigDict:
       # combined.
       'selector': 'none',
       'threshold': 0.9,  # 'constant': the confidence; 'ias': where every class starts
-      'share': 0.2,  # 'cbst': of the pixels of each class
+      'share': 0.2,  # 'cbst': share of each class's pixels that is kept
       'alpha': 0.5,  # 'ias': share of the pixels to keep where the threshold is 1
       'beta': 0.9,  # 'ias': share of the old threshold in the new one
       'gamma': 8.0,  # 'ias': how much less is kept of a class with a low threshold
@@ -161,23 +161,23 @@ def self_training_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
       # 'consensus' (bilateral, no threshold) | 'none' (keep all labels that were written).
       'selector': 'consensus',
       'rank': 1,  # 'consensus': among how many nearest centroids the label's must be; DiGA: 1
-      'mixing': 'class',  # of the source's second view: 'class' | 'none', as in `warmup_stage`
+      'mixing': 'class',  # of the source's second view: 'class' | 'none', as in the warm-up
       # What is pasted over target images: 'class' (half of a source image's classes) |
       # 'copy_paste' (hard classes of other target images) | 'none'.
       'target_mixing': 'class',
-      'copy_paste': copy_paste(),  # see `copy_paste`
+      'copy_paste': copy_paste(),  # see `stages.copy_paste`
       'distillation': 0.25,  # lambda: weight of the distillation
       'reverse': 0.5,  # weight of teacher(mixed) -> student(plain) against the other direction
-      'auxiliary': 0.1,  # weight of all of it on the auxiliary output, where a network has one
+      'auxiliary': 0.1,  # weight of the auxiliary output's losses, where a network has one
       'ema_decay_max': 0.999,  # upper bound of the teacher's decay
-      # 'cross_entropy' | 'labelled_cross_entropy' | 'ohem', as in `warmup_stage`.
+      # 'cross_entropy' | 'labelled_cross_entropy' | 'ohem', as in the warm-up.
       'loss': 'cross_entropy',
       'ohem_threshold': 0.7,  # 'ohem': pixels whose class has less probability are hard
-      'ohem_min_kept': 100_000,  # 'ohem': at least so many pixels of a batch count as hard
+      'ohem_min_kept': 100_000,  # 'ohem': at least this many pixels of a batch count as hard
       'centroid_momentum': 1e-4,  # step of a centroid towards the mean of each image
-      'view': photometric_view(beta=0.3),  # see `photometric_view`
-      'batch': batch(low_rows=2, full_rows=1, target_crop='sized'),  # see `batch`
-      'optimizer': optimizers.sgd(),  # see `optimizer`
+      'view': photometric_view(beta=0.3),  # see `stages.photometric_view`
+      'batch': batch(low_rows=2, full_rows=1, target_crop='sized'),  # see `stages.batch`
+      'optimizer': optimizers.sgd(),  # see `optimizers.sgd`
     },
     changes,
   )
@@ -191,26 +191,26 @@ def hiast_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
       'start': start,  # the stage whose network to start from
       'labels': labels,  # the label stage with the pseudo-labels
       'steps': 8_000,  # of training
-      # 'consensus' | 'none', as in `self_training_stage`; the label stage has selected already.
+      # 'consensus' | 'none', as in DiGA's self-training; the label stage has selected already.
       'selector': 'none',
       'rank': 1,  # 'consensus': among how many nearest centroids the label's must be
-      'target_mixing': 'copy_paste',  # as in `self_training_stage`; 'class' takes source images
-      'copy_paste': copy_paste(),  # see `copy_paste`
+      'target_mixing': 'copy_paste',  # as in DiGA's self-training; 'class' takes source images
+      'copy_paste': copy_paste(),  # see `stages.copy_paste`
       'strong': 3,  # colour operations chosen for the strong view; 0 = none
       'ema_decay': 0.999,  # the teacher's decay
-      # 'cross_entropy' | 'labelled_cross_entropy' | 'ohem', as in `warmup_stage`.
+      # 'cross_entropy' | 'labelled_cross_entropy' | 'ohem', as in the warm-up.
       'loss': 'labelled_cross_entropy',
       'ohem_threshold': 0.7,  # 'ohem': pixels whose class has less probability are hard
-      'ohem_min_kept': 100_000,  # 'ohem': at least so many pixels of a batch count as hard
+      'ohem_min_kept': 100_000,  # 'ohem': at least this many pixels of a batch count as hard
       'smoothing': 0.1,  # weight of the uniform target on labelled pixels
       'sharpening': 1.0,  # weight of the entropy on pixels without a label
       'consistency': 0.5,  # weight of the teacher's prediction on pixels without a label
       'centroid_momentum': 1e-4,  # step of a centroid towards the mean of each image
-      # See `batch`. Published: six on each of two devices.
+      # See `stages.batch`. Published: six on each of two devices.
       'batch': batch(
         low_rows=0, full_rows=12, source_crop='zoom', target_crop='zoom', redraw=False
       ),
-      'optimizer': optimizers.hiast(3e-6),  # see `optimizer`
+      'optimizer': optimizers.hiast(3e-6),  # see `optimizers.sgd`
     },
     changes,
   )
