@@ -98,7 +98,7 @@ def warmup_stage(**changes: Any) -> ConfigDict:
       'target_statistics': True,
       # Method 'adversarial': a discriminator tells the source's predictions from the target's.
       'adversarial': {
-        'adversarial_weight': 0.05,  # weight of the loss by which target predictions pass for source
+        'adversarial_weight': 0.05,  # weight of the loss that fools the discriminator
         'entropy_weight': 3.0,  # weight of the target predictions' entropy
         'width': 64,  # channels of the discriminator's first layer
         # Of the discriminator: see `optimizers.sgd`.

@@ -9,8 +9,10 @@ import pathlib
 import tokenize
 from collections.abc import Iterator
 
-ROOT = pathlib.Path(__file__).parents[2]
-PAGE = ROOT / 'docs' / 'config.md'
+from configs import default
+
+FOLDER = pathlib.Path(default.__file__).parent
+PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'config.md'
 MODULES = ('default', 'stages', 'optimizers', 'networks', 'datasets')
 HEAD = """# The fields of a config
 
@@ -24,11 +26,12 @@ Later rounds follow the first: a field that is set in `label_1` or `self_trainin
 set in `label_2` and `self_training_2` as well, unless it is set there or differs there already.
 Set single fields: a new group (`config.stages.self_training_1.batch = ...`) is not followed.
 
- Sizes are (height, width) in pixels. A default such as `batch(low_rows=2)` is the group
-of that name below with these changes.
+Sizes are (height, width) in pixels. A default such as `batch(low_rows=2)` is the group of that
+name below with these changes.
 """
 COLUMNS = '| field | default | what it is and may be |\n|---|---|---|'
 Row = tuple[str, str, str]
+Group = tuple[str, str, list[Row]]
 
 
 def comments(source: str) -> dict[int, tuple[str, bool]]:
@@ -54,7 +57,7 @@ def remark(key: ast.expr, value: ast.expr, notes: dict[int, tuple[str, bool]]) -
 
 def groups(
   name: str, about: str, table: ast.Dict, notes: dict[int, tuple[str, bool]]
-) -> Iterator[tuple[str, str, list[Row]]]:
+) -> Iterator[Group]:
   """(name, what it is, rows (field, default, meaning)) of a dict and of the dicts in it."""
   rows, inner = [], []
   for key, value in zip(table.keys, table.values, strict=True):
@@ -62,36 +65,35 @@ def groups(
     if isinstance(value, ast.Dict):
       inner.append((f'{name}.{key.value}', text, value))
     else:
-      default = 'to be given' if isinstance(value, ast.Name) else f'`{ast.unparse(value)}`'
-      rows.append((key.value, default, text))
+      shown = 'to be given' if isinstance(value, ast.Name) else f'`{ast.unparse(value)}`'
+      rows.append((key.value, shown, text))
   yield name, about, rows
   for group in inner:
     yield from groups(*group, notes)
 
 
-def all_groups() -> Iterator[tuple[str, str, list[Row]]]:
-  """The groups of every function in MODULES that begins with a table of fields."""
+def all_groups() -> list[Group]:
+  """The groups of every function in MODULES that ends with a table of fields."""
+  found = []
   for module in MODULES:
-    source = (ROOT / 'configs' / f'{module}.py').read_text()
-    notes = comments(source)
+    source = (FOLDER / f'{module}.py').read_text()
     for function in ast.parse(source).body:
       last = function.body[-1] if isinstance(function, ast.FunctionDef) else None
       match last:
         case ast.Return(value=ast.Call(args=[ast.Dict() as table, *_])):
           name = f'{module}.{function.name}' if module != 'default' else 'config'
-          yield from groups(name, ast.get_docstring(function), table, notes)
+          found += groups(name, ast.get_docstring(function), table, comments(source))
+  return found
 
 
 def page() -> str:
   """The whole page, as Markdown."""
   parts = [HEAD]
   for name, about, rows in all_groups():
-    parts.append(
-      f'\n## {name}\n\n{about}\n\n| field | default | what it is and may be |\n|---|---|---|'
-    )
+    parts.append(f'\n## {name}\n\n{about}\n\n{COLUMNS}')
     for row in rows:
-      field, default, text = (cell.replace('|', r'\|') for cell in row)
-      parts.append(f'| `{field}` | {default} | {text[:1].upper()}{text[1:].rstrip(".")} |')
+      field, value, text = (cell.replace('|', r'\|') for cell in row)
+      parts.append(f'| `{field}` | {value} | {text[:1].upper()}{text[1:].rstrip(".")} |')
   return '\n'.join(parts) + '\n'
 
 
