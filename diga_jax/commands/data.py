@@ -38,7 +38,7 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   from diga_jax.recipe.experiment import Experiment, class_names
   from diga_jax.storage import stage_folder
 
-  experiment = Experiment(config, None)
+  experiment = Experiment(config)
   data, sets_with_findings = config.data, 0
   for name, settings in folders(arguments, config):
     folder = opened(name, settings, data, check=False)
@@ -103,13 +103,13 @@ def opened(name: str, settings: dict, data: ConfigDict, check: bool) -> Folder:
 def pack(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Packs data sets, or a label stage's labels, into shards."""
   from diga_jax.recipe import labels
-  from diga_jax.recipe.experiment import Experiment
+  from diga_jax.recipe.experiment import Run
   from diga_jax.storage import stage_folder
 
   if arguments.stage:
     if not arguments.workdir:
       raise BadInput('--stage: give the --workdir that the stage is in')
-    experiment = Experiment(config, arguments.workdir)
+    experiment = Run(config, arguments.workdir)
     stage, made = experiment.stage(arguments.stage), arguments.workdir / arguments.stage
     stage_folder.read_record(made)
     target = experiment.images(stage.target, labelled=False)

@@ -25,7 +25,7 @@ def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.report import tables
 
   jax.config.update('jax_platforms', 'cpu')
-  experiment = Experiment(config, None)
+  experiment = Experiment(config)
   for topology in arguments.topology:
     rows = roofline.plan(experiment, topology)
     print(tables.rendered(roofline.table(topology, rows), width=1000), end='\n\n')

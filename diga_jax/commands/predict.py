@@ -20,9 +20,9 @@ def add_arguments(commands: Commands) -> None:
 def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Labels images with the network of a stage."""
   from diga_jax import inference
-  from diga_jax.recipe.experiment import Experiment, palette
+  from diga_jax.recipe.experiment import Run, palette
 
-  experiment = Experiment(config, arguments.workdir)
+  experiment = Run(config, arguments.workdir)
   settings = config.evaluation
   inference.predict.predict(
     experiment.model,
