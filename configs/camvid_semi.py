@@ -5,7 +5,7 @@ of cityscapes_semi.py, the network and the optimizer those of synthcity_to_camvi
 the folder with camvid/. The last stage is the control: labelled images alone, as many steps.
 """
 
-from configs import datasets, default, synthcity_to_camvid
+from configs import datasets, recipes, synthcity_to_camvid
 
 LABELLED = 'camvid_labelled_1-4'
 STEPS = {'source_only': 1000, 'warmup': 250, 'self_training_1': 250}
@@ -14,7 +14,7 @@ STEPS = {'source_only': 1000, 'warmup': 250, 'self_training_1': 250}
 def get_config():
   config = synthcity_to_camvid.get_config()
   config.recipe = ('source_only', 'warmup', 'label_1', 'self_training_1', 'source_only_longer')
-  default.semi_supervised(config)
+  recipes.semi_supervised(config)
 
   data, stages = config.data, config.stages
   camvid = data.sets.target.to_dict()

@@ -6,7 +6,8 @@ labelled images. Set data.root to a folder that holds cityscapes/ and model.weig
 checkpoint of HRNetV2-W48.
 """
 
-from configs import datasets, default
+from configs import datasets, default, networks, optimizers, recipes
+from configs.fields import change
 
 PARTS = ('1_16', '1_8', '1_4', '1_2')
 
@@ -17,22 +18,14 @@ def get_config(part: str = '1_16'):
   config = default.get_config()
   config.checkpoint_choice = 'oracle'
   config.model.name = 'hrnet_w48_ocr'
-  config.model.options = default.hrnet_options()
+  config.model.options = networks.hrnet()
 
   data, split = config.data, f'cityscapes_labelled_{part.replace("_", "-")}'
   data.crop = (512, 1024)
   data.sets.source = datasets.cityscapes('train', list=split)
   data.sets.target = datasets.cityscapes('train', labelled=False, without=split)
-  default.semi_supervised(config)
-  for stage in config.stages.values():
-    if stage.kind in ('warmup', 'self_training'):
-      stage.optimizer = default.optimizer(
-        learning_rate=1e-3,
-        power=1.0,
-        head_lr_multiplier=1.0,
-        head_pattern='',
-        frozen=(),
-        repeats=(),
-      )
-      stage.batch.low_rows, stage.batch.full_rows = 1, 2
+  recipes.semi_supervised(config)
+  rates = optimizers.uniform(learning_rate=1e-3, power=1.0)
+  for stage in recipes.trained(config).values():
+    change(stage, optimizer=rates, batch={'low_rows': 1, 'full_rows': 2})
   return config

@@ -5,7 +5,8 @@ self-training round has as many, with the same optimizer; pseudo-labels come fro
 scales. `python -m diga_jax study --config=configs/comparison.py --seeds 0 1 2` runs it.
 """
 
-from configs import default, synthcity_to_camvid
+from configs import synthcity_to_camvid
+from configs.stages import hiast_stage
 
 WARMUPS = ('source_only', 'adversarial')
 # The adversarial warm-up's weight of the target's entropy. With the published 3.0, and with 0.3,
@@ -43,7 +44,7 @@ def get_config():
     add(f'diga_{selector}', stages.self_training_1, selector='none', labels=f'label_{selector}')
 
   # HIAST's self-training: two rounds after either warm-up, then without one part at a time.
-  hiast = hiast_stage(stages.self_training_1)
+  hiast = hiast_like(stages.self_training_1)
   for first, warmup in (('hiast', 'warmup'), ('hiast_own', 'warmup_adversarial')):
     labels = 'label_ias'
     if warmup != 'warmup':
@@ -60,9 +61,9 @@ def get_config():
   return config
 
 
-def hiast_stage(twin):
+def hiast_like(twin):
   """HIAST's self-training with the steps, rate and batch size of DiGA's."""
-  stage = default.hiast_stage('warmup', 'label_ias', steps=twin.steps, ema_decay=twin.ema_decay_max)
+  stage = hiast_stage('warmup', 'label_ias', steps=twin.steps, ema_decay=twin.ema_decay_max)
   stage.optimizer = twin.optimizer.copy_and_resolve_references()
   stage.batch.full_rows = twin.batch.low_rows + twin.batch.full_rows
   stage.copy_paste.hard_classes = 8  # of 11, as 14 of 19

@@ -4,47 +4,50 @@ Every function gives the settings of one set, to be put into `config.data.sets`;
 `config.data.root`. Where your copy lies elsewhere, change `images` and `labels`.
 """
 
-from ml_collections import ConfigDict as D
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs.fields import fields
 
 
-def dataset(**changes) -> D:
+def dataset(**changes: Any) -> ConfigDict:
   """A set of images, labelled or not."""
-  return D(
+  return fields(
     {
       'kind': 'folder',  # 'folder' | 'scenes' (rendered street scenes, nothing to download)
-      # Folder: patterns below data.root with {id}, which may hold folders. Labels '' = unlabelled.
+      # Folder: pattern of the image files below data.root, with {id}, which may hold folders.
       'images': '',
-      'labels': '',
-      # Which images: a file with one id a line below data.root, or the name of a list that comes
-      # with this package (data_pipelines/lists); '' = all that match `images`.
+      'labels': '',  # folder: pattern of the label files, with the same {id}; '' = unlabelled
+      # Folder: which images: a file with one id a line below data.root, or the name of a list that
+      # comes with this package (data_pipelines/lists); '' = all that match `images`.
       'list': '',
-      'without': '',  # a list of images to leave out, given in the same ways
-      # What label files hold: 'index' (8-bit ids, or a palette's indices) | 'rgb16' (16-bit ids in
-      # the first of three channels) | 'rgba' (ids in the first of four) | 'colour'.
+      'without': '',  # folder: a list of images to leave out, given in the same ways
+      # Folder: what label files hold: 'index' (8-bit ids, or a palette's indices) | 'rgb16' (16-bit
+      # ids in the first of three channels) | 'rgba' (ids in the first of four) | 'colour'.
       'label_format': 'index',
-      # From the ids in the files to train ids: a table of data_pipelines/labels.py, or pairs
+      # From the ids in the files to train ids: a table of data_pipelines/label_tables.py, or pairs
       # (id, train id), for 'colour' ((red, green, blue), train id). 255 = ignored.
       'table': 'identity',
-      # Where `prepare` has packed these files, below data.root or absolute; '' reads the files. The
-      # batches are the same.
+      # Folder: where `prepare` has packed these files, below data.root or absolute; '' reads the
+      # files. The batches are the same.
       'shards': '',
-      # Scenes: a look and a range of scene numbers.
-      'look': 'game',
-      'first': 0,
-      'count': 0,
-      'size': (128, 256),
-      # Images of the 'low' kind are resized to this before cropping; () = as they are.
+      'look': 'game',  # scenes: 'game' | 'camera' | 'dusk' | 'fog'
+      'first': 0,  # scenes: number of the first
+      'count': 0,  # scenes: how many
+      'size': (128, 256),  # scenes: size in which they are rendered
+      # The size to which the low rows of a batch are resized before cropping; () = as they are.
       'low_size': (),
       # Smallest and largest height of the window that the crop 'zoom' cuts out.
       'zoom_heights': (341, 1000),
-      # Images and labels are resized to this for evaluation; () = as they are.
+      # The size to which images and labels are resized for evaluation; () = as they are.
       'evaluation_size': (),
-      **changes,
-    }
+    },
+    changes,
   )
 
 
-def gta5(**changes) -> D:
+def gta5(**changes: Any) -> ConfigDict:
   """24,966 images with labels, 1052x1914.
 
   `list='gta5_diga_18111'` takes those that DiGA trains on, `without='gta5_unusable_25'` leaves out
@@ -61,7 +64,7 @@ def gta5(**changes) -> D:
   )
 
 
-def synthia(**changes) -> D:
+def synthia(**changes: Any) -> ConfigDict:
   """9,400 images with labels, 760x1280, of the 16 classes that Cityscapes has as well."""
   return dataset(
     **{
@@ -75,7 +78,9 @@ def synthia(**changes) -> D:
   )
 
 
-def cityscapes(split: str, labelled: bool = True, train_ids: bool = False, **changes) -> D:
+def cityscapes(
+  split: str, labelled: bool = True, train_ids: bool = False, **changes: Any
+) -> ConfigDict:
   """2,975 train or 500 val images; `train_ids` reads labelTrainIds files where they were made."""
   kind = 'labelTrainIds' if train_ids else 'labelIds'
   return dataset(
@@ -89,7 +94,7 @@ def cityscapes(split: str, labelled: bool = True, train_ids: bool = False, **cha
   )
 
 
-def bdd100k(split: str = 'val', **changes) -> D:
+def bdd100k(split: str = 'val', **changes: Any) -> ConfigDict:
   """1,000 val images of the 10k set, 720x1280."""
   return dataset(
     **{
@@ -101,7 +106,7 @@ def bdd100k(split: str = 'val', **changes) -> D:
   )
 
 
-def mapillary(split: str = 'validation', **changes) -> D:
+def mapillary(split: str = 'validation', **changes: Any) -> ConfigDict:
   """2,000 validation images of many sizes, with the labels of version 1.2 (66 classes).
 
   As release 2.0 lays them out; in release 1.2 the labels lie in `mapillary/SPLIT/labels/`.
@@ -116,7 +121,7 @@ def mapillary(split: str = 'validation', **changes) -> D:
   )
 
 
-def robotcar(split: str, **changes) -> D:
+def robotcar(split: str, **changes: Any) -> ConfigDict:
   """894 train images without and 271 val images with labels of 9 classes, 960x1280."""
   return dataset(
     **{
@@ -131,7 +136,7 @@ def robotcar(split: str, **changes) -> D:
   )
 
 
-def camvid11(split: str, **changes) -> D:
+def camvid11(split: str, **changes: Any) -> ConfigDict:
   """367 train, 101 val or 233 test images, 360x480, in the 11 classes of the SegNet split."""
   return dataset(
     **{
@@ -143,7 +148,7 @@ def camvid11(split: str, **changes) -> D:
   )
 
 
-def camvid32(**changes) -> D:
+def camvid32(**changes: Any) -> ConfigDict:
   """701 images, 720x960, with the original colours of 32 classes, joined to the 11."""
   return dataset(
     **{
@@ -156,7 +161,7 @@ def camvid32(**changes) -> D:
   )
 
 
-def acdc(condition: str, split: str, **changes) -> D:
+def acdc(condition: str, split: str, **changes: Any) -> ConfigDict:
   """Fog, night, rain or snow; 1080x1920, Cityscapes' train ids."""
   return dataset(
     **{
@@ -168,7 +173,7 @@ def acdc(condition: str, split: str, **changes) -> D:
   )
 
 
-def dark_zurich(split: str = 'val', **changes) -> D:
+def dark_zurich(split: str = 'val', **changes: Any) -> ConfigDict:
   """50 val images at night, 1080x1920, Cityscapes' train ids."""
   return dataset(
     **{

@@ -5,6 +5,7 @@ No target image is seen: no translator, and the running statistics stay the sour
 """
 
 from configs import datasets, default
+from configs.stages import batch, photometric_view
 
 
 def get_config():
@@ -13,8 +14,8 @@ def get_config():
   config.translator.kind = 'none'
   warmup = config.stages.warmup
   warmup.target_statistics = False
-  warmup.view = default.photometric_view(sharpness=0.0)
-  warmup.batch = default.batch(low_rows=2, full_rows=2)
+  warmup.view = photometric_view(sharpness=0.0)
+  warmup.batch = batch(low_rows=2, full_rows=2)
 
   sets = config.data.sets
   sets.bdd100k_val = datasets.bdd100k()

@@ -5,14 +5,14 @@ of DAFormer (arXiv 2111.14887). DiGA on HRDA's multi-resolution crops is not bui
 model.weights to an ImageNet checkpoint of MiT-B5.
 """
 
-from configs import default, gta5_to_cityscapes
+from configs import gta5_to_cityscapes, networks, optimizers, recipes
+from configs.fields import change
 
 
 def get_config():
   config = gta5_to_cityscapes.get_config()
   config.model.name = 'mit_b5_daformer'
-  config.model.options = default.mit_options()
-  for stage in config.stages.values():
-    if stage.kind in ('warmup', 'self_training'):
-      stage.optimizer = default.transformer_optimizer()
+  config.model.options = networks.mix_transformer()
+  for stage in recipes.trained(config).values():
+    change(stage, optimizer=optimizers.transformer())
   return config

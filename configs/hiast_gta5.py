@@ -4,11 +4,11 @@ Set data.root to a folder that holds GTA5/ and cityscapes/, and model.weights to
 torchvision's names.
 """
 
-from configs import datasets, default
+from configs import datasets, default, recipes
 
 
 def get_config():
   config = default.get_config()
-  default.use_hiast(config)
+  recipes.hiast(config)
   config.data.sets.source = datasets.gta5(without='gta5_unusable_25', zoom_heights=(341, 950))
   return config

@@ -4,12 +4,13 @@ Source: docs/method.md section 10. Set data.root to a folder that holds cityscap
 Oxford_Robot_ICCV19/, and model.weights to a ResNet-101 with torchvision's names.
 """
 
-from configs import datasets, default
+from configs import datasets, default, recipes
+from configs.fields import change
 
 
 def get_config():
   config = default.get_config()
-  default.use_hiast(config)
+  recipes.hiast(config)
   data = config.data
   data.classes = 9
   data.names = 'robotcar9'
@@ -21,7 +22,7 @@ def get_config():
   }
   for stage in config.stages.values():
     if stage.kind == 'label':
-      stage.image_size = ()  # 960x1280, as they are
+      change(stage, image_size=())  # 960x1280, as they are
   config.evaluation.sets = ('robotcar_val',)
   config.evaluation.scales = (1.0,)
   return config

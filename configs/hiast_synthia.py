@@ -4,14 +4,16 @@ Source: docs/method.md section 10. Set data.root to a folder that holds SYNTHIA-
 cityscapes/, and model.weights to a ResNet-101 with torchvision's names.
 """
 
-from configs import datasets, default
+from configs import datasets, default, recipes
+from configs.fields import change
 
 
 def get_config():
   config = default.get_config()
-  default.use_hiast(config)
+  recipes.hiast(config)
   config.data.sets.source = datasets.synthia(zoom_heights=(341, 640))
   for stage in config.stages.values():
     if stage.kind == 'hiast':
-      stage.copy_paste.excluded_classes = (9, 14, 16)  # terrain, truck, train: SYNTHIA lacks them
+      # Terrain, truck, train: SYNTHIA lacks them.
+      change(stage, copy_paste={'excluded_classes': (9, 14, 16)})
   return config

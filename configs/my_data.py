@@ -7,7 +7,7 @@ The recipe is that of two CPU cores (EfficientNet-Lite0, no translator to train)
 network and sizes start from `default.get_config()` and change its data alone.
 """
 
-from configs import datasets, default
+from configs import datasets, default, networks, recipes
 
 # What the networks learn, in the order of the train ids 0, 1, ...; 255 is ignored.      <-
 CLASSES = ('road', 'building', 'vegetation', 'sky', 'person', 'vehicle')
@@ -19,7 +19,7 @@ def get_config():
   config.recipe = ('source_only', 'warmup', 'label_1', 'self_training_1')
   config.model.name = 'deeplab_efficientnet_lite0'
   config.model.weights = 'efficientnet_lite0'
-  config.model.options = default.lite0_options(feature=128)
+  config.model.options = networks.lite0(feature=128)
   config.translator.kind = 'fourier'
 
   data = config.data
@@ -49,6 +49,6 @@ def get_config():
       list='street/test.txt',
     ),
   }
-  default.small_scale(config, steps={'source_only': 2000, 'warmup': 250, 'self_training_1': 250})
+  recipes.small_scale(config, steps={'source_only': 2000, 'warmup': 250, 'self_training_1': 250})
   config.evaluation.sets = ('street_test',)
   return config

@@ -4,7 +4,7 @@ From clean "game" scenes with labels to "camera" scenes without. Nothing is down
 ImageNet weights of EfficientNet-Lite0, which the extra `demo` brings.
 """
 
-from configs import datasets, default
+from configs import datasets, default, networks, recipes
 
 
 def get_config():
@@ -18,7 +18,7 @@ def get_config():
   )
   config.model.name = 'deeplab_efficientnet_lite0'
   config.model.weights = 'efficientnet_lite0'
-  config.model.options = default.lite0_options(feature=64)
+  config.model.options = networks.lite0(feature=64)
   config.translator.kind = 'fourier'
 
   data = config.data
@@ -29,7 +29,7 @@ def get_config():
     'game_test': datasets.dataset(kind='scenes', look='game', first=10_000, count=40),
     'camera_test': datasets.dataset(kind='scenes', look='camera', first=10_000, count=40),
   }
-  default.small_scale(config, steps={'source_only': 200, 'warmup': 100, 'self_training_1': 60})
+  recipes.small_scale(config, steps={'source_only': 200, 'warmup': 100, 'self_training_1': 60})
   config.evaluation.sets = ('camera_test',)
   config.evaluation.batch_size = 4
   return config

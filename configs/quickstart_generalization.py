@@ -6,7 +6,8 @@ day, at dusk and in fog: `python -m diga_jax study --config=configs/quickstart_g
 --seeds 0 1 2 --workdir=DIR`.
 """
 
-from configs import datasets, default, quickstart
+from configs import datasets, quickstart
+from configs.stages import photometric_view
 
 UNSEEN = {'day': 'camera', 'dusk': 'dusk', 'fog': 'fog'}
 
@@ -22,7 +23,7 @@ def get_config():
   for stage in stages.values():
     if stage.kind == 'warmup':
       stage.target_statistics = False
-      stage.view = default.photometric_view(sharpness=0.0)
+      stage.view = photometric_view(sharpness=0.0)
   for name, look in UNSEEN.items():
     config.data.sets[name] = datasets.dataset(kind='scenes', look=look, first=10_000, count=40)
   config.evaluation.sets = tuple(UNSEEN)

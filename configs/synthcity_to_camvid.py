@@ -7,7 +7,8 @@ With `:study` behind the file's name the recipe also holds the rows to compare w
 source-only controls at equal steps and equal time, and a network trained on the target's labels.
 """
 
-from configs import datasets, default
+from configs import datasets, default, networks, recipes
+from configs.fields import change
 
 STEPS = {'source_only': 2000, 'warmup': 250, 'self_training_1': 250, 'self_training_2': 250}
 # What a step and a label pass cost on two cores, in source-only steps (benchmarks/steps.py).
@@ -27,7 +28,7 @@ def get_config(variant: str = ''):
   )
   config.model.name = 'deeplab_efficientnet_lite0'
   config.model.weights = 'efficientnet_lite0'
-  config.model.options = default.lite0_options(feature=128)
+  config.model.options = networks.lite0(feature=128)
   config.translator.kind = 'fourier'
 
   data = config.data
@@ -54,16 +55,14 @@ def get_config(variant: str = ''):
     'synthcity_val': datasets.dataset(list='synthcity/val.txt', **synthcity),
     'camvid_test': datasets.dataset(list='camvid/test.txt', **camvid),
   }
-  default.small_scale(config, STEPS)
+  recipes.small_scale(config, STEPS)
   # On SynthCity's validation images, 250 steps: SGD 38.6 mIoU, Adam 40.2, Adam with hard pixels
   # 41.6 (thin and rare classes are learned earlier); Adam at twice the rate 38.8; more layers
   # trained 40.4.
-  for stage in config.stages.values():
-    if stage.kind in ('warmup', 'self_training'):
-      stage.loss, stage.ohem_min_kept = 'ohem', 20_000
-      stage.optimizer.kind, stage.optimizer.head_lr_multiplier = 'adam', 10.0
-      stage.optimizer.learning_rate = 5e-4 if stage.get('start') == '' else 2.5e-4
-      stage.optimizer.warmup = 0 if stage.get('start') == '' else 20
+  for stage in recipes.trained(config).values():
+    rates = {'learning_rate': 2.5e-4, 'warmup': 20} if stage.start else {'learning_rate': 5e-4}
+    adam = {'kind': 'adam', 'head_lr_multiplier': 10.0}
+    change(stage, loss='ohem', ohem_min_kept=20_000, optimizer=adam | rates)
   config.evaluation.sets = ('camvid_test',)
   config.evaluation.batch_size = 4
   if variant == 'study':

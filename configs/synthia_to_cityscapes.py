@@ -5,6 +5,8 @@ the ImageNet/COCO checkpoint of DeepLabV2-ResNet101.
 """
 
 from configs import datasets, default
+from configs.fields import change
+from configs.stages import batch, photometric_view
 
 
 def get_config():
@@ -17,9 +19,8 @@ def get_config():
   warmup.optimizer.warmup = 1000
   warmup.distillation = 0.25
   warmup.loss = 'ohem'
-  warmup.view = default.photometric_view(jitter=0.7, grayscale=0.1)
-  warmup.batch = default.batch(low_rows=1, full_rows=3, source_crop='plain')
+  warmup.view = photometric_view(jitter=0.7, grayscale=0.1)
+  warmup.batch = batch(low_rows=1, full_rows=3, source_crop='plain')
   for name in ('self_training_1', 'self_training_2'):
-    config.stages[name].batch.low_rows, config.stages[name].batch.full_rows = 1, 2
-    config.stages[name].optimizer.warmup = 1000
+    change(config.stages[name], batch={'low_rows': 1, 'full_rows': 2}, optimizer={'warmup': 1000})
   return config

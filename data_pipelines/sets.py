@@ -25,7 +25,7 @@ def open_set(
   """Opens a data set.
 
   Args:
-    settings: the fields of `configs.default.dataset`.
+    settings: the fields of `configs.datasets.dataset`.
     name: its name, for messages.
     root: folder that the paths of a 'folder' set are relative to.
     cache: folder for rendered scenes.

@@ -32,7 +32,8 @@ def read_config(argv: list[str]) -> ConfigDict:
     raise
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
     lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
-    raise BadInput(f'--config: {lines[-1] if lines else type(error).__name__}') from None
+    reason = lines[-1].removeprefix('ValueError: ') if lines else type(error).__name__
+    raise BadInput(f'--config: {reason}') from None
 
 
 def config_of(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict | None:

@@ -2,47 +2,66 @@
 
 import argparse
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipelines import atomic, sets
-from data_pipelines import doctor as examination
+from data_pipelines import atomic, doctor, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import progress
-from diga_jax.recipe import labels
-from diga_jax.recipe.experiment import Experiment, Run, class_names, palette
+from diga_jax.commands.arguments import Commands, add_command, add_sets
 from diga_jax.report import tables
 from diga_jax.report.pictures import strip
-from diga_jax.storage import stage_folder
+
+if TYPE_CHECKING:
+  from diga_jax.recipe.experiment import Experiment
+
+IMAGES = 'pixels (fast, large) or the files as they are; default: pixels, but JPEG files are kept'
 
 
-def doctor(arguments: argparse.Namespace, config: ConfigDict) -> int:
+def add_arguments(commands: Commands) -> None:
+  """Data sets inspected, and packed."""
+  add_sets(add_command(commands, 'doctor', 'inspect every file of the data sets', inspect))
+  command = add_command(commands, 'prepare', 'pack data sets into shards for fast reading', pack)
+  add_sets(command)
+  command.add_argument('--output', type=pathlib.Path, metavar='DIR', help='where the shards go')
+  command.add_argument('--images', choices=('raw', 'png', 'jpeg'), default='', help=IMAGES)
+  command.add_argument('--stage', metavar='NAME', help="pack this label stage's labels instead")
+  command.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='of that stage')
+
+
+def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   """Looks at every file of the folders of data.sets; 1 if anything is wrong with them."""
+  from diga_jax.recipe.experiment import Experiment, class_names
+  from diga_jax.storage import stage_folder
+
   experiment = Experiment(config)
-  data, ill = config.data, 0
+  data, sets_with_findings = config.data, 0
   for name, settings in folders(arguments, config):
     folder = opened(name, settings, data, check=False)
     with progress.bar(len(folder), f'looking at {name}') as bar:
-      looks = list(examination.looks(folder, arguments.jobs, seen=lambda bar=bar: bar.update(1)))
-    found = examination.examine(folder, class_names(experiment), looks)
-    path = examination.manifest_path(data.cache, name, settings, data.root)
+      looks = list(doctor.looks(folder, arguments.jobs, seen=lambda bar=bar: bar.update(1)))
+    found = doctor.examine(folder, class_names(experiment), looks)
+    path = doctor.manifest_path(data.cache, name, settings, data.root)
     stage_folder.write_metrics(path, found.manifest)
     print(tables.examined(name, found, class_names(experiment), settings['table']))
     readable = [index for index, look in enumerate(looks) if not look.problems]
     pictures = pathlib.Path(path).with_suffix('')
     draw_samples(experiment, folder, readable, pictures)
     print(f'manifest: {path}\nsamples with their labels: {pictures}\n')
-    ill += bool(found.findings)
-  return int(ill > 0)
+    sets_with_findings += bool(found.findings)
+  return int(sets_with_findings > 0)
 
 
 def draw_samples(
-  experiment: Experiment, images: Folder, readable: list[int], place: pathlib.Path, count: int = 3
+  experiment: 'Experiment', images: Folder, readable: list[int], place: pathlib.Path, count: int = 3
 ) -> None:
   """Pictures of some images, evenly spread, beside their labels as they are read."""
+  from diga_jax.recipe.experiment import class_names, palette
+
   for index in np.linspace(0, len(readable) - 1, min(count, len(readable))).round().astype(int):
     image, label = images.read(readable[index])
     picture = strip(
@@ -81,9 +100,11 @@ def opened(name: str, settings: dict, data: ConfigDict, check: bool) -> Folder:
   )
 
 
-def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
+def pack(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Packs data sets, or a label stage's labels, into shards."""
-  from data_pipelines import prepare as packing  # TensorFlow Datasets takes seconds to import
+  from diga_jax.recipe import labels
+  from diga_jax.recipe.experiment import Run
+  from diga_jax.storage import stage_folder
 
   if arguments.stage:
     if not arguments.workdir:
@@ -95,7 +116,7 @@ def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
     labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
     place = made / labels.LABEL_SHARDS
     with stage_folder.locked(arguments.workdir):
-      _prepared(packing, arguments, labelled, place, None, images='none')
+      write_shards(arguments, labelled, place, None, images='none')
     print(f'{arguments.stage}: its labels are read from {place}')
     return
   if not arguments.output:
@@ -103,24 +124,33 @@ def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
   data = config.data
   for name, settings in folders(arguments, config):
     folder = opened(name, settings, data, check=True)
-    path = examination.manifest_path(data.cache, name, settings, data.root)
-    manifest = examination.check_manifest(path, folder)
+    path = doctor.manifest_path(data.cache, name, settings, data.root)
+    manifest = doctor.check_manifest(path, folder)
     if manifest is None:
       raise BadInput(
-        f'{name}: nobody has looked at its files: python -m diga_jax doctor --sets {name} first'
+        f'{name}: no manifest: run doctor first (python -m diga_jax doctor --sets {name} ...)'
       )
     place = arguments.output / name
     options = {'images': arguments.images, 'low_size': tuple(settings['low_size'])}
     with stage_folder.locked(arguments.output):
-      _prepared(packing, arguments, folder, place, manifest, **options)
+      write_shards(arguments, folder, place, manifest, **options)
     print(f'{name}: --config.data.sets.{name}.shards={place.absolute()}')
 
 
-def _prepared(packing, arguments, folder, place, manifest, **options) -> None:
+def write_shards(
+  arguments: argparse.Namespace,
+  folder: Folder,
+  place: pathlib.Path,
+  manifest: Mapping[str, object] | None,
+  **options: object,
+) -> None:
+  """Packs a folder's files into shards at `place`, with a progress bar."""
+  from data_pipelines import prepare  # TensorFlow Datasets takes seconds to import
+
   with progress.bar(len(folder), f'packing {place.name}') as bar:
 
     def show(done: int, total: int) -> None:
       bar.total = total
       bar.update(done - bar.n)
 
-    packing.prepare(folder, place, manifest, jobs=arguments.jobs, progress=show, **options)
+    prepare.prepare(folder, place, manifest, jobs=arguments.jobs, progress=show, **options)

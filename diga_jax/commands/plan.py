@@ -1,17 +1,29 @@
-"""plan: what the training steps need on hardware you do not have."""
+"""plan: memory, FLOPs and time of each training step on hardware you do not have."""
 
 import argparse
 
-import jax
 from ml_collections import ConfigDict
 
-from diga_jax.plan import roofline
-from diga_jax.recipe.experiment import Experiment
-from diga_jax.report import tables
+from diga_jax.commands.arguments import Commands, add_command
+
+
+def add_arguments(commands: Commands) -> None:
+  """What the training steps need on hardware that is not there."""
+  text = 'memory, FLOPs and time of each step on hardware you do not have'
+  command = add_command(commands, 'plan', text, plan)
+  command.add_argument(
+    '--topology', nargs='+', required=True, help='v5e:4x4, v5e-8, cpu, cpu:4: one or more'
+  )
 
 
 def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints what the recipe's training steps need on each topology."""
+  import jax
+
+  from diga_jax.plan import roofline
+  from diga_jax.recipe.experiment import Experiment
+  from diga_jax.report import tables
+
   jax.config.update('jax_platforms', 'cpu')
   experiment = Experiment(config)
   for topology in arguments.topology:

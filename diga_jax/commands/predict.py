@@ -1,15 +1,27 @@
 """predict: labels for any images."""
 
 import argparse
+import pathlib
 
 from ml_collections import ConfigDict
 
-from diga_jax.inference.predict import predict_images
-from diga_jax.recipe.experiment import Run, palette
+from diga_jax.commands.arguments import Commands, add_command, add_workdir
+
+
+def add_arguments(commands: Commands) -> None:
+  """Images labelled by the network of a stage."""
+  text = 'label images with a trained network'
+  command = add_workdir(add_command(commands, 'predict', text, predict))
+  command.add_argument('--stage', required=True, help='the stage whose network labels them')
+  command.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
+  command.add_argument('images', nargs='+', type=pathlib.Path, help='image files or folders')
 
 
 def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Labels images with the network of a stage."""
+  from diga_jax.inference.predict import predict_images
+  from diga_jax.recipe.experiment import Run, palette
+
   experiment = Run(config, arguments.workdir)
   predictor = experiment.predictor(arguments.stage, config.evaluation.network)
   predict_images(predictor, arguments.images, arguments.output, palette(experiment))

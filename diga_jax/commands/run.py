@@ -1,38 +1,37 @@
 """run, train, label and evaluate: a recipe, whole or in parts."""
 
 import argparse
-import re
+from typing import TYPE_CHECKING
 
-import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax.parallel import processes
-from diga_jax.recipe import graph
-from diga_jax.recipe.experiment import Run
-from diga_jax.report import tables
-from diga_jax.stages import kinds
-from diga_jax.storage import stage_folder
+from diga_jax.commands.arguments import Commands, add_command, add_workdir
+
+if TYPE_CHECKING:
+  from diga_jax.recipe.experiment import Run
 
 
-def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """What comes before any command: the other processes, and programs compiled by earlier runs.
-
-  Raises:
-    BadInput: a place is a URL, or the other processes cannot be reached.
-  """
-  places = {'--workdir': getattr(arguments, 'workdir', ''), 'config.data.root': config.data.root}
-  for field, place in places.items():
-    if re.match(r'\w+:/', str(place)):
-      raise BadInput(f'{field} is {place}: mount the bucket and give its folder (docs/launch.md)')
-  if getattr(arguments, 'distributed', None):
-    processes.connect(arguments.distributed)
-  if config.compilation_cache:
-    jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
+def add_arguments(commands: Commands) -> None:
+  """The whole recipe, one stage of it, and its evaluation."""
+  text = 'the whole recipe and its evaluation; continues where it was stopped'
+  add_workdir(add_command(commands, 'run', text, run))
+  for name, execute, text in (
+    ('train', train, 'one training stage'),
+    ('label', label, 'one label pass'),
+  ):
+    command = add_workdir(add_command(commands, name, text, execute))
+    command.add_argument('--stage', required=True, help='its name in config.stages')
+  text = "the recipe's networks under the config's protocol"
+  add_workdir(add_command(commands, 'evaluate', text, evaluate))
 
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The whole recipe, then its table."""
+  from diga_jax.recipe import graph
+  from diga_jax.recipe.experiment import Run
+  from diga_jax.storage import stage_folder
+
   experiment = Run(config, arguments.workdir)
   with stage_folder.locked(arguments.workdir):
     results = graph.run_recipe(experiment)
@@ -41,6 +40,11 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def train(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """One training stage, whose inputs must be complete."""
+  from diga_jax.recipe import graph
+  from diga_jax.recipe.experiment import Run
+  from diga_jax.stages import kinds
+  from diga_jax.storage import stage_folder
+
   experiment = Run(config, arguments.workdir)
   if kinds.kind_of(experiment.stage(arguments.stage)).train_step is None:
     raise BadInput(f'stage {arguments.stage!r} is not trained: use the command label')
@@ -50,6 +54,11 @@ def train(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def label(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """One label pass."""
+  from diga_jax.recipe import graph
+  from diga_jax.recipe.experiment import Run
+  from diga_jax.stages import kinds
+  from diga_jax.storage import stage_folder
+
   experiment = Run(config, arguments.workdir)
   if kinds.kind_of(experiment.stage(arguments.stage)).train_step:
     raise BadInput(f'stage {arguments.stage!r} is not a label pass: use the command train')
@@ -59,14 +68,21 @@ def label(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def evaluate(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Every network of the recipe under the config's protocol."""
+  from diga_jax.recipe import graph
+  from diga_jax.recipe.experiment import Run
+  from diga_jax.storage import stage_folder
+
   experiment = Run(config, arguments.workdir)
   with stage_folder.locked(arguments.workdir):
     results = graph.evaluate(experiment)
   show(experiment, results)
 
 
-def show(experiment: Run, results: list[dict]) -> None:
+def show(experiment: 'Run', results: list[dict]) -> None:
   """Prints the table, the table of classes, what of the labels was kept, and where the rest is."""
+  from diga_jax.parallel import processes
+  from diga_jax.report import tables
+
   if not processes.is_main_process():
     return
   networks = [row for row in results if row['kind'] == 'network']

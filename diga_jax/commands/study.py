@@ -5,15 +5,24 @@ import argparse
 from ml_collections import ConfigDict
 
 from data_pipelines import atomic
-from diga_jax.parallel import processes
-from diga_jax.recipe import graph
-from diga_jax.recipe.experiment import Run
-from diga_jax.report.study import drawings, summarise
-from diga_jax.storage import stage_folder
+from diga_jax.commands.arguments import Commands, add_command, add_workdir
+
+
+def add_arguments(commands: Commands) -> None:
+  """The recipe with several seeds."""
+  text = 'the recipe with several seeds; mean and spread of every row'
+  command = add_workdir(add_command(commands, 'study', text, study))
+  command.add_argument('--seeds', type=int, nargs='+', required=True, metavar='N')
 
 
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The recipe once per seed, in WORKDIR/seed_N; then mean and spread, in WORKDIR/study/."""
+  from diga_jax.parallel import processes
+  from diga_jax.recipe import graph
+  from diga_jax.recipe.experiment import Run
+  from diga_jax.report.study import drawings, summarise
+  from diga_jax.storage import stage_folder
+
   runs = []
   for seed in arguments.seeds:
     seeded = config.copy_and_resolve_references()

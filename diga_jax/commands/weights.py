@@ -3,33 +3,86 @@
 import argparse
 import pathlib
 
-import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
-from diga_jax import models, pixels, weights
-from diga_jax.inference import export
-from diga_jax.inference.forward import Predictor
-from diga_jax.recipe.experiment import Experiment
-from diga_jax.storage import checkpoint, stage_folder
-from diga_jax.weights import pretrained
+from diga_jax.commands.arguments import Commands, add_command
+
+WEIGHTS = '.pth, .safetensors or .npz, the folder of a stage or import, or efficientnet_lite0'
+OUTPUT = (
+  'a file of weights with PyTorch names for layers (.pth, .safetensors or .npz), or where a '
+  'program is written'
+)
 
 
-def execute(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
-  """Looks at, imports, exports or compares weights."""
-  action = {
-    'show': show_weights,
-    'import': import_weights,
-    'export': export_weights,
-    'compare': compare_weights,
-  }[arguments.action]
-  action(arguments, config)
+def add_arguments(commands: Commands) -> None:
+  """What is done to files of weights, an action each."""
+  text = 'inspect, import, export and compare weights'
+  command = add_command(commands, 'weights', text, config=False)
+  actions = command.add_subparsers(dest='action', required=True, metavar='ACTION')
+  add_show(actions)
+  add_import(actions)
+  add_export(actions)
+  add_compare(actions)
+
+
+def add_show(actions: Commands) -> None:
+  """Which layers a file fills."""
+  text = "which layers of the config's network a file fills"
+  action = add_command(actions, 'show', text, show_weights)
+  action.add_argument('file', help=WEIGHTS)
+  action.add_argument('--partial', action='store_true', help='accept a partial match')
+
+
+def add_import(actions: Commands) -> None:
+  """A file of weights for this package."""
+  text = "turns a file into a checkpoint of this package's"
+  action = add_command(actions, 'import', text, import_weights, config=False)
+  action.add_argument('file', help=WEIGHTS)
+  action.add_argument('--model', required=True, metavar='NAME', help='such as deeplab_resnet101')
+  action.add_argument('--classes', type=int, default=19, metavar='N')
+  action.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
+  action.add_argument('--partial', action='store_true', help='accept a body without its head')
+
+
+def add_export(actions: Commands) -> None:
+  """A network for other programs."""
+  text = 'a network of a stage or an import for other programs'
+  action = add_command(actions, 'export', text, export_weights, config=False)
+  action.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
+  action.add_argument(
+    '--network',
+    choices=('student', 'teacher', 'enc_s', 'dec_s2t'),
+    default='student',
+    help='the last two: the encoder and the decoder of a translator stage',
+  )
+  action.add_argument('--format', choices=('weights', 'stablehlo', 'savedmodel'), default='weights')
+  action.add_argument('--output', required=True, type=pathlib.Path, metavar='PATH', help=OUTPUT)
+  action.add_argument(
+    '--prefix', default='', metavar='TEXT', help="before every name, such as HIAST's seg_model."
+  )
+  action.add_argument('--config', metavar='FILE', help='of the network, for a program')
+  action.add_argument(
+    '--size', type=int, nargs=2, metavar=('H', 'W'), help='of the images, for a program'
+  )
+
+
+def add_compare(actions: Commands) -> None:
+  """Two networks side by side."""
+  text = 'two networks layer by layer: norms and largest differences'
+  action = add_command(actions, 'compare', text, compare_weights, config=False)
+  action.add_argument('first', help=WEIGHTS)
+  action.add_argument('second', help=WEIGHTS)
+  action.add_argument('--image', metavar='FILE', help="compare every layer's output for it as well")
+  action.add_argument('--config', metavar='FILE', help='of the network, for --image')
 
 
 def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints how a weights file and the config's network fit."""
+  from diga_jax import weights
+  from diga_jax.recipe.experiment import Experiment
+
   experiment = Experiment(config)
   _, rows = weights.load_weights_into(experiment.shapes, arguments.file, arguments.partial)
   print(weights.format_report(rows))
@@ -37,6 +90,13 @@ def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def import_weights(arguments: argparse.Namespace, config: None) -> None:
   """Writes the network of a file as a folder that model.weights and the other actions take."""
+  import jax
+  import jax.numpy as jnp
+
+  from diga_jax import models, weights
+  from diga_jax.storage import checkpoint, stage_folder
+  from diga_jax.weights import pretrained
+
   found = weights.read(weights.weights_file(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
   model = models.build(arguments.model, classes=arguments.classes)
@@ -63,6 +123,11 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
 
 def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
   """Writes a stage's network as a PyTorch state dict, or with its scales and flip as a program."""
+  from diga_jax import models, weights
+  from diga_jax.inference import export
+  from diga_jax.inference.forward import Predictor
+  from diga_jax.recipe.experiment import Experiment
+
   found = weights.read_stage(arguments.stage, arguments.network)
   if arguments.format == 'weights':
     named = {arguments.prefix + name: value for name, value in found.items()}
@@ -86,6 +151,12 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
 
 def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
   """Prints two networks layer by layer, and what their layers make of an image."""
+  import jax.numpy as jnp
+
+  from diga_jax import models, pixels, weights
+  from diga_jax.recipe.experiment import Experiment
+  from diga_jax.weights import pretrained
+
   pair = [weights.read(weights.weights_file(name)) for name in (arguments.first, arguments.second)]
   print(weights.format_comparison(weights.compare(*map(pretrained.bare, pair))))
   if not arguments.image:

@@ -1,12 +1,13 @@
 """HIAST's recipe, as small as it gets, and stages that mix both methods: for the tests."""
 
-from configs import default
+from configs import default, recipes
+from configs.stages import hiast_stage, label_stage, self_training_stage
 from tests.configs import tiny
 
 
 def get_config():
   config = default.get_config()
-  default.use_hiast(config)
+  recipes.hiast(config)
   config.devices = 1
   config.model.options.update({'blocks': (1, 1), 'width': 4})
   config.data.crop = (32, 48)
@@ -18,11 +19,11 @@ def get_config():
     del stages[name]
   # DiGA's self-training on labels by another selector, with HIAST's copy-paste; HIAST's with
   # DiGA's consensus and class mix.
-  stages.label_cbst = default.label_stage('warmup', selector='cbst', share=0.5)
-  stages.diga_cbst = default.self_training_stage(
+  stages.label_cbst = label_stage('warmup', selector='cbst', share=0.5)
+  stages.diga_cbst = self_training_stage(
     'warmup', 'label_cbst', selector='none', mixing='none', target_mixing='copy_paste'
   )
-  stages.hiast_consensus = default.hiast_stage(
+  stages.hiast_consensus = hiast_stage(
     'warmup', 'label_cbst', selector='consensus', rank=2, target_mixing='class'
   )
   stages.diga_cbst.optimizer = stages.hiast_1.optimizer.copy_and_resolve_references()

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import steps
 from configs import default
+from configs.stages import hiast_stage
 from data_pipelines.errors import BadInput
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.inference.feature_centroids import image_means, running_mean
@@ -56,7 +57,7 @@ def adapted(stage: str, parallel: str):
     }
   )
   options = {'selector': 'consensus', 'target_mixing': 'class', 'centroid_momentum': 0.1}
-  config.stages.hiast = default.hiast_stage('warmup', 'label_1', **options)
+  config.stages.hiast = hiast_stage('warmup', 'label_1', **options)
   config.stages.hiast.optimizer = config.stages.warmup.optimizer.copy_and_resolve_references()
   return steps.set_up(Experiment(config), stage)
 

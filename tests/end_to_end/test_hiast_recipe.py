@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from configs import default
+from configs.stages import hiast_stage
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
 from diga_jax.recipe.experiment import Experiment
@@ -171,7 +172,7 @@ def test_every_warmup_selector_and_mixing_can_be_chosen():
     for selector in ('none', 'constant', 'cbst', 'ias', 'consensus'):
       for mixing in ('none', 'class', 'copy_paste'):
         config = default.get_config()
-        config.stages.hiast_1 = default.hiast_stage('warmup', 'label_1')
+        config.stages.hiast_1 = hiast_stage('warmup', 'label_1')
         config.stages.warmup.method = method
         consensus = selector == 'consensus'
         config.stages.label_1.selector = 'none' if consensus else selector

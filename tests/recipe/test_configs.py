@@ -1,16 +1,29 @@
-"""The published configs: they build, and their steps trace (shapes only)."""
+"""The published configs: they build, and their steps trace (shapes only); how rounds follow."""
+
+import pickle
 
 import jax
 import pytest
 
 from configs import (
+  cityscapes_semi,
+  datasets,
+  default,
   gta5_generalization,
   gta5_to_cityscapes,
+  gta5_to_cityscapes_mit_b5,
   hiast_gta5,
   hiast_robotcar,
   hiast_synthia,
+  networks,
+  optimizers,
+  stages,
+  synthcity_to_camvid,
   synthia_to_cityscapes,
 )
+from configs.fields import change, follow
+from data_pipelines.errors import BadInput
+from diga_jax.config import flatten, read_config
 from diga_jax.plan import steps
 from diga_jax.recipe.experiment import Experiment
 
@@ -74,3 +87,96 @@ def test_published_values_of_hiast():
   assert synthia.data.sets.source.zoom_heights == (341, 640)
   assert synthia.stages.hiast_1.copy_paste.excluded_classes == (9, 14, 16)
   assert (robotcar.data.classes, robotcar.data.crop) == (9, (768, 1024))
+
+
+ROUNDS = [
+  (module, kind, 2)
+  for module in (
+    gta5_to_cityscapes, synthia_to_cityscapes, gta5_to_cityscapes_mit_b5, cityscapes_semi,
+    synthcity_to_camvid,
+  )
+  for kind in ('label', 'self_training')
+]  # fmt: skip
+ROUNDS += [(config, kind, n) for config in HIAST for kind in ('label', 'hiast') for n in (2, 3)]
+OWN = {'start', 'labels', 'network', 'optimizer.learning_rate'}  # what a later round sets itself
+
+
+@pytest.mark.parametrize(('module', 'kind', 'last'), ROUNDS)
+def test_later_rounds_follow_the_first(module, kind, last):
+  config = module.get_config()
+  first, later = config.stages[f'{kind}_1'], config.stages[f'{kind}_{last}']
+  for field, value in flatten(first.to_dict()).items():
+    if field in OWN:
+      continue
+    other = value + {str: 'x', tuple: (7,)}.get(type(value), 1)
+    with config.ignore_type():
+      first.update_from_flattened_dict({field: other})
+    assert flatten(later.to_dict())[field] == other, field
+
+
+def test_a_later_round_may_differ_alone():
+  file = '--config=configs/gta5_to_cityscapes.py'
+  field = '--config.stages.self_training_{}.optimizer.power={}'
+  config = read_config([file, field.format(2, 0.5), field.format(1, 0.7)])
+  powers = [config.stages[f'self_training_{i}'].optimizer.power for i in (1, 2)]
+  assert powers == [0.7, 0.5]
+  config = read_config([file, '--config.stages.label_2.scales=(1.0,)'])
+  assert (config.stages.label_1.scales, config.stages.label_2.scales) == ((1.0, 0.5), (1.0,))
+
+
+def test_a_config_with_rounds_is_copied_pickled_and_compared():
+  config = read_config(
+    ['--config=configs/gta5_to_cityscapes.py', '--config.stages.self_training_1.steps=5']
+  )
+  for twin in (
+    config.copy_and_resolve_references(),
+    pickle.loads(pickle.dumps(config)),
+  ):
+    assert twin == config and twin.to_dict() == config.to_dict()
+    assert flatten(twin.to_dict())['stages.self_training_2.steps'] == 5
+  still_following = pickle.loads(pickle.dumps(config))
+  still_following.stages.self_training_1.steps = 6
+  assert still_following.stages.self_training_2.steps == 6
+  assert config.stages.self_training_2.steps == 5
+
+
+def test_following_ends_where_a_value_is_set():
+  first = stages.label_stage('warmup')
+  later = follow(first, start='other')
+  change(later, passes=first.passes, cap=1)
+  first.passes = first.cap = 2
+  assert (later.passes, later.cap, later.start, first.start) == (2, 1, 'other', 'warmup')
+
+
+@pytest.mark.parametrize(
+  ('build', 'field'),
+  [
+    (lambda: datasets.dataset(imagess='a'), 'imagess'),
+    (lambda: datasets.cityscapes('train', lists='a'), 'lists'),
+    (lambda: stages.warmup_stage(foo=1), 'foo'),
+    (lambda: stages.batch(low=1), 'low'),
+    (lambda: stages.photometric_view(hue=1), 'hue'),
+    (lambda: stages.label_stage('warmup', steps=1), 'steps'),
+    (lambda: stages.self_training_stage('a', 'b', passes=1), 'passes'),
+    (lambda: stages.hiast_stage('a', 'b', mixing='none'), 'mixing'),
+    (lambda: optimizers.transformer(rate=1), 'rate'),
+    (lambda: networks.lite0(features=1), 'features'),
+    (lambda: follow(stages.label_stage('a'), steps=1), 'steps'),
+    (lambda: change(default.get_config().model, wights=''), 'wights'),
+    (lambda: change(default.get_config(), model={'wights': ''}), 'wights'),
+  ],
+)
+def test_an_unknown_field_is_refused_at_once(build, field):
+  with pytest.raises(ValueError, match=f"no field '{field}': there are "):
+    build()
+
+
+def test_an_unknown_field_in_a_config_file_is_one_line(tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(
+    'from configs import datasets, default\n\ndef get_config():\n'
+    '  config = default.get_config()\n'
+    "  config.data.sets.source = datasets.dataset(imagess='a/{id}.png')\n  return config\n"
+  )
+  with pytest.raises(BadInput, match="--config: no field 'imagess': there are kind, images"):
+    read_config([f'--config={path}'])

@@ -10,7 +10,7 @@ import pytest
 from configs import default
 from data_pipelines.errors import BadInput
 from diga_jax import models
-from diga_jax.commands import run
+from diga_jax.commands import start
 from diga_jax.recipe.experiment import Experiment
 from tests.support import small
 
@@ -74,7 +74,7 @@ def test_compiled_programs_are_kept_where_the_config_says(tmp_path):
   config, before = default.get_config(), jax.config.jax_compilation_cache_dir
   config.compilation_cache = str(tmp_path)
   try:
-    run.set_up(argparse.Namespace(), config)
+    start.set_up(argparse.Namespace(), config)
     assert jax.config.jax_compilation_cache_dir == str(tmp_path)
   finally:
     jax.config.update('jax_compilation_cache_dir', before)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 
 from configs import cityscapes_semi, default, gta5_to_cityscapes_mit_b5
+from configs.stages import self_training_stage, warmup_stage
 from diga_jax import losses, models, resize, state
 from diga_jax.stages import self_training, warmup
 from diga_jax.stages.forward import deinterleave, interleave
@@ -52,7 +54,7 @@ def images(seed: int):
 def test_the_warmups_losses_come_again_on_the_auxiliary_output(small):
   model, variables = small
   initial, tx = start(*small)
-  stage = default.warmup_stage(auxiliary=0.1, target_statistics=False)
+  stage = warmup_stage(auxiliary=0.1, target_statistics=False)
   config = StepConfig(stage, default.get_config().translator)
   plain, mixed = images(0), images(1)
   labels = jnp.asarray(np.random.default_rng(2).integers(0, CLASSES, (2, *SIZE)), jnp.int32)
@@ -84,8 +86,8 @@ def test_the_warmups_losses_come_again_on_the_auxiliary_output(small):
 def test_self_training_has_them_as_well(small):
   model, _ = small
   initial, tx = start(*small, centroids=jnp.zeros((CLASSES, 8)))
-  stage = default.self_training_stage('warmup', 'label_1')
-  config = StepConfig(stage, default.D({'kind': 'none'}))
+  stage = self_training_stage('warmup', 'label_1')
+  config = StepConfig(stage, ConfigDict({'kind': 'none'}))
   image = jax.ShapeDtypeStruct((2, *SIZE, 3), jnp.uint8)
   label = jax.ShapeDtypeStruct((2, *SIZE), jnp.uint8)
   batch = {

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default
+from configs import default, optimizers
+from configs.stages import self_training_stage, warmup_stage
 from diga_jax import mixing, models, optimizer, state, weights
 from diga_jax.stages import self_training, warmup
 from diga_jax.stages.forward import interleave
@@ -26,7 +27,7 @@ def start(keys, total: int, centroids=()):
     for name, shape in entries
   }
   variables = weights.from_torch(NAME, found)
-  settings = default.optimizer().to_dict() | {'decay_steps': total}
+  settings = optimizers.optimizer().to_dict() | {'decay_steps': total}
   tx = optimizer.build(settings, variables['params'])
   initial = state.create(
     jax.random.key(0),
@@ -62,7 +63,7 @@ def test_two_warmup_steps(golden):
   wanted = golden('warmup_steps')
   batch = tuple(int(n) for n in wanted['batch'])
   model, tx, initial = start(golden(NAME)['keys'], total=80_000)
-  stage = default.warmup_stage(target_statistics=False)
+  stage = warmup_stage(target_statistics=False)
   config = StepConfig(stage, default.get_config().translator)
 
   @jax.jit
@@ -114,7 +115,7 @@ def test_self_training_step(golden):
     golden_formula.image(f'st_{name}', (*batch, 3)) for name in ('source', 'mixed', 'target')
   )
   views = Views(interleave(plain, mixed), target, mixing.paste(mask, plain, target), mask)
-  config = StepConfig(default.self_training_stage('', ''), default.get_config().translator)
+  config = StepConfig(self_training_stage('', ''), default.get_config().translator)
 
   @jax.jit
   def step(current, batch, views):

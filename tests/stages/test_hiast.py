@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from configs import default
+from configs.stages import hiast_stage, warmup_stage
 from diga_jax import centroids, losses, models, optimizer, pixels, resize, selection
 from diga_jax.parallel.example_keys import example_keys
 from diga_jax.stages import adversarial, hiast
@@ -65,7 +66,7 @@ def expected_losses(model, params, stats, state, view, weak, labels, classes=19)
 
 
 def test_the_step_is_the_published_one():
-  stage = default.hiast_stage('warmup', 'label_1', strong=0, ema_decay=0.9)
+  stage = hiast_stage('warmup', 'label_1', strong=0, ema_decay=0.9)
   model, tx, state = start()
   step = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
   after, metrics = step(state, BATCH)
@@ -93,7 +94,7 @@ def test_the_step_is_the_published_one():
 
 
 def test_only_the_student_looks_at_the_strong_view():
-  stage = default.hiast_stage('warmup', 'label_1', strong=8)
+  stage = hiast_stage('warmup', 'label_1', strong=8)
   model, tx, state = start()
   run = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
   _, metrics = run(state, BATCH)
@@ -113,9 +114,7 @@ def test_only_the_student_looks_at_the_strong_view():
 
 
 def test_with_consensus_labels_and_centroids_follow_the_teacher():
-  stage = default.hiast_stage(
-    'warmup', 'label_1', strong=0, selector='consensus', centroid_momentum=0.5
-  )
+  stage = hiast_stage('warmup', 'label_1', strong=0, selector='consensus', centroid_momentum=0.5)
   model, tx, state = start()
   view = pixels.normalise(jnp.asarray(BATCH['target_image']))
   taught = model.apply({'params': state.teacher, 'batch_stats': state.batch_stats}, view)
@@ -142,7 +141,7 @@ def test_with_consensus_labels_and_centroids_follow_the_teacher():
 
 
 def test_class_mixing_pastes_the_source_on_both_views():
-  stage = default.hiast_stage('warmup', 'label_1', strong=0, target_mixing='class')
+  stage = hiast_stage('warmup', 'label_1', strong=0, target_mixing='class')
   model, tx, state = start()
   run = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
   void = {**BATCH, 'source_label': np.full_like(BATCH['source_label'], 255)}
@@ -158,7 +157,7 @@ def test_class_mixing_pastes_the_source_on_both_views():
 
 
 def test_a_batch_without_any_label_trains_on_without_nan():
-  stage = default.hiast_stage('warmup', 'label_1')
+  stage = hiast_stage('warmup', 'label_1')
   model, tx, state = start()
   empty = {**BATCH, 'target_label': np.full_like(BATCH['target_label'], 255)}
   run = jax.jit(lambda s, b: hiast.train_step(s, b, model=model, tx=tx, config=config_of(stage)))
@@ -173,7 +172,7 @@ def test_a_batch_without_any_label_trains_on_without_nan():
 @pytest.fixture
 def adversarial_setup():
   """(step, state, model): SGD for both, so that a step can be computed again."""
-  stage = default.warmup_stage(method='adversarial', loss='labelled_cross_entropy')
+  stage = warmup_stage(method='adversarial', loss='labelled_cross_entropy')
   discriminator = models.build('output_discriminator', classes=19, width=2)
   params = jax.jit(discriminator.init)(jax.random.key(9), jnp.zeros((1, 64, 64, 19)))['params']
   network, tx, state = start()

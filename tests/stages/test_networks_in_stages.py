@@ -4,8 +4,9 @@ import functools
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
-from configs import default
+from configs import optimizers
 from diga_jax.plan import steps
 from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny, tiny_hiast
@@ -32,9 +33,9 @@ def test_a_step_keeps_the_shapes_of_its_state(name, stage):
   config = STAGES[stage].get_config()
   config.data.crop = (64, 96)
   config.model.name = name
-  config.model.options = default.D(SMALL[name])
+  config.model.options = ConfigDict(SMALL[name])
   head = 'ocrnet' if name.startswith('hrnet') else 'decode_head'
-  config.stages[stage].optimizer = default.transformer_optimizer(head_pattern=f'^{head}')
+  config.stages[stage].optimizer = optimizers.transformer(head_pattern=f'^{head}')
   step, *shapes = steps.abstract_step(Experiment(config), stage, 2)
   after, metrics = jax.eval_shape(step, *shapes)
   sizes = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from configs import default
+from configs.stages import translator_stage
 from diga_jax import models
 from diga_jax.models.translator import initial_params, networks, translate
 from diga_jax.stages.translator import set_up, train_step
@@ -23,7 +24,7 @@ def settings():
 
 def start(settings, learning_rate: float = 1e-4):
   params = initial_params(jax.random.key(0), settings, SIZE)
-  stage = default.translator_stage(steps=10)
+  stage = translator_stage(steps=10)
   stage.optimizer.learning_rate = learning_rate
   _, tx, create = set_up(None, StepConfig(stage, settings), {'params': params})
   return tx, create(jax.random.key(0), {'params': params}, ())
@@ -42,7 +43,7 @@ def batch() -> dict[str, np.ndarray]:
 def take_step(settings, frozen=None, vgg=None):
   tx, initial = start(settings)
   model = {'vgg': vgg} | networks(settings)
-  config = StepConfig(default.translator_stage(), settings)
+  config = StepConfig(translator_stage(), settings)
   step = jax.jit(lambda s, b, f: train_step(s, b, f, model=model, tx=tx, config=config))
   after, metrics = step(initial, batch(), frozen)
   return initial, after, {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,133 @@
+"""Recipes: which stages there are, in which order, and what changes with the data's kind or scale.
+
+What a recipe sets in the first round holds in the later ones, which follow it (`configs.fields`).
+"""
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from configs import networks, optimizers
+from configs.fields import change, follow
+from configs.stages import (
+  batch,
+  hiast_label_stage,
+  hiast_stage,
+  label_stage,
+  self_training_stage,
+  translator_stage,
+  warmup_stage,
+)
+
+DIGA = ('translator', 'warmup', 'label_1', 'self_training_1', 'label_2', 'self_training_2')
+HIAST = ('warmup', 'label_1', 'hiast_1', 'label_2', 'hiast_2', 'label_3', 'hiast_3')
+# Of EfficientNet-Lite0: BatchNorm's scales and biases, and the stem and the first stages as a
+# whole.
+LITE0_FROZEN = (r'_bn\d', r'_conv_stem', r'_blocks\.[0-4]/')
+
+
+def diga_stages() -> ConfigDict:
+  """Translator, warm-up, and two rounds of (label, self-train)."""
+  label = label_stage('warmup')
+  train = self_training_stage('warmup', 'label_1')
+  return ConfigDict(
+    {
+      'translator': translator_stage(),
+      'warmup': warmup_stage(),
+      'label_1': label,
+      'self_training_1': train,
+      'label_2': follow(label, start='self_training_1'),
+      'self_training_2': follow(train, start='self_training_1', labels='label_2'),
+    }
+  )
+
+
+def hiast_stages() -> ConfigDict:
+  """Adversarial warm-up, and three rounds of (label by the teacher, train the student further)."""
+  label, train = hiast_label_stage('warmup'), hiast_stage('warmup', 'label_1')
+  stages = ConfigDict(
+    {
+      'warmup': warmup_stage(
+        method='adversarial',
+        steps=10_000,
+        loss='labelled_cross_entropy',
+        target_statistics=False,  # the step itself sees the target
+        batch=batch(low_rows=0, full_rows=4, source_crop='zoom', target_crop='zoom', redraw=False),
+        # The recipe's own warm-up is not published: this is the default of its code.
+        optimizer=optimizers.hiast(1e-4),
+      ),
+      'label_1': label,
+      'hiast_1': train,
+    }
+  )
+  for number, rate in ((2, 2e-6), (3, 1e-6)):
+    before, labels = f'hiast_{number - 1}', f'label_{number}'
+    stages[labels] = follow(label, start=before, network='teacher')
+    stages[f'hiast_{number}'] = follow(train, start=before, labels=labels)
+    stages[f'hiast_{number}'].optimizer.learning_rate = rate
+  return stages
+
+
+def hiast(config: ConfigDict) -> None:
+  """Turns a config into HIAST's recipe on its network; data sets are left as they are."""
+  config.recipe = HIAST
+  config.stages = hiast_stages()
+  config.model.name = 'hiast_resnet101'
+  config.model.options = networks.hiast()
+  config.translator.kind = 'none'
+  config.data.crop = (512, 1024)
+  # 768x1536 pixels of Cityscapes, one scale. Published are the sums of softmax maps; with one scale
+  # only the interpolation of logits instead of probabilities differs.
+  config.evaluation.scales = (0.75,)
+
+
+def small_scale(config: ConfigDict, steps: Mapping[str, int]) -> None:
+  """Turns the recipe into one for EfficientNet-Lite0 on two CPU cores.
+
+  A source-only stage comes first: the published network starts from ImageNet/COCO and has 80,000
+  steps, a small one gains from the warm-up only when it has seen its source. The teacher's decay
+  is at most 0.99: 0.999 is a plain average over runs this short.
+  """
+  config.stages.source_only = warmup_stage(method='source_only')
+  config.stages.warmup.start = 'source_only'
+  for name, stage in trained(config).items():
+    change(
+      stage,
+      ema_decay_max=0.99,
+      steps=steps.get(name, stage.steps),
+      batch={'low_rows': 2, 'full_rows': 2},
+      optimizer={
+        'learning_rate': 5e-3,
+        'head_lr_multiplier': 20.0,
+        'frozen': LITE0_FROZEN,
+        'repeats': (),
+      },
+    )
+    if stage.kind == 'warmup':
+      stage.target_statistics = False  # the statistics never move
+  config.save_every = 100
+
+
+def semi_supervised(config: ConfigDict) -> None:
+  """Turns the recipe into one for images of one domain, of which some have labels.
+
+  Labelled crops are plain, unlabelled ones are scaled in self-training; centroids are those of the
+  labelled images (docs/method.md, semi-supervised).
+  """
+  config.translator.kind = 'none'
+  config.recipe = tuple(name for name in config.recipe if name != 'translator')
+  for stage in config.stages.values():
+    if stage.kind == 'label':
+      change(stage, centroids_from='source')
+  for stage in trained(config).values():
+    change(stage, batch={'source_crop': 'plain', 'redraw': False})
+    if stage.kind == 'warmup':
+      change(stage, target_statistics=False, batch={'target_crop': 'plain'})  # there is one domain
+    else:
+      change(stage, distillation=0.5, batch={'target_crop': 'sized'})
+
+
+def trained(config: ConfigDict) -> dict[str, ConfigDict]:
+  """DiGA's stages that train the segmentation network, by name, first rounds first."""
+  kinds = ('warmup', 'self_training')
+  return {name: stage for name, stage in config.stages.items() if stage.kind in kinds}

@@ -1,0 +1,62 @@
+"""The command config: the fields of a config beside the defaults. And the page about the fields."""
+
+import pytest
+
+from diga_jax.__main__ import main
+from tests.support import config_page
+
+
+def printed(capsys, *options: str) -> dict[str, str]:
+  """What `config` prints: field -> 'value', or 'value  # remark'."""
+  assert main(['config', *options]) == 0
+  return dict(line.split(' = ', 1) for line in capsys.readouterr().out.splitlines())
+
+
+def test_the_default_differs_in_nothing(capsys):
+  assert printed(capsys, '--config=configs/default.py', '--diff') == {}
+  fields = printed(capsys, '--config=configs/default.py')
+  assert fields['stages.self_training_2.optimizer.power'] == '0.9'
+  assert not [line for line in fields.values() if 'default' in line]
+
+
+def test_overrides_and_what_the_file_changes_are_marked(capsys):
+  options = ('--config=configs/gta5_to_cityscapes.py', '--config.stages.self_training_1.steps=100')
+  changed = {
+    'checkpoint_choice': "'oracle'  # default: 'last'",
+    'stages.self_training_1.steps': '100  # default: 80000',
+    'stages.self_training_2.steps': '100  # default: 80000',  # which follows the first round
+  }
+  assert printed(capsys, *options, '--diff') == changed
+  fields = printed(capsys, *options)
+  assert changed.items() <= fields.items() and fields['seed'] == '0'
+
+
+def test_fields_that_the_default_lacks_are_marked(capsys):
+  fields = printed(capsys, '--config=configs/hiast_gta5.py', '--diff')
+  assert fields['stages.hiast_3.smoothing'] == '0.1  # not in the default'
+  assert 'stages.hiast_3.kind' in fields and 'seed' not in fields
+
+
+def test_an_unknown_field_is_refused(capsys):
+  assert main(['config', '--config=configs/default.py', '--config.sead=1']) == 2
+  assert 'sead' in capsys.readouterr().err
+
+
+def test_the_page_about_the_fields_is_fresh():
+  assert config_page.PAGE.read_text() == config_page.page(), (
+    'the comments of configs/ have changed: python -m tests.support.config_page'
+  )
+
+
+@pytest.mark.parametrize('group', config_page.all_groups(), ids=lambda group: group[0])
+def test_every_field_has_its_comment(group):
+  _, about, rows = group
+  assert about and rows
+  assert not [field for field, _, text in rows if not text]
+
+
+def test_every_field_is_on_the_page():
+  documented = {field for _, _, rows in config_page.all_groups() for field, _, _ in rows}
+  groups = {name.rpartition('.')[2] for name, _, _ in config_page.all_groups()}
+  stages = config_page.default.get_config().stages
+  assert {field for stage in stages.values() for field in stage} <= documented | groups
