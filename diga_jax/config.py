@@ -71,9 +71,10 @@ _SIDES = tuple_of(whole(1), 0, 2)  # (height, width), or () for a size that is n
 _TRAIN_ID = whole(0, 255)
 _COLOUR = tuple_of(whole(0, 255), 3)
 
-NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')
-# What every field may be; '*' is the name of a stage or of a data set. Which fields a stage needs
-# is a matter of its kind, which options a network has of the network.
+NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
+
+# What every field may be; '*' is the name of a stage or of a data set. Which of them a stage has is
+# a matter of its kind; which options a network has, `models.build` knows.
 FIELDS = {
   'seed': whole(0, bits=63),
   'devices': whole(0),
@@ -235,6 +236,8 @@ def check(config: ConfigDict) -> None:
         f'config.data.{field} has {len(config.data[field])} entries for {config.data.classes} '
         'classes: give one for each, or none'
       )
+  if config.checkpoint_choice == 'oracle' and not config.evaluation.sets:
+    raise BadInput("config.evaluation.sets is (): checkpoint_choice 'oracle' needs its first set")
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'

@@ -180,6 +180,13 @@ def test_a_batch_without_rows_is_refused():
   refused(config, 'config.stages.warmup.batch has no rows')
 
 
+def test_the_oracle_needs_a_set():
+  config = changed('evaluation.sets', ())
+  check(config)
+  config.checkpoint_choice = 'oracle'
+  refused(config, 'config.evaluation.sets')
+
+
 @pytest.mark.parametrize(
   'path, value',
   [
