@@ -21,7 +21,7 @@ def read_config(argv: list[str]) -> ConfigDict:
   """The config of --config=FILE with every --config.FIELD=VALUE applied.
 
   Raises:
-    BadInput: for a file that cannot be loaded, an unknown field, or a value of the wrong type.
+    BadInput: for a file that cannot be loaded, an unknown field, or a value that it may not have.
   """
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file(
@@ -33,6 +33,7 @@ def read_config(argv: list[str]) -> ConfigDict:
       raise BadInput(f'not understood: {left[0]} (see --help)')
     config = holder.value
     config.lock()  # a file that could not be loaded says so only when it is touched
+    check(config)
     return config
   except BadInput:
     raise
@@ -70,6 +71,7 @@ _OPTIMIZER = {
 _SIDES = tuple_of(whole(1), 0, 2)  # (height, width), or () for a size that is not changed
 _TRAIN_ID = whole(0, 255)
 _COLOUR = tuple_of(whole(0, 255), 3)
+_PAIRS = tuple_of(tuple_as(either(_TRAIN_ID, _COLOUR), _TRAIN_ID))
 
 NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
 
@@ -188,7 +190,7 @@ FIELDS = {
   'data.sets.*.without': text,
   'data.sets.*.label_format': words(*label_files.FORMATS),
   'data.sets.*.table': either(
-    words(*label_tables.TABLES), tuple_of(tuple_as(either(_TRAIN_ID, _COLOUR), _TRAIN_ID))
+    words(*label_tables.TABLES), _PAIRS._replace(text='pairs of an id, or a colour, and a train id')
   ),
   'data.sets.*.shards': text,
   'data.sets.*.look': words(*render.LOOKS),

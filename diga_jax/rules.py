@@ -31,8 +31,9 @@ def whole(low: int, high: int | None = None, bits: int = 31) -> Rule:
   def accepts(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= last
 
-  end = f' and below 2**{bits}' if high is None else f' and at most {high}'
-  return Rule(accepts, f'a whole number, at least {low}{end}')
+  if high is None:
+    return Rule(accepts, f'a whole number, at least {low} and below 2**{bits}')
+  return Rule(accepts, f'a whole number from {low} to {high}')
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:

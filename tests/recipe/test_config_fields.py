@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict
 
 from data_pipelines.errors import BadInput
 from diga_jax import models
-from diga_jax.config import FIELDS, check, check_fields, field_of, flatten
+from diga_jax.config import FIELDS, check, check_fields, field_of, flatten, read_config
 from tests.configs import tiny, tiny_generalization, tiny_hiast, tiny_semi
 from tests.support import frozen
 
@@ -131,11 +131,11 @@ def test_a_whole_config_is_refused_like_its_fields(path, wrong):
     ('seed', -1, 'it may be a whole number, at least 0 and below 2**63'),
     ('seed', 1.0, 'a whole number'),
     ('save_every', 0, 'at least 1'),
-    ('data.classes', 256, 'at most 255'),
+    ('data.classes', 256, 'it may be a whole number from 1 to 255'),
     ('data.crop', (32,), 'it may be a tuple of 2, each a whole number'),
     ('data.sets.source.low_size', (32,), 'it may be a tuple of 0 or 2, each a whole number'),
     ('data.sets.source.table', 'citiscapes', 'cityscapes'),
-    ('data.sets.source.table', ((0, 256),), 'at most 255'),
+    ('data.sets.source.table', ((0, 256),), 'or pairs of an id, or a colour, and a train id'),
     ('data.sets.source.look', 'winter', 'it may be game, camera, dusk, fog'),
     ('model.name', 'vgg19_features', 'it may be deeplab_resnet101, '),
     ('model.dtype', 'float8', 'it may be float32, bfloat16'),
@@ -171,6 +171,20 @@ def test_a_value_where_there_are_fields_and_fields_where_there_is_a_value():
   refused(changed('seed', ConfigDict({'a': 1})), 'config.seed.a: there is no such field')
   refused(changed('seed', ConfigDict()), 'config.seed is missing')
   refused(changed('stages.new', ConfigDict()), 'config.stages.new.kind is missing')
+
+
+def test_a_config_file_is_checked_when_it_is_read(tmp_path):
+  path = tmp_path / 'mine.py'
+  lines = 'from tests.configs import tiny\ndef get_config():\n  config = tiny.get_config()\n  {}\n'
+  for change, words in {
+    'config.data.corp = (32, 32)': 'config.data.corp: .* the nearest are data.crop',
+    'del config.data.root': 'config.data.root is missing',
+    'del config.stages.label_1.selector': '--config: .*selector',
+  }.items():
+    path.write_text(lines.format(change) + '  return config\n')
+    with pytest.raises(BadInput, match=words) as error:
+      read_config([f'--config={path}'])
+    assert '\n' not in str(error.value)
 
 
 def test_a_batch_without_rows_is_refused():
