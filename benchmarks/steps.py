@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -27,18 +26,16 @@ import rich.table
 from diga_jax import optimizer, state
 from diga_jax.inference import evaluate, feature_centroids, pseudo_labels
 from diga_jax.parallel.mesh import compile_step, replicate
+from diga_jax.recipe import training
 from diga_jax.recipe.experiment import Experiment
-from diga_jax.stages import forward, self_training, translator, views, warmup
+from diga_jax.stages import forward, views
+from diga_jax.types import StepConfig
 
 SCENES = 8  # of every rendered data set
 BATCHES = 8  # that the input pipeline is timed over, each repeat
 # FLOPs are counted on XLA's optimised program; the machine code made of it can be as slow as it
 # likes, which halves the time to compile.
 QUICK = {'xla_backend_optimization_level': 0}
-STEPS = {'warmup': warmup.train_step, 'self_training': self_training.train_step}
-
-
-Make = Callable[..., Any]
 
 
 def run_compiled(function: Callable[..., Any], *args: Any) -> Any:
@@ -51,41 +48,25 @@ class Setup(NamedTuple):
 
   step: Callable[..., Any]  # (state, batch, frozen) -> (state, metrics)
   model: Any
-  settings: SimpleNamespace  # stage, translator
+  settings: StepConfig
   state: state.TrainState
   frozen: Any  # the translator's parameters or None
 
 
-def set_up(
-  model: Any, variables: Any, stage: Any, translator_settings: Any, make: Make = run_compiled
-) -> Setup:
-  """A stage's step at its beginning, with a random translator and random centroids.
+def set_up(experiment: Experiment, name: str, make: Callable[..., Any] = run_compiled) -> Setup:
+  """A stage's step at its beginning, everything at random.
 
   Args:
-    model: the segmentation network.
-    variables: of the network.
-    stage: settings of a warm-up or self-training stage (configs.default).
-    translator_settings: `translator` of the config.
+    experiment: the config.
+    name: a warm-up or self-training stage.
     make: (function, *args) -> its result; jax.eval_shape gives a state of shapes, which is enough
       to count FLOPs.
   """
-  settings = stage.optimizer.to_dict() | {'decay_steps': stage.steps}
-  tx = optimizer.build(settings, variables['params'])
-
-  def initial(variables):
-    key = jax.random.key(0)
-    outputs = jax.eval_shape(model.apply, variables, jnp.zeros((1, 64, 64, 3)))
-    means = jax.random.normal(key, (outputs['logits'].shape[-1], outputs['feature'].shape[-1]))
-    frozen = None
-    if translator_settings.kind == 'network':
-      frozen = translator.initial_params(key, translator_settings, (64, 64))['generators']
-    return state.create(
-      key, variables['params'], tx, batch_stats=variables['batch_stats'], centroids=means
-    ), frozen
-
-  config = SimpleNamespace(stage=stage, translator=translator_settings)
-  step = functools.partial(STEPS[stage.kind], model=model, tx=tx, config=config)
-  return Setup(step, model, config, *make(initial, variables))
+  stage = experiment.stage(name)
+  arrays = make(functools.partial(training.random_arrays, experiment, stage))
+  begun = training.start(experiment, name, arrays, make)
+  settings = StepConfig(stage, experiment.config.translator)
+  return Setup(begun.step, experiment.model, settings, begun.state, begun.frozen)
 
 
 # FLOPs.
@@ -243,23 +224,23 @@ def measure(tasks: Mapping[str, tuple[Callable[[], Any], int]], repeats: int) ->
 # The run.
 
 
-def first_stage(config: Any, kind: str, **wanted: Any) -> Any:
-  """The settings of the first stage of the recipe that is of a kind."""
+def first_stage(config: Any, kind: str, **wanted: Any) -> str:
+  """The first stage of the recipe that is of a kind."""
   for name in config.recipe:
     stage = config.stages[name]
     if stage.kind == kind and all(stage[field] == value for field, value in wanted.items()):
-      return stage
+      return name
   raise SystemExit(f'the recipe has no {kind} stage')
 
 
-def stages(config: Any) -> dict[str, Any]:
+def stages(config: Any) -> dict[str, str]:
   """The stages whose steps are timed; source-only is the warm-up without its second view."""
-  distill = first_stage(config, 'warmup', method='distill')
-  source_only = distill.copy_and_resolve_references()
-  source_only.method = 'source_only'
+  warm = first_stage(config, 'warmup', method='distill')
+  config.stages.timed_source_only = config.stages[warm].copy_and_resolve_references()
+  config.stages.timed_source_only.method = 'source_only'
   return {
-    'source-only step': source_only,
-    'warm-up step': distill,
+    'source-only step': 'timed_source_only',
+    'warm-up step': warm,
     'self-training step': first_stage(config, 'self_training'),
   }
 
@@ -293,14 +274,13 @@ def benchmark(config: Any, repeats: int, directory: pathlib.Path) -> None:
   config.data.cache = str(directory / 'scenes')
   for images in config.data.sets.values():
     images.count = min(images.count, SCENES)
-  experiment, wanted = Experiment(config, directory), stages(config)
+  wanted = stages(config)
+  experiment = Experiment(config)
   variables = experiment.initial_variables()
-  setups = {
-    name: set_up(experiment.model, variables, stage, config.translator)
-    for name, stage in wanted.items()
-  }
-  warm = wanted['warm-up step']
-  stream = experiment.batches(warm, experiment.images(warm.batch.target, labelled=False))(0)
+  setups = {name: set_up(experiment, stage) for name, stage in wanted.items()}
+  warm = config.stages[wanted['warm-up step']]
+  target = experiment.images(warm.batch.target, labelled=False)
+  stream = training.batches(experiment, warm, 0, target=target)
   batch = next(stream)
   batch['target_label'] = batch['source_label']  # stands in for pseudo-labels
   tasks = {name: (timed_step(setup, batch, experiment.mesh), 1) for name, setup in setups.items()}

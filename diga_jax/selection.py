@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diga_jax import centroids as centroid_distance
 from diga_jax import resize
+from diga_jax.centroids import distance_weight
 
 IGNORE = 255
 
@@ -25,7 +25,7 @@ def centroid_weights(features: jax.Array, centroids: jax.Array, size: tuple[int,
 
   The weights, not the distances, are interpolated (bilinear, align_corners).
   """
-  return resize.align_corners(centroid_distance.distance_weight(features, centroids), size)
+  return resize.align_corners(distance_weight(features, centroids), size)
 
 
 def nearest_centroid(features: jax.Array, centroids: jax.Array, size: tuple[int, int]) -> jax.Array:

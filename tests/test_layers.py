@@ -1,4 +1,9 @@
-"""Who may import whom. The layers are what keeps the mathematics testable without the loop."""
+"""Who may import whom. The layers are what keeps the mathematics testable without the loop.
+
+Downwards only: __main__ -> commands -> recipe, plan -> train, inference, report -> stages ->
+storage, weights, models -> leaves. The floor, which every module may import, is
+data_pipelines.errors and data_pipelines.atomic.
+"""
 
 import ast
 import pathlib
@@ -7,12 +12,34 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = ('diga_jax', 'data_pipelines', 'configs', 'tests', 'benchmarks')
-LEAVES = {
+FLOOR = ('data_pipelines.errors', 'data_pipelines.atomic')
+LEAVES = tuple(
   f'diga_jax.{name}'
   for name in (
     'augment', 'centroids', 'ema', 'fourier', 'losses', 'metrics', 'mixing', 'models.convolution',
-    'optimizer', 'parallel.collectives', 'pixels', 'resize', 'selection',
+    'optimizer', 'parallel.collectives', 'parallel.example_keys', 'pixels', 'resize', 'selection',
+    'strong_augment', 'types',
   )
+)  # fmt: skip
+STAGES = ('adversarial', 'hiast', 'self_training', 'translator', 'warmup')
+# Folder (or module) -> what it may import of diga_jax beside itself, leaves and the floor.
+ALLOWED = {
+  'models': ('weights',),
+  'parallel': (),
+  'state': (),
+  'storage': ('parallel', 'state'),
+  'weights': ('models', 'storage'),
+  'stages': ('models', 'parallel', 'state'),
+  'progress': (),
+  'report': ('metrics',),
+  'train': ('parallel', 'progress', 'state', 'storage'),
+  'inference': ('models', 'parallel', 'progress', 'report'),
+  'config': ('models', 'parallel', 'stages', 'inference'),
+  'recipe': (
+    'config', 'inference', 'models', 'parallel', 'report', 'stages', 'state', 'storage', 'train',
+    'weights',
+  ),
+  'plan': ('models', 'parallel', 'progress', 'recipe', 'report', 'stages', 'weights'),
 }  # fmt: skip
 FILES = sorted(path for top in PROJECT[:3] for path in (ROOT / top).rglob('*.py'))
 
@@ -40,15 +67,15 @@ def within(name: str, *packages: str) -> bool:
 
 
 def name_of(path: pathlib.Path) -> str:
-  return '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
 
 def files(*packages: str) -> list[pathlib.Path]:
   return [path for path in FILES if within(name_of(path), *packages)]
 
 
-def ids(path: pathlib.Path) -> str:
-  return name_of(path)
+ids = name_of
 
 
 def test_imports_are_found_wherever_they_stand():
@@ -57,28 +84,81 @@ def test_imports_are_found_wherever_they_stand():
 
 
 @pytest.mark.parametrize('path', files('data_pipelines'), ids=ids)
-def test_data_pipelines_know_nothing_of_jax(path):
+def test_data_pipelines_import_no_jax(path):
   forbidden = ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'diga_jax', 'configs')
   assert not [name for name in imports_of(path) if within(name, *forbidden)]
+
+
+@pytest.mark.parametrize('name', FLOOR)
+def test_the_floor_stands_on_nothing(name):
+  path = ROOT / pathlib.Path(*name.split('.')).with_suffix('.py')
+  assert not [other for other in imports_of(path) if within(other, *PROJECT)]
 
 
 @pytest.mark.parametrize('path', files(*LEAVES), ids=ids)
 def test_leaves_import_leaves_at_most(path):
   own = [name for name in imports_of(path) if within(name, *PROJECT)]
-  assert not [name for name in own if not within(name, *LEAVES)]
-  outside = ('tensorflow', 'flax', 'orbax', 'ml_collections', 'PIL')
+  allowed = (*LEAVES, *FLOOR, *(('diga_jax.state',) if path.stem == 'types' else ()))
+  assert not [name for name in own if not within(name, *allowed)]
+  outside = ('tensorflow', 'flax', 'orbax', 'PIL')
   assert not [name for name in imports_of(path) if within(name, *outside)]
 
 
+@pytest.mark.parametrize('folder', ALLOWED)
+def test_folders_import_what_lies_below_them(folder):
+  own = f'diga_jax.{folder}'
+  allowed = (own, *LEAVES, *(f'diga_jax.{name}' for name in ALLOWED[folder]))
+  for path in files(own):
+    found = [name for name in imports_of(path) if within(name, 'diga_jax')]
+    assert not [name for name in found if not within(name, *allowed)], name_of(path)
+
+
+def test_every_folder_has_its_rule():
+  known = {*ALLOWED, '__init__', '__main__', 'commands', *(name.split('.')[1] for name in LEAVES)}
+  found = {path.stem if path.suffix else path.name for path in (ROOT / 'diga_jax').iterdir()}
+  assert found - known <= {'__pycache__', 'py'}
+
+
 @pytest.mark.parametrize('path', files('diga_jax.stages'), ids=ids)
-def test_stages_do_not_know_who_runs_them(path):
-  above = [f'diga_jax.{name}' for name in ('__main__', 'recipe', 'train', 'inference')]
-  assert not [name for name in imports_of(path) if within(name, *above)]
+def test_stages_import_no_stage(path):
+  if path.stem != 'kinds':  # which lists them
+    steps = tuple(f'diga_jax.stages.{name}' for name in STAGES)
+    assert not [name for name in imports_of(path) if within(name, *steps)]
+
+
+@pytest.mark.parametrize('path', files('diga_jax', 'data_pipelines'), ids=ids)
+def test_no_module_needs_renaming_on_import(path):
+  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    if isinstance(node, ast.ImportFrom) and (node.level or within(node.module, *PROJECT)):
+      assert not [alias.name for alias in node.names if alias.asname], node.module
 
 
 @pytest.mark.parametrize('path', files('diga_jax'), ids=ids)
 def test_nothing_imports_the_command_line(path):
-  assert not [name for name in imports_of(path) if within(name, 'diga_jax.__main__')]
+  if path.stem != '__main__' and path.parent.name != 'commands':
+    above = ('diga_jax.__main__', 'diga_jax.commands')
+    assert not [name for name in imports_of(path) if within(name, *above)]
+
+
+def test_there_is_no_circle():
+  graph = {name_of(path): set() for path in FILES}
+  for path in FILES:
+    for name in imports_of(path):
+      target = name if name in graph else name.rpartition('.')[0]
+      if target in graph and not within(name_of(path), target):
+        graph[name_of(path)].add(target)
+  done: set[str] = set()
+
+  def visit(name: str, trail: tuple[str, ...]) -> None:
+    assert name not in trail, ' -> '.join((*trail, name))
+    if name not in done:
+      for other in graph[name]:
+        visit(other, (*trail, name))
+      done.add(name)
+
+  graph['diga_jax.types'].discard('diga_jax.state')  # for the type checker alone
+  for name in graph:
+    visit(name, ())
 
 
 def test_there_is_no_drawer_for_everything():

@@ -13,7 +13,7 @@ from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import progress
 from diga_jax.recipe import labels
-from diga_jax.recipe.experiment import Experiment, class_names, palette
+from diga_jax.recipe.experiment import Experiment, Run, class_names, palette
 from diga_jax.report import tables
 from diga_jax.report.pictures import strip
 from diga_jax.storage import stage_folder
@@ -21,7 +21,7 @@ from diga_jax.storage import stage_folder
 
 def doctor(arguments: argparse.Namespace, config: ConfigDict) -> int:
   """Looks at every file of the folders of data.sets; 1 if anything is wrong with them."""
-  experiment = Experiment(config, None)
+  experiment = Experiment(config)
   data, ill = config.data, 0
   for name, settings in folders(arguments, config):
     folder = opened(name, settings, data, check=False)
@@ -88,7 +88,7 @@ def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
   if arguments.stage:
     if not arguments.workdir:
       raise BadInput('--stage: give the --workdir that the stage is in')
-    experiment = Experiment(config, arguments.workdir)
+    experiment = Run(config, arguments.workdir)
     stage, made = experiment.stage(arguments.stage), arguments.workdir / arguments.stage
     stage_folder.read_record(made)
     target = experiment.images(stage.target, labelled=False)

@@ -13,7 +13,7 @@ from diga_jax.report import tables
 def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints what the recipe's training steps need on each topology."""
   jax.config.update('jax_platforms', 'cpu')
-  experiment = Experiment(config, None)
+  experiment = Experiment(config)
   for topology in arguments.topology:
     rows = roofline.plan(experiment, topology)
     print(tables.rendered(roofline.table(topology, rows), width=1000), end='\n\n')

@@ -5,12 +5,12 @@ import argparse
 from ml_collections import ConfigDict
 
 from diga_jax import inference
-from diga_jax.recipe.experiment import Experiment, palette
+from diga_jax.recipe.experiment import Run, palette
 
 
 def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Labels images with the network of a stage."""
-  experiment = Experiment(config, arguments.workdir)
+  experiment = Run(config, arguments.workdir)
   settings = config.evaluation
   inference.predict.predict(
     experiment.model,

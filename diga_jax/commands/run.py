@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from data_pipelines.errors import BadInput
 from diga_jax.parallel import processes
 from diga_jax.recipe import graph
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.experiment import Run
 from diga_jax.report import tables
 from diga_jax.stages import kinds
 from diga_jax.storage import stage_folder
@@ -33,16 +33,16 @@ def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The whole recipe, then its table."""
-  experiment = Experiment(config, arguments.workdir)
+  experiment = Run(config, arguments.workdir)
   with stage_folder.locked(arguments.workdir):
-    results = graph.run(experiment)
+    results = graph.run_recipe(experiment)
   show(experiment, results)
 
 
 def train(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """One training stage, whose inputs must be complete."""
-  experiment = Experiment(config, arguments.workdir)
-  if experiment.stage(arguments.stage).kind not in kinds.STEPS:
+  experiment = Run(config, arguments.workdir)
+  if kinds.kind_of(experiment.stage(arguments.stage)).train_step is None:
     raise BadInput(f'stage {arguments.stage!r} is not trained: use the command label')
   with stage_folder.locked(arguments.workdir):
     graph.run_stage(experiment, arguments.stage)
@@ -50,8 +50,8 @@ def train(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def label(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """One label pass."""
-  experiment = Experiment(config, arguments.workdir)
-  if experiment.stage(arguments.stage).kind != 'label':
+  experiment = Run(config, arguments.workdir)
+  if kinds.kind_of(experiment.stage(arguments.stage)).train_step:
     raise BadInput(f'stage {arguments.stage!r} is not a label pass: use the command train')
   with stage_folder.locked(arguments.workdir):
     graph.run_stage(experiment, arguments.stage)
@@ -59,13 +59,13 @@ def label(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def evaluate(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Every network of the recipe under the config's protocol."""
-  experiment = Experiment(config, arguments.workdir)
+  experiment = Run(config, arguments.workdir)
   with stage_folder.locked(arguments.workdir):
     results = graph.evaluate(experiment)
   show(experiment, results)
 
 
-def show(experiment: Experiment, results: list[dict]) -> None:
+def show(experiment: Run, results: list[dict]) -> None:
   """Prints the table, the table of classes, what of the labels was kept, and where the rest is."""
   if not processes.is_main_process():
     return

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from data_pipelines import atomic
 from diga_jax.parallel import processes
 from diga_jax.recipe import graph
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.experiment import Run
 from diga_jax.report.study import drawings, summarise
 from diga_jax.storage import stage_folder
 
@@ -20,7 +20,7 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
     seeded.seed = seed
     workdir = arguments.workdir / f'seed_{seed}'
     with stage_folder.locked(workdir):
-      runs.append(graph.run(Experiment(seeded, workdir)))
+      runs.append(graph.run_recipe(Run(seeded, workdir)))
   if not processes.is_main_process():
     return
   place = arguments.workdir / 'study' / config.evaluation.name

@@ -29,7 +29,7 @@ def execute(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
 
 def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints how a weights file and the config's network fit."""
-  experiment = Experiment(config, None)
+  experiment = Experiment(config)
   _, rows = weights.load_weights_into(experiment.shapes, arguments.file, arguments.partial)
   print(weights.format_report(rows))
 
@@ -70,7 +70,7 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
     return
   if config is None or arguments.size is None:
     raise BadInput(f'--format={arguments.format}: give the --config of the network and a --size')
-  model = Experiment(config, None).model
+  model = Experiment(config).model
   variables, _ = weights.initialise(models.shapes(model), found)
   size, scales = tuple(arguments.size), tuple(config.evaluation.scales)
   what = f'uint8 RGB [B, {size[0]}, {size[1]}, 3] -> classes'
@@ -91,7 +91,7 @@ def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) ->
     return
   if config is None:
     raise BadInput('--image: give the --config of the network as well')
-  model = Experiment(config, None).model
+  model = Experiment(config).model
   image = pixels.normalise(jnp.asarray(read_image(arguments.image))[None])
   shown = [
     weights.activations(model, weights.initialise(models.shapes(model), one)[0], image)

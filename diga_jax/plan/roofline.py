@@ -12,12 +12,11 @@ from typing import Any
 from diga_jax import progress
 from diga_jax.plan import compiler
 from diga_jax.plan.compiler import GIB, Chip, Need
-from diga_jax.plan.steps import batch_rows, make_step, program_key, trained_stages
+from diga_jax.plan.steps import batch_rows, make_step, program_key
 from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.graph import stages_of
 from diga_jax.report import tables
-
-# Steps as shapes.
-
+from diga_jax.stages.kinds import kind_of
 
 # What they need.
 
@@ -49,7 +48,8 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   """
   kind, _, chips = compiler.parsed(topology)
   chip = compiler.CHIPS.get(kind)
-  names, rows, known = trained_stages(experiment), [], {}
+  names = [n for n in stages_of(experiment) if kind_of(experiment.stage(n)).train_step]
+  rows, known = [], {}
   with progress.bar(len(names), f'compiling for {topology}', unit='stages') as bar:
     for name in names:
       stage = experiment.stage(name)
@@ -93,7 +93,7 @@ def mends(
   for words, fields in changes.items():
     config = experiment.config.copy_and_resolve_references()
     config.update_from_flattened_dict(fields)
-    found.append((words, stage_need(Experiment(config, None), name, topology, rows)))
+    found.append((words, stage_need(Experiment(config), name, topology, rows)))
   if rows > chips:
     fewer = stage_need(experiment, name, topology, chips)
     found.append((f'a batch of {chips} (one image a chip)', fewer))

@@ -13,13 +13,13 @@ from data_pipelines.folder import Folder
 from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.parallel import processes
-from diga_jax.recipe.experiment import Experiment, class_names, labelled, palette
+from diga_jax.recipe.experiment import Run, class_names, labelled, palette
 from diga_jax.recipe.labels import pseudo_labelled, read_centroids
 from diga_jax.report import pictures
 from diga_jax.storage import stage_folder
 
 
-def class_subsets(experiment: Experiment) -> dict[str, tuple[int, ...]]:
+def class_subsets(experiment: Run) -> dict[str, tuple[int, ...]]:
   """The class sets that a mean is given for: of Cityscapes' 19 also 16 and 13, as published."""
   data = experiment.config.data
   if data.names == 'cityscapes19' and not data.class_names:
@@ -28,7 +28,7 @@ def class_subsets(experiment: Experiment) -> dict[str, tuple[int, ...]]:
   return {str(classes): tuple(range(classes))}
 
 
-def protocol(experiment: Experiment, name: str, key: str) -> dict[str, Any]:
+def protocol(experiment: Run, name: str, key: str) -> dict[str, Any]:
   """What a number needs beside its measurement: data, class set, weights, step, seed."""
   result = stage_folder.read_record(experiment.workdir / name)['result']
   return {
@@ -42,9 +42,7 @@ def protocol(experiment: Experiment, name: str, key: str) -> dict[str, Any]:
   }
 
 
-def evaluation(
-  experiment: Experiment, name: str, key: str, directory: pathlib.Path
-) -> dict[str, Any]:
+def evaluation(experiment: Run, name: str, key: str, directory: pathlib.Path) -> dict[str, Any]:
   """Evaluates a stage's network on a labelled set: metrics.json and pictures/."""
   settings = experiment.config.evaluation
   size = tuple(experiment.config.data.sets[key].evaluation_size) or None
@@ -72,9 +70,7 @@ def evaluation(
   return found
 
 
-def kept_labels(
-  experiment: Experiment, name: str, key: str, directory: pathlib.Path
-) -> dict[str, Any]:
+def kept_labels(experiment: Run, name: str, key: str, directory: pathlib.Path) -> dict[str, Any]:
   """How much of the pseudo-labels is kept, by the pass and then by consensus, and pictures of it.
 
   The consensus is asked where the pass has centroids. If the target has labels, also how right the
@@ -112,7 +108,7 @@ def kept_labels(
 
 
 def draw_kept(
-  experiment: Experiment,
+  experiment: Run,
   select: Callable[..., jax.Array] | None,
   images: Folder,
   pseudo: Folder,

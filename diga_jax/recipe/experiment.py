@@ -1,33 +1,35 @@
-"""What a config stands for: its devices, networks, data sets and pipelines."""
+"""What a config stands for: its devices, data sets and networks."""
 
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
-from data_pipelines import doctor, label_tables, pipeline, sets
-from data_pipelines.copy_paste import CopyPaste
+from data_pipelines import doctor, label_tables, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import models, weights
 from diga_jax.config import check
-from diga_jax.parallel.mesh import AXIS, local_mesh, local_rows, make_mesh, replicate, to_local_mesh
+from diga_jax.parallel.mesh import AXIS, local_mesh, make_mesh, replicate, to_local_mesh
 from diga_jax.stages import translator
 from diga_jax.storage import checkpoint, stage_folder
+from diga_jax.types import Params, PyTree, SegmentationNet, Variables
 
 
 @dataclasses.dataclass
 class Experiment:
-  """A config and the folder that it is carried out in."""
+  """What a config stands for, whatever folder it is carried out in.
+
+  Raises (on construction):
+    BadInput: a field holds what it may not, or settings contradict each other.
+  """
 
   config: ConfigDict
-  workdir: pathlib.Path
 
   def __post_init__(self) -> None:
     check(self.config)
@@ -51,7 +53,7 @@ class Experiment:
     return jax.device_put(rows, placed)
 
   @functools.cached_property
-  def model(self) -> Any:
+  def model(self) -> SegmentationNet:
     model = self.config.model
     return models.build(
       model.name,
@@ -63,7 +65,7 @@ class Experiment:
     )
 
   @functools.cached_property
-  def shapes(self) -> dict[str, Any]:
+  def shapes(self) -> Variables:
     """The network's variables as jax.ShapeDtypeStruct."""
     return models.shapes(self.model)
 
@@ -72,29 +74,6 @@ class Experiment:
     if name not in self.config.stages:
       raise BadInput(f'config.stages has no {name!r}: it has {", ".join(self.config.stages)}')
     return self.config.stages[name]
-
-  def uses_translation(self, stage: ConfigDict) -> bool:
-    """Whether a step of the stage looks at translated source images."""
-    return stage.get('mixing') == 'class' and stage.get('method', 'distill') == 'distill'
-
-  def uses_source(self, stage: ConfigDict) -> bool:
-    """Whether a training step of the stage looks at source images."""
-    return stage.kind != 'hiast' or stage.target_mixing == 'class'
-
-  def uses_labels(self, stage: ConfigDict) -> bool:
-    """Whether a training step of the stage learns from pseudo-labels."""
-    return stage.kind in ('self_training', 'hiast')
-
-  def uses_centroids(self, stage: ConfigDict) -> bool:
-    """Whether a training step of the stage compares features with class centroids."""
-    return self.uses_labels(stage) and stage.selector == 'consensus'
-
-  def uses_target(self, stage: ConfigDict) -> bool:
-    """Whether a training step of the stage looks at target images."""
-    if stage.kind != 'warmup' or stage.method == 'adversarial':
-      return True
-    fourier = self.config.translator.kind == 'fourier'
-    return stage.target_statistics or (fourier and self.uses_translation(stage))
 
   # Data.
 
@@ -137,44 +116,9 @@ class Experiment:
       if found := doctor.check_manifest(path, images):
         self.examined[name] = found['made']
 
-  def batches(
-    self, stage: ConfigDict, target: Folder | None, copy_paste: CopyPaste | None = None
-  ) -> Callable[[int], Iterator[dict[str, np.ndarray]]]:
-    """start step -> the batches of a stage from there on."""
-    settings, data = stage.batch, self.config.data
-    rows = local_rows(settings.low_rows + settings.full_rows, self.mesh)
-
-    def view(name: str, images: Folder, crop: str, **more: Any) -> pipeline.View:
-      return pipeline.View(
-        images,
-        low_rows=settings.low_rows,
-        full_rows=settings.full_rows,
-        low_size=tuple(data.sets[name].low_size) or None,
-        crop=tuple(data.crop),
-        cut=crop,
-        heights=tuple(data.sets[name].zoom_heights),
-        **more,
-      )
-
-    wanted = {}
-    if self.uses_source(stage):
-      source = self.images(settings.source)
-      wanted['source'] = view(settings.source, source, settings.source_crop, redraw=settings.redraw)
-    if target is not None:
-      wanted['target'] = view(settings.target, target, settings.target_crop, copy_paste=copy_paste)
-    skipped = self.skipped if data.on_bad_file == 'skip' else None
-    return lambda start: pipeline.batches(
-      wanted, seed=self.config.seed, start=start, rows=rows, skipped=skipped
-    )
-
-  @functools.cached_property
-  def skipped(self) -> dict[str, str]:
-    """The image files that a stage could not read, and why (data.on_bad_file = 'skip')."""
-    return {}
-
   # Networks.
 
-  def initial_variables(self) -> dict[str, Any]:
+  def initial_variables(self) -> Variables:
     """The network's variables before any training: random, or from `model.weights`.
 
     Raises:
@@ -189,31 +133,7 @@ class Experiment:
       )
     return replicate(variables, self.mesh)
 
-  def network(self, stage: str, network: str = 'student') -> dict[str, Any]:
-    """The variables that a complete stage ended with: its student's or its EMA teacher's.
-
-    Raises:
-      BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
-    """
-    part = {'student': 'params', 'teacher': 'teacher'}[network]
-    like = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
-    found = self._read(stage, like)
-    return {'params': found[part], 'batch_stats': found['batch_stats']}
-
-  def trained(self, stage: str, network: str = 'student') -> dict[str, Any]:
-    """As `network`, on this process's devices: for the passes over images."""
-    return to_local_mesh(self.network(stage, network), self.local_mesh)
-
-  def translator(self, stage: str) -> Any:
-    """The parameters of a complete translator stage that repaint source images."""
-    settings = self.config.translator
-    like = jax.eval_shape(
-      lambda key: translator.initial_params(key, settings, (64, 64)), jax.random.key(0)
-    )
-    wanted = {name: like['generators'][name] for name in ('enc_s', 'dec_s2t')}
-    return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
-
-  def initial_translator(self) -> dict[str, Any]:
+  def initial_translator(self) -> Params:
     """The translator's networks before any training: random, but those that are given by files.
 
     Raises:
@@ -228,22 +148,55 @@ class Experiment:
         params['generators'][name] = made['params']
     return params
 
-  def perceptual_network(self) -> tuple[Any, Any]:
-    """(module, parameters) of VGG-19's features; parameters None without weights."""
-    vgg = models.build('vgg19_features')
-    if not self.config.translator.vgg:
-      return vgg, None
-    variables, _ = weights.load_weights_into(
-      models.shapes(vgg), self.config.translator.vgg, partial=True
-    )
-    return vgg, replicate(variables['params'], self.mesh)
+  def perceptual_parameters(self) -> Params | None:
+    """VGG-19's parameters for the translator's perceptual term; None without a file of them."""
+    file = self.config.translator.vgg
+    if not file:
+      logging.warning('translator.vgg is empty: training without the perceptual term')
+      return None
+    shapes = models.shapes(models.build('vgg19_features'))
+    variables, _ = weights.load_weights_into(shapes, file, partial=True)
+    return replicate(variables['params'], self.mesh)
 
-  def _read(self, stage: str, like: dict[str, Any]) -> dict[str, Any]:
+
+@dataclasses.dataclass
+class Run(Experiment):
+  """An experiment in its working directory: what its complete stages have made."""
+
+  workdir: pathlib.Path
+
+  def network(self, stage: str, network: str = 'student') -> Variables:
+    """The variables that a complete stage ended with: its student's or its EMA teacher's.
+
+    Raises:
+      BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
+    """
+    part = {'student': 'params', 'teacher': 'teacher'}[network]
+    abstract = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
+    found = self._read(stage, abstract)
+    return {'params': found[part], 'batch_stats': found['batch_stats']}
+
+  def trained(self, stage: str, network: str = 'student') -> Variables:
+    """As `network`, on this process's devices: for the passes over images."""
+    return to_local_mesh(self.network(stage, network), self.local_mesh)
+
+  def translator(self, stage: str) -> Params:
+    """The parameters of a complete translator stage that repaint source images."""
+    settings = self.config.translator
+    abstract = jax.eval_shape(
+      lambda key: translator.initial_params(key, settings, (64, 64)), jax.random.key(0)
+    )
+    wanted = {name: abstract['generators'][name] for name in ('enc_s', 'dec_s2t')}
+    return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
+
+  def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     directory = self.workdir / stage
     step = stage_folder.read_record(directory)['result']['step']
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), like)
-    return checkpoint.read_network(directory / 'checkpoints', step, like)
+    wanted = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract
+    )
+    return checkpoint.read_network(directory / 'checkpoints', step, wanted)
 
 
 def class_names(experiment: Experiment) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from diga_jax import mixing
 from diga_jax.inference import feature_centroids, pseudo_labels
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import to_local_mesh
-from diga_jax.recipe.experiment import Experiment, class_names
+from diga_jax.recipe.experiment import Run, class_names
 from diga_jax.stages import translator
 
 LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
@@ -35,7 +35,7 @@ def pseudo_labelled(target: Folder, made: pathlib.Path) -> Folder:
   return prepare.packed(found, pack.Pack(made / LABEL_SHARDS))
 
 
-def labels(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[str, Any]:
+def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str, Any]:
   """The label pass in a folder: labels/ID.png for every target image, index.npz, centroids.npz."""
   stage, names = experiment.stage(name), class_names(experiment)
   target = experiment.images(stage.target, labelled=False)
@@ -86,7 +86,7 @@ def warn_of(stage: str, what: str, counts: Any, names: tuple[str, ...]) -> None:
 
 
 def label_centroids(
-  experiment: Experiment, stage: ConfigDict, variables: Any
+  experiment: Run, stage: ConfigDict, variables: Any
 ) -> tuple[jax.Array, jax.Array]:
   """(centroids [C, D], counts [C]) from target or from source images."""
   config = experiment.config
@@ -111,7 +111,7 @@ def label_centroids(
   )
 
 
-def source_mixture(experiment: Experiment, params: Any) -> feature_centroids.View:
+def source_mixture(experiment: Run, params: Any) -> feature_centroids.View:
   """Mixes source images with their translation, classes drawn by the image's position."""
   root = jax.random.fold_in(jax.random.key(experiment.config.seed), 2)
 

@@ -2,58 +2,46 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from data_pipelines import pipeline
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import models, optimizer, state, train
 from diga_jax.inference import evaluate
 from diga_jax.parallel import processes
-from diga_jax.parallel.mesh import replicate, to_local_mesh
-from diga_jax.recipe.experiment import Experiment
-from diga_jax.recipe.labels import pseudo_labelled, read_centroids, read_index
+from diga_jax.parallel.mesh import local_rows, replicate, to_local_mesh
+from diga_jax.recipe import labels
+from diga_jax.recipe.experiment import Experiment, Run
 from diga_jax.stages import translator
-from diga_jax.stages.kinds import is_adversarial, train_step
+from diga_jax.stages.kinds import inputs, kind_of
+from diga_jax.stages.setup import schedule
+from diga_jax.types import Params, PyTree, StepConfig, Variables
 
 
-def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[str, Any]:
-  """Trains a translator or a segmentation network in a folder."""
-  config, stage = experiment.config, experiment.stage(name)
-  is_translator = stage.kind == 'translator'
-  start = translator_start if is_translator else network_start
-  try:
-    model, tx, initial, frozen = start(experiment, stage)
-  except BadInput:
-    raise
-  except ValueError as error:  # a pattern of the optimizer that fits no parameter
-    raise BadInput(f'config.stages.{name}.optimizer: {error}') from error
-  target = pasted = None
-  if experiment.uses_target(stage):
-    target = experiment.images(stage.batch.target, labelled=False)
-  if experiment.uses_labels(stage):
-    made = experiment.workdir / stage.labels
-    target = pseudo_labelled(target, made)
-    if stage.target_mixing == 'copy_paste':
-      pasted = copy_paste(stage, made, target)
-  settings = SimpleNamespace(stage=stage, translator=config.translator)
-  experiment.skipped.clear()  # of the stage before
+def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
+  """Trains the network of a stage in a folder; returns the stage's result."""
+  config, stage = run.config, run.stage(name)
+  begun = start(run, name, read_arrays(run, stage))
+  skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
+  chosen = config.checkpoint_choice if kind_of(stage).trains == 'segmentation' else 'last'
   step = train.train(
-    functools.partial(train_step(stage), model=model, tx=tx, config=settings),
-    initial,
-    frozen,
-    experiment.batches(stage, target, pasted),
+    begun.step,
+    replicate(begun.state, run.mesh),
+    begun.frozen,
+    functools.partial(batches, run, stage, skipped=skipped, **target_of(run, stage)),
     name=name,
     steps=stage.steps,
     directory=directory,
-    mesh=experiment.mesh,
+    mesh=run.mesh,
     parallel=config.parallel,
     learning_rate=functools.partial(
       optimizer.learning_rate, schedule(stage.optimizer, stage.steps)
@@ -61,145 +49,206 @@ def network(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[
     save_every=config.save_every,
     log_every=config.log_every,
     profile_steps=tuple(config.profile_steps),
-    score=None if is_translator or config.checkpoint_choice == 'last' else oracle(experiment),
+    score=oracle(run) if chosen == 'oracle' else None,
   )
   result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
-  return result | skipped_files(experiment, name)
+  return result | ({} if skipped is None else report_skipped(name, skipped))
 
 
-def skipped_files(experiment: Experiment, stage: str) -> dict[str, Any]:
-  """What training went on without, if it was told to: for the stage's result, and said aloud."""
-  if experiment.config.data.on_bad_file != 'skip':
-    return {}
-  skipped: dict[str, str] = {}
-  for found in processes.exchange(experiment.skipped):
-    skipped |= found
-  for path, reason in sorted(skipped.items()):
-    logging.warning('%s: %s was skipped: %s', stage, path, reason)
-  logging.warning('%s: %d images were skipped', stage, len(skipped))
-  return {'skipped': dict(sorted(skipped.items()))}
+# What a stage starts from.
 
 
-def schedule(settings: ConfigDict, steps: int) -> dict[str, Any]:
-  """An optimizer's settings with the decay's length filled in."""
-  settings = settings.to_dict()
-  return settings | {'decay_steps': settings['decay_steps'] or steps}
+class Arrays(NamedTuple):
+  """What a stage starts from: arrays, or their shapes.
 
-
-def translator_start(
-  experiment: Experiment, stage: ConfigDict
-) -> tuple[dict[str, Any], Any, state.TrainState, Any]:
-  """(networks, optimizer, state at step 0, VGG-19's parameters or None)."""
-  settings = experiment.config.translator
-  vgg, frozen = experiment.perceptual_network()
-  if frozen is None:
-    logging.warning('translator.vgg is empty: training without the perceptual term')
-  root = jax.random.key(experiment.config.seed)
-  params = experiment.initial_translator()
-  decay = schedule(stage.optimizer, stage.steps)
-  tx = {half: optimizer.build(decay, tree) for half, tree in params.items()}
-  initial = translator.create_state(root, params, tx)
-  model = {'vgg': vgg} | translator.networks(settings)
-  return model, tx, replicate(initial, experiment.mesh), frozen
-
-
-def network_start(
-  experiment: Experiment, stage: ConfigDict
-) -> tuple[Any, Any, state.TrainState, Any]:
-  """(network, optimizer, state at step 0, the translator's parameters or None)."""
-  variables = experiment.network(stage.start) if stage.start else experiment.initial_variables()
-  centroids = ()
-  if experiment.uses_centroids(stage):
-    centroids = read_centroids(experiment.workdir / stage.labels)
-  model, tx, create = segmentation(experiment, stage, variables['params'])
-  initial = create(variables, centroids)
-  frozen = None
-  if experiment.config.translator.kind == 'network' and experiment.uses_translation(stage):
-    frozen = experiment.translator(stage.translator)
-  return model, tx, replicate(initial, experiment.mesh), frozen
-
-
-def segmentation(
-  experiment: Experiment, stage: ConfigDict, params: Any
-) -> tuple[Any, Any, Callable[..., state.TrainState]]:
-  """What trains a segmentation network, from its parameters or their shapes.
-
-  Returns:
-    The network and its optimizer (for the adversarial warm-up a dict of two of each), and
-    (variables, centroids) -> the state at step 0.
+  Attributes:
+    variables: of the network that it trains.
+    centroids: [C, D], or () for a stage without.
+    frozen: parameters of a network that its step reads: the translator's for a segmentation
+      network, VGG-19's for the translator; None for none.
   """
-  model = experiment.model
-  tx = optimizer.build(schedule(stage.optimizer, stage.steps), params)
-  judge = None
-  if is_adversarial(stage):
-    judge = models.build(
-      'output_discriminator',
-      classes=experiment.config.data.classes,
-      width=stage.adversarial.width,
-      dtype=experiment.config.model.dtype,
-    )
-    settings = schedule(stage.adversarial.optimizer, stage.steps)
-    judge_tx = optimizer.build(settings, models.shapes(judge)['params'])
-    model, tx = (
-      {'network': ours, 'discriminator': its} for ours, its in ((model, judge), (tx, judge_tx))
-    )
 
-  def create(variables: Any, centroids: Any) -> state.TrainState:
-    root = jax.random.key(experiment.config.seed)
-    discriminator = ()
-    if judge is not None:
-      image = jnp.zeros((1, 64, 64, experiment.config.data.classes))
-      its_params = judge.init(jax.random.fold_in(root, 3), image)['params']
-      discriminator = {'params': its_params, 'opt_state': judge_tx.init(its_params)}
-    return state.create(
-      root,
-      variables['params'],
-      tx if judge is None else tx['network'],
-      batch_stats=variables['batch_stats'],
-      centroids=centroids,
-      discriminator=discriminator,
-    )
+  variables: Variables
+  centroids: PyTree = ()
+  frozen: Params | None = None
 
-  return model, tx, create
+
+class Start(NamedTuple):
+  """A stage's step, (state, batch, frozen) -> (state, metrics), and what it begins with."""
+
+  step: Callable[..., tuple[state.TrainState, dict[str, jax.Array]]]
+  state: state.TrainState
+  frozen: Params | None
+
+
+def call(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+  """The function's result: how `start` makes arrays. jax.eval_shape makes shapes instead."""
+  return function(*arguments)
+
+
+def start(
+  experiment: Experiment, name: str, arrays: Arrays, make: Callable[..., PyTree] = call
+) -> Start:
+  """The beginning of a training stage: for training, for `plan` and for benchmarks.
+
+  Args:
+    experiment: the config.
+    name: the stage.
+    arrays: what it starts from (`read_arrays`, `random_arrays`).
+    make: (function, *arguments) -> its result.
+
+  Raises:
+    BadInput: a pattern of the optimizer matches no parameter.
+  """
+  config, stage = experiment.config, experiment.stage(name)
+  kind, settings = kind_of(stage), StepConfig(stage, config.translator)
+  try:
+    model, tx, create = kind.set_up(experiment.model, settings, arrays.variables)
+  except BadInput:
+    raise
+  except ValueError as error:
+    raise BadInput(f'config.stages.{name}.optimizer: {error}') from error
+  create = functools.partial(create, jax.random.key(config.seed))
+  step = functools.partial(kind.train_step, model=model, tx=tx, config=settings)
+  return Start(step, make(create, arrays.variables, arrays.centroids), arrays.frozen)
+
+
+def read_arrays(run: Run, stage: ConfigDict) -> Arrays:
+  """What a stage starts from in a working directory: complete stages, and files of weights.
+
+  Raises:
+    BadInput: a stage that it reads is not complete, or a file is missing, damaged or does not fit.
+  """
+  reads = inputs(stage, run.config)
+  if kind_of(stage).trains == 'translator':
+    return Arrays({'params': run.initial_translator()}, (), run.perceptual_parameters())
+  return Arrays(
+    variables=run.network(reads.start) if reads.start else run.initial_variables(),
+    centroids=labels.read_centroids(run.workdir / reads.labels) if reads.centroids else (),
+    frozen=run.translator(reads.translator) if reads.translator else None,
+  )
+
+
+def random_arrays(experiment: Experiment, stage: ConfigDict) -> Arrays:
+  """What a stage starts from, at random; traceable, so that its shapes cost nothing."""
+  key, config = jax.random.key(0), experiment.config
+  reads, settings = inputs(stage, config), config.translator
+  if kind_of(stage).trains == 'translator':
+    vgg = models.build('vgg19_features')
+    frozen = vgg.init(key, jnp.zeros((1, 64, 64, 3)))['params'] if settings.vgg else None
+    return Arrays({'params': translator.initial_params(key, settings, (64, 64))}, (), frozen)
+  image = jnp.zeros((1, 65, 65, 3))
+  variables, centroids, frozen = experiment.model.init(key, image), (), None
+  if reads.centroids:
+    depth = jax.eval_shape(experiment.model.apply, variables, image)['feature'].shape[-1]
+    centroids = jax.random.normal(key, (config.data.classes, depth))
+  if reads.translator:
+    frozen = translator.initial_params(key, settings, (64, 64))['generators']
+  return Arrays(variables, centroids, frozen)
+
+
+# What a stage looks at.
+
+
+def target_of(run: Run, stage: ConfigDict) -> dict[str, PyTree]:
+  """The target set of a stage, with pseudo-labels if it learns from them, and who lends pixels."""
+  reads = inputs(stage, run.config)
+  target = run.images(reads.target, labelled=False) if reads.target else None
+  if not reads.labels:
+    return {'target': target}
+  made = run.workdir / reads.labels
+  target = labels.pseudo_labelled(target, made)
+  pasted = copy_paste(stage, made, target) if reads.copy_paste else None
+  return {'target': target, 'pasted': pasted}
+
+
+def batches(
+  experiment: Experiment,
+  stage: ConfigDict,
+  start: int,
+  *,
+  target: Folder | None,
+  pasted: CopyPaste | None = None,
+  skipped: dict[str, str] | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+  """This process's rows of a stage's batches from step `start` on; see `pipeline.batches`."""
+  settings, reads = stage.batch, inputs(stage, experiment.config)
+  view = functools.partial(view_of, experiment.config.data, settings)
+  views = {}
+  if reads.source:
+    source = experiment.images(reads.source)
+    views['source'] = view(source, reads.source, settings.source_crop, redraw=settings.redraw)
+  if target is not None:
+    views['target'] = view(target, reads.target, settings.target_crop, copy_paste=pasted)
+  rows = local_rows(settings.low_rows + settings.full_rows, experiment.mesh)
+  return pipeline.batches(
+    views, seed=experiment.config.seed, start=start, rows=rows, skipped=skipped
+  )
+
+
+def view_of(
+  data: ConfigDict, batch: ConfigDict, images: Folder, name: str, cut: str, **more: PyTree
+) -> pipeline.View:
+  """What the data set `name` contributes to a batch."""
+  return pipeline.View(
+    images,
+    low_rows=batch.low_rows,
+    full_rows=batch.full_rows,
+    low_size=tuple(data.sets[name].low_size) or None,
+    crop=tuple(data.crop),
+    cut=cut,
+    heights=tuple(data.sets[name].zoom_heights),
+    **more,
+  )
 
 
 def copy_paste(stage: ConfigDict, made: pathlib.Path, target: Folder) -> CopyPaste:
-  """Who lends hard classes to whom, by the index of a complete label stage.
+  """The donor sampler of copy-paste, by the index of a complete label stage.
 
   Raises:
     BadInput: the index is damaged or of other images, or no image holds a hard class.
   """
-  index = read_index(made)
+  index = labels.read_index(made)
   if list(index['ids']) != list(target.ids):
     raise BadInput(
       f'{made / "index.npz"}: its images are not those of config.data.sets.{stage.batch.target}: '
       'label again'
     )
-  settings = stage.copy_paste.to_dict()
-  return CopyPaste(index['counts'], index['confidence'], **settings)
+  return CopyPaste(index['counts'], index['confidence'], **stage.copy_paste.to_dict())
 
 
-def oracle(experiment: Experiment) -> Callable[[state.TrainState], float]:
+def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:
+  """Warns of the files that training went on without, in any process; for the stage's result."""
+  everywhere: dict[str, str] = {}
+  for found in processes.exchange(dict(skipped)):
+    everywhere |= found
+  for path, reason in sorted(everywhere.items()):
+    logging.warning('%s: %s was skipped: %s', stage, path, reason)
+  logging.warning('%s: %d images were skipped', stage, len(everywhere))
+  return {'skipped': dict(sorted(everywhere.items()))}
+
+
+# Which step of a stage is kept.
+
+
+def oracle(run: Run) -> Callable[[state.TrainState], float]:
   """state -> mIoU on the first evaluation set: the published choice, which uses its labels."""
-  settings = experiment.config.evaluation
-  source = experiment.images(settings.sets[0])
+  settings = run.config.evaluation
+  source = run.images(settings.sets[0])
 
   def score(current: state.TrainState) -> float:
     variables = {'params': current.params, 'batch_stats': current.batch_stats}
     found = evaluate.evaluate(
-      experiment.model,
-      to_local_mesh(variables, experiment.local_mesh),
+      run.model,
+      to_local_mesh(variables, run.local_mesh),
       source,
-      classes=experiment.config.data.classes,
+      classes=run.config.data.classes,
       scales=settings.scales,
       flip=settings.flip,
-      batch_size=experiment.rows(settings.batch_size),
+      batch_size=run.rows(settings.batch_size),
       progress=False,
-      put=experiment.put,
+      put=run.put,
     )
     return float(found['mean_iou'])
 
   return score
-
-
-# Measurements.

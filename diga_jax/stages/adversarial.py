@@ -11,13 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diga_jax import ema, losses
+from diga_jax import ema, losses, models, optimizer
 from diga_jax import state as states
 from diga_jax.parallel import collectives
 from diga_jax.parallel.example_keys import example_keys
 from diga_jax.pixels import normalise
 from diga_jax.stages import forward, objective
+from diga_jax.stages.setup import Setup, schedule, segmentation
 from diga_jax.state import TrainState, descend
+from diga_jax.types import PyTree, SegmentationNet, StepConfig, Variables
 
 SOURCE, TARGET = 0.0, 1.0
 
@@ -100,3 +102,26 @@ def learn_to_tell(
     discriminator['params'], discriminator['opt_state'], grads, tx, axis_name
   )
   return {'params': params, 'opt_state': opt_state}, loss
+
+
+def set_up(network: SegmentationNet, config: StepConfig, variables: Variables) -> Setup:
+  """The setup of a stage with a discriminator beside the network; see `setup.segmentation`."""
+  model, tx, create_network = segmentation(network, config, variables)
+  stage = config.stage
+  discriminator = models.build(
+    'output_discriminator',
+    classes=network.classes,
+    width=stage.adversarial.width,
+    dtype=network.dtype,
+  )
+  settings = schedule(stage.adversarial.optimizer, stage.steps)
+  discriminator_tx = optimizer.build(settings, models.shapes(discriminator)['params'])
+
+  def create(key: jax.Array, variables: Variables, centroids: PyTree) -> TrainState:
+    image = jnp.zeros((1, 64, 64, network.classes))
+    params = discriminator.init(jax.random.fold_in(key, 3), image)['params']
+    begun = {'params': params, 'opt_state': discriminator_tx.init(params)}
+    return create_network(key, variables, centroids).replace(discriminator=begun)
+
+  both = {'network': model, 'discriminator': discriminator}
+  return Setup(both, {'network': tx, 'discriminator': discriminator_tx}, create)

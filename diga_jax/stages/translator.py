@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diga_jax import losses, models
+from diga_jax import losses, models, optimizer
 from diga_jax.parallel import collectives
 from diga_jax.pixels import normalise
+from diga_jax.stages.setup import Setup, schedule
 from diga_jax.state import TrainState, update
+from diga_jax.types import PyTree, SegmentationNet, StepConfig, Variables
 
 # The networks by their names in published checkpoints: encoders and decoders of either domain,
 # and a discriminator for either direction.
@@ -57,18 +59,32 @@ def initial_params(key: jax.Array, translator: Any, size: tuple[int, int]) -> di
   }
 
 
-def create_state(key: jax.Array, params: dict[str, Any], tx: dict[str, Any]) -> TrainState:
-  """The state at step 0; `params` as from `initial_params`, an optimizer for each half."""
-  return TrainState(
-    step=jnp.int32(0),
-    params=params,
-    batch_stats=(),
-    opt_state={half: tx[half].init(tree) for half, tree in params.items()},
-    teacher=(),
-    centroids=(),
-    discriminator=(),
-    key=key,
-  )
+def set_up(network: SegmentationNet, config: StepConfig, variables: Variables) -> Setup:
+  """The setup of the translator's stage, which trains no segmentation network.
+
+  Args:
+    network: not used.
+    config: the stage's settings and the translator's.
+    variables: {'params'} as from `initial_params`, or their shapes.
+  """
+  settings = schedule(config.stage.optimizer, config.stage.steps)
+  tx = {half: optimizer.build(settings, tree) for half, tree in variables['params'].items()}
+  model = {'vgg': models.build('vgg19_features')} | networks(config.translator)
+
+  def create(key: jax.Array, variables: Variables, centroids: PyTree) -> TrainState:
+    params = variables['params']
+    return TrainState(
+      step=jnp.int32(0),
+      params=params,
+      batch_stats=(),
+      opt_state={half: tx[half].init(tree) for half, tree in params.items()},
+      teacher=(),
+      centroids=(),
+      discriminator=(),
+      key=key,
+    )
+
+  return Setup(model, tx, create)
 
 
 def run(model: dict[str, Any], params: Any, name: str, x: jax.Array) -> Any:

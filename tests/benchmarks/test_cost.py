@@ -10,7 +10,7 @@ from benchmarks import steps
 from diga_jax.parallel.mesh import make_mesh, replicate
 from diga_jax.train import train
 from tests.support import small
-from tests.support.tiny import tiny
+from tests.support.tiny import Tiny
 
 STAGES = ('warmup', 'self_training_1')
 
@@ -44,10 +44,12 @@ def test_a_step_does_not_call_the_host(stage):
 
 @pytest.mark.parametrize('stage', STAGES)
 def test_a_run_compiles_its_step_once(stage, tmp_path, caplog):
-  settings, translator = small.settings(stage, width=4)
+  experiment, mesh = small.experiment(stage, 4), make_mesh(4)
   # A network that compiles in a moment: states and batches come and go as with any other.
-  settings.optimizer.update({'frozen': ('^bn',), 'repeats': ()})
-  setup, mesh = steps.set_up(*tiny(), settings, translator), make_mesh(4)
+  experiment.model = Tiny(19)
+  optimizer = experiment.stage(stage).optimizer
+  optimizer.frozen, optimizer.repeats = ('^bn',), ()
+  setup = steps.set_up(experiment, stage)
   state, frozen = replicate((setup.state, setup.frozen), mesh)
 
   def counted_step(*args, **options):

@@ -1,7 +1,6 @@
 """Steps and passes on 2, 4 and 8 devices, under jit and pmap, against the same on one."""
 
 import functools
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,12 +9,9 @@ import pytest
 from benchmarks import steps
 from configs import default
 from data_pipelines.errors import BadInput
-from diga_jax import optimizer
 from diga_jax.inference import evaluate, feature_centroids, label_quality, pseudo_labels
 from diga_jax.parallel.mesh import AXIS, compile_step, local_rows, make_mesh, replicate
-from diga_jax.recipe import training
 from diga_jax.recipe.experiment import Experiment
-from diga_jax.stages import kinds, translator
 from tests.support import small
 from tests.support.tiny import Source, tiny
 
@@ -32,20 +28,19 @@ WAYS = [('jit', 2), ('jit', 4), ('jit', 8), ('pmap', 4)]
 WARMUP = {'loss': 'ohem', 'ohem_min_kept': 1000, 'target_statistics': True}
 
 
-def segmentation(stage: str, axis_name: str | None):
-  """(step, state, frozen) of a stage of the published recipe, small."""
+def segmentation(stage: str, parallel: str):
+  """The beginning of a stage of the published recipe, small."""
   changes = WARMUP if stage == 'warmup' else {}
-  options = {'axis_name': axis_name, 'blocks': (1,)}
-  setup = small.set_up(stage, 4, steps.run_compiled, changes, **options)
-  return setup.step, setup.state, setup.frozen
+  options = {'parallel': parallel, 'blocks': (1,)}
+  return small.set_up(stage, 4, steps.run_compiled, changes, **options)
 
 
-def adapted(stage: str, axis_name: str | None):
-  """(step, state, None) of HIAST's self-training or of the adversarial warm-up, small."""
+def adapted(stage: str, parallel: str):
+  """The beginning of HIAST's self-training or of the adversarial warm-up, small."""
   config = default.get_config()
   config.update_from_flattened_dict(
     {
-      'parallel': 'pmap' if axis_name else 'jit',
+      'parallel': parallel,
       'model.options.blocks': (1,),
       'model.options.width': 4,
       'model.options.feature': 8,
@@ -60,44 +55,31 @@ def adapted(stage: str, axis_name: str | None):
   options = {'selector': 'consensus', 'target_mixing': 'class', 'centroid_momentum': 0.1}
   config.stages.hiast = default.hiast_stage('warmup', 'label_1', **options)
   config.stages.hiast.optimizer = config.stages.warmup.optimizer.copy_and_resolve_references()
-  experiment = Experiment(config, None)
-  settings = config.stages[stage]
-  variables = jax.jit(experiment.model.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), 'f'))
-  model, tx, create = training.segmentation(experiment, settings, variables['params'])
-  centroids = jax.random.normal(jax.random.key(1), (19, 8)) if stage == 'hiast' else ()
-  config = SimpleNamespace(stage=settings, translator=config.translator)
-  step = functools.partial(kinds.train_step(settings), model=model, tx=tx, config=config)
-  return step, create(variables, centroids), None
+  return steps.set_up(Experiment(config), stage)
 
 
 def translation(rule=(), weights=()):
-  """(step, state, frozen) of the translator, small; what differs in the optimizer and the loss."""
+  """The beginning of the translator's stage, small; what differs in the optimizer and the loss."""
   config = default.get_config()
   config.translator.update(small.TRANSLATOR | {'width': 4} | dict(weights))
-  settings = config.stages.translator.optimizer.to_dict() | {'decay_steps': STEPS} | dict(rule)
-  params = translator.initial_params(jax.random.key(0), config.translator, (32, 32))
-  tx = {half: optimizer.build(settings, tree) for half, tree in params.items()}
-  model = {'vgg': None} | translator.networks(config.translator)
-  config = SimpleNamespace(translator=config.translator)
-  step = functools.partial(translator.train_step, model=model, tx=tx, config=config)
-  return step, translator.create_state(jax.random.key(0), params, tx), None
+  config.stages.translator.optimizer.update({'decay_steps': STEPS} | dict(rule))
+  return steps.set_up(Experiment(config), 'translator')
 
 
 @functools.cache
 def after_five_steps(stage: str, parallel: str, devices: int):
   """([metrics of each step], final state without its key), on the host."""
-  axis_name = AXIS if parallel == 'pmap' else None
   if stage == 'translator':
-    step, state, frozen = translation()
+    setup = translation()
   elif stage == 'least_squares':
-    step, state, frozen = translation(SMOOTH_RULE, SMOOTH_LOSS)
+    setup = translation(SMOOTH_RULE, SMOOTH_LOSS)
   elif stage in ADAPTED:
-    step, state, frozen = adapted(ADAPTED[stage], axis_name)
+    setup = adapted(ADAPTED[stage], parallel)
   else:
-    step, state, frozen = segmentation(stage, axis_name)
+    setup = segmentation(stage, parallel)
   mesh = make_mesh(devices)
-  state, frozen = replicate((state, frozen), mesh)
-  step, seen = compile_step(step, mesh, parallel), []
+  state, frozen = replicate((setup.state, setup.frozen), mesh)
+  step, seen = compile_step(setup.step, mesh, parallel), []
   for i in range(STEPS):
     state, metrics = step(state, small.batch(8, 32, 32, seed=i), frozen)
     seen.append(jax.device_get(metrics))

@@ -7,6 +7,7 @@ import pytest
 from configs import quickstart_generalization
 from diga_jax.__main__ import main
 from diga_jax.recipe.experiment import Experiment
+from diga_jax.stages.kinds import inputs
 
 
 @pytest.mark.slow
@@ -29,10 +30,10 @@ def test_one_look_in_several_looks_out(tmp_path, capsys):
 
 
 def test_no_stage_looks_at_a_target(tmp_path):
-  experiment = Experiment(quickstart_generalization.get_config(), tmp_path)
+  experiment = Experiment(quickstart_generalization.get_config())
   for name in experiment.config.recipe:
     stage = experiment.stage(name)
-    assert not experiment.uses_target(stage) and not stage.target_statistics
+    assert not inputs(stage, experiment.config).target and not stage.target_statistics
   warm, longer = (experiment.stage(name) for name in ('warmup', 'source_only_longer'))
   assert warm.steps == longer.steps and longer.start == warm.start == 'source_only'
   assert warm.optimizer == longer.optimizer and warm.method != longer.method

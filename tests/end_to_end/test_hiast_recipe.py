@@ -162,7 +162,7 @@ def test_combinations_without_sense_are_refused_with_the_reason(field):
   value, words = WRONG[field]
   config.update_from_flattened_dict({f'stages.{field}': value})
   with pytest.raises(BadInput, match=words) as error:
-    Experiment(config, None)
+    Experiment(config)
   assert field.partition('.')[0] in str(error.value)
 
 
@@ -178,4 +178,4 @@ def test_every_warmup_selector_and_mixing_can_be_chosen():
         for name in ('self_training_1', 'hiast_1'):
           config.stages[name].selector = 'consensus' if consensus else 'none'
           config.stages[name].target_mixing = mixing
-        Experiment(config, None)
+        Experiment(config)

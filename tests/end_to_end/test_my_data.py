@@ -1,5 +1,6 @@
 """One's own data by settings alone: formats, pairs, colours, names; files that cannot be read."""
 
+import itertools
 import logging
 import pathlib
 
@@ -11,7 +12,7 @@ from configs import gta5_generalization, gta5_to_cityscapes, hiast_gta5, my_data
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
 from diga_jax.recipe import evaluation, training
-from diga_jax.recipe.experiment import Experiment, class_names, palette
+from diga_jax.recipe.experiment import Run, class_names, palette
 from tests.support import data_files
 
 SIZE = (60, 80)
@@ -36,13 +37,13 @@ def root(tmp_path) -> pathlib.Path:
   return tmp_path
 
 
-def experiment(root: pathlib.Path, **changes) -> Experiment:
+def experiment(root: pathlib.Path, **changes) -> Run:
   config = my_data.get_config()
   config.devices = 1
   config.data.root, config.data.cache = str(root), str(root / 'cache')
   for field, value in changes.items():
     config.data[field] = value
-  return Experiment(config, root / 'run')
+  return Run(config, root / 'run')
 
 
 def test_the_template_reads_its_files(root):
@@ -84,17 +85,14 @@ def test_training_goes_on_without_bad_files_if_told_so(root, caplog):
   stopping = experiment(root)
   stage = stopping.stage('source_only')
   with pytest.raises(BadInput, match=r'simulator/images/3.png: .*doctor.*on_bad_file'):
-    for _, _ in zip(range(3), stopping.batches(stage, None)(0), strict=False):
-      pass
-  skipping = experiment(root, on_bad_file='skip')
-  for _, _ in zip(range(3), skipping.batches(stage, None)(0), strict=False):
-    pass
+    list(itertools.islice(training.batches(stopping, stage, 0, target=None), 3))
+  skipped: dict[str, str] = {}
+  list(itertools.islice(training.batches(stopping, stage, 0, target=None, skipped=skipped), 3))
   with caplog.at_level(logging.WARNING):
-    result = training.skipped_files(skipping, 'source_only')
+    result = training.report_skipped('source_only', skipped)
   bad = str(root / 'simulator/images/3.png')
   assert list(result['skipped']) == [bad] and bad in result['skipped'][bad]
   assert '1 images were skipped' in caplog.text
-  assert training.skipped_files(stopping, 'source_only') == {}
   with pytest.raises(BadInput, match='it may be stop, skip'):
     experiment(root, on_bad_file='ignore')
 

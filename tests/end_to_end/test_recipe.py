@@ -14,7 +14,7 @@ from data_pipelines import pipeline
 from diga_jax import weights
 from diga_jax.__main__ import main
 from diga_jax.recipe import labels
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.experiment import Run
 from tests.configs import tiny
 
 CONFIG = 'tests/configs/tiny.py'
@@ -189,7 +189,7 @@ def test_a_label_stages_labels_are_packed(finished, cache, tmp_path, capsys):
   assert run('prepare', workdir, cache, '--stage=label_1', '--jobs=1') == 0
   config = tiny.get_config()
   config.data.cache = str(cache)
-  experiment = Experiment(config, workdir)
+  experiment = Run(config, workdir)
   target, made = experiment.images('target', labelled=False), workdir / 'label_1'
   files = target.with_labels(str(made / 'labels' / '{id}.png'))
   packed = labels.pseudo_labelled(target, made)
@@ -218,8 +218,8 @@ def test_a_stages_networks_are_exported(finished, tmp_path, network, capsys):
 def test_a_stages_folder_is_a_file_of_weights(finished, tmp_path):
   config = tiny.get_config()
   config.model.weights = str(finished / 'warmup')
-  experiment = Experiment(config, tmp_path)
-  wanted = Experiment(tiny.get_config(), finished).network('warmup')
+  experiment = Run(config, tmp_path)
+  wanted = Run(tiny.get_config(), finished).network('warmup')
   jax.tree.map(np.testing.assert_array_equal, experiment.initial_variables(), wanted)
   assert (
     len(weights.file_digest(config.model.weights)) == 64
@@ -235,8 +235,8 @@ def test_a_translator_is_taken_from_files(finished, cache, tmp_path, capsys):
   fields = [f'--config.translator.{name}={path}' for name, path in files.items()]
   more = ['--stage=translator', '--config.stages.translator.steps=0']
   assert run('train', tmp_path / 'run', cache, *fields, *more) == 0
-  theirs = Experiment(tiny.get_config(), finished).translator('translator')
-  ours = Experiment(tiny.get_config(), tmp_path / 'run').translator('translator')
+  theirs = Run(tiny.get_config(), finished).translator('translator')
+  ours = Run(tiny.get_config(), tmp_path / 'run').translator('translator')
   jax.tree.map(np.testing.assert_array_equal, ours, theirs)
   capsys.readouterr()
   assert main(['weights', 'export', stage, '--output=x.pth', '--network=teacher']) == 2

@@ -8,7 +8,7 @@ import pytest
 from configs import camvid_semi, cityscapes_semi
 from data_pipelines import folder
 from diga_jax.__main__ import main
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.experiment import Run
 from diga_jax.recipe.labels import read_centroids
 from tests.configs import tiny_semi
 
@@ -24,7 +24,7 @@ def test_a_few_labels_and_many_images(tmp_path, capsys):
   ]
   assert main(command) == 0
   assert 'self_training_1' in capsys.readouterr().out
-  experiment = Experiment(tiny_semi.get_config(), workdir)
+  experiment = Run(tiny_semi.get_config(), workdir)
   labelled, unlabelled = (set(experiment.images(name).ids) for name in ('source', 'target'))
   assert labelled and unlabelled and not labelled & unlabelled
   # Only what has no labels is labelled; the centroids are those of what has them.

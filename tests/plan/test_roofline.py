@@ -16,7 +16,7 @@ def experiment(**changes) -> Experiment:
   config = tiny.get_config()
   config.devices = 0
   config.update_from_flattened_dict(changes)
-  return Experiment(config, None)
+  return Experiment(config)
 
 
 @pytest.mark.slow
@@ -24,7 +24,7 @@ def experiment(**changes) -> Experiment:
   'config, name', [(tiny, 'translator'), (tiny, 'warmup'), (quickstart, 'source_only')]
 )
 def test_a_step_exchanges_sums_alone(config, name):
-  small = Experiment(config.get_config(), None)
+  small = Experiment(config.get_config())
   found = roofline.stage_need(small, name, 'cpu:4', rows=4).collectives
   assert set(found) == {'all-reduce'}
   parameters = sum(
@@ -80,10 +80,10 @@ def test_stages_without_a_step_are_left_out(monkeypatch):
     return roofline.Need(0, 0, 0, 0.0, 0.0, {})
 
   monkeypatch.setattr(roofline, 'stage_need', nothing)
-  rows = roofline.plan(Experiment(quickstart.get_config(), None), 'cpu')
+  rows = roofline.plan(Experiment(quickstart.get_config()), 'cpu')
   assert [row['stage'] for row in rows] == ['source_only', 'warmup', 'self_training_1']
   config = tiny.get_config()
-  rows = roofline.plan(Experiment(config, None), 'cpu')
+  rows = roofline.plan(Experiment(config), 'cpu')
   assert [row['stage'] for row in rows] == [name for name in config.recipe if 'label' not in name]
   assert asked[3:] == ['translator', 'warmup', 'self_training_1']  # round 2 is round 1's step
 
@@ -117,11 +117,11 @@ def test_rounds_that_differ_in_rate_and_length_are_one_program(monkeypatch):
     return roofline.Need(0, 0, 0, 1e12, 1.0, {})
 
   monkeypatch.setattr(roofline, 'stage_need', some)
-  rows = roofline.plan(Experiment(config, None), 'v5e-8')
+  rows = roofline.plan(Experiment(config), 'v5e-8')
   assert asked == ['warmup', 'hiast_1']
   first, last = rows[1], rows[3]
   assert (first['stage'], last['stage']) == ('hiast_1', 'hiast_3')
   assert last['hours'] == pytest.approx(4 * first['hours']) and first['hours'] > 0
   config.stages.hiast_2.smoothing = 0.2
-  roofline.plan(Experiment(config, None), 'v5e-8')
+  roofline.plan(Experiment(config), 'v5e-8')
   assert asked[2:] == ['warmup', 'hiast_1', 'hiast_2']

@@ -22,7 +22,7 @@ HIAST = (hiast_gta5, hiast_synthia, hiast_robotcar)
 @pytest.mark.slow
 @pytest.mark.parametrize('module', DIGA + HIAST, ids=lambda m: m.__name__.split('.')[-1])
 def test_every_step_traces_and_keeps_its_shapes(module):
-  experiment = Experiment(module.get_config(), None)
+  experiment = Experiment(module.get_config())
   model = str((experiment.config.model.to_dict(), experiment.config.data.to_dict()['crop']))
   kinds = {}
   for name in experiment.config.recipe:

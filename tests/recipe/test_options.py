@@ -66,7 +66,7 @@ def test_the_config_reaches_the_network():
   config = default.get_config()
   config.translator.kind = 'none'
   config.update_from_flattened_dict({'remat': True, 'model.dtype': 'bfloat16', 'parallel': 'pmap'})
-  model = Experiment(config, None).model
+  model = Experiment(config).model
   assert model.remat and model.dtype == jnp.bfloat16 and model.axis_name == 'data'
 
 
@@ -85,4 +85,4 @@ def test_profile_steps_are_a_pair():
   with config.unlocked():
     config.profile_steps = (3,)
   with pytest.raises(BadInput, match='profile_steps'):
-    Experiment(config, None)
+    Experiment(config)

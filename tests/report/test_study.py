@@ -99,7 +99,7 @@ def test_the_rows_of_the_camvid_study():
 
 def test_the_comparison_is_at_equal_budget():
   config = comparison.get_config()
-  Experiment(config, None)
+  Experiment(config)
   stages = config.stages
   assert set(config.recipe) == set(stages)
   trained = [s for s in stages.values() if s.kind in ('self_training', 'hiast')]

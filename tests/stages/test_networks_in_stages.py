@@ -35,7 +35,7 @@ def test_a_step_keeps_the_shapes_of_its_state(name, stage):
   config.model.options = default.D(SMALL[name])
   head = 'ocrnet' if name.startswith('hrnet') else 'decode_head'
   config.stages[stage].optimizer = default.transformer_optimizer(head_pattern=f'^{head}')
-  step, *shapes = steps.abstract_step(Experiment(config, None), stage, 2)
+  step, *shapes = steps.abstract_step(Experiment(config), stage, 2)
   after, metrics = jax.eval_shape(step, *shapes)
   sizes = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))
   assert sizes(after) == sizes(shapes[0])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from configs import default
-from diga_jax import models, optimizer
+from diga_jax import models
 from diga_jax.stages import translator
+from diga_jax.types import StepConfig
 
 SIZE = (32, 48)
 
@@ -23,10 +24,10 @@ def settings():
 
 def start(settings, learning_rate: float = 1e-4):
   params = translator.initial_params(jax.random.key(0), settings, SIZE)
-  options = default.translator_stage().optimizer.to_dict()
-  options |= {'decay_steps': 10, 'learning_rate': learning_rate}
-  tx = {half: optimizer.build(options, tree) for half, tree in params.items()}
-  return tx, translator.create_state(jax.random.key(0), params, tx)
+  stage = default.translator_stage(steps=10)
+  stage.optimizer.learning_rate = learning_rate
+  _, tx, create = translator.set_up(None, StepConfig(stage, settings), {'params': params})
+  return tx, create(jax.random.key(0), {'params': params}, ())
 
 
 def batch() -> dict[str, np.ndarray]:

@@ -33,9 +33,9 @@ from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.folder import Folder
 from diga_jax import mixing
 from diga_jax.parallel import example_keys
-from diga_jax.recipe import graph
-from diga_jax.recipe.experiment import Experiment
-from diga_jax.stages import kinds
+from diga_jax.recipe import graph, training
+from diga_jax.recipe.experiment import Experiment, Run
+from diga_jax.stages.kinds import inputs, kind_of
 
 PLACE = pathlib.Path(__file__).parent / 'frozen'
 MODULES = (
@@ -75,14 +75,6 @@ def images(experiment: Experiment, name: str, labelled: bool = True) -> Blocks:
   )  # fmt: skip
 
 
-def stages(config: ConfigDict) -> list[str]:
-  """The stages that run, in order."""
-  skips = config.translator.kind != 'network'
-  return [
-    name for name in config.recipe if not (skips and config.stages[name].kind == 'translator')
-  ]
-
-
 def identity(experiment: Experiment, name: str) -> dict[str, Any]:
   return json.loads(json.dumps(graph.identity(experiment, name)))
 
@@ -97,16 +89,18 @@ def draws(experiment: Experiment, name: str) -> dict[str, Any]:
   The crop of a label tells which image it is of, where it was cut and whether it was mirrored.
   """
   config, stage = experiment.config, experiment.stage(name)
-  target = pasted = None
-  if experiment.uses_target(stage):
-    target = images(experiment, stage.batch.target)
-  if experiment.uses_labels(stage) and stage.target_mixing == 'copy_paste':
+  reads, pasted = inputs(stage, config), None
+  target = images(experiment, reads.target) if reads.target else None
+  if reads.copy_paste:
     random = np.random.default_rng(0)
     counts = random.integers(0, 9, (IMAGES, config.data.classes))
     pasted = CopyPaste(counts, random.random(config.data.classes), **stage.copy_paste.to_dict())
   found = {}
   for step in STEPS:
-    batch = next(experiment.batches(stage, target, pasted)(step))
+    # `skipped` makes it read through `Blocks`, not by TensorFlow.
+    batch = next(
+      training.batches(experiment, stage, step, target=target, pasted=pasted, skipped={})
+    )
     rows = {key: list(map(crc, x)) for key, x in batch.items() if key.endswith('_label')}
     if 'source_label' in batch:
       labels = batch['source_label']
@@ -122,9 +116,8 @@ def draws(experiment: Experiment, name: str) -> dict[str, Any]:
 def freeze(config: ConfigDict) -> dict[str, Any]:
   """{'common': identity fields equal in all stages, 'stages': {name: {'identity', 'draws'}}}."""
   config.devices = 1
-  config.data.on_bad_file = 'skip'  # reads through `Blocks`, not by TensorFlow
-  experiment = Experiment(config, pathlib.Path('nowhere'))
-  found = {name: identity(experiment, name) for name in stages(config)}
+  experiment = Run(config, pathlib.Path('nowhere'))
+  found = {name: identity(experiment, name) for name in graph.stages_of(experiment)}
   first = next(iter(found.values()))
   common = {
     key: value
@@ -134,7 +127,7 @@ def freeze(config: ConfigDict) -> dict[str, Any]:
   result = {}
   for name, fields in found.items():
     result[name] = {'identity': {k: v for k, v in fields.items() if k not in common}}
-    if experiment.stage(name).kind in kinds.STEPS:
+    if kind_of(experiment.stage(name)).train_step:
       result[name]['draws'] = draws(experiment, name)
   return {'common': common, 'stages': result}
 

@@ -1,12 +1,12 @@
 """A DeepLabV2-ResNet101 with few and narrow layers, its settings and a batch for it."""
 
-import jax
+from collections.abc import Callable
+
 import numpy as np
-from ml_collections import ConfigDict
 
 from benchmarks import steps
 from configs import default
-from diga_jax import models
+from diga_jax.recipe.experiment import Experiment
 
 TRANSLATOR = {
   'kind': 'network',
@@ -18,28 +18,23 @@ TRANSLATOR = {
 }
 
 
-def set_up(stage: str, width: int, make: steps.Make, changes=(), **options) -> steps.Setup:
-  """The step of a stage of the published recipe ('warmup', 'self_training_1'); see steps.set_up.
-
-  `changes` are settings of the stage that differ, `options` are the network's.
-  """
-  options = {'blocks': (1, 1), 'feature': 2 * width} | options
-  model = models.build('deeplab_resnet101', width=width, **options)
-  variables = make(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
-  found, translator = settings(stage, width)
-  found.update(dict(changes))
-  return steps.set_up(model, variables, found, translator, make)
-
-
-def settings(stage: str, width: int) -> tuple[ConfigDict, ConfigDict]:
-  """The published settings of a stage, and those of a small translator."""
+def experiment(stage: str, width: int, changes=(), parallel='jit', dtype='float32', **options):
+  """The published recipe with a small network; `changes` are settings of a stage that differ."""
   config = default.get_config()
+  config.parallel, config.model.dtype = parallel, dtype
+  config.model.options.update({'blocks': (1, 1), 'width': width, 'feature': 2 * width} | options)
   config.translator.update(TRANSLATOR | {'width': width})
   found = config.stages[stage]
   found.steps = 4
   if found.kind == 'warmup':
     found.target_statistics = False  # a pass of its own, over target images
-  return found, config.translator
+  found.update(dict(changes))
+  return Experiment(config)
+
+
+def set_up(stage: str, width: int, make: Callable, changes=(), **options) -> steps.Setup:
+  """The step of a stage of the published recipe ('warmup', 'self_training_1'); see steps.set_up."""
+  return steps.set_up(experiment(stage, width, changes, **options), stage, make)
 
 
 def batch(rows: int, height: int, width: int, seed: int = 0) -> dict[str, np.ndarray]:
