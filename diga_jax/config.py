@@ -3,8 +3,7 @@
 import argparse
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
@@ -15,6 +14,7 @@ from data_pipelines.scenes import render
 from diga_jax import models, optimizer, strong_augment
 from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
 from diga_jax.stages import kinds
+from diga_jax.types import PyTree
 
 
 def read_config(argv: list[str]) -> ConfigDict:
@@ -88,7 +88,7 @@ FIELDS = {
   'log_every': whole(1),
   'profile_steps': tuple_of(whole(0), 0, 2),
   'compilation_cache': text,
-  'stages.*.kind': words(*kinds.STEPS, 'label'),
+  'stages.*.kind': words(*(kind for kind in kinds.KINDS if kind != 'adversarial')),
   'stages.*.start': text,
   'stages.*.translator': text,
   'stages.*.steps': whole(0),
@@ -224,7 +224,7 @@ def check(config: ConfigDict) -> None:
   stages = config.get('stages', {})
   check_fields(values, stages)
   for name, stage in stages.items():
-    for wrong, reason in contradictions(config, stage):
+    for wrong, reason in kinds.kind_of(stage).problems(stage, config):
       if wrong:
         raise BadInput(f'config.stages.{name}: {reason}')
     rows = [values.get(f'stages.{name}.batch.{size}_rows', 0) for size in ('low', 'full')]
@@ -282,49 +282,7 @@ def did_you_mean(path: str) -> str:
   return f'; the nearest are {", ".join(near)}' if near else ''
 
 
-def contradictions(config: ConfigDict, stage: ConfigDict) -> Iterator[tuple[bool, str]]:
-  """(whether a stage's settings make no sense together, why and what to set instead)."""
-  if stage.kind == 'label':
-    yield (
-      stage.selector == 'consensus',
-      "selector 'consensus' follows the teacher while it trains: set it in the self-training "
-      "stage, and here 'none' or a selector by confidence",
-    )
-    shares = {name: stage[name] for name in ('threshold', 'share', 'alpha', 'beta')}
-    for name, value in shares.items():
-      yield not 0 <= value <= 1, f'{name} is {value}: give a share between 0 and 1'
-    yield (
-      stage.selector_batch < 1,
-      f'selector_batch is {stage.selector_batch}: give at least 1 image',
-    )
-  if stage.kind in ('self_training', 'hiast'):
-    yield (
-      stage.selector not in ('consensus', 'none'),
-      f'selector {stage.selector!r} looks at confidences, which the stored labels lack: set it in '
-      f"the label stage {stage.labels!r}, and here 'none'",
-    )
-    labels = config.stages.get(stage.labels)
-    yield (
-      labels is None or labels.kind != 'label',
-      f'labels is {stage.labels!r}: name a stage of kind label',
-    )
-    yield (
-      stage.selector == 'consensus' and labels is not None and labels.centroids_from == 'none',
-      f"selector 'consensus' compares with centroids, and {stage.labels!r} makes none: set its "
-      "centroids_from to 'target'",
-    )
-    classes = config.data.classes
-    yield not 1 <= stage.rank <= classes, f'rank is {stage.rank}: give 1 to {classes}'
-    yield (
-      stage.target_mixing == 'copy_paste'
-      and labels is not None
-      and labels.target != stage.batch.target,
-      f'copy-paste among {stage.batch.target!r} needs their labels, but {stage.labels!r} is of '
-      f'{labels.target if labels else None!r}',
-    )
-
-
-def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+def flatten(tree: Mapping[str, PyTree], prefix: str = '') -> dict[str, PyTree]:
   """Nested dicts -> one dict with dotted keys."""
   flat = {}
   for key, value in tree.items():
