@@ -26,7 +26,6 @@ tf.config.set_visible_devices([], 'TPU')
 PARALLEL_CALLS = 2
 PREFETCH = 2
 _FOREVER = 2**62
-CUTS = ('plain', 'sized', 'zoom')
 DOCTOR = (
   "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' goes on without them"
 )
@@ -62,6 +61,14 @@ class View:
   @property
   def rows(self) -> int:
     return self.low_rows + self.full_rows
+
+
+# How a view's crops are cut.
+CUTS: dict[str, Callable[[View], transforms.Cut]] = {
+  'plain': lambda view: transforms.crop,
+  'sized': lambda view: transforms.sized_crop,
+  'zoom': lambda view: functools.partial(transforms.zoom, heights=view.heights),
+}
 
 
 def batches(
@@ -210,11 +217,7 @@ def _example(view: View, image, raw, row: int, rng, skipped) -> list[np.ndarray]
   if row < view.low_rows and view.low_size is not None:
     pair = transforms.resize(pair, view.low_size)
   pair = transforms.flip(pair, rng)
-  cut = {
-    'plain': transforms.crop,
-    'sized': transforms.sized_crop,
-    'zoom': functools.partial(transforms.zoom, heights=view.heights),
-  }[view.cut]
+  cut = CUTS[view.cut](view)
   if view.redraw:
     cut = functools.partial(transforms.redraw, cut)
   pair = cut(pair, view.crop, rng)
