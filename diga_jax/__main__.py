@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
+from diga_jax import __version__
 from diga_jax.config import config_of
 
 DISTRIBUTED = (
@@ -28,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
   top = argparse.ArgumentParser(
     prog='python -m diga_jax', description=__doc__.splitlines()[0], epilog=OVERRIDES
   )
+  top.add_argument('--version', action='version', version=f'diga_jax {__version__}')
   commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
 
   def command(name: str, text: str, config: bool = True) -> argparse.ArgumentParser:
@@ -148,7 +150,7 @@ def execute(arguments: argparse.Namespace, config: ConfigDict | None) -> int:
     return preemption.EXIT_STATUS
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str] | None = None) -> int:
   """Exit status: 0 done, 2 wrong use or wrong input, 75 stopped by SIGTERM (one line on stderr).
 
   `doctor` ends with 1 when it has found something.
@@ -165,4 +167,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())
