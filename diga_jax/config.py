@@ -32,7 +32,9 @@ def read_config(argv: list[str]) -> ConfigDict:
     return config
   except BadInput:
     raise
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
+  except (
+    flags.Error, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError
+  ) as error:  # fmt: skip
     lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
     raise BadInput(f'--config: {lines[-1] if lines else type(error).__name__}') from None
 

@@ -33,6 +33,6 @@ def test_a_file_is_itself_also_beside_a_shipped_config_of_its_name(tmp_path, mon
 
 @pytest.mark.parametrize('name', ['none', 'configs/none.py', 'datasets', ''])
 def test_neither_is_refused_with_the_shipped_names(name):
-  with pytest.raises(BadInput, match='gta5_to_cityscapes, .*quickstart') as refusal:
+  with pytest.raises(BadInput, match=r'gta5_to_cityscapes, .*quickstart') as refusal:
     config.config_file(name)
   assert '\n' not in str(refusal.value)

@@ -15,7 +15,13 @@ import yaml
 import diga_jax
 
 ROOT = pathlib.Path(__file__).parents[2]
-FOLDERS = {'diga_jax': 'diga_jax', 'data_pipelines': 'data_pipelines', 'configs': 'diga_jax/configs'}
+# Folders of the repository, and where the wheel has them.
+FOLDERS = {
+  'diga_jax': 'diga_jax',
+  'data_pipelines': 'data_pipelines',
+  'configs': 'diga_jax/configs',
+}
+PIP = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
 
 
 def run(*command: str | os.PathLike, cwd: pathlib.Path) -> str:
@@ -36,8 +42,7 @@ def wheel(tmp_path_factory) -> pathlib.Path:
     shutil.copy(ROOT / name, copy)
   for name in FOLDERS:
     shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'))
-  pip = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
-  run(*pip, 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '-w', 'dist', '.', cwd=copy)
+  run(*PIP, 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '-w', 'dist', '.', cwd=copy)
   return next((copy / 'dist').glob('*.whl'))
 
 
@@ -55,8 +60,8 @@ def installed(wheel, tmp_path_factory) -> pathlib.Path:
   behind = [path for path in sys.path if path.endswith(('site-packages', 'dist-packages'))]
   (packages / 'behind.pth').write_text('\n'.join(behind))
   programs = pathlib.Path(sysconfig.get_path('scripts', 'venv', paths))
-  pip = (sys.executable, '-m', 'pip', '--disable-pip-version-check', '--python', programs / 'python')
-  run(*pip, 'install', '--quiet', '--no-deps', '--no-index', wheel, cwd=place)
+  into = ('--python', programs / 'python')
+  run(*PIP, *into, 'install', '--quiet', '--no-deps', '--no-index', wheel, cwd=place)
   return programs
 
 
