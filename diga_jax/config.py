@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import importlib.resources
+import os
 import re
 from collections.abc import Iterable, Mapping
 
@@ -37,16 +39,41 @@ def read_config(argv: list[str]) -> ConfigDict:
     return config
   except BadInput:
     raise
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+  except (
+    flags.Error, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError
+  ) as error:  # fmt: skip
     lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
     reason = lines[-1].removeprefix('ValueError: ') if lines else type(error).__name__
     raise BadInput(f'--config: {reason}') from None
 
 
+def config_file(name: str) -> str:
+  """The file that --config=NAME means: itself, or the shipped config of that name.
+
+  What follows a colon goes to its get_config: 'cityscapes_semi:1_16'.
+
+  Raises:
+    BadInput: if there is neither; lists the shipped names.
+  """
+  file, colon, argument = name.partition(':')
+  if os.path.isfile(file):
+    return name
+  shipped = {
+    entry.name.removesuffix('.py'): entry
+    for entry in importlib.resources.files('diga_jax.configs').iterdir()
+    if entry.name.endswith('.py') and '\ndef get_config(' in entry.read_text(encoding='utf-8')
+  }
+  if file not in shipped:
+    raise BadInput(
+      f'--config: {file} is no file and no shipped config; these are: {", ".join(sorted(shipped))}'
+    )
+  return f'{shipped[file]}{colon}{argument}'
+
+
 def config_of(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict | None:
   """The config of a command that has one; raises BadInput for what neither understands."""
   if getattr(arguments, 'config', None):
-    return read_config([f'--config={arguments.config}', *overrides])
+    return read_config([f'--config={config_file(arguments.config)}', *overrides])
   if overrides:
     raise BadInput(f'not understood: {overrides[0]} (see --help)')
   return None

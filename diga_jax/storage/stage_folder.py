@@ -17,6 +17,22 @@ from diga_jax.parallel import processes
 RECORD = 'stage.json'
 VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
 
+# Old names of fields of the identity, and their present names (CHANGELOG.md).
+RENAMED = {
+  'choose': 'checkpoint_choice',
+  'stage.batch': 'selector_batch',
+  'stage.ema': 'ema_decay_max (of a hiast stage: ema_decay)',
+  'optimizer.head': 'head_lr_multiplier',
+  'optimizer.final': 'final_lr_ratio',
+  'optimizer.total': 'decay_steps',
+  'batch.low': 'low_rows',
+  'batch.full': 'full_rows',
+  'copy_paste.never': 'excluded_classes',
+  'copy_paste.images': 'max_donors',
+  'adversarial.fooling': 'adversarial_weight',
+  'adversarial.entropy': 'entropy_weight',
+}
+
 
 def read_record(directory: pathlib.Path) -> dict[str, Any]:
   """The record of a folder: `identity`, `versions` and, once complete, `result`.
@@ -35,9 +51,16 @@ def check_same(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
   """Refuses a folder that was made from another config or other inputs.
 
   Raises:
-    BadInput: naming the first differences.
+    BadInput: naming the first differences, or one field that has another name by now.
   """
   old, new = read_record(directory)['identity'], json.loads(json.dumps(identity))
+  for field in sorted(old.keys() - new.keys()):
+    for name in RENAMED:
+      if f'.{field}'.endswith(f'.{name}'):
+        raise BadInput(
+          f'{directory} was made by a version before fields of the config were renamed ({field} is '
+          f'now {RENAMED[name]}): use another --workdir (see CHANGELOG.md)'
+        )
   different = [
     f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
     for key in sorted(old.keys() | new.keys())
