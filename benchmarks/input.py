@@ -22,10 +22,10 @@ import numpy as np
 import rich.console
 import rich.table
 import tensorflow as tf
+from diga_jax.configs import datasets
 from PIL import Image
 from tqdm import tqdm
 
-from configs import datasets
 from data_pipelines import doctor, label_tables, pipeline, prepare, sets
 
 SIZE, LOW, CROP = (1052, 1914), (720, 1280), (512, 896)

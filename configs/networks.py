@@ -2,9 +2,8 @@
 
 from typing import Any
 
+from diga_jax.configs.fields import fields
 from ml_collections import ConfigDict
-
-from configs.fields import fields
 
 
 def deeplab(**changes: Any) -> ConfigDict:

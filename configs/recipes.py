@@ -5,11 +5,9 @@ What a recipe sets in the first round holds in the later ones, which follow it (
 
 from collections.abc import Mapping
 
-from ml_collections import ConfigDict
-
-from configs import networks, optimizers
-from configs.fields import change, follow
-from configs.stages import (
+from diga_jax.configs import networks, optimizers
+from diga_jax.configs.fields import change, follow
+from diga_jax.configs.stages import (
   batch,
   hiast_label_stage,
   hiast_stage,
@@ -18,6 +16,7 @@ from configs.stages import (
   translator_stage,
   warmup_stage,
 )
+from ml_collections import ConfigDict
 
 DIGA = ('translator', 'warmup', 'label_1', 'self_training_1', 'label_2', 'self_training_2')
 HIAST = ('warmup', 'label_1', 'hiast_1', 'label_2', 'hiast_2', 'label_3', 'hiast_3')

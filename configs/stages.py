@@ -2,10 +2,9 @@
 
 from typing import Any
 
+from diga_jax.configs import optimizers
+from diga_jax.configs.fields import fields
 from ml_collections import ConfigDict
-
-from configs import optimizers
-from configs.fields import fields
 
 
 def photometric_view(**changes: Any) -> ConfigDict:

@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
+from diga_jax.configs import datasets
 from PIL import Image
 
-from configs import datasets
 from data_pipelines import label_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 

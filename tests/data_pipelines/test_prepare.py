@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from diga_jax.configs import datasets
 from PIL import Image
 
-from configs import datasets
 from data_pipelines import doctor, label_tables, pipeline, sets
 from data_pipelines import prepare as shards
 from data_pipelines.errors import BadInput

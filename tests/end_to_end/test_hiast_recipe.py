@@ -6,10 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from diga_jax.configs import default
+from diga_jax.configs.stages import hiast_stage
 from PIL import Image
 
-from configs import default
-from configs.stages import hiast_stage
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
 from diga_jax.recipe.experiment import Experiment

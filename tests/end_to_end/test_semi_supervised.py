@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from diga_jax.configs import camvid_semi, cityscapes_semi
 
-from configs import camvid_semi, cityscapes_semi
 from data_pipelines import folder
 from diga_jax.__main__ import main
 from diga_jax.recipe.experiment import Run

@@ -2,8 +2,8 @@
 
 import jax
 import pytest
+from diga_jax.configs import gta5_to_cityscapes, hiast_gta5, quickstart
 
-from configs import gta5_to_cityscapes, hiast_gta5, quickstart
 from diga_jax.plan import compiler, roofline, steps
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.report import tables

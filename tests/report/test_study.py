@@ -5,9 +5,9 @@ import statistics
 
 import numpy as np
 import pytest
+from diga_jax.configs import comparison, synthcity_to_camvid
 from PIL import Image
 
-from configs import comparison, synthcity_to_camvid
 from diga_jax.__main__ import main
 from diga_jax.inference import evaluate
 from diga_jax.recipe.experiment import Experiment

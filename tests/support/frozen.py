@@ -11,9 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
-
-from configs import (
+from diga_jax.configs import (
   camvid_semi,
   cityscapes_semi,
   comparison,
@@ -29,6 +27,8 @@ from configs import (
   synthcity_to_camvid,
   synthia_to_cityscapes,
 )
+from ml_collections import ConfigDict
+
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.folder import Folder
 from diga_jax import mixing
