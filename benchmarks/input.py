@@ -197,8 +197,8 @@ def main() -> None:
     root = pathlib.Path(place)
     write(root, arguments.images - arguments.images % sum(ROWS.values()))
     folder = opened(root, list='')
-    looks = list(doctor.looks(folder, 1))
-    manifest = doctor.examine(folder, NAMES, looks).manifest
+    found = list(doctor.inspect_all(folder, 1))
+    manifest = doctor.examine(folder, NAMES, found).manifest
     prepare.prepare(folder, root / 'packed', manifest, low_size=LOW)
     packed = opened(root, list='', shards='packed')
 

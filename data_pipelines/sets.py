@@ -1,19 +1,37 @@
 """A data set of the config, opened: folders as they are, rendered scenes written out first."""
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 from tqdm import tqdm
 
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder, open_folder
+from data_pipelines.folder import Folder, from_pack, open_folder
+from data_pipelines.label_tables import TableLike
+from data_pipelines.pack import Pack
 from data_pipelines.scenes import render
 from data_pipelines.scenes.cache import materialise
 
 
+class Settings(TypedDict):
+  """The fields of `configs.default.dataset`."""
+
+  kind: str  # 'folder' or 'scenes'
+  images: str
+  labels: str
+  list: str
+  without: str
+  table: TableLike
+  label_format: str
+  shards: str
+  look: str
+  size: tuple[int, int]
+  first: int
+  count: int
+
+
 def open_set(
-  settings: Mapping[str, Any],
+  settings: Settings,
   *,
   name: str,
   root: str,
@@ -25,7 +43,7 @@ def open_set(
   """Opens a data set.
 
   Args:
-    settings: the fields of `configs.default.dataset`.
+    settings: see `Settings`.
     name: its name, for messages.
     root: folder that the paths of a 'folder' set are relative to.
     cache: folder for rendered scenes.
@@ -37,7 +55,7 @@ def open_set(
     BadInput: if the settings or the files are wrong.
   """
   if settings['kind'] == 'scenes':
-    return _rendered(settings, os.path.expanduser(cache), classes, labelled)
+    return _render_scenes(settings, os.path.expanduser(cache), classes, labelled)
   if settings['kind'] != 'folder':
     raise BadInput(f"data.sets.{name}.kind is {settings['kind']!r}: 'folder' or 'scenes'")
   if labelled and not settings['labels']:
@@ -48,15 +66,12 @@ def open_set(
   options['classes'] = classes
   if not settings['shards']:
     return open_folder(root, settings['images'], labels, check=check, **options)
-  from data_pipelines import prepare  # TensorFlow Datasets takes seconds to import
-  from data_pipelines.pack import Pack
-
   pack = Pack(os.path.join(root, settings['shards']))
-  found = open_folder(root, settings['images'], labels, among=list(pack.index['files']), **options)
-  return prepare.packed(found, pack)
+  among = list(pack.index['files'])
+  return from_pack(open_folder(root, settings['images'], labels, among=among, **options), pack)
 
 
-def _check_names(settings: Mapping[str, Any], name: str) -> None:
+def _check_names(settings: Settings, name: str) -> None:
   """Refuses Cityscapes' two kinds of files under each other's table, which nothing else notices."""
   kinds = {'labelTrainIds': 'train_ids', 'labelIds': 'cityscapes'}
   for kind, table in kinds.items():
@@ -68,7 +83,7 @@ def _check_names(settings: Mapping[str, Any], name: str) -> None:
       )
 
 
-def _rendered(settings: Mapping[str, Any], cache: str, classes: int, labelled: bool) -> Folder:
+def _render_scenes(settings: Settings, cache: str, classes: int, labelled: bool) -> Folder:
   """Scenes, rendered now if they are not in the cache yet."""
   if settings['look'] not in render.LOOKS:
     raise BadInput(f"a scene's look is {settings['look']!r}: one of {', '.join(render.LOOKS)}")

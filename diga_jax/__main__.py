@@ -160,7 +160,7 @@ def main(argv: list[str]) -> int:
   except BadInput as error:
     print(f'diga_jax: {error}', file=sys.stderr)
   except OSError as error:  # a full disk, a folder without permission: the message names the file
-    print(f'diga_jax: {error}; mend that and run again', file=sys.stderr)
+    print(f'diga_jax: {error}; fix this and run again', file=sys.stderr)
   return 2
 
 

@@ -1,6 +1,7 @@
 """Who may import whom. The layers are what keeps the mathematics testable without the loop."""
 
 import ast
+import graphlib
 import pathlib
 
 import pytest
@@ -14,6 +15,9 @@ LEAVES = {
     'optimizer', 'parallel.collectives', 'pixels', 'resize', 'selection',
   )
 }  # fmt: skip
+# What every module may import. Of it, the leaves need one constant.
+FLOOR = ('data_pipelines.errors', 'data_pipelines.atomic', 'data_pipelines.label_tables')
+FROM_THE_FLOOR = ('data_pipelines.label_tables.IGNORE',)
 FILES = sorted(path for top in PROJECT[:3] for path in (ROOT / top).rglob('*.py'))
 
 
@@ -62,10 +66,29 @@ def test_data_pipelines_know_nothing_of_jax(path):
   assert not [name for name in imports_of(path) if within(name, *forbidden)]
 
 
+@pytest.mark.parametrize('path', files(*FLOOR), ids=ids)
+def test_the_floor_imports_nothing_above_it(path):
+  assert not [
+    name for name in imports_of(path) if within(name, *PROJECT) and not within(name, *FLOOR)
+  ]
+
+
+def test_data_pipelines_import_each_other_one_way():
+  modules = {name_of(path): imports_of(path) for path in files('data_pipelines')}
+  graph = {
+    module: {other for other in modules if any(within(name, other) for name in names)} - {module}
+    for module, names in modules.items()
+  }
+  order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+  chain = ('errors', 'label_tables', 'label_files', 'pack', 'folder', 'doctor', 'prepare')
+  places = [order.index(f'data_pipelines.{name}') for name in chain]
+  assert places == sorted(places)
+
+
 @pytest.mark.parametrize('path', files(*LEAVES), ids=ids)
 def test_leaves_import_leaves_at_most(path):
   own = [name for name in imports_of(path) if within(name, *PROJECT)]
-  assert not [name for name in own if not within(name, *LEAVES)]
+  assert not [name for name in own if not within(name, *LEAVES, *FROM_THE_FLOOR)]
   outside = ('tensorflow', 'flax', 'orbax', 'ml_collections', 'PIL')
   assert not [name for name in imports_of(path) if within(name, *outside)]
 

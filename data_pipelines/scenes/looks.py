@@ -2,7 +2,7 @@
 
 'game' is clean: saturated paint, one clear noon, no texture, a perfect lens. 'camera' has other,
 duller paint, several kinds of weather, stained and rough surfaces, haze, and a lens and a sensor
-with their faults; 'dusk' and 'fog' are that camera in worse light. Shapes come from scene_shapes
+with their faults; 'dusk' and 'fog' are that camera in worse light. Shapes come from `street`
 and are the same in all; only the statistics of colour, light and texture shift, which is what
 adaptation has to overcome.
 """

@@ -18,7 +18,8 @@ from collections.abc import Callable
 import numpy as np
 
 Colour = np.ndarray  # [3] float32, 0..1
-Texture = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Surface = tuple[np.ndarray, np.ndarray]  # colour [n, 3] and alpha [n]
+Texture = Callable[[np.ndarray, np.ndarray], Surface]  # of (u, v), both [n]
 
 (
   ROAD,
@@ -124,7 +125,9 @@ def _window(canvas: Canvas, corners: list[list[float]]) -> tuple[slice, slice] |
   return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
 
 
-def _hits(canvas: Canvas, corner: np.ndarray, across: np.ndarray, up: np.ndarray):
+def _hits(
+  canvas: Canvas, corner: np.ndarray, across: np.ndarray, up: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
   """The pixels that see a parallelogram: (rows, columns, u, v, inverse depth) [n], or None."""
   edges = canvas.camera.coordinates(np.stack([across, up, corner - canvas.camera.eye]))
   sums = np.stack([edges[2], edges[2] + edges[0], edges[2] + edges[1], edges.sum(0)])

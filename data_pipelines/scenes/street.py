@@ -1,7 +1,7 @@
 """A procedural street: what stands where, and how often.
 
-Nothing here paints; `build` lists the surfaces (scene_shapes) with what they show (scene_textures)
-in the colours of a look (scene_looks). How often things stand there is chosen so that every class
+Nothing here paints; `lay_out` lists the surfaces (`shapes`) with what they show (`textures`) in
+the colours of a look (`looks`). How often things stand there is chosen so that every class
 is in at least 15% of the scenes and covers at least 0.2% of the pixels.
 """
 
@@ -43,7 +43,7 @@ class Street:
     return start < self.crossing + 6 and end > self.crossing - 6
 
 
-def build(rng: np.random.Generator, look: looks.Look) -> Street:
+def lay_out(rng: np.random.Generator, look: looks.Look) -> Street:
   """Lays out a whole street."""
   half = rng.uniform(4.8, 6.2)
   street = Street(

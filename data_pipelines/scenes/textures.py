@@ -1,6 +1,6 @@
 """What the surfaces of a procedural street show: paint, windows, people, wheels.
 
-Each function returns a texture as scene_shapes defines it: (u, v) -> (colour [n, 3], alpha [n]),
+Each function returns a texture as `shapes` defines it: (u, v) -> (colour [n, 3], alpha [n]),
 with u and v in metres from the surface's lower left corner, as seen from outside.
 """
 
@@ -8,13 +8,13 @@ import functools
 
 import numpy as np
 
-from data_pipelines.scenes.shapes import Colour, Texture, noise
+from data_pipelines.scenes.shapes import Colour, Surface, Texture, noise
 
 BLACK = np.array([0.05, 0.05, 0.06], np.float32)
 SEE_THROUGH = 0.25  # alpha of spokes and fence gaps
 
 
-def _coat(u: np.ndarray, colour: Colour) -> tuple[np.ndarray, np.ndarray]:
+def _coat(u: np.ndarray, colour: Colour) -> Surface:
   return np.tile(colour, (len(u), 1)), np.ones(len(u), np.float32)
 
 
@@ -22,7 +22,13 @@ def _disc(u: np.ndarray, v: np.ndarray, x: float, y: float, radius: float) -> np
   return (u - x) ** 2 + (v - y) ** 2 < radius**2
 
 
-def _limb(u, v, start: tuple[float, float], end: tuple[float, float], radius: float) -> np.ndarray:
+def _limb(
+  u: np.ndarray,
+  v: np.ndarray,
+  start: tuple[float, float],
+  end: tuple[float, float],
+  radius: float,
+) -> np.ndarray:
   """The points within `radius` of a line from `start` to `end`."""
   (x, y), dx, dy = start, end[0] - start[0], end[1] - start[1]
   along = np.clip(((u - x) * dx + (v - y) * dy) / (dx * dx + dy * dy), 0, 1)
@@ -30,6 +36,7 @@ def _limb(u, v, start: tuple[float, float], end: tuple[float, float], radius: fl
 
 
 def plain(colour: Colour) -> Texture:
+  """One colour."""
   return lambda u, v: _coat(u, colour)
 
 
@@ -38,7 +45,7 @@ def road(
 ) -> Texture:
   """Asphalt with centre dashes, edge lines, a zebra at v = `zebra`, rails around u = `track`."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, asphalt)
     centre = np.abs(u - width / 2)
     marks = (centre < 0.09) & (v % 6 < 3) | (np.abs(centre - width / 2 + 0.4) < 0.07)
@@ -54,7 +61,7 @@ def road(
 def slabs(stone: Colour, kerb: Colour, edge: float) -> Texture:
   """A pavement of square slabs; the kerb is the 0.25 m beside u = `edge`."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, stone)
     colour[(u % 1 < 0.06) | (v % 1 < 0.06)] *= 0.85
     colour[np.abs(u - edge) < 0.25] = kerb
@@ -66,7 +73,7 @@ def slabs(stone: Colour, kerb: Colour, edge: float) -> Texture:
 def facade(wall: Colour, glass: Colour, shop: Colour, storey: float, bay: float) -> Texture:
   """Rows of framed windows over a shop floor."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, wall)
     column, row = np.abs(u / bay % 1 - 0.5), np.abs(v / storey % 1 - 0.5)
     pane = glass * (1 + 0.25 * noise(np.floor(u / bay), np.floor(v / storey), 11)[:, None])
@@ -83,7 +90,7 @@ def facade(wall: Colour, glass: Colour, shop: Colour, storey: float, bay: float)
 def blocks(stone: Colour, length: float, course: float) -> Texture:
   """Masonry: courses of blocks, every other one shifted by half a block, under a coping."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, stone)
     row = np.floor(v / course)
     colour[(v / course % 1 < 0.15) | ((u / length + row / 2) % 1 < 0.08)] *= 0.75
@@ -95,7 +102,7 @@ def blocks(stone: Colour, length: float, course: float) -> Texture:
 def pickets(paint_colour: Colour, height: float, gap: float) -> Texture:
   """Two rails and upright boards `gap` metres apart; see-through between them."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, paint_colour)
     rail = (np.abs(v - 0.25 * height) < 0.06) | (np.abs(v - 0.85 * height) < 0.06)
     alpha[~rail & (u % gap > gap / 2)] = SEE_THROUGH
@@ -107,7 +114,7 @@ def pickets(paint_colour: Colour, height: float, gap: float) -> Texture:
 def foliage(leaf: Colour, width: float, height: float, scale: float = 12) -> Texture:
   """A ragged crown, lit from above, that fills an ellipse in a `width` x `height` quad."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     clump = noise(u + 17 * width, v + 29 * height, scale)
     colour, alpha = _coat(u, leaf)
     colour *= (0.7 + 0.5 * v / height + 0.22 * clump)[:, None]
@@ -121,7 +128,7 @@ def foliage(leaf: Colour, width: float, height: float, scale: float = 12) -> Tex
 def ridge(leaf: Colour, height: float) -> Texture:
   """A far row of tree tops, 60% to 100% of `height`."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, leaf)
     alpha[v > height * (0.8 + 0.1 * noise(u, 0 * u, 2))] = 0
     return colour * (0.8 + 0.15 * noise(u, v, 5))[:, None], alpha
@@ -132,7 +139,7 @@ def ridge(leaf: Colour, height: float) -> Texture:
 def figure(skin: Colour, shirt: Colour, trousers: Colour, hair: Colour, stride: float) -> Texture:
   """A person standing or walking in 0.9 m x 1.8 m."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, trousers)
     legs = _limb(u, v, (0.45, 0.9), (0.45 - stride, 0.08), 0.11)
     legs |= _limb(u, v, (0.45, 0.9), (0.45 + stride, 0.08), 0.11)
@@ -150,7 +157,7 @@ def figure(skin: Colour, shirt: Colour, trousers: Colour, hair: Colour, stride: 
 def sitter(skin: Colour, shirt: Colour, trousers: Colour, helmet: Colour) -> Texture:
   """The rider of a two-wheeler 1.8 m long, in 1.8 m x 1.9 m."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, trousers)
     legs = _limb(u, v, (0.75, 0.98), (1.1, 0.8), 0.12) | _limb(u, v, (1.1, 0.8), (0.95, 0.3), 0.1)
     body = _limb(u, v, (0.75, 1.05), (0.98, 1.45), 0.2)
@@ -167,7 +174,7 @@ def sitter(skin: Colour, shirt: Colour, trousers: Colour, helmet: Colour) -> Tex
 def bicycle(frame: Colour) -> Texture:
   """A bicycle in 1.8 m x 1.1 m: two spoked wheels, a frame, saddle and handlebar."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, frame)
     discs = _disc(u, v, 0.38, 0.36, 0.36) | _disc(u, v, 1.42, 0.36, 0.36)
     spokes = _disc(u, v, 0.38, 0.36, 0.28) | _disc(u, v, 1.42, 0.36, 0.28)
@@ -193,7 +200,7 @@ def bicycle(frame: Colour) -> Texture:
 def motorcycle(body_colour: Colour) -> Texture:
   """A motorcycle in 1.8 m x 1.1 m: two solid wheels, engine, tank, seat, fork and lamp."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, BLACK * 2)
     wheels = _disc(u, v, 0.34, 0.33, 0.33) | _disc(u, v, 1.46, 0.33, 0.33)
     engine = _limb(u, v, (0.7, 0.45), (1.1, 0.45), 0.2)
@@ -218,7 +225,7 @@ def flank(
 ) -> Texture:
   """A vehicle's side: wheels of radius `wheel`, panes of glass at the heights `band`."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, paint_colour)
     axle = np.minimum(np.abs(u - 0.18 * length), np.abs(u - 0.82 * length))
     tyre = _disc(axle, v, 0, wheel, wheel)
@@ -243,7 +250,7 @@ def bumper(
 ) -> Texture:
   """A vehicle's front or back: two lamps, perhaps a window at the heights `band`, tyres below."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, paint_colour)
     side = width / 2 - np.abs(u - width / 2)
     if band:
@@ -261,7 +268,7 @@ def cabin(
 ) -> Texture:
   """The glazed upper part of a car from the side; its ends lean inwards by `slope`."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, glass)
     end = np.minimum(u, length - u) - slope * v / height
     colour[(v > height - 0.1) | (end < 0.1) | (np.abs(u - length / 2) < 0.06)] = paint_colour
@@ -275,7 +282,7 @@ def signal(housing: Colour, lit: int) -> Texture:
   """A traffic light, 0.6 m x 1.56 m: red, amber and green from above; lamp `lit` shines."""
   lamps = np.array([[0.1, 1, 0.5], [1, 0.75, 0.1], [1, 0.15, 0.1]], np.float32)
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, housing)
     for place, lamp in enumerate(lamps):
       colour[_disc(u, v, 0.3, 0.3 + 0.48 * place, 0.2)] = lamp * (1 if place == lit else 0.25)
@@ -287,7 +294,7 @@ def signal(housing: Colour, lit: int) -> Texture:
 def sign(colour_: Colour, inner: Colour, kind: int, side: float) -> Texture:
   """A traffic sign in `side` x `side`: 0 disc, 1 triangle, 2 square; `inner` inside its rim."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, colour_)
     x, y = np.abs(2 * u / side - 1), 2 * v / side - 1
     rim = (np.hypot(x, y), np.maximum(-y, x + (y + 1) / 2), np.maximum(x, np.abs(y)))[kind]

@@ -15,28 +15,30 @@ from diga_jax import progress
 from diga_jax.recipe import labels
 from diga_jax.recipe.experiment import Experiment, class_names, palette
 from diga_jax.report import tables
-from diga_jax.report.pictures import strip
+from diga_jax.report.pictures import comparison_panels
 from diga_jax.storage import stage_folder
 
 
 def doctor(arguments: argparse.Namespace, config: ConfigDict) -> int:
-  """Looks at every file of the folders of data.sets; 1 if anything is wrong with them."""
+  """Reads every file of the folders of data.sets; 1 if anything is wrong with them."""
   experiment = Experiment(config, None)
-  data, ill = config.data, 0
+  data, sets_with_findings = config.data, 0
   for name, settings in folders(arguments, config):
     folder = opened(name, settings, data, check=False)
-    with progress.bar(len(folder), f'looking at {name}') as bar:
-      looks = list(examination.looks(folder, arguments.jobs, seen=lambda bar=bar: bar.update(1)))
-    found = examination.examine(folder, class_names(experiment), looks)
+    with progress.bar(len(folder), f'reading {name}') as bar:
+      files = list(
+        examination.inspect_all(folder, arguments.jobs, on_file=lambda bar=bar: bar.update(1))
+      )
+    found = examination.examine(folder, class_names(experiment), files)
     path = examination.manifest_path(data.cache, name, settings, data.root)
     stage_folder.write_metrics(path, found.manifest)
-    print(tables.examined(name, found, class_names(experiment), settings['table']))
-    readable = [index for index, look in enumerate(looks) if not look.problems]
+    print(tables.render_report(name, found, class_names(experiment), settings['table']))
+    readable = [index for index, file in enumerate(files) if not file.problems]
     pictures = pathlib.Path(path).with_suffix('')
     draw_samples(experiment, folder, readable, pictures)
     print(f'manifest: {path}\nsamples with their labels: {pictures}\n')
-    ill += bool(found.findings)
-  return int(ill > 0)
+    sets_with_findings += bool(found.findings)
+  return int(sets_with_findings > 0)
 
 
 def draw_samples(
@@ -45,7 +47,7 @@ def draw_samples(
   """Pictures of some images, evenly spread, beside their labels as they are read."""
   for index in np.linspace(0, len(readable) - 1, min(count, len(readable))).round().astype(int):
     image, label = images.read(readable[index])
-    picture = strip(
+    picture = comparison_panels(
       image,
       truth=label,
       palette=palette(experiment),
@@ -106,9 +108,7 @@ def prepare(arguments: argparse.Namespace, config: ConfigDict) -> None:
     path = examination.manifest_path(data.cache, name, settings, data.root)
     manifest = examination.check_manifest(path, folder)
     if manifest is None:
-      raise BadInput(
-        f'{name}: nobody has looked at its files: python -m diga_jax doctor --sets {name} first'
-      )
+      raise BadInput(f'{name}: no manifest: run python -m diga_jax doctor --sets {name} first')
     place = arguments.output / name
     options = {'images': arguments.images, 'low_size': tuple(settings['low_size'])}
     with stage_folder.locked(arguments.output):

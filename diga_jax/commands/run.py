@@ -74,6 +74,6 @@ def show(experiment: Experiment, results: list[dict]) -> None:
   print(tables.per_class(networks))
   for row in results:
     if 'kept' in row:
-      print(tables.kept(row))
+      print(tables.describe_labels(row))
   place = experiment.workdir / 'evaluation' / experiment.config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')

@@ -22,7 +22,7 @@ from diga_jax.inference import image_batches
 from diga_jax.inference.forward import SCALES, Put, _checked, _predicted
 from diga_jax.parallel import processes
 from diga_jax.progress import bar
-from diga_jax.report.pictures import strip
+from diga_jax.report.pictures import comparison_panels
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'scales', 'flip', 'classes'))
@@ -66,7 +66,7 @@ def _draw(
 ) -> None:
   for row, index in enumerate(batch.indices):
     if index in wanted:
-      picture = strip(
+      picture = comparison_panels(
         batch.images[row],
         truth=batch.labels[row],
         prediction=np.asarray(prediction[row]),

@@ -10,9 +10,9 @@ import numpy as np
 
 from data_pipelines import transforms
 from data_pipelines.errors import BadInput
+from data_pipelines.label_tables import IGNORE
 from diga_jax.parallel import processes
 
-IGNORE = 255
 READERS = 2  # threads that decode; Pillow lets go of the interpreter while it does
 
 

@@ -125,7 +125,7 @@ def draw_kept(
     kept = None
     if select is not None:
       kept = np.asarray(select(image[None], labels[None].astype(np.int32))[0])
-    picture = pictures.strip(
+    picture = pictures.comparison_panels(
       image,
       truth=truth,
       pseudo=labels,

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder
+from data_pipelines.folder import Folder, from_pack
+from data_pipelines.pack import Pack
 from diga_jax import mixing
 from diga_jax.inference import feature_centroids, pseudo_labels
 from diga_jax.parallel import processes
@@ -27,12 +28,7 @@ def pseudo_labelled(target: Folder, made: pathlib.Path) -> Folder:
   found = target.with_labels(str(made / 'labels' / '{id}.png'))
   if not (made / LABEL_SHARDS).exists():
     return found
-  from data_pipelines import (
-    pack,  # TensorFlow Datasets takes seconds to import
-    prepare,
-  )
-
-  return prepare.packed(found, pack.Pack(made / LABEL_SHARDS))
+  return from_pack(found, Pack(made / LABEL_SHARDS))
 
 
 def labels(experiment: Experiment, name: str, directory: pathlib.Path) -> dict[str, Any]:

@@ -4,12 +4,12 @@ The spread is the sample standard deviation. Rows of different protocols never s
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import rich.table
 
 from diga_jax.report import tables
+from diga_jax.types import LabelRow, NetworkRow, Row, Rows
 
 # Of a label pass: the share of the pixels that keep a pseudo-label, and how right those are.
 SHARES = {
@@ -25,7 +25,7 @@ LABELLED = {
 }
 
 
-def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+def summarise(runs: Sequence[Rows]) -> str:
   """Markdown tables of one study.
 
   Args:
@@ -50,13 +50,13 @@ def summarise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     parts += ['Pseudo-labels (target labels serve this measurement only):', shares(passes)]
     for key, title in LABELLED.items():
       parts += [title, label_classes(passes, key)]
-  return tables.rendered(parts, width=1000)
+  return tables.render_tables(parts, width=1000)
 
 
 def drawings(
-  runs: Sequence[Sequence[Mapping[str, Any]]],
-) -> Iterator[tuple[str, Callable[..., None], list[Any]]]:
-  """(name, drawing function of `figures`, rows) for what can be drawn of a study."""
+  runs: Sequence[Rows],
+) -> Iterator[tuple[str, Callable[..., None], list[tuple[Row, ...]]]]:
+  """(name, drawing function of `charts`, rows) for what can be drawn of a study."""
   from diga_jax.report import charts  # matplotlib: half a second that no other command needs
 
   rows = list(zip(*runs, strict=True))
@@ -81,7 +81,7 @@ def spread(values: Iterable[float | None]) -> str:
   return mean if len(values) < 2 else f'{mean} ± {100 * statistics.stdev(values):.1f}'
 
 
-def means(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
+def means(rows: Sequence[Sequence[NetworkRow]]) -> rich.table.Table:
   """Networks against their mIoU over every class set and pixel accuracy."""
   subsets = list(rows[0][0]['mean_iou_subsets'])
   table = tables.markdown_table(
@@ -97,7 +97,7 @@ def means(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
   return table
 
 
-def classes(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
+def classes(rows: Sequence[Sequence[NetworkRow]]) -> rich.table.Table:
   """Networks against the IoU of every class."""
   names = list(rows[0][0]['iou'])
   table = tables.markdown_table('network', *names)
@@ -106,7 +106,7 @@ def classes(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
   return table
 
 
-def shares(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
+def shares(rows: Sequence[Sequence[LabelRow]]) -> rich.table.Table:
   """Label passes against what is kept and how right it is."""
   table = tables.markdown_table('label pass', 'kept by', *SHARES.values())
   for row in rows:
@@ -117,7 +117,7 @@ def shares(rows: Sequence[Sequence[Mapping[str, Any]]]) -> rich.table.Table:
   return table
 
 
-def label_classes(rows: Sequence[Sequence[Mapping[str, Any]]], key: str) -> rich.table.Table:
+def label_classes(rows: Sequence[Sequence[LabelRow]], key: str) -> rich.table.Table:
   """Label passes against one measure of every class."""
   names = list(rows[0][0]['per_class'])
   table = tables.markdown_table('label pass', *names)
