@@ -90,7 +90,7 @@ def inspect(folder: Folder, index: int) -> FileReport:
   elif path:
     try:
       raw = folder.read_raw(index)
-      label = (*_size_and_digest(path), *raw.shape)
+      label = (os.path.getsize(path), digest(path), *raw.shape)
     except BadInput as error:
       problems.append(('unreadable label', _at(path, error)))
     else:
@@ -111,7 +111,7 @@ def _inspect_image(path: str, problems: list[tuple[str, str]]) -> FileFacts | No
     return None
   if pixels.min() == pixels.max():
     problems.append(('one colour', _at(path, f'every pixel is {pixels.ravel()[0]}')))
-  return *_size_and_digest(path), *pixels.shape[:2]
+  return os.path.getsize(path), digest(path), *pixels.shape[:2]
 
 
 def _at(path: str, message: object) -> str:
@@ -133,10 +133,10 @@ def _compare(
     yield 'nothing but ignored pixels', 'no class is labelled'
 
 
-def _size_and_digest(path: str) -> tuple[int, str]:
+def digest(path: str | os.PathLike[str]) -> str:
+  """SHA-256 of a file (hex)."""
   with open(path, 'rb') as file:
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  return os.path.getsize(path), digest
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def inspect_all(
@@ -278,8 +278,8 @@ def manifest_path(directory: str, name: str, settings: Mapping[str, object], roo
   """Where the manifest of a data set lies: its name depends on the patterns and the table."""
   parts = ('images', 'labels', 'label_format', 'table')
   what = [os.path.abspath(root), *(str(settings[part]) for part in parts)]
-  digest = hashlib.sha256('\0'.join(what).encode()).hexdigest()[:12]
-  return os.path.join(os.path.expanduser(directory), 'manifests', f'{name}-{digest}.json')
+  mark = hashlib.sha256('\0'.join(what).encode()).hexdigest()[:12]
+  return os.path.join(os.path.expanduser(directory), 'manifests', f'{name}-{mark}.json')
 
 
 def read_manifest(path: str) -> Manifest | None:

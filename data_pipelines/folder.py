@@ -9,8 +9,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -188,21 +187,21 @@ class Folder:
 
   def file_sizes(self) -> dict[str, dict[str, int | None]]:
     """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
-    found = self._part_sizes('image', self.image_path, self.image_pack)
-    if not self.labels:
-      return {name: {'image': size} for name, size in zip(self.ids, found, strict=True)}
-    labels = self._part_sizes('label', self.label_path, self.label_pack)
-    pairs = zip(self.ids, found, labels, strict=True)
-    return {name: {'image': image, 'label': label} for name, image, label in pairs}
+    sizes = {'image': self._part_sizes('image', self.image_path, self.image_pack)}
+    if self.labels:
+      sizes['label'] = self._part_sizes('label', self.label_path, self.label_pack)
+    rows = zip(*sizes.values(), strict=True)
+    return {
+      name: dict(zip(sizes, row, strict=True)) for name, row in zip(self.ids, rows, strict=True)
+    }
 
   def _part_sizes(
-    self, part: Literal['image', 'label'], path_of: Callable[[int], str], pack: Pack | None
+    self, part: str, path_of: Callable[[int], str], pack: Pack | None
   ) -> list[int | None]:
     if pack:
       return [pack.sizes(name).get(part) for name in self.ids]
-    paths = [path_of(index) for index in range(len(self))]
-    sizes = _sizes(paths)
-    return [sizes.get(path) for path in paths]
+    entries = _entries(map(path_of, range(len(self))))
+    return [entry.stat().st_size if entry else None for _, entry in entries]
 
   def fingerprint(self) -> str:
     """SHA-256 (hex) over every id, size of the image file and size of the label file in bytes."""
@@ -361,22 +360,16 @@ def _listing(directory: str) -> dict[str, os.DirEntry]:
     return {}
 
 
+def _entries(paths: Iterable[str]) -> Iterator[tuple[str, os.DirEntry | None]]:
+  """(path, its entry, None if it is missing) in order; lists each folder once, without stat."""
+  listing = functools.cache(_listing)
+  for path in paths:
+    directory, name = os.path.split(path)
+    yield path, listing(directory).get(name)
+
+
 def _check_exist(paths: Iterable[str], what: str) -> None:
-  """Raises BadInput for the first path that is missing; lists each folder once, without stat."""
-  listing = functools.cache(_listing)
-  for path in paths:
-    directory, name = os.path.split(path)
-    if name not in listing(directory):
+  """Raises BadInput for the first path that is missing."""
+  for path, entry in _entries(paths):
+    if entry is None:
       raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
-
-
-def _sizes(paths: Iterable[str]) -> dict[str, int]:
-  """File sizes in bytes by path; missing files are left out."""
-  listing = functools.cache(_listing)
-  sizes = {}
-  for path in paths:
-    directory, name = os.path.split(path)
-    entry = listing(directory).get(name)
-    if entry is not None:
-      sizes[path] = entry.stat().st_size
-  return sizes

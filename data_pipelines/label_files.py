@@ -4,8 +4,8 @@ Which files are met where is in docs/datasets.md. A file of another format is re
 at: most of them can be read as each other, with labels that nobody notices to be wrong.
 """
 
-import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,17 +22,11 @@ KINDS = {GREY: 'grey', RGB: 'RGB', PALETTE: 'palette', 4: 'grey with alpha', RGB
 Colours = tuple[tuple[int, int, int], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-  """What files of a format look like.
+class Format(NamedTuple):
+  """What files of a format look like."""
 
-  Attributes:
-    accepted: (colour type, bit depth) of the PNG files that belong to it.
-    text: what to call it in a message.
-  """
-
-  accepted: frozenset[tuple[int, int]]
-  text: str
+  accepted: frozenset[tuple[int, int]]  # (colour type, bit depth) of the PNG files
+  text: str  # what to call it in a message
 
 
 _PALETTES = frozenset((PALETTE, depth) for depth in (1, 2, 4, 8))

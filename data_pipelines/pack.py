@@ -16,14 +16,7 @@ from data_pipelines.image_files import read_image
 VERSION = '1.0.0'
 INDEX = 'index.json'
 SPLIT, LOW_SPLIT = 'train', 'low'  # as the files are; resized to what 'low' rows of a batch show
-
-
-class Example(TypedDict, total=False):
-  """One record: pixels of a raw image, the file of another; raw ids where there are labels."""
-
-  id: bytes | str
-  image: np.ndarray | bytes | str
-  label: np.ndarray
+Record = dict[str, np.ndarray | bytes]  # 'id', 'image' ([h, w, 3] or a file), 'label' (raw ids)
 
 
 class Plan(TypedDict):
@@ -87,7 +80,7 @@ class Pack:
     return name in self._positions
 
   @functools.cached_property
-  def _records(self) -> dict[str, Sequence[Example]]:
+  def _records(self) -> dict[str, Sequence[Record]]:
     import tensorflow_datasets as tfds  # takes seconds, and folders of files do without it
 
     builder = tfds.builder_from_directory(str(self.directory / VERSION))
@@ -134,7 +127,7 @@ class Pack:
     """Bytes of the files that an image and its label were, by 'image' and 'label'."""
     return {part: facts and facts[0] for part, facts in self.index['files'][name].items()}
 
-  def _read(self, name: str, split: str) -> Example:
+  def _read(self, name: str, split: str) -> Record:
     position = self._positions[name]
     try:
       return self._records[split][position]

@@ -160,13 +160,7 @@ def _iterate(
 
 
 def _dataset(
-  name: str,
-  view: View,
-  seed: int,
-  start: int,
-  rows: range,
-  parallel_calls: int,
-  skipped: Skipped,
+  name: str, view: View, seed: int, start: int, rows: range, parallel_calls: int, skipped: Skipped
 ) -> tf.data.Dataset:
   """The view's rows, batched: {'image': [len(rows), h, w, 3], 'label': ...}."""
   own = tf.constant(list(rows), tf.int64)
@@ -242,11 +236,7 @@ def _example(
 
 
 def _paste(
-  view: View,
-  image: np.ndarray,
-  label: np.ndarray,
-  rng: np.random.Generator,
-  skipped: Skipped,
+  view: View, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, skipped: Skipped
 ) -> transforms.Pair:
   """All hard-class pixels of the drawn images over the image and its label."""
   for donor in view.copy_paste.draw(rng):

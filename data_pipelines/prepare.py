@@ -7,7 +7,6 @@ package.
 """
 
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -19,20 +18,10 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from data_pipelines import atomic, processes, transforms
-from data_pipelines.doctor import FileFacts, Manifest
+from data_pipelines.doctor import FileFacts, Manifest, digest
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
-from data_pipelines.pack import (
-  INDEX,
-  LOW_SPLIT,
-  SPLIT,
-  VERSION,
-  Example,
-  Index,
-  Plan,
-  Shard,
-  read_json,
-)
+from data_pipelines.pack import INDEX, LOW_SPLIT, SPLIT, VERSION, Index, Plan, Shard, read_json
 
 # One image a group: they are read alone. Pixels hardly shrink, labels are compressed on their own.
 OPTIONS = 'group_size:1,uncompressed'
@@ -191,7 +180,7 @@ def _write_shard(
       'split': split,
       'file': os.path.basename(path),
       'bytes': os.path.getsize(part),
-      'sha256': _digest(part),
+      'sha256': digest(part),
       'images': len(indices),
       'raw_ids': sorted(raw_ids),
     }
@@ -199,7 +188,7 @@ def _write_shard(
   return record
 
 
-def _resize(example: Example, size: Sequence[int]) -> Example:
+def _resize(example: dict[str, np.ndarray], size: Sequence[int]) -> dict[str, object]:
   """An example as the input pipeline resizes it."""
   label = example.get('label')
   pair = transforms.resize(
@@ -210,8 +199,10 @@ def _resize(example: Example, size: Sequence[int]) -> Example:
   return example | {part: x.whole() for part, x in parts.items() if x is not None}
 
 
-def _example(folder: Folder, index: int, manifest: Manifest | None, images: str) -> Example:
-  example: Example = {'id': folder.ids[index]}
+def _example(
+  folder: Folder, index: int, manifest: Manifest | None, images: str
+) -> dict[str, object]:
+  example: dict[str, object] = {'id': folder.ids[index]}
   facts = manifest['files'].get(folder.ids[index], {}) if manifest else None
   path = folder.image_path(index)
   pixels = folder.read_image(index)  # refuses what no training could read
@@ -228,13 +219,8 @@ def _example(folder: Folder, index: int, manifest: Manifest | None, images: str)
 def _check_hash(path: str, facts: Mapping[str, FileFacts | None] | None, part: str) -> None:
   if facts is None:
     return
-  if not facts.get(part) or facts[part][1] != _digest(path):
+  if not facts.get(part) or facts[part][1] != digest(path):
     raise BadInput(f'{path}: is not the file that doctor saw; run doctor again')
-
-
-def _digest(path: str | os.PathLike[str]) -> str:
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _write_metadata(

@@ -1,33 +1,18 @@
 """A data set of the config, opened: folders as they are, rendered scenes written out first."""
 
 import os
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, from_pack, open_folder
-from data_pipelines.label_tables import TableLike
 from data_pipelines.pack import Pack
 from data_pipelines.scenes import render
 from data_pipelines.scenes.cache import materialise
 
-
-class Settings(TypedDict):
-  """The fields of `configs.default.dataset`."""
-
-  kind: str  # 'folder' or 'scenes'
-  images: str
-  labels: str
-  list: str
-  without: str
-  table: TableLike
-  label_format: str
-  shards: str
-  look: str
-  size: tuple[int, int]
-  first: int
-  count: int
+Settings = Mapping[str, Any]  # the fields of `configs.datasets.dataset`
 
 
 def open_set(
@@ -43,7 +28,7 @@ def open_set(
   """Opens a data set.
 
   Args:
-    settings: see `Settings`.
+    settings: the fields of `configs.datasets.dataset`.
     name: its name, for messages.
     root: folder that the paths of a 'folder' set are relative to.
     cache: folder for rendered scenes.

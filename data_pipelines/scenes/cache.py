@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable
-from typing import TypedDict
 
 from data_pipelines import atomic, processes
 from data_pipelines.errors import BadInput
@@ -63,15 +62,6 @@ def materialise(
   return str(root / 'images/{id}.png'), str(root / 'labels/{id}.png'), [_id(i) for i in indices]
 
 
-class _Content(TypedDict):
-  """What scenes.json says of the pictures beside it."""
-
-  version: int
-  look: str
-  size: list[int]
-  seed: int
-
-
 def _write_scene(job: tuple[pathlib.Path, int, str, tuple[int, int], int]) -> None:
   root, index, look, size, seed = job
   image, label = render(index, look, size, seed)
@@ -79,7 +69,7 @@ def _write_scene(job: tuple[pathlib.Path, int, str, tuple[int, int], int]) -> No
   atomic.write_png(root / 'images' / f'{_id(index)}.png', image)
 
 
-def _claim(root: pathlib.Path, content: _Content) -> None:
+def _claim(root: pathlib.Path, content: dict[str, object]) -> None:
   """Makes the folder for these scenes, or checks that it was made for them."""
   for folder in ('images', 'labels'):
     (root / folder).mkdir(parents=True, exist_ok=True)

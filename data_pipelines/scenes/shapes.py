@@ -22,27 +22,9 @@ Surface = tuple[np.ndarray, np.ndarray]  # colour [n, 3] and alpha [n]
 Texture = Callable[[np.ndarray, np.ndarray], Surface]  # of (u, v), both [n]
 
 (
-  ROAD,
-  SIDEWALK,
-  BUILDING,
-  WALL,
-  FENCE,
-  POLE,
-  LIGHT,
-  SIGN,
-  VEGETATION,
-  TERRAIN,
-  SKY,
-  PERSON,
-  RIDER,
-  CAR,
-  TRUCK,
-  BUS,
-  TRAIN,
-  MOTORCYCLE,
-  BICYCLE,
-) = range(19)
-
+  ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, LIGHT, SIGN, VEGETATION, TERRAIN,
+  SKY, PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE,
+) = range(19)  # fmt: skip
 NEAR = 0.1  # metres in front of the eye; nothing nearer is painted
 UP = np.array([0, 1, 0], np.float32)
 
@@ -206,23 +188,6 @@ def shade(canvas: Canvas, quads: list[Quad], sun: np.ndarray, strength: float) -
       _, alpha = quad.texture(u * size[1] / size[0], v * size[3] / size[2])
       dark[rows, columns] |= alpha > 0
   canvas.colour[dark & (canvas.inverse_depth > 0)] *= 1 - strength
-
-
-def billboard(
-  eye: np.ndarray,
-  x: float,
-  z: float,
-  size: tuple[float, float],
-  texture: Texture,
-  label: int,
-  base: float = 0.0,
-  turn: float = 0.0,
-) -> Quad:
-  """An upright quad, `size` = (width, height), that faces the eye, or turns from it by `turn`."""
-  angle = np.arctan2(x - eye[0], z - eye[2]) + turn
-  across = np.array([np.cos(angle), 0, -np.sin(angle)], np.float32) * size[0]
-  corner = np.array([x, base, z], np.float32) - across / 2
-  return Quad(corner, across, UP * size[1], texture, label, thin=True)
 
 
 def box(

@@ -23,11 +23,7 @@ def _disc(u: np.ndarray, v: np.ndarray, x: float, y: float, radius: float) -> np
 
 
 def _limb(
-  u: np.ndarray,
-  v: np.ndarray,
-  start: tuple[float, float],
-  end: tuple[float, float],
-  radius: float,
+  u: np.ndarray, v: np.ndarray, start: tuple[float, float], end: tuple[float, float], radius: float
 ) -> np.ndarray:
   """The points within `radius` of a line from `start` to `end`."""
   (x, y), dx, dy = start, end[0] - start[0], end[1] - start[1]

@@ -5,7 +5,7 @@ With one process these functions return at once.
 """
 
 import pickle
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -14,12 +14,6 @@ from jax.experimental import multihost_utils
 from data_pipelines.errors import BadInput, one_line
 
 T = TypeVar('T')
-
-
-class _Address(TypedDict, total=False):
-  coordinator_address: str
-  num_processes: int
-  process_id: int
 
 
 def connect(where: str) -> None:
@@ -34,15 +28,11 @@ def connect(where: str) -> None:
   """
   if jax.config.jax_platforms == 'cpu':
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  options: _Address = {}
+  options: dict[str, str | int] = {}
   if where != 'auto':
     try:
       address, count, index = where.split(',')
-      options = {
-        'coordinator_address': address,
-        'num_processes': int(count),
-        'process_id': int(index),
-      }
+      options = dict(coordinator_address=address, num_processes=int(count), process_id=int(index))
     except ValueError:
       raise BadInput(f"--distributed={where}: give 'auto' or HOST:PORT,PROCESSES,INDEX") from None
   try:

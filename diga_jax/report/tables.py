@@ -1,6 +1,7 @@
 """Tables of results and of data sets, as text for a terminal."""
 
 import io
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -18,17 +19,9 @@ from diga_jax.types import LabelRow, NetworkRow, PyTree
 # Two numbers may share a column only if they agree in all of these. The rest of a protocol
 # (network, step, seed, chosen_by) tells the rows apart and has columns of its own.
 MEASUREMENT = (
-  'data',
-  'split',
-  'images',
-  'class_set',
-  'classes',
-  'scales',
-  'fusion',
-  'flip',
-  'image_size',
+  'data', 'split', 'images', 'class_set', 'classes', 'scales', 'fusion', 'flip', 'image_size',
   'label_size',
-)
+)  # fmt: skip
 ORACLE_NOTE = '* weights chosen with the labels of the target'
 
 SHOWN = 5  # examples of each thing that doctor finds
@@ -72,16 +65,11 @@ def describe(measured: Measured) -> str:
 
 def groups(rows: Iterable[NetworkRow]) -> list[tuple[Measured, list[NetworkRow]]]:
   """Rows that may share columns, together: [(measurement, rows)], in order of appearance."""
-  found: list[tuple[Measured, list[NetworkRow]]] = []
+  found: dict[str, tuple[Measured, list[NetworkRow]]] = {}
   for row in rows:
     measured = measurement(row)
-    for other, members in found:
-      if other == measured:
-        members.append(row)
-        break
-    else:
-      found.append((measured, [row]))
-  return found
+    found.setdefault(json.dumps(measured, sort_keys=True), (measured, []))[1].append(row)
+  return list(found.values())
 
 
 def render_tables(parts: Iterable[Part], width: int, color: bool = False) -> str:

@@ -91,9 +91,7 @@ def locked(directory: pathlib.Path) -> Iterator[None]:
 
 
 def produce(
-  directory: pathlib.Path,
-  identity: Mapping[str, PyTree],
-  build: Callable[[pathlib.Path], PyTree],
+  directory: pathlib.Path, identity: Mapping[str, PyTree], build: Callable[[pathlib.Path], PyTree]
 ) -> PyTree:
   """Makes a folder once: under the name DIRECTORY.partial, renamed when it is complete.
 
