@@ -139,10 +139,11 @@ class Folder:
         f'{image_shape[1]}x{image_shape[0]}; make them equal'
       )
     known = np.flatnonzero(self.lut != label_tables.UNKNOWN).astype(np.uint8).tobytes()
+    classes = '' if self.classes is None else f' with {self.classes} classes'
     if unknown := sorted(set(raw.tobytes().translate(None, known))):
       raise BadInput(
         f'{path}: label id {", ".join(map(str, unknown[:5]))} is unknown to the table '
-        f'{label_tables.title(self.table)}{self._of_classes()}; correct the file or choose another '
+        f'{label_tables.title(self.table)}{classes}; correct the file or choose another '
         'table'
       )
 
@@ -216,9 +217,6 @@ class Folder:
       return self.table, self.classes
     pairs = label_tables.colours(self.table)
     return [(raw, train) for raw, (_, train) in enumerate(pairs)], self.classes
-
-  def _of_classes(self) -> str:
-    return '' if self.classes is None else f' with {self.classes} classes'
 
 
 def open_folder(

@@ -291,19 +291,16 @@ def _decoder(source: Folder) -> Callable[[tf.Tensor], list[tf.Tensor]] | None:
   """index -> [image] or [image, raw label], decoded by TensorFlow; None for what is in shards."""
   if source.image_pack or source.label_pack:
     return None
-  paths = _paths(source)
+  images, labels = (
+    tf.constant([path(i) for i in range(len(source))])
+    for path in (source.image_path, source.label_path)
+  )
 
   def load(index: tf.Tensor) -> list[tf.Tensor]:
-    image = _load_image(paths['image'][index])
-    return [image, _load_label(paths['label'][index], source)] if source.labels else [image]
+    image = _load_image(images[index])
+    return [image, _load_label(labels[index], source)] if source.labels else [image]
 
   return load
-
-
-def _paths(source: Folder) -> dict[str, tf.Tensor]:
-  """The source's files as string tensors: 'image' and, if there are labels, 'label'."""
-  paths = {'image': source.image_path} | ({'label': source.label_path} if source.labels else {})
-  return {part: tf.constant([of(i) for i in range(len(source))]) for part, of in paths.items()}
 
 
 def _load_image(path: tf.Tensor) -> tf.Tensor:
@@ -335,7 +332,6 @@ def _blame(
 ) -> BadInput:
   """Reads the batch again, file by file, to name the one that cannot be read."""
   for name, view in views.items():
-    paths = _paths(view.source)
     read = image_indices(name, view, seed=seed, step=step)[rows]
     for row in range(view.rows)[rows] if view.copy_paste else ():
       drawn = view.copy_paste.draw(_generator(name, seed, step, row))
@@ -344,7 +340,7 @@ def _blame(
       try:
         view.source.read(index)
         if not view.source.image_pack:
-          _load_image(paths['image'][index])
+          _load_image(view.source.image_path(index))
       except BadInput as found:
         return BadInput(f'{found}. {DOCTOR}')
       except tf.errors.OpError as failed:

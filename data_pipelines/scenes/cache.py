@@ -20,7 +20,7 @@ def materialise(
   size: tuple[int, int],
   seed: int = 0,
   workers: int | None = None,
-  progress: Callable[[int, int], None] | None = None,
+  progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[str, str, list[str]]:
   """Renders the scenes that a folder does not hold yet, as images/ID.png and labels/ID.png.
 
@@ -53,8 +53,7 @@ def materialise(
     workers = min(workers or os.cpu_count() or 1, len(jobs) // 16)
     written = processes.in_order(_write_scene, jobs, workers, chunk=4)
     for done, _ in enumerate(written, start=1):
-      if progress:
-        progress(done, len(jobs))
+      progress(done, len(jobs))
   except OSError as error:
     raise BadInput(
       f'{error.filename or root}: cannot be written ({error.strerror or error})'

@@ -12,6 +12,7 @@ from data_pipelines.scenes.shapes import Colour, Surface, Texture, noise
 
 BLACK = np.array([0.05, 0.05, 0.06], np.float32)
 SEE_THROUGH = 0.25  # alpha of spokes and fence gaps
+Pair = tuple[float, float]
 
 
 def _coat(u: np.ndarray, colour: Colour) -> Surface:
@@ -22,9 +23,7 @@ def _disc(u: np.ndarray, v: np.ndarray, x: float, y: float, radius: float) -> np
   return (u - x) ** 2 + (v - y) ** 2 < radius**2
 
 
-def _limb(
-  u: np.ndarray, v: np.ndarray, start: tuple[float, float], end: tuple[float, float], radius: float
-) -> np.ndarray:
+def _limb(u: np.ndarray, v: np.ndarray, start: Pair, end: Pair, radius: float) -> np.ndarray:
   """The points within `radius` of a line from `start` to `end`."""
   (x, y), dx, dy = start, end[0] - start[0], end[1] - start[1]
   along = np.clip(((u - x) * dx + (v - y) * dy) / (dx * dx + dy * dy), 0, 1)
@@ -37,7 +36,7 @@ def plain(colour: Colour) -> Texture:
 
 
 def road(
-  asphalt: Colour, paint_colour: Colour, width: float, zebra: float, track: float | None
+  asphalt: Colour, paint: Colour, width: float, zebra: float, track: float | None
 ) -> Texture:
   """Asphalt with centre dashes, edge lines, a zebra at v = `zebra`, rails around u = `track`."""
 
@@ -46,7 +45,7 @@ def road(
     centre = np.abs(u - width / 2)
     marks = (centre < 0.09) & (v % 6 < 3) | (np.abs(centre - width / 2 + 0.4) < 0.07)
     crossing = (v > zebra) & (v < zebra + 2.5)
-    colour[marks & ~crossing | crossing & (u % 1.1 < 0.55)] = paint_colour
+    colour[marks & ~crossing | crossing & (u % 1.1 < 0.55)] = paint
     if track is not None:
       colour[np.abs(np.abs(u - track) - 0.72) < 0.07] = asphalt * 0.45
     return colour, alpha
@@ -95,11 +94,11 @@ def blocks(stone: Colour, length: float, course: float) -> Texture:
   return texture
 
 
-def pickets(paint_colour: Colour, height: float, gap: float) -> Texture:
+def pickets(paint: Colour, height: float, gap: float) -> Texture:
   """Two rails and upright boards `gap` metres apart; see-through between them."""
 
   def texture(u: np.ndarray, v: np.ndarray) -> Surface:
-    colour, alpha = _coat(u, paint_colour)
+    colour, alpha = _coat(u, paint)
     rail = (np.abs(v - 0.25 * height) < 0.06) | (np.abs(v - 0.85 * height) < 0.06)
     alpha[~rail & (u % gap > gap / 2)] = SEE_THROUGH
     return colour, alpha
@@ -212,22 +211,17 @@ def motorcycle(body_colour: Colour) -> Texture:
 
 
 def flank(
-  paint_colour: Colour,
-  length: float,
-  wheel: float,
-  band: tuple[float, float] | None,
-  glass: Colour,
-  pane: float = 1.5,
+  paint: Colour, length: float, wheel: float, band: Pair | None, glass: Colour, pane: float = 1.5
 ) -> Texture:
   """A vehicle's side: wheels of radius `wheel`, panes of glass at the heights `band`."""
 
   def texture(u: np.ndarray, v: np.ndarray) -> Surface:
-    colour, alpha = _coat(u, paint_colour)
+    colour, alpha = _coat(u, paint)
     axle = np.minimum(np.abs(u - 0.18 * length), np.abs(u - 0.82 * length))
     tyre = _disc(axle, v, 0, wheel, wheel)
     if band:
       colour[(v > band[0]) & (v < band[1]) & (u % pane > 0.12)] = glass
-    colour[v < 1.1 * wheel] = paint_colour * 0.6
+    colour[v < 1.1 * wheel] = paint * 0.6
     colour[tyre] = BLACK
     colour[_disc(axle, v, 0, wheel, 0.5 * wheel)] = 0.5
     alpha[(v < 0.8 * wheel) & ~tyre] = 0
@@ -237,17 +231,12 @@ def flank(
 
 
 def bumper(
-  paint_colour: Colour,
-  width: float,
-  lamp: Colour,
-  lamp_height: float,
-  band: tuple[float, float] | None,
-  glass: Colour,
+  paint: Colour, width: float, lamp: Colour, lamp_height: float, band: Pair | None, glass: Colour
 ) -> Texture:
   """A vehicle's front or back: two lamps, perhaps a window at the heights `band`, tyres below."""
 
   def texture(u: np.ndarray, v: np.ndarray) -> Surface:
-    colour, alpha = _coat(u, paint_colour)
+    colour, alpha = _coat(u, paint)
     side = width / 2 - np.abs(u - width / 2)
     if band:
       colour[(v > band[0]) & (v < band[1]) & (side > 0.12)] = glass
@@ -259,15 +248,13 @@ def bumper(
   return texture
 
 
-def cabin(
-  paint_colour: Colour, length: float, slope: float, height: float, glass: Colour
-) -> Texture:
+def cabin(paint: Colour, length: float, slope: float, height: float, glass: Colour) -> Texture:
   """The glazed upper part of a car from the side; its ends lean inwards by `slope`."""
 
   def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, glass)
     end = np.minimum(u, length - u) - slope * v / height
-    colour[(v > height - 0.1) | (end < 0.1) | (np.abs(u - length / 2) < 0.06)] = paint_colour
+    colour[(v > height - 0.1) | (end < 0.1) | (np.abs(u - length / 2) < 0.06)] = paint
     alpha[end < 0] = 0
     return colour, alpha
 

@@ -167,13 +167,11 @@ def read_arrays(directory: pathlib.Path, step: int) -> dict[str, PyTree]:
   handler = ocp.PyTreeCheckpointHandler()
   with ocp.CheckpointManager(directory.absolute(), item_handlers=handler) as manager:
     where = pathlib.Path(manager.directory) / str(step)
-    try:
+    with _reading(where):
       saved = manager.item_metadata(step).tree
       _read_through(where)
       wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
       return manager.restore(step, args=ocp.args.PyTreeRestore(restore_args=wanted))
-    except Exception as error:
-      raise Damaged(f'{where}: the checkpoint cannot be read ({one_line(error)})') from error
 
 
 def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) -> None:
@@ -185,11 +183,16 @@ def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) ->
 
 def _read(manager: ocp.CheckpointManager, step: int, arguments: ocp.args.CheckpointArgs) -> PyTree:
   where = pathlib.Path(manager.directory) / str(step)
-  try:
-    saved = manager.item_metadata(step)
-    _check_shapes(where, saved.tree, arguments.item)
+  with _reading(where):
+    _check_shapes(where, manager.item_metadata(step).tree, arguments.item)
     _read_through(where)
     return manager.restore(step, args=arguments)
+
+
+@contextlib.contextmanager
+def _reading(where: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
   except BadInput:
     raise
   # Orbax and TensorStore raise many kinds of errors for damaged files.
