@@ -76,14 +76,6 @@ def test_stages_do_not_know_who_runs_them(path):
   assert not [name for name in imports_of(path) if within(name, *above)]
 
 
-@pytest.mark.parametrize('path', files('diga_jax.stages'), ids=ids)
-def test_no_stage_imports_another(path):
-  kinds = ('warmup', 'self_training', 'hiast', 'adversarial', 'translator')
-  stages = [f'diga_jax.stages.{name}' for name in kinds]
-  found = [name for name in imports_of(path) if within(name, *stages)]
-  assert not found or path.stem == 'kinds'
-
-
 @pytest.mark.parametrize('path', files('diga_jax'), ids=ids)
 def test_nothing_imports_the_command_line(path):
   assert not [name for name in imports_of(path) if within(name, 'diga_jax.__main__')]
