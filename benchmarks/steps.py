@@ -28,7 +28,8 @@ from diga_jax.inference import evaluate, feature_centroids, pseudo_labels
 from diga_jax.parallel.mesh import compile_step, replicate
 from diga_jax.recipe import training
 from diga_jax.recipe.experiment import Experiment
-from diga_jax.stages import forward, views
+from diga_jax.stages import views
+from diga_jax.stages.forward import forward
 from diga_jax.types import StepConfig
 
 SCENES = 8  # of every rendered data set
@@ -89,16 +90,15 @@ def student_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
 
   def student(params, batch_stats, images, keys, grad):
     def of_params(params):
-      logits, _, moved = forward.forward(setup.model, params, batch_stats, images, keys)
-      return logits, moved
+      output = forward(setup.model, params, batch_stats, images, keys)
+      return output.heads[0], output.batch_stats
 
     logits, backward, moved = jax.vjp(of_params, params, has_aux=True)
     pairs = zip(jax.tree.leaves(backward(grad)[0]), jax.tree.leaves(groups), strict=True)
     return logits, moved, [leaf for leaf, group in pairs if group != 'frozen']
 
   args = pass_shapes(setup, images)
-  classes = setup.state.centroids.shape[0]
-  grad = jax.ShapeDtypeStruct((*images.shape[:3], classes), jnp.float32)
+  grad = jax.ShapeDtypeStruct((*images.shape[:3], setup.model.classes), jnp.float32)
   return flops(student, *args, grad)
 
 
@@ -106,7 +106,7 @@ def teacher_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
   """A forward pass in training mode whose moved statistics nobody keeps."""
 
   def teacher(*args):
-    return forward.forward(setup.model, *args)[:2]
+    return forward(setup.model, *args)[:3]
 
   return flops(teacher, *pass_shapes(setup, images))
 

@@ -1,16 +1,15 @@
 """Everything about a training run that must survive: the state that steps map to states."""
 
-from typing import Any
-
 import flax
 import jax
 import jax.numpy as jnp
 import optax
 
 from diga_jax.parallel import collectives
+from diga_jax.types import Params, PyTree
 
 
-@flax.struct.dataclass
+@flax.struct.dataclass(kw_only=True)
 class TrainState:
   """One pytree for every stage; what a stage does not use is an empty tuple.
 
@@ -26,26 +25,25 @@ class TrainState:
   """
 
   step: jax.Array
-  params: Any
-  batch_stats: Any
+  params: Params
+  batch_stats: PyTree = ()
   opt_state: optax.OptState
-  teacher: Any
-  centroids: Any
-  discriminator: Any
+  teacher: Params = ()
+  centroids: jax.Array | tuple[()] = ()
+  discriminator: dict[str, PyTree] | tuple[()] = ()
   key: jax.Array
 
 
 def create(
   key: jax.Array,
-  params: Any,
+  params: Params,
   tx: optax.GradientTransformation,
   *,
-  batch_stats: Any = (),
-  with_teacher: bool = True,
-  centroids: Any = (),
-  discriminator: Any = (),
+  batch_stats: PyTree = (),
+  centroids: jax.Array | tuple[()] = (),
+  discriminator: dict[str, PyTree] | tuple[()] = (),
 ) -> TrainState:
-  """The state at step 0: a fresh optimizer, and a teacher equal to the student.
+  """The state of a segmentation stage at step 0: a fresh optimizer, a teacher like the student.
 
   The teacher is a copy: the same buffers twice in a donated argument are an error in JAX.
   """
@@ -54,32 +52,32 @@ def create(
     params=params,
     batch_stats=batch_stats,
     opt_state=tx.init(params),
-    teacher=jax.tree.map(jnp.copy, params) if with_teacher else (),
+    teacher=jax.tree.map(jnp.copy, params),
     centroids=centroids,
     discriminator=discriminator,
     key=key,
   )
 
 
-def descend(
+def apply_gradients(
   state: TrainState,
-  grads: Any,
+  grads: Params,
   tx: optax.GradientTransformation,
   axis_name: str | None = None,
-  **moved: Any,
+  **changes: PyTree,
 ) -> TrainState:
-  """The state one step on: the optimizer's update, and the other fields that `moved` names."""
-  params, opt_state = update(state.params, state.opt_state, grads, tx, axis_name)
-  return state.replace(step=state.step + 1, params=params, opt_state=opt_state, **moved)
+  """The state one step on: the optimizer's update, and the other fields that `changes` names."""
+  params, opt_state = update_params(state.params, state.opt_state, grads, tx, axis_name)
+  return state.replace(step=state.step + 1, params=params, opt_state=opt_state, **changes)
 
 
-def update(
-  params: Any,
+def update_params(
+  params: Params,
   opt_state: optax.OptState,
-  grads: Any,
+  grads: Params,
   tx: optax.GradientTransformation,
   axis_name: str | None = None,
-) -> tuple[Any, optax.OptState]:
-  """Parameters and optimizer state after a step along the gradients of all devices."""
+) -> tuple[Params, optax.OptState]:
+  """Parameters and optimizer state after a step along the mean of all devices' gradients."""
   updates, opt_state = tx.update(collectives.mean(grads, axis_name), opt_state, params)
   return optax.apply_updates(params, updates), opt_state

@@ -8,9 +8,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from diga_jax import resize
 from diga_jax.models import layers
+from diga_jax.types import Params, Size
 
 
 class Block(nn.Module):
@@ -103,3 +105,42 @@ class Discriminator(nn.Module):
       y = layers.Conv(1, 1, bias=True, dtype=self.dtype, name=f'cnns.{scale}.{self.layers}')(y)
       maps.append(y.astype(jnp.float32))
     return maps
+
+
+def networks(settings: ConfigDict) -> dict[str, nn.Module]:
+  """The six modules by their names in published checkpoints, as wide and deep as `settings` say.
+
+  An encoder and a decoder for each domain, and a discriminator for each direction.
+  """
+  encoder = Encoder(settings.width, settings.blocks)
+  decoder = Decoder(settings.width, settings.blocks)
+  discriminator = Discriminator(
+    settings.discriminator_width, settings.discriminator_scales, settings.discriminator_layers
+  )
+  generators = {'enc_s': encoder, 'enc_t': encoder, 'dec_s2t': decoder, 'dec_t2s': decoder}
+  return generators | {'dis_s2t': discriminator, 'dis_t2s': discriminator}
+
+
+def initial_params(key: jax.Array, settings: ConfigDict, size: Size) -> dict[str, Params]:
+  """Fresh parameters: {'generators': {name: ...}, 'discriminators': {name: ...}}.
+
+  Args:
+    key: one typed key.
+    settings: the config's `translator`.
+    size: (H, W) of the image that the networks are traced with, multiples of 4.
+  """
+  nets, image = networks(settings), jnp.zeros((1, *size, 3))
+  content, _ = nets['enc_s'].init_with_output(key, image)
+  params = {'generators': {}, 'discriminators': {}}
+  for own_key, (name, net) in zip(jax.random.split(key, len(nets)), nets.items(), strict=True):
+    half = 'discriminators' if name.startswith('dis') else 'generators'
+    made = net.init(own_key, content if name.startswith('dec') else image)
+    params[half][name] = made['params']
+  return params
+
+
+def translate(generators: Params, images: jax.Array, settings: ConfigDict) -> jax.Array:
+  """Source images in the target's style, normalised BGR [B, H, W, 3]; H and W multiples of 4."""
+  nets = networks(settings)
+  content = nets['enc_s'].apply({'params': generators['enc_s']}, images)
+  return nets['dec_s2t'].apply({'params': generators['dec_s2t']}, content)

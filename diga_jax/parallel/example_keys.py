@@ -20,7 +20,7 @@ STREAMS = (
 )
 
 
-def stream(key: jax.Array, step: jax.Array, name: str) -> jax.Array:
+def stream_key(key: jax.Array, step: jax.Array, name: str) -> jax.Array:
   """The key of one use of randomness at one step, common to the whole batch."""
   return jax.random.fold_in(jax.random.fold_in(key, step), STREAMS.index(name))
 
@@ -30,4 +30,4 @@ def example_keys(
 ) -> jax.Array:
   """[batch] keys, each depending only on (root key, step, name, position in the global batch)."""
   positions = collectives.positions(batch, axis_name)
-  return jax.vmap(jax.random.fold_in, (None, 0))(stream(key, step, name), positions)
+  return jax.vmap(jax.random.fold_in, (None, 0))(stream_key(key, step, name), positions)

@@ -15,8 +15,8 @@ from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import models, weights
 from diga_jax.config import check
+from diga_jax.models import translator
 from diga_jax.parallel.mesh import AXIS, local_mesh, make_mesh, replicate, to_local_mesh
-from diga_jax.stages import translator
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
 

@@ -14,10 +14,10 @@ from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import mixing
 from diga_jax.inference import feature_centroids, pseudo_labels
+from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import to_local_mesh
 from diga_jax.recipe.experiment import Run, class_names
-from diga_jax.stages import translator
 
 LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
 

@@ -17,11 +17,11 @@ from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import models, optimizer, state, train
 from diga_jax.inference import evaluate
+from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import local_rows, replicate, to_local_mesh
 from diga_jax.recipe import labels
 from diga_jax.recipe.experiment import Experiment, Run
-from diga_jax.stages import translator
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.stages.setup import schedule
 from diga_jax.types import Params, PyTree, StepConfig, Variables

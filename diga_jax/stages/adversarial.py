@@ -5,35 +5,36 @@ for the source's and that are certain. Source: HIAST (arXiv 2302.06992), after A
 docs/method.md section 10.
 """
 
-from collections.abc import Callable
-from typing import Any
+import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from diga_jax import ema, losses, models, optimizer
-from diga_jax import state as states
 from diga_jax.parallel import collectives
 from diga_jax.parallel.example_keys import example_keys
-from diga_jax.pixels import normalise
-from diga_jax.stages import forward, objective
+from diga_jax.stages.forward import forward
+from diga_jax.stages.objective import supervised_loss
 from diga_jax.stages.setup import Setup, schedule, segmentation
-from diga_jax.state import TrainState, descend
-from diga_jax.types import PyTree, SegmentationNet, StepConfig, Variables
+from diga_jax.stages.views import normalise_images
+from diga_jax.state import TrainState, apply_gradients, update_params
+from diga_jax.types import Batch, Metrics, Params, PyTree, SegmentationNet, StepConfig, Variables
 
-SOURCE, TARGET = 0.0, 1.0
+SOURCE, TARGET = 0.0, 1.0  # what the discriminator is to say
 
 
 def train_step(
   state: TrainState,
-  batch: dict[str, jax.Array],
-  frozen: Any = None,
+  batch: Batch,
+  frozen: Params | None = None,
   *,
-  model,
-  tx,
-  config,
+  model: dict[str, nn.Module],
+  tx: dict[str, optax.GradientTransformation],
+  config: StepConfig,
   axis_name: str | None = None,
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> tuple[TrainState, Metrics]:
   """One step of the network and one of the discriminator, which sees the same predictions.
 
   Args:
@@ -47,60 +48,58 @@ def train_step(
   Returns:
     The state after i + 1 steps and the losses.
   """
-  stage, labels = config.stage, batch['source_label']
-  source, target = normalise(batch['source_image']), normalise(batch['target_image'])
-  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema_decay_max))
-  names = ('student_dropout', 'target_dropout')
-  keys = [example_keys(state.key, state.step, name, len(source), axis_name) for name in names]
+  stage, batch = config.stage, normalise_images(batch)
+  network, discriminator = model['network'], model['discriminator']
+  weights, rows = stage.adversarial, len(batch['source_image'])
+  keys = functools.partial(example_keys, state.key, state.step, batch=rows, axis_name=axis_name)
+  decay = ema.decay(state.step, stage.ema_decay_max)
+  teacher = ema.update(state.teacher, state.params, decay)  # 6.1
 
-  def judge(params: Any, probabilities: jax.Array) -> jax.Array:
-    return model['discriminator'].apply({'params': params}, probabilities)
-
-  def loss_fn(params):
-    network = model['network']
-    logits, _, stats = forward.forward(network, params, state.batch_stats, source, keys[0])
-    on_target, _, stats = forward.forward(network, params, stats, target, keys[1])
-    seen = jax.nn.softmax(logits), jax.nn.softmax(on_target)
-    fooled = judge(state.discriminator['params'], seen[1])
+  def loss_fn(params: Params) -> tuple[jax.Array, tuple[PyTree, ...]]:
+    stats, dropout = state.batch_stats, keys('student_dropout')
+    source = forward(network, params, stats, batch['source_image'], dropout)
+    stats, dropout = source.batch_stats, keys('target_dropout')
+    target = forward(network, params, stats, batch['target_image'], dropout)
+    probabilities = [jax.nn.softmax(output.heads[0]) for output in (source, target)]
+    target_scores = discriminator.apply({'params': state.discriminator['params']}, probabilities[1])
     terms = {
-      'cross_entropy': objective.supervised_loss(logits, labels, stage, axis_name),
-      'adversarial': jnp.mean((fooled - SOURCE) ** 2),
-      'entropy': losses.entropy(on_target),
+      'cross_entropy': supervised_loss(source.heads[0], batch['source_label'], stage, axis_name),
+      'adversarial': jnp.mean((target_scores - SOURCE) ** 2),
+      'entropy': losses.entropy(target.heads[0]),
     }
-    settings = stage.adversarial
-    loss = terms['cross_entropy']
-    loss += (
-      settings.adversarial_weight * terms['adversarial']
-      + settings.entropy_weight * terms['entropy']
+    loss = terms['cross_entropy'] + (
+      weights.adversarial_weight * terms['adversarial'] + weights.entropy_weight * terms['entropy']
     )
-    return loss, (stats, seen, {'loss': loss, **terms})
+    return loss, (target.batch_stats, probabilities, {'loss': loss, **terms})
 
-  grads, (batch_stats, seen, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  discriminator, metrics['discriminator'] = learn_to_tell(
-    state.discriminator, seen, judge, tx['discriminator'], axis_name
+  grads, (stats, probabilities, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
+  trained, metrics['discriminator'] = discriminator_step(
+    state.discriminator, probabilities, discriminator, tx['discriminator'], axis_name
   )
-  moved = {'batch_stats': batch_stats, 'teacher': teacher, 'discriminator': discriminator}
-  state = descend(state, grads, tx['network'], axis_name, **moved)
+  moved = {'batch_stats': stats, 'teacher': teacher, 'discriminator': trained}
+  state = apply_gradients(state, grads, tx['network'], axis_name, **moved)
   return state, collectives.mean(metrics, axis_name)
 
 
-def learn_to_tell(
-  discriminator: dict[str, Any],
-  seen: tuple[jax.Array, jax.Array],
-  judge: Callable[[Any, jax.Array], jax.Array],
-  tx: Any,
+def discriminator_step(
+  state: dict[str, PyTree],
+  probabilities: list[jax.Array],
+  discriminator: nn.Module,
+  tx: optax.GradientTransformation,
   axis_name: str | None,
-) -> tuple[dict[str, Any], jax.Array]:
-  """The discriminator one step on, and its loss, from probabilities of source and target."""
+) -> tuple[dict[str, PyTree], jax.Array]:
+  """The discriminator's {'params', 'opt_state'} one step on, and its loss.
 
-  def loss_fn(params):
-    apart = zip(seen, (SOURCE, TARGET), strict=True)
-    return sum(jnp.mean((judge(params, x) - wanted) ** 2) for x, wanted in apart) / 2
+  `probabilities` [B, H, W, C] are the network's on the source and on the target images.
+  """
 
-  loss, grads = jax.value_and_grad(loss_fn)(discriminator['params'])
-  params, opt_state = states.update(
-    discriminator['params'], discriminator['opt_state'], grads, tx, axis_name
-  )
+  def loss_fn(params: Params) -> jax.Array:
+    pairs = zip(probabilities, (SOURCE, TARGET), strict=True)
+    scores = ((discriminator.apply({'params': params}, x), domain) for x, domain in pairs)
+    return sum(jnp.mean((score - domain) ** 2) for score, domain in scores) / 2
+
+  loss, grads = jax.value_and_grad(loss_fn)(state['params'])
+  params, opt_state = update_params(state['params'], state['opt_state'], grads, tx, axis_name)
   return {'params': params, 'opt_state': opt_state}, loss
 
 

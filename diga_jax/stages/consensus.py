@@ -1,34 +1,38 @@
-"""The pseudo-labels that self-training keeps, and its centroids (docs/method.md section 7)."""
-
-from collections.abc import Sequence
-from typing import Any
+"""Which pseudo-labels are kept, and how the centroids move (docs/method.md section 7)."""
 
 import jax
+from ml_collections import ConfigDict
 
-from diga_jax import centroids as centroid
-from diga_jax import selection
+from diga_jax import centroids, selection
 from diga_jax.parallel import collectives
+from diga_jax.stages.forward import Output
 from diga_jax.state import TrainState
 
 
-def select(state: TrainState, features: jax.Array, pseudo: jax.Array, stage: Any) -> jax.Array:
-  """The pseudo-labels [B, H, W] that the stage's selector keeps; the others become 255."""
+def select_labels(
+  state: TrainState, teacher: Output, pseudo_labels: jax.Array, stage: ConfigDict
+) -> jax.Array:
+  """The stored pseudo-labels [B, H, W] that the stage's selector keeps; the others become 255.
+
+  `teacher` is its output on the target images (docs/method.md section 7.4).
+  """
   if stage.selector == 'none':
-    return selection.none(pseudo)
-  weights = selection.centroid_weights(features, state.centroids, pseudo.shape[1:])
-  return selection.ranked_consensus(pseudo, weights, stage.rank)
+    return selection.none(pseudo_labels)
+  weights = selection.centroid_weights(teacher.feature, state.centroids, pseudo_labels.shape[1:])
+  return selection.ranked_consensus(pseudo_labels, weights, stage.rank)
 
 
 def move_centroids(
-  centroids: jax.Array,
-  seen: Sequence[tuple[dict, jax.Array]],
-  momentum: float,
-  axis_name: str | None,
+  current: jax.Array, teacher: Output, labels: jax.Array, stage: ConfigDict, axis_name: str | None
 ) -> jax.Array:
-  """Moves the centroids by (outputs, labels [B, H, W]) of one view after another."""
-  for outputs, truth in seen:
-    small = centroid.labels_at(truth, outputs['feature'].shape[1:3])
-    means, valid = centroid.class_means(outputs['feature'], outputs['logits'], small)
-    means, valid = (collectives.gather(x, axis_name) for x in (means, valid))
-    centroids = centroid.update(centroids, means, valid, momentum=momentum)
-  return centroids
+  """The centroids [C, D] moved by one view; as they are unless the selector is 'consensus'.
+
+  `teacher` is its output on the view; pixels count where it agrees with the view's `labels`
+  [B, H, W] (docs/method.md section 7.6).
+  """
+  if stage.selector != 'consensus':
+    return current
+  small = centroids.labels_at(labels, teacher.feature.shape[1:3])
+  means, valid = centroids.class_means(teacher.feature, teacher.logits, small)
+  means, valid = (collectives.gather(x, axis_name) for x in (means, valid))
+  return centroids.update(current, means, valid, momentum=stage.centroid_momentum)

@@ -1,17 +1,75 @@
-"""The loss on one output of the network (docs/method.md section 6.5)."""
+"""The loss of a step: a sum over the network's heads (docs/method.md sections 6.5 and 7.8)."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
+from ml_collections import ConfigDict
 
 from diga_jax import losses
-from diga_jax.stages import forward
+from diga_jax.stages.forward import deinterleave
+from diga_jax.types import Metrics
+
+
+def objective(
+  heads: Sequence[jax.Array],
+  labels: jax.Array,
+  stage: ConfigDict,
+  axis_name: str | None = None,
+  *,
+  soft: Sequence[jax.Array] | None = None,
+  target: tuple[Sequence[jax.Array], jax.Array] | None = None,
+) -> tuple[jax.Array, Metrics]:
+  """The main head's loss plus `stage.auxiliary` times that of an auxiliary one, if there is one.
+
+  Args:
+    heads: the student's logits on both source views, interleaved [2B, H, W, C], head by head;
+      without `soft` on the plain view alone, [B, H, W, C].
+    labels: the source's, [B, H, W].
+    soft: the teacher's logits on both views; None: no distillation.
+    target: the student's logits on the mixed target images [B, H, W, C], head by head, and their
+      labels [B, H, W]; None in the warm-up.
+
+  Returns:
+    The loss, and the metrics: 'loss', the main head's terms, and 'auxiliary', not weighted.
+  """
+  none = (None,) * len(heads)
+  target_heads, target_labels = target or (none, None)
+  by_head = zip(heads, soft or none, target_heads, strict=True)
+  parts = [head_loss(*head, labels, target_labels, stage, axis_name) for head in by_head]
+  loss, terms = parts[0]
+  for auxiliary, _ in parts[1:]:
+    terms['auxiliary'] = auxiliary
+    loss = loss + stage.auxiliary * auxiliary
+  return loss, {'loss': loss, **terms}
+
+
+def head_loss(
+  logits: jax.Array,
+  soft: jax.Array | None,
+  on_target: jax.Array | None,
+  labels: jax.Array,
+  target_labels: jax.Array | None,
+  stage: ConfigDict,
+  axis_name: str | None,
+) -> tuple[jax.Array, Metrics]:
+  """The loss on one head and its terms; arguments as `objective`'s."""
+  views = (logits,) if soft is None else deinterleave(logits)
+  loss = supervised_loss(views[0], labels, stage, axis_name)
+  terms = {'cross_entropy': loss}
+  if soft is not None:
+    teachers = deinterleave(soft)
+    terms['distillation'] = losses.symmetric_distillation(*teachers, *views, scale=stage.reverse)
+    loss = loss + stage.distillation * terms['distillation']
+  if on_target is not None:
+    terms['target'] = losses.cross_entropy(on_target, target_labels)
+    loss = loss + terms['target']
+  return loss, terms
 
 
 def supervised_loss(
-  logits: jax.Array, labels: jax.Array, stage: Any, axis_name: str | None = None
+  logits: jax.Array, labels: jax.Array, stage: ConfigDict, axis_name: str | None = None
 ) -> jax.Array:
-  """The loss on true labels that the stage names (docs/method.md section 6.5)."""
+  """The loss on labels [B, H, W] that `stage.loss` names; logits [B, H, W, C]."""
   if stage.loss == 'ohem':
     return losses.ohem_cross_entropy(
       logits,
@@ -22,26 +80,3 @@ def supervised_loss(
     )
   per_labelled = stage.loss == 'labelled_cross_entropy'
   return losses.cross_entropy(logits, labels, per_labelled=per_labelled, axis_name=axis_name)
-
-
-def objective(
-  logits: jax.Array, soft: jax.Array | None, labels: jax.Array, stage: Any, axis_name: str | None
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """The loss on one output of the network, and its terms (docs/method.md section 6.5).
-
-  Args:
-    logits: the student's on both views, interleaved [2B, H, W, C]; without `soft` on the plain one.
-    soft: the teacher's logits on both views; None for the labels alone.
-    labels: true, [B, H, W].
-  """
-  if soft is None:
-    loss = supervised_loss(logits, labels, stage, axis_name)
-    return loss, {'cross_entropy': loss}
-  (logits, logits_mixed), teachers = forward.deinterleave(logits), forward.deinterleave(soft)
-  terms = {
-    'cross_entropy': supervised_loss(logits, labels, stage, axis_name),
-    'distillation': losses.symmetric_distillation(
-      *teachers, logits, logits_mixed, scale=stage.reverse
-    ),
-  }
-  return terms['cross_entropy'] + stage.distillation * terms['distillation'], terms

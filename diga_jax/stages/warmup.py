@@ -1,30 +1,33 @@
 """Warm-up: symmetric distillation on labelled source images (docs/method.md section 6)."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
+import optax
 
 from diga_jax import ema
 from diga_jax.parallel import collectives
 from diga_jax.parallel.example_keys import example_keys
-from diga_jax.pixels import normalise
-from diga_jax.stages import forward, views
+from diga_jax.stages.forward import forward
 from diga_jax.stages.objective import objective
-from diga_jax.state import TrainState, descend
+from diga_jax.stages.views import normalise_images, two_views
+from diga_jax.state import TrainState, apply_gradients
+from diga_jax.types import Batch, Metrics, Params, PyTree, SegmentationNet, StepConfig
 
 
 def train_step(
   state: TrainState,
-  batch: dict[str, jax.Array],
-  frozen: Any = None,
+  batch: Batch,
+  frozen: Params | None = None,
   *,
-  model,
-  tx,
-  config,
+  model: SegmentationNet,
+  tx: optax.GradientTransformation,
+  config: StepConfig,
   axis_name: str | None = None,
-) -> tuple[TrainState, dict[str, jax.Array]]:
-  """One step i of the warm-up.
+  view_fn: Callable[..., jax.Array] = two_views,
+) -> tuple[TrainState, Metrics]:
+  """One step i of the warm-up; the numbers are the items of docs/method.md section 6.
 
   Args:
     state: the state after i steps.
@@ -34,75 +37,41 @@ def train_step(
     model, tx: the network and its optimizer.
     config: `stage` (this stage's settings) and `translator`.
     axis_name: under `jax.pmap`, the axis over which the batch is spread.
+    view_fn: makes the two views, interleaved; tests against the published code give their own.
 
   Returns:
     The state after i + 1 steps and the losses.
   """
-  if config.stage.method == 'source_only':
-    plain, mixed = normalise(batch['source_image']), None
+  stage, batch = config.stage, normalise_images(batch)
+  keys = functools.partial(example_keys, state.key, state.step, axis_name=axis_name)
+  decay = ema.decay(state.step, stage.ema_decay_max)
+  teacher = ema.update(state.teacher, state.params, decay)  # 6.1
+  if stage.method == 'source_only':
+    views, soft = batch['source_image'], None
   else:
-    plain, mixed = views.source_views(state, batch, frozen, config, axis_name)
-  state, metrics = update(
-    state,
-    plain,
-    mixed,
-    batch['source_label'],
-    model=model,
-    tx=tx,
-    config=config,
-    axis_name=axis_name,
-  )
-  if config.stage.target_statistics:
-    state = adapt_statistics(state, normalise(batch['target_image']), model=model)
-  return state, metrics
+    views = view_fn(state, batch, frozen, config, axis_name)  # 6.3
+    dropout = keys('teacher_dropout', len(views))
+    soft = forward(model, teacher, state.batch_stats, views, dropout).heads  # 6.4
 
+  def loss_fn(params: Params) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+    dropout = keys('student_dropout', len(views))
+    student = forward(model, params, state.batch_stats, views, dropout)  # 6.4
+    labels = batch['source_label']
+    loss, metrics = objective(student.heads, labels, stage, axis_name, soft=soft)  # 6.5
+    return loss, (student.batch_stats, metrics)
 
-def update(
-  state: TrainState,
-  plain: jax.Array,
-  mixed: jax.Array | None,
-  labels: jax.Array,
-  *,
-  model,
-  tx,
-  config,
-  axis_name: str | None = None,
-) -> tuple[TrainState, dict[str, jax.Array]]:
-  """The gradient step on two given views [B, H, W, 3]; without `mixed`, on labels alone."""
-  stage = config.stage
-  teacher = ema.update(state.teacher, state.params, ema.decay(state.step, stage.ema_decay_max))
-  images = plain if mixed is None else forward.interleave(plain, mixed)
-  keys = functools.partial(
-    example_keys, state.key, state.step, batch=len(images), axis_name=axis_name
-  )
-  student_keys = keys('student_dropout')
-  size, soft, soft_auxiliary = images.shape[1:3], None, None
-  if mixed is not None:
-    dropout = keys('teacher_dropout')
-    soft, outputs, _ = forward.forward(model, teacher, state.batch_stats, images, dropout)
-    soft_auxiliary = forward.auxiliary_logits(outputs, size)
-
-  def loss_fn(params):
-    logits, outputs, batch_stats = forward.forward(
-      model, params, state.batch_stats, images, student_keys
-    )
-    loss, terms = objective(logits, soft, labels, stage, axis_name)
-    auxiliary = forward.auxiliary_logits(outputs, size)
-    if auxiliary is not None:
-      terms['auxiliary'], _ = objective(auxiliary, soft_auxiliary, labels, stage, axis_name)
-      loss = loss + stage.auxiliary * terms['auxiliary']
-    return loss, (batch_stats, {'loss': loss, **terms})
-
-  grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  state = descend(state, grads, tx, axis_name, batch_stats=batch_stats, teacher=teacher)
+  grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
+  state = apply_gradients(state, grads, tx, axis_name, batch_stats=stats, teacher=teacher)  # 6.2
+  if stage.target_statistics:
+    state = move_statistics(state, batch['target_image'], model)  # 6.6
   return state, collectives.mean(metrics, axis_name)
 
 
-def adapt_statistics(state: TrainState, target: jax.Array, *, model) -> TrainState:
-  """Moves the BatchNorm running statistics by a target batch.
+def move_statistics(state: TrainState, target: jax.Array, model: SegmentationNet) -> TrainState:
+  """Moves the BatchNorm running statistics by normalised target images [B, H, W, 3].
 
   The published warm-up runs the student on target images for pictures only, but in training
   mode: a hidden adaptation of the statistics that evaluation uses (docs/method.md section 6.6).
   """
-  _, _, batch_stats = forward.forward(model, state.params, state.batch_stats, target, None)
-  return state.replace(batch_stats=batch_stats)
+  moved = forward(model, state.params, state.batch_stats, target).batch_stats
+  return state.replace(batch_stats=moved)

@@ -1,18 +1,20 @@
 """A network with an auxiliary output in DiGA's steps: the losses once more, at a tenth."""
 
 import functools
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 
-from configs import cityscapes_semi, gta5_to_cityscapes_mit_b5
+from configs import cityscapes_semi, default, gta5_to_cityscapes_mit_b5
 from configs.stages import self_training_stage, warmup_stage
 from diga_jax import losses, models, resize, state
-from diga_jax.stages import forward, self_training, warmup
+from diga_jax.stages import self_training, warmup
+from diga_jax.stages.forward import deinterleave, interleave
+from diga_jax.types import StepConfig
 
 SIZE = (32, 48)
 CLASSES = 4
@@ -35,7 +37,7 @@ def small():
   return model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
 
 
-def begun(model, variables, centroids=()):
+def start(model, variables, centroids=()):
   tx = optax.sgd(0.1)
   stats = variables['batch_stats']
   made = state.create(jax.random.key(1), variables['params'], tx, batch_stats=stats,
@@ -51,12 +53,20 @@ def images(seed: int):
 @pytest.mark.slow
 def test_the_warmups_losses_come_again_on_the_auxiliary_output(small):
   model, variables = small
-  start, tx = begun(*small)
-  stage = warmup_stage(auxiliary=0.1)
+  initial, tx = start(*small)
+  stage = warmup_stage(auxiliary=0.1, target_statistics=False)
+  config = StepConfig(stage, default.get_config().translator)
   plain, mixed = images(0), images(1)
   labels = jnp.asarray(np.random.default_rng(2).integers(0, CLASSES, (2, *SIZE)), jnp.int32)
-  step = functools.partial(warmup.update, model=model, tx=tx, config=SimpleNamespace(stage=stage))
-  _, metrics = jax.jit(step)(start, plain, mixed, labels)
+
+  @jax.jit
+  def step(current, views):
+    batch = {'source_label': labels}
+    return warmup.train_step(
+      current, batch, model=model, tx=tx, config=config, view_fn=lambda *_: views
+    )
+
+  _, metrics = step(initial, interleave(plain, mixed))
 
   @jax.jit
   def auxiliary(both):
@@ -64,7 +74,7 @@ def test_the_warmups_losses_come_again_on_the_auxiliary_output(small):
     return resize.align_corners(outputs['auxiliary_logits'], SIZE)
 
   # At the first step the teacher is the student.
-  one, other = forward.deinterleave(auxiliary(forward.interleave(plain, mixed)))
+  one, other = deinterleave(auxiliary(interleave(plain, mixed)))
   distilled = losses.symmetric_distillation(one, other, one, other, scale=0.5)
   expected = losses.cross_entropy(one, labels) + 0.5 * distilled
   np.testing.assert_allclose(metrics['auxiliary'], expected, rtol=1e-4)
@@ -75,17 +85,23 @@ def test_the_warmups_losses_come_again_on_the_auxiliary_output(small):
 
 def test_self_training_has_them_as_well(small):
   model, _ = small
-  start, tx = begun(*small, centroids=jnp.zeros((CLASSES, 8)))
-  config = SimpleNamespace(stage=self_training_stage('warmup', 'label_1'))
-  one = jax.ShapeDtypeStruct((2, *SIZE, 3), jnp.float32)
-  label = jax.ShapeDtypeStruct((2, *SIZE), jnp.int32)
-  mask = jax.ShapeDtypeStruct((2, *SIZE), bool)
-  seen = self_training.Views(one, one, one, one, mask, label, label)
-  step = functools.partial(self_training.update, model=model, tx=tx, config=config)
-  after, metrics = jax.eval_shape(step, start, seen)
-  assert {'loss', 'cross_entropy', 'target', 'distillation', 'auxiliary', 'kept'} == set(metrics)
+  initial, tx = start(*small, centroids=jnp.zeros((CLASSES, 8)))
+  stage = self_training_stage('warmup', 'label_1')
+  config = StepConfig(stage, ConfigDict({'kind': 'none'}))
+  image = jax.ShapeDtypeStruct((2, *SIZE, 3), jnp.uint8)
+  label = jax.ShapeDtypeStruct((2, *SIZE), jnp.uint8)
+  batch = {
+    'source_image': image,
+    'target_image': image,
+    'source_label': label,
+    'target_label': label,
+  }
+  step = functools.partial(self_training.train_step, model=model, tx=tx, config=config)
+  after, metrics = jax.eval_shape(step, initial, batch)
+  names = {'loss', 'cross_entropy', 'target', 'distillation', 'auxiliary', 'coverage'}
+  assert set(metrics) == names
   shapes = functools.partial(jax.tree.map, lambda x: x.shape)
-  assert shapes(after.params) == shapes(start.params)
+  assert shapes(after.params) == shapes(initial.params)
 
 
 def test_published_values():

@@ -1,16 +1,17 @@
 """The training steps against what the published code computes, with DeepLabV2-ResNet101 whole."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import optimizers
+from configs import default, optimizers
 from configs.stages import self_training_stage, warmup_stage
 from diga_jax import mixing, models, optimizer, state, weights
 from diga_jax.stages import self_training, warmup
+from diga_jax.stages.forward import interleave
+from diga_jax.stages.views import Views
+from diga_jax.types import StepConfig
 from tests.support import golden_formula
 
 NAME = 'deeplab_resnet101'
@@ -62,11 +63,15 @@ def test_two_warmup_steps(golden):
   wanted = golden('warmup_steps')
   batch = tuple(int(n) for n in wanted['batch'])
   model, tx, initial = start(golden(NAME)['keys'], total=80_000)
-  config = SimpleNamespace(stage=warmup_stage())
+  stage = warmup_stage(target_statistics=False)
+  config = StepConfig(stage, default.get_config().translator)
 
   @jax.jit
   def step(current, plain, mixed, labels):
-    return warmup.update(current, plain, mixed, labels, model=model, tx=tx, config=config)
+    batch, views = {'source_label': labels}, interleave(plain, mixed)
+    return warmup.train_step(
+      current, batch, model=model, tx=tx, config=config, view_fn=lambda *_: views
+    )
 
   current = initial
   for i in range(2):
@@ -109,26 +114,24 @@ def test_self_training_step(golden):
   plain, mixed, target = (
     golden_formula.image(f'st_{name}', (*batch, 3)) for name in ('source', 'mixed', 'target')
   )
-  seen = self_training.Views(
-    plain,
-    mixed,
-    target,
-    mixing.paste(mask, plain, target),
-    mask,
-    jnp.asarray(labels),
-    jnp.asarray(wanted['probability_label'].astype(np.int32)),
-  )
-  config = SimpleNamespace(stage=self_training_stage('', ''))
-  after, metrics = jax.jit(
-    lambda s, v: self_training.update(s, v, model=model, tx=tx, config=config)
-  )(initial, seen)
+  views = Views(interleave(plain, mixed), target, mixing.paste(mask, plain, target), mask)
+  config = StepConfig(self_training_stage('', ''), default.get_config().translator)
+
+  @jax.jit
+  def step(current, batch, views):
+    return self_training.train_step(
+      current, batch, model=model, tx=tx, config=config, view_fn=lambda *_: views
+    )
+
+  pseudo_labels = wanted['probability_label'].astype(np.int32)
+  after, metrics = step(initial, {'source_label': labels, 'target_label': pseudo_labels}, views)
   found = [float(metrics[k]) for k in ('cross_entropy', 'target', 'distillation')]
   np.testing.assert_allclose(found, wanted['losses'], rtol=RELATIVE)
   moved = np.abs(after.centroids - wanted['centroids_before']).max()
   assert moved > 0
   np.testing.assert_allclose(after.centroids, wanted['centroids_after'], atol=2e-2 * moved)
-  kept = float((wanted['selected'] != 255).mean())
-  assert abs(float(metrics['kept']) - kept) < 1e-3
+  coverage = float((wanted['selected'] != 255).mean())
+  assert abs(float(metrics['coverage']) - coverage) < 1e-3
   check_movements(
     movements(initial, after, wanted['names']), wanted['student_moved'], wanted['names']
   )

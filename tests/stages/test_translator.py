@@ -1,7 +1,5 @@
 """One step of the translator's training, on networks as small as they get."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,8 @@ import pytest
 from configs import default
 from configs.stages import translator_stage
 from diga_jax import models
-from diga_jax.stages import translator
+from diga_jax.models.translator import initial_params, networks, translate
+from diga_jax.stages.translator import set_up, train_step
 from diga_jax.types import StepConfig
 
 SIZE = (32, 48)
@@ -24,10 +23,10 @@ def settings():
 
 
 def start(settings, learning_rate: float = 1e-4):
-  params = translator.initial_params(jax.random.key(0), settings, SIZE)
+  params = initial_params(jax.random.key(0), settings, SIZE)
   stage = translator_stage(steps=10)
   stage.optimizer.learning_rate = learning_rate
-  _, tx, create = translator.set_up(None, StepConfig(stage, settings), {'params': params})
+  _, tx, create = set_up(None, StepConfig(stage, settings), {'params': params})
   return tx, create(jax.random.key(0), {'params': params}, ())
 
 
@@ -41,23 +40,23 @@ def batch() -> dict[str, np.ndarray]:
   return {'source_image': image(), 'target_image': image(), 'source_label': label}
 
 
-def stepped(settings, frozen=None, vgg=None):
+def take_step(settings, frozen=None, vgg=None):
   tx, initial = start(settings)
-  model = {'vgg': vgg} | translator.networks(settings)
-  config = SimpleNamespace(translator=settings)
-  step = jax.jit(lambda s, b, f: translator.train_step(s, b, f, model=model, tx=tx, config=config))
+  model = {'vgg': vgg} | networks(settings)
+  config = StepConfig(translator_stage(), settings)
+  step = jax.jit(lambda s, b, f: train_step(s, b, f, model=model, tx=tx, config=config))
   after, metrics = step(initial, batch(), frozen)
   return initial, after, {name: float(value) for name, value in metrics.items()}
 
 
 def test_the_loss_is_the_weighted_sum_and_both_halves_move(settings):
-  before, after, metrics = stepped(settings)
+  before, after, metrics = take_step(settings)
   terms = {'adversarial': 0.5, 'cycle': 10, 'edge': 20, 'reconstruction': 0.001}
   assert metrics.keys() == terms.keys() | {'loss', 'discriminator'}
   wanted = sum(weight * metrics[name] for name, weight in terms.items())
   np.testing.assert_allclose(metrics['loss'], wanted, rtol=1e-5)
-  for name in (*translator.GENERATORS, *translator.DISCRIMINATORS):
-    half = 'discriminators' if name in translator.DISCRIMINATORS else 'generators'
+  for name in networks(settings):
+    half = 'discriminators' if name.startswith('dis') else 'generators'
     old, new = (s.params[half][name] for s in (before, after))
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), old, new)
     assert max(jax.tree.leaves(moved)) > 0, name
@@ -67,9 +66,9 @@ def test_the_loss_is_the_weighted_sum_and_both_halves_move(settings):
 def test_the_perceptual_term_is_there_with_weights_only(settings):
   vgg = models.build('vgg19_features')
   params = vgg.init(jax.random.key(1), jnp.zeros((1, *SIZE, 3)))['params']
-  _, _, metrics = stepped(settings, frozen=params, vgg=vgg)
+  _, _, metrics = take_step(settings, frozen=params, vgg=vgg)
   assert metrics['perceptual'] > 0
-  _, _, without = stepped(settings, frozen=None, vgg=vgg)
+  _, _, without = take_step(settings, frozen=None, vgg=vgg)
   assert 'perceptual' not in without
   np.testing.assert_allclose(
     metrics['loss'], without['loss'] + 0.1 * metrics['perceptual'], rtol=1e-5
@@ -77,8 +76,8 @@ def test_the_perceptual_term_is_there_with_weights_only(settings):
 
 
 def test_translate_keeps_the_size(settings):
-  params = translator.initial_params(jax.random.key(0), settings, SIZE)['generators']
+  params = initial_params(jax.random.key(0), settings, SIZE)['generators']
   images = jnp.zeros((1, *SIZE, 3))
-  found = translator.translate(params, images, settings)
+  found = translate(params, images, settings)
   assert found.shape == images.shape
   assert float(jnp.abs(found).max()) <= 1
