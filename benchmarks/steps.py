@@ -8,6 +8,7 @@ depend on neither. Compiling takes most of the minutes that this runs for.
 """
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import runpy
@@ -24,10 +25,12 @@ import rich.console
 import rich.table
 
 from diga_jax import optimizer, state
-from diga_jax.inference import evaluate, feature_centroids, pseudo_labels
+from diga_jax.inference import evaluate, pseudo_labels
+from diga_jax.inference.feature_centroids import image_means, running_mean
+from diga_jax.inference.forward import Predictor
 from diga_jax.parallel.mesh import compile_step, replicate
 from diga_jax.recipe import training
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.experiment import Experiment, class_names
 from diga_jax.stages import views
 from diga_jax.stages.forward import forward
 from diga_jax.types import StepConfig
@@ -173,36 +176,19 @@ def timed_passes(
   experiment: Experiment, variables: Any, target: str, directory: pathlib.Path
 ) -> dict[str, tuple[Callable[[], Any], int]]:
   """The passes over whole images: name -> (function, images that it looks at)."""
-  settings, classes = experiment.config.evaluation, experiment.config.data.classes
+  settings, names = experiment.config.evaluation, class_names(experiment)
   images = experiment.images(target, labelled=False)
   truth = experiment.images(settings.sets[0])
   low_size = tuple(experiment.config.data.sets[target].low_size) or None
+  predictor = Predictor(experiment.model, variables, settings.scales)
+  evaluator = dataclasses.replace(predictor, flip=settings.flip, batch_size=settings.batch_size)
 
   def label_pass():
-    pseudo_labels.pseudo_labels(
-      experiment.model,
-      variables,
-      images,
-      directory,
-      classes=classes,
-      scales=settings.scales,
-      progress=False,
-    )
-    return feature_centroids.centroids(
-      experiment.model, variables, images, size=low_size, progress=False
-    )
+    pseudo_labels.pseudo_labels(predictor, images, directory, len(names), progress=False)
+    return running_mean(image_means(predictor, images, size=low_size, progress=False))
 
   def evaluation():
-    evaluate.evaluate(
-      experiment.model,
-      variables,
-      truth,
-      classes=classes,
-      scales=settings.scales,
-      flip=settings.flip,
-      batch_size=settings.batch_size,
-      progress=False,
-    )
+    evaluate.evaluate(evaluator, truth, names, progress=False)
 
   return {
     'label pass, per image': (label_pass, len(images)),

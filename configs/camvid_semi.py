@@ -5,7 +5,7 @@ of cityscapes_semi.py, the network and the optimizer those of synthcity_to_camvi
 the folder with camvid/. The last stage is the control: labelled images alone, as many steps.
 """
 
-from configs import datasets, recipes, synthcity_to_camvid
+from diga_jax.configs import datasets, recipes, synthcity_to_camvid
 
 LABELLED = 'camvid_labelled_1-4'
 STEPS = {'source_only': 1000, 'warmup': 250, 'self_training_1': 250}

@@ -6,8 +6,8 @@ labelled images. Set data.root to a folder that holds cityscapes/ and model.weig
 checkpoint of HRNetV2-W48.
 """
 
-from configs import datasets, default, networks, optimizers, recipes
-from configs.fields import change
+from diga_jax.configs import datasets, default, networks, optimizers, recipes
+from diga_jax.configs.fields import change
 
 PARTS = ('1_16', '1_8', '1_4', '1_2')
 

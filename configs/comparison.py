@@ -5,8 +5,8 @@ self-training round has as many, with the same optimizer; pseudo-labels come fro
 scales. `python -m diga_jax study --config=configs/comparison.py --seeds 0 1 2` runs it.
 """
 
-from configs import synthcity_to_camvid
-from configs.stages import hiast_stage
+from diga_jax.configs import synthcity_to_camvid
+from diga_jax.configs.stages import hiast_stage
 
 WARMUPS = ('source_only', 'adversarial')
 # The adversarial warm-up's weight of the target's entropy. With the published 3.0, and with 0.3,

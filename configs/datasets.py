@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.fields import fields
+from diga_jax.configs.fields import fields
 
 
 def dataset(**changes: Any) -> ConfigDict:

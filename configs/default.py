@@ -7,7 +7,7 @@ docs/config.md has every field in tables, made from the comments here and beside
 
 from ml_collections import ConfigDict
 
-from configs import datasets, networks, recipes
+from diga_jax.configs import datasets, networks, recipes
 
 
 def get_config() -> ConfigDict:

@@ -4,8 +4,8 @@ No target image is seen: no translator, and the running statistics stay the sour
 (`target_statistics` off; the published run left it on, which lets the target in).
 """
 
-from configs import datasets, default
-from configs.stages import batch, photometric_view
+from diga_jax.configs import datasets, default
+from diga_jax.configs.stages import batch, photometric_view
 
 
 def get_config():

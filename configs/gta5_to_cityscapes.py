@@ -4,7 +4,7 @@ Set data.root to a folder that holds GTA5/ and cityscapes/, and model.weights to
 checkpoint of DeepLabV2-ResNet101.
 """
 
-from configs import default
+from diga_jax.configs import default
 
 
 def get_config():

@@ -5,8 +5,8 @@ of DAFormer (arXiv 2111.14887). DiGA on HRDA's multi-resolution crops is not bui
 model.weights to an ImageNet checkpoint of MiT-B5.
 """
 
-from configs import gta5_to_cityscapes, networks, optimizers, recipes
-from configs.fields import change
+from diga_jax.configs import gta5_to_cityscapes, networks, optimizers, recipes
+from diga_jax.configs.fields import change
 
 
 def get_config():

@@ -4,7 +4,7 @@ Set data.root to a folder that holds GTA5/ and cityscapes/, and model.weights to
 torchvision's names.
 """
 
-from configs import datasets, default, recipes
+from diga_jax.configs import datasets, default, recipes
 
 
 def get_config():

@@ -4,8 +4,8 @@ Source: docs/method.md section 10. Set data.root to a folder that holds SYNTHIA-
 cityscapes/, and model.weights to a ResNet-101 with torchvision's names.
 """
 
-from configs import datasets, default, recipes
-from configs.fields import change
+from diga_jax.configs import datasets, default, recipes
+from diga_jax.configs.fields import change
 
 
 def get_config():

@@ -7,7 +7,7 @@ The recipe is that of two CPU cores (EfficientNet-Lite0, no translator to train)
 network and sizes start from `default.get_config()` and change its data alone.
 """
 
-from configs import datasets, default, networks, recipes
+from diga_jax.configs import datasets, default, networks, recipes
 
 # What the networks learn, in the order of the train ids 0, 1, ...; 255 is ignored.      <-
 CLASSES = ('road', 'building', 'vegetation', 'sky', 'person', 'vehicle')

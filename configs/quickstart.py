@@ -4,7 +4,7 @@ From clean "game" scenes with labels to "camera" scenes without. Nothing is down
 ImageNet weights of EfficientNet-Lite0, which the extra `demo` brings.
 """
 
-from configs import datasets, default, networks, recipes
+from diga_jax.configs import datasets, default, networks, recipes
 
 
 def get_config():

@@ -6,8 +6,8 @@ day, at dusk and in fog: `python -m diga_jax study --config=configs/quickstart_g
 --seeds 0 1 2 --workdir=DIR`.
 """
 
-from configs import datasets, quickstart
-from configs.stages import photometric_view
+from diga_jax.configs import datasets, quickstart
+from diga_jax.configs.stages import photometric_view
 
 UNSEEN = {'day': 'camera', 'dusk': 'dusk', 'fog': 'fog'}
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs import networks, optimizers
-from configs.fields import change, follow
-from configs.stages import (
+from diga_jax.configs import networks, optimizers
+from diga_jax.configs.fields import change, follow
+from diga_jax.configs.stages import (
   batch,
   hiast_label_stage,
   hiast_stage,

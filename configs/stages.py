@@ -4,8 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import optimizers
-from configs.fields import fields
+from diga_jax.configs import optimizers
+from diga_jax.configs.fields import fields
 
 
 def photometric_view(**changes: Any) -> ConfigDict:

@@ -7,8 +7,8 @@ With `:study` behind the file's name the recipe also holds the rows to compare w
 source-only controls at equal steps and equal time, and a network trained on the target's labels.
 """
 
-from configs import datasets, default, networks, recipes
-from configs.fields import change
+from diga_jax.configs import datasets, default, networks, recipes
+from diga_jax.configs.fields import change
 
 STEPS = {'source_only': 2000, 'warmup': 250, 'self_training_1': 250, 'self_training_2': 250}
 # What a step and a label pass cost on two cores, in source-only steps (benchmarks/steps.py).

@@ -4,9 +4,9 @@ Set data.root to a folder that holds SYNTHIA-RAND-CITYSCAPES/ and cityscapes/, a
 the ImageNet/COCO checkpoint of DeepLabV2-ResNet101.
 """
 
-from configs import datasets, default
-from configs.fields import change
-from configs.stages import batch, photometric_view
+from diga_jax.configs import datasets, default
+from diga_jax.configs.fields import change
+from diga_jax.configs.stages import batch, photometric_view
 
 
 def get_config():

@@ -7,6 +7,7 @@ import sys
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
+from diga_jax import __version__
 from diga_jax.commands import config, data, plan, predict, run, study, weights
 from diga_jax.commands.arguments import OVERRIDES
 
@@ -18,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
   top = argparse.ArgumentParser(
     prog='python -m diga_jax', description=__doc__.splitlines()[0], epilog=OVERRIDES
   )
+  top.add_argument('--version', action='version', version=f'diga_jax {__version__}')
   commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
   for module in COMMANDS:
     module.add_arguments(commands)
@@ -37,7 +39,7 @@ def execute(arguments: argparse.Namespace, settings: ConfigDict | None) -> int:
     return preemption.EXIT_STATUS
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str] | None = None) -> int:
   """Exit status: 0 done, 2 wrong use or wrong input, 75 stopped by SIGTERM (one line on stderr).
 
   `doctor` ends with 1 when it has found something.
@@ -56,4 +58,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())

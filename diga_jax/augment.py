@@ -112,7 +112,7 @@ def sharpness(image: jax.Array, factor: float | jax.Array) -> jax.Array:
   """
   smooth = jnp.clip((_three_taps(image, 1, 1) + 4 * image) / 13, 0, 1)
   rows, columns = (jnp.pad(jnp.ones(n - 2, bool), 1) for n in image.shape[1:3])
-  smooth = jnp.where((rows[:, None] & columns)[..., None], smooth, image)
+  smooth = jnp.where((rows[:, None] & columns[None])[..., None], smooth, image)
   factor = _per_image(factor)
   blended = smooth + (image - smooth) * factor
   return jnp.where((factor >= 0) & (factor <= 1), blended, jnp.clip(blended, 0, 1))
@@ -138,7 +138,8 @@ def _augment(
 ) -> jax.Array:
   """aug(x): jitter, grayscale, blur, sharpness, each for the images it was drawn for."""
   ranges = jnp.asarray([BRIGHTNESS, CONTRAST, SATURATION, HUE, SHARPNESS])
-  factors = ranges[:, 0] + draws[:, 4:] * (ranges[:, 1] - ranges[:, 0])
+  low, high = ranges[None, :, 0], ranges[None, :, 1]
+  factors = low + draws[:, 4:] * (high - low)
   chosen = [draws[:, i, None, None, None] < p for i, p in enumerate(probabilities)]
   image = jnp.where(chosen[0], colour_jitter(image, factors[:, :4], order), image)
   image = jnp.where(chosen[1], grayscale(image), image)

@@ -20,7 +20,7 @@ def distance_weight(features: jax.Array, centroids: jax.Array) -> jax.Array:
   """
   # Differences, not |f|^2 - 2fc + |c|^2: that loses the small distances that decide, and on an
   # accelerator would do so in the matrix unit's low precision.
-  offsets = features[..., None, :] - centroids
+  offsets = features[..., None, :] - centroids[None, None, None]
   return jax.nn.softmax(-jnp.sqrt(jnp.sum(offsets**2, -1)))
 
 
@@ -50,7 +50,7 @@ def class_means(
   batch, _, _, depth = features.shape
   classes = logits.shape[-1]
   predicted = jnp.argmax(logits, -1)
-  members = predicted[..., None] == jnp.arange(classes)
+  members = jax.nn.one_hot(predicted, classes, dtype=bool)
   if labels is not None:
     members &= (predicted == labels.astype(predicted.dtype))[..., None]
   members = members.reshape(batch, -1, classes).astype(jnp.float32)

@@ -1,21 +1,29 @@
-"""Configs: read from the command line, and checked."""
+"""Configs: read from the command line, and checked field by field."""
 
 import argparse
-from collections.abc import Iterator
-from typing import Any
+import difflib
+import importlib.resources
+import os
+import re
+from collections.abc import Iterable, Mapping
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, config_dict, config_flags
 
 from data_pipelines import label_files, label_tables, pipeline
 from data_pipelines.errors import BadInput
+from data_pipelines.scenes import render
+from diga_jax import models, optimizer, strong_augment
+from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
+from diga_jax.stages import kinds
+from diga_jax.types import PyTree
 
 
 def read_config(argv: list[str]) -> ConfigDict:
   """The config of --config=FILE with every --config.FIELD=VALUE applied.
 
   Raises:
-    BadInput: for a file that cannot be loaded, an unknown field, or a value of the wrong type.
+    BadInput: for a file that cannot be loaded, an unknown field, or a value that it may not have.
   """
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file(
@@ -27,41 +35,207 @@ def read_config(argv: list[str]) -> ConfigDict:
       raise BadInput(f'not understood: {left[0]} (see --help)')
     config = holder.value
     config.lock()  # a file that could not be loaded says so only when it is touched
+    check(config)
     return config
   except BadInput:
     raise
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+  except (
+    flags.Error, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError
+  ) as error:  # fmt: skip
     lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
     reason = lines[-1].removeprefix('ValueError: ') if lines else type(error).__name__
     raise BadInput(f'--config: {reason}') from None
 
 
+def config_file(name: str) -> str:
+  """The file that --config=NAME means: itself, or the shipped config of that name.
+
+  What follows a colon goes to its get_config: 'cityscapes_semi:1_16'.
+
+  Raises:
+    BadInput: if there is neither; lists the shipped names.
+  """
+  file, colon, argument = name.partition(':')
+  if os.path.isfile(file):
+    return name
+  shipped = {
+    entry.name.removesuffix('.py'): entry
+    for entry in importlib.resources.files('diga_jax.configs').iterdir()
+    if entry.name.endswith('.py') and '\ndef get_config(' in entry.read_text(encoding='utf-8')
+  }
+  if file not in shipped:
+    raise BadInput(
+      f'--config: {file} is no file and no shipped config; these are: {", ".join(sorted(shipped))}'
+    )
+  return f'{shipped[file]}{colon}{argument}'
+
+
 def config_of(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict | None:
   """The config of a command that has one; raises BadInput for what neither understands."""
   if getattr(arguments, 'config', None):
-    return read_config([f'--config={arguments.config}', *overrides])
+    return read_config([f'--config={config_file(arguments.config)}', *overrides])
   if overrides:
     raise BadInput(f'not understood: {overrides[0]} (see --help)')
   return None
 
 
-# The fields that hold one of a few words.
-CHOICES = {
-  'checkpoint_choice': ('last', 'oracle'),
-  'network': ('student', 'teacher'),
-  'names': tuple(label_tables.NAMES),
-  'label_format': tuple(label_files.FORMATS),
-  'on_bad_file': ('stop', 'skip'),
-  'method': ('distill', 'source_only', 'adversarial'),
-  'mixing': ('class', 'none'),
-  'target_mixing': ('class', 'copy_paste', 'none'),
-  'loss': ('cross_entropy', 'labelled_cross_entropy', 'ohem'),
-  'selector': ('consensus', 'none', 'constant', 'cbst', 'ias'),
-  'centroids_from': ('target', 'source', 'none'),
-  'source_crop': pipeline.CUTS,
-  'target_crop': pipeline.CUTS,
-  'decay': ('poly', 'cosine'),
-  'parallel': ('jit', 'pmap'),
+_OPTIMIZER = {
+  'kind': words(*optimizer.KINDS),
+  'learning_rate': number(0),
+  'momentum': number(0, 1, below=True),
+  'betas': tuple_of(number(0, 1, below=True), 2),
+  'weight_decay': number(0),
+  'undecayed_pattern': pattern,
+  'decay': words(*optimizer.DECAYS),
+  'power': number(0),
+  'final_lr_ratio': number(0),
+  'warmup': whole(0),
+  'decay_steps': whole(0),
+  'head_lr_multiplier': number(0),
+  'head_pattern': pattern,
+  'frozen': tuple_of(pattern),
+  'repeats': tuple_of(tuple_as(pattern, whole(1))),
+}
+_SIDES = tuple_of(whole(1), 0, 2)  # (height, width), or () for a size that is not changed
+_TRAIN_ID = whole(0, 255)
+_COLOUR = tuple_of(whole(0, 255), 3)
+_PAIRS = tuple_of(tuple_as(either(_TRAIN_ID, _COLOUR), _TRAIN_ID))
+
+NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
+
+# What every field may be; '*' is the name of a stage or of a data set. Which of them a stage has is
+# a matter of its kind; which options a network has, `models.build` knows.
+FIELDS = {
+  'seed': whole(0, bits=63),
+  'devices': whole(0),
+  'parallel': words('jit', 'pmap'),
+  'remat': boolean,
+  'recipe': tuple_of(text),
+  'checkpoint_choice': words('last', 'oracle'),
+  'save_every': whole(1),
+  'log_every': whole(1),
+  'profile_steps': tuple_of(whole(0), 0, 2),
+  'compilation_cache': text,
+  'stages.*.kind': words(*(kind for kind in kinds.KINDS if kind != 'adversarial')),
+  'stages.*.start': text,
+  'stages.*.translator': text,
+  'stages.*.steps': whole(0),
+  'stages.*.method': words('distill', 'source_only', 'adversarial'),
+  'stages.*.mixing': words('class', 'none'),
+  'stages.*.distillation': number(0),
+  'stages.*.reverse': number(0),
+  'stages.*.auxiliary': number(0),
+  'stages.*.ema_decay_max': number(0, 1),
+  'stages.*.loss': words('cross_entropy', 'labelled_cross_entropy', 'ohem'),
+  'stages.*.ohem_threshold': number(0, 1),
+  'stages.*.ohem_min_kept': whole(0),
+  'stages.*.target_statistics': boolean,
+  'stages.*.adversarial.adversarial_weight': number(0),
+  'stages.*.adversarial.entropy_weight': number(0),
+  'stages.*.adversarial.width': whole(1),
+  **{f'stages.*.adversarial.optimizer.{field}': rule for field, rule in _OPTIMIZER.items()},
+  **{f'stages.*.optimizer.{field}': rule for field, rule in _OPTIMIZER.items()},
+  'stages.*.view.jitter': number(0, 1),
+  'stages.*.view.grayscale': number(0, 1),
+  'stages.*.view.blur': number(0, 1),
+  'stages.*.view.sharpness': number(0, 1),
+  'stages.*.view.beta': number(0, 1),
+  'stages.*.batch.low_rows': whole(0),
+  'stages.*.batch.full_rows': whole(0),
+  'stages.*.batch.source': text,
+  'stages.*.batch.target': text,
+  'stages.*.batch.source_crop': words(*pipeline.CUTS),
+  'stages.*.batch.target_crop': words(*pipeline.CUTS),
+  'stages.*.batch.redraw': boolean,
+  # Label stages, and the selector of those that learn from labels.
+  'stages.*.network': words('student', 'teacher'),
+  'stages.*.source': text,
+  'stages.*.target': text,
+  'stages.*.scales': tuple_of(number(0, above=True), least=1),
+  'stages.*.image_size': _SIDES,
+  'stages.*.selector': words('consensus', 'none', 'constant', 'cbst', 'ias'),
+  'stages.*.selector_batch': whole(1),
+  'stages.*.threshold': number(0, 1),
+  'stages.*.share': number(0, 1),
+  'stages.*.alpha': number(0, 1),
+  'stages.*.beta': number(0, 1),
+  'stages.*.gamma': number(0),
+  'stages.*.centroids_from': words('target', 'source', 'none'),
+  'stages.*.passes': whole(1),
+  'stages.*.cap': whole(1),
+  # Stages that learn from labels.
+  'stages.*.labels': text,
+  'stages.*.rank': whole(1),
+  'stages.*.target_mixing': words('class', 'copy_paste', 'none'),
+  'stages.*.centroid_momentum': number(0, 1),
+  'stages.*.copy_paste.hard_classes': whole(1),
+  'stages.*.copy_paste.excluded_classes': tuple_of(_TRAIN_ID),
+  'stages.*.copy_paste.max_donors': whole(0),
+  'stages.*.copy_paste.leave_out': number(0, 1),
+  'stages.*.strong': whole(0, len(strong_augment.OPERATIONS)),
+  'stages.*.ema_decay': number(0, 1),
+  'stages.*.smoothing': number(0),
+  'stages.*.sharpening': number(0),
+  'stages.*.consistency': number(0),
+  'model.name': words(*models.SEGMENTATION),
+  'model.dtype': words('float32', 'bfloat16'),
+  'model.weights': text,
+  'model.partial_weights': boolean,
+  **{f'model.options.{option}': words(*allowed) for option, allowed in models.CHOICES.items()},
+  **{f'model.options.{option}': number(0, 1, below=True) for option in models.PROBABILITIES},
+  **{
+    f'model.options.{option}': tuple_of(whole(1), least=1)
+    for option in ('blocks', *models.PER_STAGE)
+  },
+  **{f'model.options.{option}': whole(1) for option in ('width', 'feature', 'stem', 'key')},
+  'translator.kind': words('network', 'fourier', 'none'),
+  'translator.width': whole(1),
+  'translator.blocks': whole(0),
+  'translator.discriminator_width': whole(1),
+  'translator.discriminator_layers': whole(1),
+  'translator.discriminator_scales': whole(1),
+  'translator.vgg': text,
+  'translator.enc_s': text,
+  'translator.dec_s2t': text,
+  'translator.adversarial': number(0),
+  'translator.cycle': number(0),
+  'translator.edge': number(0),
+  'translator.perceptual': number(0),
+  'translator.reconstruction': number(0),
+  'translator.beta': number(0, 0.5),
+  'data.root': text,
+  'data.cache': text,
+  'data.classes': whole(1, 255),
+  'data.names': words(*label_tables.NAMES),
+  'data.class_names': tuple_of(text),
+  'data.palette': tuple_of(_COLOUR),
+  'data.on_bad_file': words('stop', 'skip'),
+  'data.crop': tuple_of(whole(1), 2),
+  'data.sets.*.kind': words('folder', 'scenes'),
+  'data.sets.*.images': text,
+  'data.sets.*.labels': text,
+  'data.sets.*.list': text,
+  'data.sets.*.without': text,
+  'data.sets.*.label_format': words(*label_files.FORMATS),
+  'data.sets.*.table': either(
+    words(*label_tables.TABLES), _PAIRS._replace(text='pairs of an id, or a colour, and a train id')
+  ),
+  'data.sets.*.shards': text,
+  'data.sets.*.look': words(*render.LOOKS),
+  'data.sets.*.first': whole(0),
+  'data.sets.*.count': whole(0),
+  'data.sets.*.size': tuple_of(whole(16), 2),
+  'data.sets.*.low_size': _SIDES,
+  'data.sets.*.zoom_heights': tuple_of(whole(1), 2),
+  'data.sets.*.evaluation_size': _SIDES,
+  'evaluation.name': text,
+  'evaluation.stages': tuple_of(text),
+  'evaluation.sets': tuple_of(text),
+  'evaluation.scales': tuple_of(number(0, above=True), least=1),
+  'evaluation.flip': boolean,
+  'evaluation.network': words('student', 'teacher'),
+  'evaluation.batch_size': whole(1),
+  'evaluation.pictures': whole(0),
 }
 
 
@@ -71,78 +245,77 @@ def check(config: ConfigDict) -> None:
   Raises:
     BadInput: naming the field and what it may be.
   """
-  for field, value in flatten(config.to_dict()).items():
-    allowed = CHOICES.get(field.rpartition('.')[2])
-    if field == 'translator.kind':
-      allowed = ('network', 'fourier', 'none')
-    if allowed and value not in allowed:
-      raise BadInput(f'config.{field} is {value!r}: it may be {", ".join(allowed)}')
-  for name, stage in config.stages.items():
-    for wrong, reason in contradictions(config, stage):
+  try:
+    values = flatten(config.to_dict())
+  except config_dict.RequiredValueError:
+    raise BadInput('config: a placeholder that needs a value has none') from None
+  stages = config.get('stages', {})
+  check_fields(values, stages)
+  for name, stage in stages.items():
+    for wrong, reason in kinds.kind_of(stage).problems(stage, config):
       if wrong:
         raise BadInput(f'config.stages.{name}: {reason}')
+    rows = [values.get(f'stages.{name}.batch.{size}_rows', 0) for size in ('low', 'full')]
+    if 'batch' in stage and not any(rows):
+      raise BadInput(
+        f'config.stages.{name}.batch has no rows: give low_rows or full_rows at least 1'
+      )
   for field in ('class_names', 'palette'):
     if len(config.data[field]) not in (0, config.data.classes):
       raise BadInput(
         f'config.data.{field} has {len(config.data[field])} entries for {config.data.classes} '
         'classes: give one for each, or none'
       )
-  if len(config.profile_steps) not in (0, 2):
-    raise BadInput(f'config.profile_steps is {config.profile_steps}: give (first, last) or ()')
+  if config.checkpoint_choice == 'oracle' and not config.evaluation.sets:
+    raise BadInput("config.evaluation.sets is (): checkpoint_choice 'oracle' needs its first set")
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
     )
 
 
-def contradictions(config: ConfigDict, stage: ConfigDict) -> Iterator[tuple[bool, str]]:
-  """(whether a stage's settings make no sense together, why and what to set instead)."""
-  if stage.kind == 'label':
-    yield (
-      stage.selector == 'consensus',
-      "selector 'consensus' follows the teacher while it trains: set it in the self-training "
-      "stage, and here 'none' or a selector by confidence",
-    )
-    shares = {name: stage[name] for name in ('threshold', 'share', 'alpha', 'beta')}
-    for name, value in shares.items():
-      yield not 0 <= value <= 1, f'{name} is {value}: give a share between 0 and 1'
-    yield (
-      stage.selector_batch < 1,
-      f'selector_batch is {stage.selector_batch}: give at least 1 image',
-    )
-  if stage.kind in ('self_training', 'hiast'):
-    yield (
-      stage.selector not in ('consensus', 'none'),
-      f'selector {stage.selector!r} looks at confidences, which the stored labels lack: set it in '
-      f"the label stage {stage.labels!r}, and here 'none'",
-    )
-    labels = config.stages.get(stage.labels)
-    yield (
-      labels is None or labels.kind != 'label',
-      f'labels is {stage.labels!r}: name a stage of kind label',
-    )
-    yield (
-      stage.selector == 'consensus' and labels is not None and labels.centroids_from == 'none',
-      f"selector 'consensus' compares with centroids, and {stage.labels!r} makes none: set its "
-      "centroids_from to 'target'",
-    )
-    classes = config.data.classes
-    yield not 1 <= stage.rank <= classes, f'rank is {stage.rank}: give 1 to {classes}'
-    yield (
-      stage.target_mixing == 'copy_paste'
-      and labels is not None
-      and labels.target != stage.batch.target,
-      f'copy-paste among {stage.batch.target!r} needs their labels, but {stage.labels!r} is of '
-      f'{labels.target if labels else None!r}',
-    )
+def check_fields(values: Mapping[str, object], stages: Iterable[str]) -> None:
+  """Refuses fields that do not exist, values that their rules do not accept, and missing fields.
+
+  Args:
+    values: dotted path -> value.
+    stages: names of the stages, each of which needs a kind.
+
+  Raises:
+    BadInput: naming the first such field.
+  """
+  for path, value in values.items():
+    rule = FIELDS.get(field_of(path))
+    if rule is None:
+      raise BadInput(f'config.{path}: there is no such field{did_you_mean(path)}')
+    if not rule.accepts(value):
+      shown = ' '.join(repr(value).split())[:200]
+      raise BadInput(f'config.{path} is {shown}: it may be {rule.text}')
+  needed = [field for field in FIELDS if '*' not in field and 'model.options' not in field]
+  for path in (*needed, *(f'stages.{name}.kind' for name in stages)):
+    if path not in values:
+      raise BadInput(f'config.{path} is missing: it may be {FIELDS[field_of(path)].text}')
 
 
-def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+def field_of(path: str) -> str:
+  """The key of `FIELDS` for the path of a field: stages.warmup.steps -> stages.*.steps."""
+  return NAMED.sub(r'\1.*.', path)
+
+
+def did_you_mean(path: str) -> str:
+  """The end of a message on a field that does not exist: the fields whose names are nearest."""
+  own = NAMED.match(path)
+  near = difflib.get_close_matches(field_of(path), FIELDS)
+  near = [field.replace('*', own[2]) if own else field for field in near]
+  return f'; the nearest are {", ".join(near)}' if near else ''
+
+
+def flatten(tree: Mapping[str, PyTree], prefix: str = '') -> dict[str, PyTree]:
   """Nested dicts -> one dict with dotted keys."""
   flat = {}
   for key, value in tree.items():
     if isinstance(value, dict):
       flat |= flatten(value, f'{prefix}{key}.')
     else:
-      flat[prefix + key] = value
+      flat[f'{prefix}{key}'] = value
   return flat

@@ -36,7 +36,7 @@ def _label_log_probability(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """log_softmax at the label, [B, H, W]; 0 where there is no label."""
   shifted, log_sum = _shift(logits)
   # A comparison instead of a gather: its gradient is elementwise, where a gather's is a scatter.
-  own = labels[..., None] == jnp.arange(logits.shape[-1], dtype=labels.dtype)
+  own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
   picked = jnp.sum(jnp.where(own, shifted, 0), -1)
   return picked - jnp.where(_labelled(labels, logits.shape[-1]), log_sum, 0)
 

@@ -3,6 +3,7 @@
 Source: docs/method.md sections 4, 6.2, 7 and 10.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -49,26 +50,18 @@ def cosine(
   return jnp.where(step < warmup, base * step / max(warmup, 1), decayed)
 
 
+# kind: (curve, field of its last setting, what that is by default).
+DECAYS = {'poly': (poly, 'power', 0.9), 'cosine': (cosine, 'final_lr_ratio', 0.0)}
+
+
 def learning_rate(config: Mapping[str, Any], step: int | jax.Array) -> jax.Array:
   """The rate of the body at a step, for the log; the head's is `head_lr_multiplier` times it."""
   decay = config.get('decay', 'poly')
-  if decay == 'cosine':
-    return cosine(
-      step,
-      config['learning_rate'],
-      config['decay_steps'],
-      config.get('final_lr_ratio', 0.0),
-      config.get('warmup', 0),
-    )
-  if decay != 'poly':
-    raise ValueError(f"decay is {decay!r}; it must be 'poly' or 'cosine'")
-  return poly(
-    step,
-    config['learning_rate'],
-    config['decay_steps'],
-    config.get('power', 0.9),
-    config.get('warmup', 0),
-  )
+  if decay not in DECAYS:
+    raise ValueError(f'decay is {decay!r}; it must be {" or ".join(map(repr, DECAYS))}')
+  curve, field, default = DECAYS[decay]
+  base, total, warmup = config['learning_rate'], config['decay_steps'], config.get('warmup', 0)
+  return curve(step, base, total, config.get(field, default), warmup)
 
 
 UNDECAYED = '_undecayed'
@@ -117,26 +110,38 @@ def sgd(
   return optax.GradientTransformation(init, update)
 
 
+def _sgd(
+  config: Mapping[str, Any], rate: Callable[[jax.Array], jax.Array], repeats: int
+) -> optax.GradientTransformation:
+  return sgd(rate, config.get('momentum', 0.9), config.get('weight_decay', 0.0), repeats)
+
+
+def _adam(
+  config: Mapping[str, Any],
+  rate: Callable[[jax.Array], jax.Array],
+  repeats: int,
+  decoupled: bool = False,
+) -> optax.GradientTransformation:
+  if repeats > 1:
+    raise ValueError("optimizer repeats are for kind 'sgd'")
+  decayed = optax.add_decayed_weights(config.get('weight_decay', 0.0))
+  moments = optax.scale_by_adam(*config.get('betas', (0.9, 0.999)), eps=1e-8)
+  # Decay that joins the gradient goes through the moments, AdamW's does not.
+  rules = (moments, decayed) if decoupled else (decayed, moments)
+  return optax.chain(*rules, optax.scale_by_learning_rate(rate))
+
+
+KINDS = {'sgd': _sgd, 'adam': _adam, 'adamw': functools.partial(_adam, decoupled=True)}
+
+
 def _rule(
   config: Mapping[str, Any], multiplier: float, repeats: int = 1
 ) -> optax.GradientTransformation:
   """One update rule."""
-
-  def rate(step: jax.Array) -> jax.Array:
-    return multiplier * learning_rate(config, step)
-
-  kind, decay = config.get('kind', 'sgd'), config.get('weight_decay', 0.0)
-  if kind == 'sgd':
-    return sgd(rate, config.get('momentum', 0.9), decay, repeats)
-  if kind not in ('adam', 'adamw'):
-    raise ValueError(f"optimizer kind is {kind!r}; it must be 'sgd', 'adam' or 'adamw'")
-  if repeats > 1:
-    raise ValueError("optimizer repeats are for kind 'sgd'")
-  decayed = optax.add_decayed_weights(decay)
-  moments = optax.scale_by_adam(*config.get('betas', (0.9, 0.999)), eps=1e-8)
-  # Decay that joins the gradient goes through the moments, AdamW's does not.
-  rules = (decayed, moments) if kind == 'adam' else (moments, decayed)
-  return optax.chain(*rules, optax.scale_by_learning_rate(rate))
+  kind = config.get('kind', 'sgd')
+  if kind not in KINDS:
+    raise ValueError(f'optimizer kind is {kind!r}; it must be {" or ".join(map(repr, KINDS))}')
+  return KINDS[kind](config, lambda step: multiplier * learning_rate(config, step), repeats)
 
 
 def _path(keys: Iterable[Any]) -> str:

@@ -15,12 +15,13 @@ def normalise(images: jax.Array) -> jax.Array:
 
   Source: docs/method.md section 2.
   """
-  return (images[..., ::-1].astype(jnp.float32) - jnp.asarray(MEAN_BGR)) / SCALE
+  mean = jnp.broadcast_to(jnp.asarray(MEAN_BGR), images.shape)
+  return (images[..., ::-1].astype(jnp.float32) - mean) / SCALE
 
 
 def to_uint8(images: jax.Array) -> jax.Array:
   """The inverse of `normalise`, rounded and clipped: float32 BGR [..., 3] -> uint8 RGB."""
-  pixels = images * SCALE + jnp.asarray(MEAN_BGR)
+  pixels = images * SCALE + jnp.broadcast_to(jnp.asarray(MEAN_BGR), images.shape)
   return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)[..., ::-1]
 
 
@@ -29,7 +30,10 @@ def imagenet(images: jax.Array) -> jax.Array:
   mean, deviation = np.asarray(IMAGENET_MEAN), np.asarray(IMAGENET_STD)
   scale = SCALE / (255 * deviation)
   shift = (np.asarray(MEAN_BGR[::-1]) / 255 - mean) / deviation
-  return images[..., ::-1] * jnp.asarray(scale, images.dtype) + jnp.asarray(shift, images.dtype)
+  scale, shift = (
+    jnp.broadcast_to(jnp.asarray(value, images.dtype), images.shape) for value in (scale, shift)
+  )
+  return images[..., ::-1] * scale + shift
 
 
 # What a network may want made of normalised BGR: nothing, the same values as RGB, torchvision's.

@@ -54,7 +54,7 @@ def blur(image: jax.Array, radius: jax.Array) -> jax.Array:
 
   def weights(size: int) -> jax.Array:
     # A matrix [B, size, size] instead of taps: each image has its own kernel, in one product.
-    out, into = jnp.arange(size)[:, None], jnp.arange(size)
+    out, into = jnp.arange(size)[None, :, None], jnp.arange(size)[None, None]
     reach = radius[:, None, None]
 
     def tap(distance: jax.Array) -> jax.Array:

@@ -29,6 +29,9 @@ import numpy as np
 import pytest
 
 jax.config.update('jax_num_cpu_devices', 8)
+# Errors: broadcasting over a missing axis, and a random key that is used twice.
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_debug_key_reuse', True)
 # As the command line does.
 gc.freeze()
 gc.set_threshold(50_000)

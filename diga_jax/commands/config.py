@@ -17,7 +17,7 @@ def add_arguments(commands: Commands) -> None:
 
 def show(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints the fields of a config, one a line."""
-  from configs import default
+  from diga_jax.configs import default
 
   for line in lines(config, default.get_config(), only_changed=arguments.diff):
     print(line)

@@ -19,18 +19,9 @@ def add_arguments(commands: Commands) -> None:
 
 def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Labels images with the network of a stage."""
-  from diga_jax import inference
+  from diga_jax.inference.predict import predict_images
   from diga_jax.recipe.experiment import Run, palette
 
   experiment = Run(config, arguments.workdir)
-  settings = config.evaluation
-  inference.predict.predict(
-    experiment.model,
-    experiment.trained(arguments.stage, settings.network),
-    arguments.images,
-    arguments.output,
-    palette=palette(experiment),
-    scales=settings.scales,
-    batch_size=experiment.rows(1),
-    put=experiment.put,
-  )
+  predictor = experiment.predictor(arguments.stage, config.evaluation.network)
+  predict_images(predictor, arguments.images, arguments.output, palette(experiment))

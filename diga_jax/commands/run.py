@@ -85,11 +85,11 @@ def show(experiment: 'Run', results: list[dict]) -> None:
 
   if not processes.is_main_process():
     return
-  networks = [row for row in results if 'iou' in row]
+  networks = [row for row in results if row['kind'] == 'network']
   print(tables.table(networks))
   print(tables.per_class(networks))
   for row in results:
-    if 'kept' in row:
-      print(tables.kept(row))
+    if row['kind'] == 'labels':
+      print(tables.describe_labels(row))
   place = experiment.workdir / 'evaluation' / experiment.config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')

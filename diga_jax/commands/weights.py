@@ -122,9 +122,10 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
 
 
 def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
-  """Writes a stage's network as a PyTorch state dict, or with its scales as a program."""
+  """Writes a stage's network as a PyTorch state dict, or with its scales and flip as a program."""
   from diga_jax import models, weights
   from diga_jax.inference import export
+  from diga_jax.inference.forward import Predictor
   from diga_jax.recipe.experiment import Experiment
 
   found = weights.read_stage(arguments.stage, arguments.network)
@@ -137,14 +138,14 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
     raise BadInput(f'--format={arguments.format}: give the --config of the network and a --size')
   model = Experiment(config).model
   variables, _ = weights.initialise(models.shapes(model), found)
-  size, scales = tuple(arguments.size), tuple(config.evaluation.scales)
+  settings, size = config.evaluation, tuple(arguments.size)
+  predictor = Predictor(model, variables, settings.scales, settings.flip)
   what = f'uint8 RGB [B, {size[0]}, {size[1]}, 3] -> classes'
   if arguments.format == 'savedmodel':
-    export.write_saved_model(arguments.output, model, variables, size, scales=scales)
+    export.write_saved_model(arguments.output, predictor, size)
     print(f'{arguments.output}: tf.saved_model.load(folder).predict(images), {what}')
     return
-  program = export.stablehlo(model, variables, size, scales=scales)
-  export.write(arguments.output, program)
+  export.write(arguments.output, export.stablehlo(predictor, size))
   print(f'{arguments.output}: jax.export.deserialize(data).call(images), {what}')
 
 

@@ -5,168 +5,134 @@ the image at half size, both upsampled to the label's size with aligned corners,
 maximum, argmax, one confusion matrix over all images.
 """
 
-import functools
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import atomic
-from data_pipelines.errors import BadInput
 from diga_jax import metrics
-from diga_jax.inference import image_batches
-from diga_jax.inference.forward import SCALES, Put, _checked, _predicted
+from diga_jax.inference.forward import Predictor
+from diga_jax.inference.image_batches import Batch, Dataset, check_labels, for_each_batch
 from diga_jax.parallel import processes
-from diga_jax.progress import bar
-from diga_jax.report.pictures import strip
+from diga_jax.report.pictures import comparison_panels
+from diga_jax.types import NetworkRow, PyTree, Size
+
+_confusion_matrix = jax.jit(metrics.confusion_matrix, static_argnames='classes')
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'scales', 'flip', 'classes'))
-def _scored(
-  variables: Any, images: jax.Array, labels: jax.Array, *, classes: int, **options
-) -> tuple[jax.Array, jax.Array]:
-  """(confusion matrix [C, C] of the batch, prediction uint8 [B, h, w]); 255 is not counted."""
-  prediction = _predicted(variables, images, labels.shape[1:3], **options)
-  return metrics.confusion_matrix(prediction, labels, classes), prediction
+class Pictures(NamedTuple):
+  """Which images of a data set are drawn, and how.
+
+  Attributes:
+    directory: for ID.png of each.
+    palette: uint8 [C, 3] RGB.
+    count: how many images, evenly spread over the data set.
+  """
+
+  directory: pathlib.Path
+  palette: np.ndarray
+  count: int = 8
 
 
-def check_labels(batch: image_batches.Batch, source: image_batches.Source, classes: int) -> None:
-  """Raises BadInput if a batch has no labels or ids that C classes do not have."""
-  name = source.ids[batch.indices[0]]
-  if batch.labels is None:
-    raise BadInput(f'{name}: labels are needed here, and this data set has none')
-  worst = int(np.max(batch.labels, where=batch.labels != image_batches.IGNORE, initial=0))
-  if worst >= classes:
-    raise BadInput(
-      f'{name}: label {worst} for a network with {classes} classes: choose another label table'
-    )
-
-
-def _shared_size(sizes: set[tuple[int, int]]) -> list[int] | str:
-  """What the protocol says of sizes: [h, w] when all images agree."""
-  return list(*sizes) if len(sizes) == 1 else 'various'
-
-
-def _to_draw(count: int, total: int) -> set[int]:
-  """`count` of `total` images, evenly spread, the first and the last among them."""
-  return set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
-
-
-def _draw(
-  batch: image_batches.Batch,
-  prediction: jax.Array,
-  source: image_batches.Source,
-  wanted: set[int],
-  directory: pathlib.Path,
-  **colours,
-) -> None:
-  for row, index in enumerate(batch.indices):
-    if index in wanted:
-      picture = strip(
-        batch.images[row],
-        truth=batch.labels[row],
-        prediction=np.asarray(prediction[row]),
-        **colours,
-      )
-      atomic.write_png(directory / f'{source.ids[index]}.png', picture)
+def evenly_spread(count: int, total: int) -> list[int]:
+  """`count` of `total` positions, evenly spread, the first and the last among them."""
+  return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
 def evaluate(
-  model: Any,
-  variables: Any,
-  source: image_batches.Source,
+  predictor: Predictor,
+  dataset: Dataset,
+  names: Sequence[str],
   *,
-  classes: int,
-  names: Sequence[str] | None = None,
-  scales: Sequence[float] = SCALES,
-  fusion: str = 'max',
-  flip: bool = False,
-  image_size: tuple[int, int] | None = None,
-  label_size: tuple[int, int] | None = None,
-  batch_size: int = 1,
   subsets: Mapping[str, Sequence[int]] | None = None,
-  protocol: Mapping[str, Any] | None = None,
-  pictures: str | os.PathLike | None = None,
-  count: int = 8,
-  palette: Any = None,
+  protocol: Mapping[str, PyTree] | None = None,
+  size: Size | None = None,
+  pictures: Pictures | None = None,
   progress: bool = True,
-  put: Put = jnp.asarray,
-) -> dict[str, Any]:
+) -> NetworkRow:
   """Evaluates a network on a labelled data set, holding a few images in memory at a time.
 
   Several processes share the images, and each gets the result of all.
 
   Args:
-    model, variables: see `forward`.
-    source: labelled images, e.g. `data_pipelines.folder.Folder`.
-    classes: C; labels are 0..C-1, and 255 is not counted.
-    names: C class names for the result; None: the numbers.
-    scales, fusion, flip: see `forward`.
-    image_size, label_size: (h, w) to resize to on the host (bicubic / nearest); None: as stored.
-      They may differ: logits go to the size of the labels.
-    batch_size: images of one size computed together, filled up with blank ones that do not count;
-      the result does not depend on it.
+    predictor: the network; its logits go to the size of the labels.
+    dataset: labelled images, e.g. `data_pipelines.folder.Folder`.
+    names: the C class names; labels are 0..C-1, and 255 is not counted.
     subsets: name -> class ids, for means over parts of the classes; None: all classes.
     protocol: what only the caller knows of the number: data set and split, class set, network
       (student or teacher), step, seed, chosen_by (last, agreement or oracle).
-    pictures: a directory for `count` evenly spread pictures (image, truth, prediction) in the
-      colours of `palette`; None: no pictures.
+    size: (h, w) that images and labels are resized to on the host (bicubic / nearest); None: as
+      stored.
+    pictures: which images to draw (image, truth, prediction); None: none.
     progress: whether to show a progress bar on stderr.
-    put: places a host array on the devices.
 
   Returns:
-    A dict for JSON, numbers as fractions: 'mean_iou' over all classes, 'mean_iou_subsets' {name:
-    number}, 'pixel_accuracy', 'mean_accuracy', 'fw_accuracy', 'iou' {class name: number},
-    'confusion' (rows: truth), 'images', 'pixels', 'protocol' (with what was measured here: scales,
-    fusion, flip, sizes, images). None stands for a class that neither labels nor predictions hold,
-    and means leave it out.
+    See `summarise`; the protocol also holds what was measured here: scales, fusion, flip, sizes.
 
   Raises:
-    BadInput: no images, no labels, label ids >= C, a damaged file, wrong scales or fusion.
+    BadInput: no images, no labels, label ids >= C, or a damaged file.
   """
-  options = {'model': model, 'scales': _checked(scales, fusion), 'flip': bool(flip)}
-  total, sizes, label_sizes = np.zeros((classes, classes), np.int64), set(), set()
-  wanted = _to_draw(count, len(source)) if pictures is not None else set()
+  total = np.zeros((len(names), len(names)), np.int64)
+  sizes: set[tuple[Size, Size]] = set()  # of images and of their labels
 
-  def step(batch: image_batches.Batch) -> tuple[jax.Array, jax.Array]:
-    check_labels(batch, source, classes)
-    return _scored(variables, put(batch.images), put(batch.labels), classes=classes, **options)
+  def step(batch: Batch) -> tuple[jax.Array, jax.Array]:
+    check_labels(batch, dataset, len(names))
+    labels = predictor.place(batch.labels)
+    prediction = predictor.classes(predictor.place(batch.images), labels.shape[1:3])
+    return _confusion_matrix(prediction, labels, classes=len(names)), prediction
 
-  batches = image_batches.batches(
-    source, batch_size=batch_size, image_size=image_size, label_size=label_size
-  )
-  with bar(len(processes.local_share(len(source))), 'evaluate', progress) as shown:
-    for batch, (confusion, prediction) in image_batches.computed(batches, step):
-      # A batch has fewer pixels than int32 holds, a data set has not: the sum is kept here.
-      total += np.asarray(confusion).astype(np.int64)
-      sizes.add(batch.images.shape[1:3])
-      label_sizes.add(batch.labels.shape[1:3])
-      if wanted:
-        _draw(
-          batch, prediction, source, wanted, pathlib.Path(pictures), palette=palette, names=names
-        )
-      shown.update(len(batch.indices))
-  everyone = processes.exchange((total, sizes, label_sizes))
-  total = sum(found[0] for found in everyone)
-  sizes, label_sizes = (set().union(*(found[i] for found in everyone)) for i in (1, 2))
-  measured = {
-    'scales': list(options['scales']),
-    'fusion': fusion,
-    'flip': bool(flip),
-    'image_size': _shared_size(sizes),
-    'label_size': _shared_size(label_sizes),
-  }
+  for batch, (counts, prediction) in for_each_batch(
+    step,
+    dataset,
+    'evaluate',
+    progress,
+    batch_size=predictor.batch_size,
+    image_size=size,
+    label_size=size,
+  ):
+    total += np.asarray(counts)
+    sizes.add((batch.images.shape[1:3], batch.labels.shape[1:3]))
+    if pictures is not None:
+      _draw(batch, prediction, dataset, names, pictures)
+  totals, everyones_sizes = zip(*processes.exchange((total, sizes)), strict=True)
+  protocol = {**(protocol or {}), **_measured(predictor, set().union(*everyones_sizes))}
   return summarise(
-    total,
-    names=names,
-    subsets=subsets,
-    images=len(source),
-    protocol={**(protocol or {}), **measured},
+    sum(totals), names=names, subsets=subsets, images=len(dataset), protocol=protocol
   )
+
+
+def _draw(
+  batch: Batch,
+  prediction: jax.Array,
+  dataset: Dataset,
+  names: Sequence[str],
+  pictures: Pictures,
+) -> None:
+  """Writes the pictures of the images of a batch that are to be drawn."""
+  for row in np.flatnonzero(np.isin(batch.indices, evenly_spread(pictures.count, len(dataset)))):
+    panels = comparison_panels(
+      batch.images[row],
+      truth=batch.labels[row],
+      prediction=np.asarray(prediction[row]),
+      palette=pictures.palette,
+      names=names,
+    )
+    atomic.write_png(pictures.directory / f'{dataset.ids[batch.indices[row]]}.png', panels)
+
+
+def _measured(predictor: Predictor, sizes: set[tuple[Size, Size]]) -> dict[str, PyTree]:
+  """The part of the protocol that the evaluation itself knows; [h, w] where all images agree."""
+  image_sizes, label_sizes = (list(dict.fromkeys(part)) for part in zip(*sizes, strict=True))
+  return {
+    'scales': list(predictor.scales),
+    'fusion': 'max',
+    'flip': predictor.flip,
+    'image_size': list(*image_sizes) if len(image_sizes) == 1 else 'various',
+    'label_size': list(*label_sizes) if len(label_sizes) == 1 else 'various',
+  }
 
 
 def _number(value: float) -> float | None:
@@ -178,15 +144,22 @@ def summarise(
   confusion: np.ndarray,
   *,
   images: int,
-  protocol: Mapping[str, Any],
-  names: Sequence[str] | None = None,
+  protocol: Mapping[str, PyTree],
+  names: Sequence[str],
   subsets: Mapping[str, Sequence[int]] | None = None,
-) -> dict[str, Any]:
-  """The dict that `evaluate` returns, from a confusion matrix [C, C] (rows: truth)."""
-  names = list(names) if names is not None else [str(i) for i in range(len(confusion))]
+) -> NetworkRow:
+  """A network's row of results from its confusion matrix [C, C] (rows: truth), for JSON.
+
+  Returns:
+    Numbers are fractions: 'mean_iou' over all classes, 'mean_iou_subsets' {name: number},
+    'pixel_accuracy', 'mean_accuracy', 'fw_accuracy', 'iou' {class name: number}, 'confusion',
+    'images', 'pixels', 'protocol'. None stands for a class that neither labels nor predictions
+    hold, and means leave it out.
+  """
   subsets = subsets or {str(len(confusion)): range(len(confusion))}
   scores = metrics.summary(confusion, subsets)
   return {
+    'kind': 'network',
     'mean_iou': _number(scores['mean_iou']),
     'mean_iou_subsets': {name: _number(scores[f'mean_iou_{name}']) for name in subsets},
     'pixel_accuracy': _number(scores['accuracy']),

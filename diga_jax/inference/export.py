@@ -1,8 +1,7 @@
 """A trained network as a program that needs nothing of this package: images in, classes out."""
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,39 +9,30 @@ from jax import export
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
-from diga_jax.inference import forward
+from diga_jax.inference.forward import Predictor
+from diga_jax.types import Size
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
-def stablehlo(
-  model: Any,
-  variables: Any,
-  size: tuple[int, int],
-  *,
-  scales: Sequence[float] = forward.SCALES,
-  platforms: Sequence[str] = PLATFORMS,
-) -> export.Exported:
-  """The published prediction as StableHLO, its weights inside.
+def stablehlo(predictor: Predictor, size: Size) -> export.Exported:
+  """The predictor as StableHLO, weights, scales and flip inside, for every platform.
 
   `jax.export.deserialize(data).call(images)` runs it where only JAX is installed.
 
   Args:
-    model, variables: see `evaluate.forward`.
+    predictor: the network; its batch size plays no part.
     size: (h, w) of the images.
-    scales: at which the images are looked at; fused by the maximum of the logits.
-    platforms: that it can run on.
 
   Returns:
     A program from uint8 RGB [B, h, w, 3] to each pixel's class, uint8 [B, h, w], for any B.
 
   Raises:
-    BadInput: a size or a scale that is not positive.
+    BadInput: a size that is not positive.
   """
   (batch,) = export.symbolic_shape('b')
   shape = jax.ShapeDtypeStruct((batch, *size, 3), jnp.uint8)
-  classes = _classes(model, variables, size, scales)
-  return export.export(jax.jit(classes), platforms=list(platforms))(shape)
+  return export.export(jax.jit(_classes_at(predictor, size)), platforms=list(PLATFORMS))(shape)
 
 
 def write(path: pathlib.Path, program: export.Exported) -> None:
@@ -51,18 +41,11 @@ def write(path: pathlib.Path, program: export.Exported) -> None:
     temporary.write_bytes(program.serialize())
 
 
-def write_saved_model(
-  directory: pathlib.Path,
-  model: Any,
-  variables: Any,
-  size: tuple[int, int],
-  *,
-  scales: Sequence[float] = forward.SCALES,
-) -> None:
+def write_saved_model(directory: pathlib.Path, predictor: Predictor, size: Size) -> None:
   """The same as TensorFlow's SavedModel; its `serving_default` takes `images`.
 
   Raises:
-    BadInput: a size or a scale that is not positive, or the folder is there already.
+    BadInput: a size that is not positive, or the folder is there already.
   """
   import tensorflow as tf
   from jax.experimental import jax2tf
@@ -70,7 +53,7 @@ def write_saved_model(
   if directory.exists():
     raise BadInput(f'{directory}: is there already; give another --output')
   classes = jax2tf.convert(
-    _classes(model, variables, size, scales),
+    _classes_at(predictor, size),
     polymorphic_shapes=[f'(b, {size[0]}, {size[1]}, 3)'],
     with_gradient=False,
     native_serialization_platforms=PLATFORMS,
@@ -81,8 +64,7 @@ def write_saved_model(
   tf.saved_model.save(module, str(directory), signatures={'serving_default': module.predict})
 
 
-def _classes(model: Any, variables: Any, size: tuple[int, int], scales: Sequence[float]):
+def _classes_at(predictor: Predictor, size: Size) -> Callable[[jax.Array], jax.Array]:
   if min(size) < 1:
     raise BadInput(f'--size {size}: give a height and a width')
-  predict = forward.predictor(model, scales)
-  return lambda images: predict(variables, images, size)
+  return lambda images: predictor.classes(images, size)

@@ -1,12 +1,12 @@
-"""The multi-scale forward pass of evaluation, label passes and prediction.
+"""The multi-scale forward pass that evaluation, label passes, prediction and exports share.
 
 Source: docs/method.md section 8.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,24 +14,22 @@ import numpy as np
 
 from data_pipelines.errors import BadInput
 from diga_jax import pixels, resize
+from diga_jax.types import SegmentationNet, Size, Variables
 
 SCALES = (1.0, 0.5)
 
 
-Put = Callable[[np.ndarray], jax.Array]
-
-
-@functools.partial(jax.jit, static_argnames=('model', 'scales', 'flip', 'size'))
-def _fused_logits(
-  variables: Any,
+@functools.partial(jax.jit, static_argnames=('size', 'model', 'scales', 'flip'))
+def multi_scale_logits(
+  variables: Variables,
   images: jax.Array,
-  size: tuple[int, int],
+  size: Size,
   *,
-  model: Any,
+  model: SegmentationNet,
   scales: tuple[float, ...],
   flip: bool,
 ) -> jax.Array:
-  """uint8 RGB [B, H, W, 3] -> float32 logits [B, h, w, C] at `size`; see `forward`."""
+  """uint8 RGB [B, H, W, 3] -> float32 logits [B, h, w, C] at `size`; see `Predictor`."""
   normalised = pixels.normalise(images)
   height, width = normalised.shape[1:3]
 
@@ -50,47 +48,57 @@ def _fused_logits(
   return functools.reduce(jnp.maximum, maps)
 
 
-def _checked(scales: Sequence[float], fusion: str) -> tuple[float, ...]:
-  scales = tuple(float(scale) for scale in scales)
-  if not scales or min(scales) <= 0:
-    raise BadInput(f'scales={scales}: give one or more positive numbers, such as (1.0, 0.5)')
-  if fusion != 'max':
-    raise BadInput(f"fusion={fusion!r}: only 'max' (elementwise maximum of the logits) exists")
-  return scales
-
-
-def forward(
-  model: Any, scales: Sequence[float] = SCALES, fusion: str = 'max', flip: bool = False
-) -> Callable[[Any, jax.Array, tuple[int, int]], jax.Array]:
-  """The multi-scale forward pass with running statistics, compiled once per image size.
-
-  Args:
-    model: a linen module; `apply(variables, images, train=False)` gives a dict with 'logits'.
-      It is hashed: two equal modules share their compiled programs.
-    scales: sizes of the image relative to itself; the published ones are (1.0, 0.5). A scaled
-      image has floor(scale * H) x floor(scale * W) pixels, corners aligned.
-    fusion: 'max', the elementwise maximum of the logits, is the only one.
-    flip: also look at the mirror image at each scale (published: no).
-
-  Returns:
-    f(variables, images, size): uint8 RGB [B, H, W, 3] and (h, w) -> logits [B, h, w, C], float32.
-
-  Raises:
-    BadInput: no scale, a scale that is not positive, another fusion.
-  """
-  scales = _checked(scales, fusion)
-  return functools.partial(_fused_logits, model=model, scales=scales, flip=bool(flip))
-
-
-@functools.partial(jax.jit, static_argnames=('model', 'scales', 'flip', 'size'))
-def _predicted(variables: Any, images: jax.Array, size: tuple[int, int], **options) -> jax.Array:
-  logits = _fused_logits(variables, images, size, **options)
+@functools.partial(jax.jit, static_argnames=('size', 'model', 'scales', 'flip'))
+def classify(
+  variables: Variables, images: jax.Array, size: Size, **options: SegmentationNet | tuple | bool
+) -> jax.Array:
+  """uint8 RGB [B, H, W, 3] -> each pixel's class, uint8 [B, h, w], by `multi_scale_logits`."""
+  logits = multi_scale_logits(variables, images, size, **options)
   return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
 
 
-def predictor(
-  model: Any, scales: Sequence[float] = SCALES, fusion: str = 'max', flip: bool = False
-) -> Callable[[Any, jax.Array, tuple[int, int]], jax.Array]:
-  """As `forward`, but the function returned gives each pixel's class: uint8 [B, h, w]."""
-  scales = _checked(scales, fusion)
-  return functools.partial(_predicted, model=model, scales=scales, flip=bool(flip))
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+  """A trained network and how it is applied to whole images; the published way is the default.
+
+  Running statistics are used. Programs are compiled once per image size, and two predictors with
+  equal modules, scales and flip share them.
+
+  Attributes:
+    model: a linen module; `apply(variables, images, train=False)` gives a dict with 'logits'.
+    variables: of the model.
+    scales: sizes of the image relative to itself. A scaled image has floor(scale * H) x
+      floor(scale * W) pixels, corners aligned; the elementwise maximum of the logits is taken.
+    flip: also run the network on the mirror image at each scale.
+    batch_size: images of one size computed together; results do not depend on it.
+    place: places a host array [B, ...] on the devices.
+
+  Raises:
+    BadInput: no scale, or a scale that is not positive.
+  """
+
+  model: SegmentationNet
+  variables: Variables
+  scales: Sequence[float] = SCALES
+  flip: bool = False
+  batch_size: int = 1
+  place: Callable[[np.ndarray], jax.Array] = jnp.asarray
+
+  def __post_init__(self) -> None:
+    scales = tuple(map(float, self.scales))
+    if not scales or min(scales) <= 0:
+      raise BadInput(f'scales={scales}: give one or more positive numbers, such as (1.0, 0.5)')
+    object.__setattr__(self, 'scales', scales)
+    object.__setattr__(self, 'flip', bool(self.flip))
+
+  @property
+  def _options(self) -> dict[str, SegmentationNet | tuple | bool]:
+    return {'model': self.model, 'scales': self.scales, 'flip': self.flip}
+
+  def logits(self, images: jax.Array, size: Size) -> jax.Array:
+    """uint8 RGB [B, H, W, 3] -> float32 logits [B, h, w, C] at `size`."""
+    return multi_scale_logits(self.variables, images, size, **self._options)
+
+  def classes(self, images: jax.Array, size: Size) -> jax.Array:
+    """uint8 RGB [B, H, W, 3] -> each pixel's class at `size`, uint8 [B, h, w]."""
+    return classify(self.variables, images, size, **self._options)

@@ -1,22 +1,26 @@
-"""Images from a source to the device, in order, a fixed number at a time, read ahead."""
+"""Images of a data set in order, a fixed number at a time, read ahead of the device."""
 
 import collections
 import concurrent.futures
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from data_pipelines import transforms
 from data_pipelines.errors import BadInput
+from data_pipelines.label_tables import IGNORE
 from diga_jax.parallel import processes
+from diga_jax.progress import bar
+from diga_jax.types import Size
 
-IGNORE = 255
 READERS = 2  # threads that decode; Pillow lets go of the interpreter while it does
+T = TypeVar('T')
 
 
-class Source(Protocol):
+class Dataset(Protocol):
   """What the passes need of a data set (`data_pipelines.folder.Folder` has it)."""
 
   ids: list[str]
@@ -31,7 +35,7 @@ class Batch:
   """Images of one size, padded to the batch size.
 
   Attributes:
-    indices: positions in the source of the real rows, in order; padding rows follow them.
+    indices: positions in the data set of the real rows, in order; padding rows follow them.
     images: uint8 RGB [B, H, W, 3], zero in padding rows.
     labels: uint8 [B, h, w] train ids, 255 in padding rows; None if there are none.
     stored_size: (h, w) of the images before any resizing.
@@ -40,10 +44,10 @@ class Batch:
   indices: list[int]
   images: np.ndarray
   labels: np.ndarray | None
-  stored_size: tuple[int, int]
+  stored_size: Size
 
 
-def resized(image: np.ndarray, size: tuple[int, int] | None, label: bool = False) -> np.ndarray:
+def resize_to(image: np.ndarray, size: Size | None, label: bool = False) -> np.ndarray:
   """Resizes on the host as training data is: bicubic with antialiasing, labels nearest.
 
   Args:
@@ -66,7 +70,7 @@ class _Row:
   index: int
   image: np.ndarray
   label: np.ndarray | None
-  stored_size: tuple[int, int]
+  stored_size: Size
 
   @property
   def shapes(self) -> tuple:
@@ -87,7 +91,19 @@ def _stack(rows: list[_Row], batch_size: int) -> Batch:
   return Batch([row.index for row in rows], images, labels, rows[0].stored_size)
 
 
-def read_ahead(read: Callable[[int], Any], indices: Iterable[int], ahead: int) -> Iterator[Any]:
+def check_labels(batch: Batch, dataset: Dataset, classes: int) -> None:
+  """Raises BadInput if a batch has no labels or ids that C classes do not have."""
+  name = dataset.ids[batch.indices[0]]
+  if batch.labels is None:
+    raise BadInput(f'{name}: labels are needed here, and this data set has none')
+  worst = int(np.max(batch.labels, where=batch.labels != IGNORE, initial=0))
+  if worst >= classes:
+    raise BadInput(
+      f'{name}: label {worst} for a network with {classes} classes: choose another label table'
+    )
+
+
+def read_ahead(read: Callable[[int], T], indices: Iterable[int], ahead: int) -> Iterator[T]:
   """read(i) for each index in order, at most `ahead` of them waiting in memory."""
   pending = collections.deque()
   pool = concurrent.futures.ThreadPoolExecutor(READERS, thread_name_prefix='read_ahead')
@@ -103,40 +119,40 @@ def read_ahead(read: Callable[[int], Any], indices: Iterable[int], ahead: int) -
 
 
 def batches(
-  source: Source,
+  dataset: Dataset,
   *,
   batch_size: int = 1,
-  image_size: tuple[int, int] | None = None,
-  label_size: tuple[int, int] | None = None,
+  image_size: Size | None = None,
+  label_size: Size | None = None,
   labelled: bool = True,
   order: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-  """This process's images of a source once, in order, while others are read by other threads.
+  """This process's images of a data set once, in order, while others are read by other threads.
 
-  With several processes each has a share of the images (`hosts.local_share`). Consecutive images of
-  one size share a batch. A batch that is not full (the last one, or one
-  before a change of size) is padded, so that one size means one compiled program. Memory is a
-  few batches, however many images there are.
+  With several processes each has a share of the images (`processes.local_share`). Consecutive
+  images of one size share a batch. A batch that is not full (the last one, or one before a change
+  of size) is padded, so that one size means one compiled program. Memory is a few batches, however
+  many images there are.
 
   Args:
-    source: images and labels by position.
+    dataset: images and labels by position.
     batch_size: rows of every batch.
-    image_size, label_size: (h, w) to resize to, see `resized`; None: as stored.
+    image_size, label_size: (h, w) to resize to, see `resize_to`; None: as stored.
     labelled: False drops the labels.
     order: the positions of all images in the order wanted; None: as they are.
 
   Raises:
-    BadInput: the source is empty, or a file of it cannot be read (named by the source).
+    BadInput: the data set is empty, or a file of it cannot be read (the message names it).
   """
-  if not len(source):
+  if not len(dataset):
     raise BadInput('the data set holds no image: check its list and its folder')
 
   def read(index: int) -> _Row:
-    image, label = source.read(index)
-    label = resized(label, label_size, label=True) if labelled and label is not None else None
-    return _Row(index, resized(image, image_size), label, image.shape[:2])
+    image, label = dataset.read(index)
+    label = resize_to(label, label_size, label=True) if labelled and label is not None else None
+    return _Row(index, resize_to(image, image_size), label, image.shape[:2])
 
-  own = processes.local_share(len(source))
+  own = processes.local_share(len(dataset))
   indices = own if order is None else [order[i] for i in own]
   waiting = []
   for row in read_ahead(read, indices, ahead=batch_size + READERS):
@@ -148,17 +164,30 @@ def batches(
     yield _stack(waiting, batch_size)
 
 
-def computed(items: Iterator[Batch], step: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
-  """(batch, step(batch)) for each batch, with the device one batch ahead of the consumer.
+def for_each_batch(
+  step: Callable[[Batch], T],
+  dataset: Dataset,
+  title: str,
+  progress: bool,
+  **options: Size | Sequence[int] | int | None,
+) -> Iterator[tuple[Batch, T]]:
+  """(batch, step(batch)) for each batch of a data set, with the device one batch ahead.
 
   A consumer that waits for each result it gets therefore never idles the device, and never has
   more than two batches on it.
+
+  Args:
+    step: starts the work on one batch; the devices may finish later.
+    dataset: images and labels by position.
+    title: of the progress bar on stderr, which counts images.
+    progress: whether to show it.
+    options: of `batches`.
   """
-  previous = None
-  for batch in items:
-    current = batch, step(batch)
-    if previous is not None:
-      yield previous
-    previous = current
-  if previous is not None:
-    yield previous
+  with bar(len(processes.local_share(len(dataset))), title, progress) as shown:
+    previous = None
+    for batch in itertools.chain(batches(dataset, **options), [None]):
+      current = None if batch is None else (batch, step(batch))
+      if previous is not None:
+        yield previous
+        shown.update(len(previous[0].indices))
+      previous = current

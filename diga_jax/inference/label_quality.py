@@ -1,12 +1,12 @@
-"""How much of the pseudo-labels a selector keeps, and how right that is. For reports only.
+"""How many of the pseudo-labels a selector keeps, and how many are right. For reports only.
 
 The true target labels serve these measurements and nothing else: no weight, centroid, pseudo-label
 or choice of a model may depend on what comes out.
 """
 
+import collections
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +14,26 @@ import numpy as np
 
 from data_pipelines.errors import BadInput
 from diga_jax import metrics, pixels, selection
-from diga_jax.inference import evaluate, forward, image_batches
+from diga_jax.inference.image_batches import (
+  IGNORE,
+  Batch,
+  Dataset,
+  check_labels,
+  for_each_batch,
+  pad,
+)
 from diga_jax.parallel import processes
-from diga_jax.progress import bar
+from diga_jax.types import LabelRow, SegmentationNet, Variables
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'rank'))
 def consensus_labels(
-  variables: Any,
+  variables: Variables,
   images: jax.Array,
   labels: jax.Array,
   centroids: jax.Array,
   *,
-  model: Any,
+  model: SegmentationNet,
   rank: int = 1,
 ) -> jax.Array:
   """Pseudo-labels [B, h, w] that the nearest centroids bear out, else 255; running statistics.
@@ -51,17 +58,16 @@ def _counts(
   Returns:
     'kept' and 'rejected' by (truth, label) [C, C]; 'truth', 'labels' and 'selected' by class [C].
   """
-  ignore = image_batches.IGNORE
-  rejected = (selected == ignore) & (labels != ignore)
+  rejected = (selected == IGNORE) & (labels != IGNORE)
 
   def by_truth(chosen: jax.Array) -> jax.Array:
-    return metrics.confusion_matrix(labels, jnp.where(chosen, truth, ignore), classes)
+    return metrics.confusion_matrix(labels, jnp.where(chosen, truth, IGNORE), classes)
 
   def by_class(shown: jax.Array) -> jax.Array:
     return jnp.diagonal(metrics.confusion_matrix(shown, shown, classes))
 
   return {
-    'kept': by_truth(selected != ignore),
+    'kept': by_truth(selected != IGNORE),
     'rejected': by_truth(rejected),
     'truth': by_class(truth),
     'labels': by_class(labels),
@@ -69,41 +75,39 @@ def _counts(
   }
 
 
-def _truth_of(truth: image_batches.Source | None, batch: image_batches.Batch) -> np.ndarray:
+def _truth_of(truth: Dataset | None, batch: Batch) -> np.ndarray:
   """True labels for a batch, all 255 if there are none. Raises BadInput if sizes differ."""
   if truth is None:
-    return np.full_like(batch.labels, image_batches.IGNORE)
+    return np.full_like(batch.labels, IGNORE)
   rows = [truth.read(index)[1] for index in batch.indices]
   for index, row in zip(batch.indices, rows, strict=True):
     if row is None or row.shape != batch.labels.shape[1:]:
       raise BadInput(
         f'{truth.ids[index]}: a pseudo-label is measured by a true label of its own size'
       )
-  return image_batches.pad(rows, len(batch.labels), image_batches.IGNORE)
+  return pad(rows, len(batch.labels), IGNORE)
 
 
 def measure(
-  source: image_batches.Source,
-  classes: int,
+  dataset: Dataset,
+  names: Sequence[str],
   *,
   select: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
-  truth: image_batches.Source | None = None,
-  names: Sequence[str] | None = None,
-  image_size: tuple[int, int] | None = None,
+  truth: Dataset | None = None,
   batch_size: int = 1,
+  place: Callable[[np.ndarray], jax.Array] = jnp.asarray,
   progress: bool = True,
-  put: forward.Put = jnp.asarray,
-) -> dict[str, Any]:
-  """What is left of the pseudo-labels, and how right it is.
+) -> LabelRow:
+  """How many of the pseudo-labels a selector keeps, and how many of those are right.
 
   Args:
-    source: target images whose labels are the pseudo-labels.
-    classes: C.
+    dataset: target images whose labels are the pseudo-labels.
+    names: the C class names.
     select: (images [B, H, W, 3], labels [B, h, w]) -> the labels that are kept, such as
       `consensus_labels`; None: all that were written.
     truth: the same images with their true labels, of the same size; None: only shares are known.
-    names: C class names; None: the numbers.
-    image_size: (h, w) at which `select` looks; None: as stored.
+    batch_size, place: as of `forward.Predictor`.
+    progress: whether to show a progress bar on stderr.
 
   Returns:
     {'kept': share of the pixels (of a class: of those labelled so), 'accuracy', 'accuracy_kept',
@@ -115,29 +119,27 @@ def measure(
   Raises:
     BadInput: no images, no pseudo-labels, true labels missing or of another size, a damaged file.
   """
-  if truth is not None and list(truth.ids) != list(source.ids):
+  if truth is not None and list(truth.ids) != list(dataset.ids):
     raise BadInput('the true labels are not those of the same images: use one list')
 
-  def step(batch: image_batches.Batch) -> dict[str, jax.Array]:
-    evaluate.check_labels(batch, source, classes)
-    labels = put(batch.labels)
-    selected = labels if select is None else select(put(batch.images), labels)
-    found = _counts(labels, selected, put(_truth_of(truth, batch)), classes=classes)
+  def step(batch: Batch) -> dict[str, jax.Array]:
+    check_labels(batch, dataset, len(names))
+    labels = place(batch.labels)
+    selected = labels if select is None else select(place(batch.images), labels)
+    found = _counts(labels, selected, place(_truth_of(truth, batch)), classes=len(names))
     return found | {'size': batch.labels[: len(batch.indices)].size}
 
-  total = {}
-  batches = image_batches.batches(source, batch_size=batch_size, image_size=image_size)
-  with bar(len(processes.local_share(len(source))), 'kept labels', progress) as shown:
-    for batch, counts in image_batches.computed(batches, step):
-      for name, value in counts.items():
-        total[name] = total.get(name, 0) + np.asarray(value).astype(np.int64)
-      shown.update(len(batch.indices))
+  total = collections.Counter()
+  for _, counts in for_each_batch(step, dataset, 'label quality', progress, batch_size=batch_size):
+    for name, value in counts.items():
+      total[name] += np.asarray(value).astype(np.int64)
   everyone = processes.exchange(total)
-  total = {name: sum(found[name] for found in everyone if found) for name in everyone[0]}
-  return {**_rates(total, names or list(map(str, range(classes)))), 'images': len(source)}
+  total = {name: sum(found[name] for found in everyone) for name in everyone[0]}
+  per_class = {name: _rates(total, column) for column, name in enumerate(names)}
+  return {'kind': 'labels', **_rates(total), 'per_class': per_class, 'images': len(dataset)}
 
 
-def _ratio(part: Any, whole: Any) -> float | None:
+def _ratio(part: int, whole: int) -> float | None:
   return float(part) / float(whole) if whole else None
 
 
@@ -148,22 +150,21 @@ def _accuracy(counts: np.ndarray, column: int | None = None) -> float | None:
   return _ratio(counts[column, column], counts[:, column].sum())
 
 
-def _rates(total: dict[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]:
-  """What `measure` returns, from its summed counts."""
+def _rates(
+  total: dict[str, np.ndarray], column: int | None = None
+) -> dict[str, float | int | None]:
+  """The numbers that `measure` returns of all classes or of one, from its summed counts."""
   kept, rejected = total['kept'], total['rejected']
 
-  def rates(column: int | None = None) -> dict[str, Any]:
-    def of(counts: np.ndarray) -> Any:
-      return counts.sum() if column is None else counts[column]
+  def count(counts: np.ndarray) -> int:
+    return counts.sum() if column is None else counts[column]
 
-    whole = total['size'] if column is None else of(total['labels'])
-    return {
-      'pixels': int(of(total['labels'])),
-      'kept': _ratio(of(total['selected']), whole),
-      'coverage': _ratio(of(kept.sum(1)), of(total['truth'])),
-      'accuracy': _accuracy(kept + rejected, column),
-      'accuracy_kept': _accuracy(kept, column),
-      'accuracy_rejected': _accuracy(rejected, column),
-    }
-
-  return {**rates(), 'per_class': {name: rates(i) for i, name in enumerate(names)}}
+  whole = total['size'] if column is None else count(total['labels'])
+  return {
+    'pixels': int(count(total['labels'])),
+    'kept': _ratio(count(total['selected']), whole),
+    'coverage': _ratio(count(kept.sum(1)), count(total['truth'])),
+    'accuracy': _accuracy(kept + rejected, column),
+    'accuracy_kept': _accuracy(kept, column),
+    'accuracy_rejected': _accuracy(rejected, column),
+  }

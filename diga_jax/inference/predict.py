@@ -1,21 +1,18 @@
-"""Labels for any images: one file of train ids and one to look at for each."""
+"""Labels for any images: for each a file of train ids and a coloured picture."""
 
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
-from diga_jax.inference import forward, image_batches
-from diga_jax.parallel import processes
-from diga_jax.progress import bar
-from diga_jax.report import pictures
+from diga_jax.inference.forward import Predictor
+from diga_jax.inference.image_batches import Batch, for_each_batch
+from diga_jax.report.pictures import overlay
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
 
@@ -41,7 +38,9 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
   return found
 
 
-def _targets(images: Sequence[pathlib.Path], directory: pathlib.Path) -> list[tuple]:
+def _targets(
+  images: Sequence[pathlib.Path], directory: pathlib.Path
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """[(label file, colour file)] of the images. Raises BadInput if two files would collide."""
   inputs = {path.resolve() for path in images}
   owners, targets = {}, []
@@ -57,56 +56,43 @@ def _targets(images: Sequence[pathlib.Path], directory: pathlib.Path) -> list[tu
   return targets
 
 
-def predict(
-  model: Any,
-  variables: Any,
+def predict_images(
+  predictor: Predictor,
   paths: Sequence[str | os.PathLike],
   directory: str | os.PathLike,
-  palette: Any,
-  scales: Sequence[float] = forward.SCALES,
+  palette: np.ndarray,
   *,
-  fusion: str = 'max',
-  flip: bool = False,
-  image_size: tuple[int, int] | None = None,
-  batch_size: int = 1,
   progress: bool = True,
-  put: forward.Put = jnp.asarray,
 ) -> list[pathlib.Path]:
-  """Labels image files with the forward pass of the evaluation.
+  """Labels image files as the evaluation does.
 
   Writes NAME.png (uint8 train ids) and NAME_color.png (class colours over the image), both of the
   image's own size, into `directory`.
 
   Args:
-    model, variables: the network.
+    predictor: the network.
     paths: image files, or folders of them.
     palette: uint8 [C, 3] RGB.
-    image_size: (h, w) at which the network looks; None: as stored.
-    The rest as in `evaluate.evaluate`.
+    progress: whether to show a progress bar on stderr.
 
   Returns:
     The label files, in the order of the images.
 
   Raises:
     BadInput: nothing to do, a path that does not exist, a file that is no image or is damaged,
-      two images with one name, an output that would overwrite an input, wrong scales or fusion.
+      two images with one name, or an output that would overwrite an input.
   """
   images = find_images(paths)
   targets = _targets(images, pathlib.Path(directory))
-  label = forward.predictor(model, scales, fusion, flip)
-  source = Folder('{id}', ids=[str(path) for path in images])
+  dataset = Folder('{id}', ids=[str(path) for path in images])
 
-  def step(batch: image_batches.Batch) -> jax.Array:
-    return label(variables, put(batch.images), batch.stored_size)
+  def step(batch: Batch) -> jax.Array:
+    return predictor.classes(predictor.place(batch.images), batch.stored_size)
 
-  batches = image_batches.batches(source, batch_size=batch_size, image_size=image_size)
-  with bar(len(processes.local_share(len(source))), 'predict', progress) as shown:
-    for batch, prediction in image_batches.computed(batches, step):
-      for row, (index, labels) in enumerate(
-        zip(batch.indices, np.asarray(prediction), strict=False)
-      ):
-        image = image_batches.resized(batch.images[row], batch.stored_size)
-        atomic.write_png(targets[index][0], labels)
-        atomic.write_png(targets[index][1], pictures.overlay(image, labels, palette))
-      shown.update(len(batch.indices))
+  for batch, classes in for_each_batch(
+    step, dataset, 'predict', progress, batch_size=predictor.batch_size
+  ):
+    for index, image, labels in zip(batch.indices, batch.images, np.asarray(classes), strict=False):
+      atomic.write_png(targets[index][0], labels)
+      atomic.write_png(targets[index][1], overlay(image, labels, palette))
   return [target for target, _ in targets]

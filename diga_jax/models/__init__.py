@@ -13,7 +13,7 @@ from data_pipelines.errors import BadInput
 from diga_jax.models import deeplab, discriminator, mit, ocr, segformer, translator, vgg
 from diga_jax.pixels import PIXELS
 
-_SEGMENTATION = {
+SEGMENTATION = {
   'deeplab_resnet101': deeplab.ResNetDeepLab,
   'deeplab_efficientnet_lite0': deeplab.EfficientNetDeepLab,
   'hiast_resnet101': deeplab.HiastDeepLab,
@@ -32,9 +32,9 @@ _OTHER = {
   'vgg19_features': vgg.Vgg19Features,
 }
 # What an option may be.
-_CHOICES = {'batch_norm': ('batch', 'running'), 'output_stride': (8, 16), 'pixels': tuple(PIXELS)}
-_PROBABILITIES = ('dropout', 'drop_path')
-_PER_STAGE = ('widths', 'depths', 'heads', 'modules')
+CHOICES = {'batch_norm': ('batch', 'running'), 'output_stride': (8, 16), 'pixels': tuple(PIXELS)}
+PROBABILITIES = ('dropout', 'drop_path')
+PER_STAGE = ('widths', 'depths', 'heads', 'modules')
 
 
 def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn.Module:
@@ -57,7 +57,7 @@ def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn
   Raises:
     BadInput: there is no such network, it has no such option, or not with such a value.
   """
-  kinds = _SEGMENTATION | _OTHER
+  kinds = SEGMENTATION | _OTHER
   if name not in kinds:
     raise BadInput(f'no network is called {name!r}; there are {", ".join(kinds)}')
   known = inspect.signature(kinds[name]).parameters.keys() - {'parent', 'name'}
@@ -75,12 +75,12 @@ def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn
 def _refuse_values(kind, options: Mapping[str, Any]):
   defaults = {k: p.default for k, p in inspect.signature(kind).parameters.items()}
   for option, value in options.items():
-    allowed = _CHOICES.get(option, (value,))
+    allowed = CHOICES.get(option, (value,))
     if value not in allowed:
       raise BadInput(f'{option} is {" or ".join(map(repr, allowed))}, not {value!r}')
-    if option in _PROBABILITIES and not (isinstance(value, int | float) and 0 <= value < 1):
+    if option in PROBABILITIES and not (isinstance(value, int | float) and 0 <= value < 1):
       raise BadInput(f'{option} is a probability below 1, not {value!r}')
-    if option in _PER_STAGE and not _counts(value, len(defaults[option])):
+    if option in PER_STAGE and not _counts(value, len(defaults[option])):
       raise BadInput(f'{option} is {len(defaults[option])} whole numbers above 0, not {value!r}')
   sizes = {**defaults, **options}
   if 'heads' in sizes and any(w % n for w, n in zip(sizes['widths'], sizes['heads'], strict=True)):

@@ -47,7 +47,8 @@ class Conv(nn.Module):
       x.astype(self.dtype), kernel.astype(self.dtype), strides, padding, dilation, self.groups
     )
     if self.bias:
-      x = x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      x = x + bias.astype(self.dtype)[None, None, None]
     return x
 
 
@@ -73,17 +74,18 @@ class BatchNorm(nn.Module):
     running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
     running_var = self.variable('batch_stats', 'var', jnp.ones, channels)
     mean, var = running_mean.value, running_var.value
+    axes = tuple(range(x.ndim - 1))
     if batch_statistics:
-      axes = tuple(range(x.ndim - 1))
       mean = collectives.mean(jnp.mean(x, axes, dtype=jnp.float32), self.axis_name)
-      squares = jnp.square(x.astype(jnp.float32) - mean)
+      squares = jnp.square(x.astype(jnp.float32) - jnp.expand_dims(mean, axes))
       var = collectives.mean(jnp.mean(squares, axes), self.axis_name)
       if self.is_mutable_collection('batch_stats') and not self.is_initializing():
         count = x.size // x.shape[-1] * collectives.devices(self.axis_name)
         self._move(running_mean, mean)
         self._move(running_var, var * (count / max(count - 1, 1)))
     factor = scale * jax.lax.rsqrt(var + self.epsilon)
-    return x * factor.astype(self.dtype) + (bias - mean * factor).astype(self.dtype)
+    shift = (bias - mean * factor).astype(self.dtype)
+    return x * jnp.expand_dims(factor.astype(self.dtype), axes) + jnp.expand_dims(shift, axes)
 
   def _move(self, running, value):
     running.value = (1 - self.momentum) * running.value + self.momentum * value

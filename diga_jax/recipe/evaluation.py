@@ -3,7 +3,6 @@
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,9 +13,10 @@ from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.parallel import processes
 from diga_jax.recipe.experiment import Run, class_names, labelled, palette
-from diga_jax.recipe.labels import pseudo_labelled, read_centroids
+from diga_jax.recipe.labels import read_centroids, with_pseudo_labels
 from diga_jax.report import pictures
 from diga_jax.storage import stage_folder
+from diga_jax.types import LabelRow, NetworkRow, PyTree
 
 
 def class_subsets(experiment: Run) -> dict[str, tuple[int, ...]]:
@@ -24,11 +24,10 @@ def class_subsets(experiment: Run) -> dict[str, tuple[int, ...]]:
   data = experiment.config.data
   if data.names == 'cityscapes19' and not data.class_names:
     return metrics.CLASS_SUBSETS
-  classes = experiment.config.data.classes
-  return {str(classes): tuple(range(classes))}
+  return {str(data.classes): tuple(range(data.classes))}
 
 
-def protocol(experiment: Run, name: str, key: str) -> dict[str, Any]:
+def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
   """What a number needs beside its measurement: data, class set, weights, step, seed."""
   result = stage_folder.read_record(experiment.workdir / name)['result']
   return {
@@ -42,45 +41,36 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, Any]:
   }
 
 
-def evaluation(experiment: Run, name: str, key: str, directory: pathlib.Path) -> dict[str, Any]:
+def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Path) -> NetworkRow:
   """Evaluates a stage's network on a labelled set: metrics.json and pictures/."""
   settings = experiment.config.evaluation
-  size = tuple(experiment.config.data.sets[key].evaluation_size) or None
   found = evaluate.evaluate(
-    experiment.model,
-    experiment.trained(name, settings.network),
+    experiment.predictor(name, settings.network),
     experiment.images(key),
-    classes=experiment.config.data.classes,
-    names=class_names(experiment),
-    scales=settings.scales,
-    flip=settings.flip,
-    batch_size=experiment.rows(settings.batch_size),
-    image_size=size,
-    label_size=size,
+    class_names(experiment),
     subsets=class_subsets(experiment),
     protocol=protocol(experiment, name, key),
-    pictures=directory / 'pictures',
-    count=settings.pictures,
-    palette=palette(experiment),
-    put=experiment.put,
+    size=tuple(experiment.config.data.sets[key].evaluation_size) or None,
+    pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
   )
-  found = {'name': name, **found}
+  row = {'name': name, **found}
   if processes.is_main_process():
-    stage_folder.write_metrics(directory / 'metrics.json', found)
-  return found
+    stage_folder.write_metrics(directory / 'metrics.json', row)
+  return row
 
 
-def kept_labels(experiment: Run, name: str, key: str, directory: pathlib.Path) -> dict[str, Any]:
-  """How much of the pseudo-labels is kept, by the pass and then by consensus, and pictures of it.
+def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path) -> LabelRow:
+  """How many pseudo-labels are kept, by the pass and then by consensus, and pictures of it.
 
   The consensus is asked where the pass has centroids. If the target has labels, also how right the
   kept and the rejected ones are: target labels are used for this measurement only, after the fact.
   """
   stage, made = experiment.stage(name), experiment.workdir / name
   images = experiment.images(key, labelled(experiment, key))
-  pseudo = pseudo_labelled(images, made)
-  select = None
+  pseudo = with_pseudo_labels(images, made)
+  select, selectors = None, [stage.selector] * (stage.selector != 'none')
   if stage.centroids_from != 'none':
+    selectors.append('consensus')
     select = functools.partial(
       label_quality.consensus_labels,
       experiment.trained(stage.start, stage.network),
@@ -89,43 +79,39 @@ def kept_labels(experiment: Run, name: str, key: str, directory: pathlib.Path) -
     )
   found = label_quality.measure(
     pseudo,
-    experiment.config.data.classes,
+    class_names(experiment),
     select=select,
     truth=images if images.labels else None,
-    names=class_names(experiment),
     batch_size=experiment.rows(1),
-    put=experiment.put,
+    place=experiment.put,
   )
-  by = ' + '.join(
-    [stage.selector] * (stage.selector != 'none') + ['consensus'] * (select is not None)
-  )
-  found = {'name': name, 'selector': by or 'none', **found}
-  found['protocol'] = protocol(experiment, name, key)
+  row = {'name': name, 'selector': ' + '.join(selectors) or 'none', **found}
+  row['protocol'] = protocol(experiment, name, key)
   if processes.is_main_process():
-    draw_kept(experiment, select, images, pseudo, directory / 'pictures')
-    stage_folder.write_metrics(directory / 'metrics.json', found)
-  return found
+    draw_labels(experiment, select, images, pseudo, directory / 'pictures')
+    stage_folder.write_metrics(directory / 'metrics.json', row)
+  return row
 
 
-def draw_kept(
+def draw_labels(
   experiment: Run,
-  select: Callable[..., jax.Array] | None,
+  select: Callable[[np.ndarray, np.ndarray], jax.Array] | None,
   images: Folder,
   pseudo: Folder,
   directory: pathlib.Path,
 ) -> None:
   """Pictures of image, truth if there is one, pseudo-label and what the consensus keeps."""
-  count = min(experiment.config.evaluation.pictures, len(images))
-  for index in np.linspace(0, len(images) - 1, count).round().astype(int):
+  for index in evaluate.evenly_spread(experiment.config.evaluation.pictures, len(images)):
     (image, truth), (_, labels) = images.read(index), pseudo.read(index)
-    kept = None
+    consensus = None
     if select is not None:
-      kept = np.asarray(select(image[None], labels[None].astype(np.int32))[0])
-    picture = pictures.strip(
+      selected = np.asarray(select(image[None], labels[None].astype(np.int32))[0])
+      consensus = selected != label_tables.IGNORE
+    picture = pictures.comparison_panels(
       image,
       truth=truth,
       pseudo=labels,
-      consensus=None if kept is None else kept != label_tables.IGNORE,
+      consensus=consensus,
       palette=palette(experiment),
       names=class_names(experiment),
     )

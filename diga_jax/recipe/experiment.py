@@ -15,6 +15,7 @@ from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import models, weights
 from diga_jax.config import check
+from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
 from diga_jax.parallel.mesh import AXIS, local_mesh, make_mesh, replicate, to_local_mesh
 from diga_jax.storage import checkpoint, stage_folder
@@ -133,6 +134,12 @@ class Experiment:
       )
     return replicate(variables, self.mesh)
 
+  def predictor_of(self, variables: Variables) -> Predictor:
+    """The network as the config's evaluation applies it, of variables on this process's devices."""
+    settings = self.config.evaluation
+    batch_size = self.rows(settings.batch_size)
+    return Predictor(self.model, variables, settings.scales, settings.flip, batch_size, self.put)
+
   def initial_translator(self) -> Params:
     """The translator's networks before any training: random, but those that are given by files.
 
@@ -179,6 +186,10 @@ class Run(Experiment):
   def trained(self, stage: str, network: str = 'student') -> Variables:
     """As `network`, on this process's devices: for the passes over images."""
     return to_local_mesh(self.network(stage, network), self.local_mesh)
+
+  def predictor(self, stage: str, network: str) -> Predictor:
+    """A complete stage's network as the config's evaluation applies it."""
+    return self.predictor_of(self.trained(stage, network))
 
   def translator(self, stage: str) -> Params:
     """The parameters of a complete translator stage that repaint source images."""

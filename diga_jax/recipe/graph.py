@@ -126,9 +126,9 @@ def evaluate(run: Run) -> list[Row]:
     stage = run.stage(name)
     kind = kind_of(stage)
     if kind.train_step is None:
-      rows.append(measure(run, name, inputs(stage, run.config).target, evaluation.kept_labels))
+      rows.append(measure(run, name, inputs(stage, run.config).target, evaluation.measure_labels))
     elif kind.trains == 'segmentation':
-      rows += [measure(run, name, key, evaluation.evaluation) for key in settings.sets]
+      rows += [measure(run, name, key, evaluation.evaluate_network) for key in settings.sets]
   return rows
 
 

@@ -2,7 +2,6 @@
 
 import pathlib
 import zipfile
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,43 +10,47 @@ from ml_collections import ConfigDict
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder
+from data_pipelines.folder import Folder, from_pack
+from data_pipelines.pack import Pack
 from diga_jax import mixing
-from diga_jax.inference import feature_centroids, pseudo_labels
+from diga_jax.inference.feature_centroids import View, image_means, running_mean
+from diga_jax.inference.forward import Predictor
+from diga_jax.inference.pseudo_labels import Selector, pseudo_labels
 from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import to_local_mesh
 from diga_jax.recipe.experiment import Run, class_names
+from diga_jax.types import Params, PyTree
 
 LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
 
 
-def pseudo_labelled(target: Folder, made: pathlib.Path) -> Folder:
+def with_pseudo_labels(target: Folder, made: pathlib.Path) -> Folder:
   """The target with the labels of a complete label stage, from shards where they were packed."""
-  found = target.with_labels(str(made / 'labels' / '{id}.png'))
+  labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
   if not (made / LABEL_SHARDS).exists():
-    return found
-  from data_pipelines import (
-    pack,  # TensorFlow Datasets takes seconds to import
-    prepare,
-  )
-
-  return prepare.packed(found, pack.Pack(made / LABEL_SHARDS))
+    return labelled
+  return from_pack(labelled, Pack(made / LABEL_SHARDS))
 
 
-def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str, Any]:
+def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
   """The label pass in a folder: labels/ID.png for every target image, index.npz, centroids.npz."""
   stage, names = experiment.stage(name), class_names(experiment)
   target = experiment.images(stage.target, labelled=False)
-  variables = experiment.trained(stage.start, stage.network)
-  seeds = np.random.SeedSequence([experiment.config.seed, 0])
-  found = pseudo_labels.pseudo_labels(
+  predictor = Predictor(
     experiment.model,
-    variables,
+    experiment.trained(stage.start, stage.network),
+    stage.scales,
+    batch_size=experiment.rows(1),
+    place=experiment.put,
+  )
+  seeds = np.random.SeedSequence([experiment.config.seed, 0])
+  found = pseudo_labels(
+    predictor,
     target,
     directory / 'labels',
-    classes=experiment.config.data.classes,
-    selector=pseudo_labels.Selector(
+    experiment.config.data.classes,
+    selector=Selector(
       stage.selector,
       threshold=stage.threshold,
       share=stage.share,
@@ -57,28 +60,27 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
       batch=stage.selector_batch,
     ),
     order=np.random.Generator(np.random.PCG64(seeds)).permutation(len(target)).tolist(),
-    scales=stage.scales,
     image_size=tuple(stage.image_size) or None,
-    batch_size=experiment.rows(1),
-    put=experiment.put,
   )
   save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
-  warn_of(name, 'pseudo-label', found.counts.sum(0), names)
+  warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names)
   if stage.centroids_from != 'none':
-    means, images = label_centroids(experiment, stage, variables)
-    save_arrays(directory / 'centroids.npz', centroids=means, counts=images)
-    warn_of(name, 'centroid', images, names)
+    means, counts = label_centroids(experiment, stage, predictor)
+    save_arrays(directory / 'centroids.npz', centroids=means, counts=counts)
+    warn_of_absent_classes(name, 'centroid', counts, names)
   return {'images': len(target), 'pixels': found.counts.sum(0).tolist()}
 
 
-def save_arrays(path: pathlib.Path, **arrays: Any) -> None:
+def save_arrays(path: pathlib.Path, **arrays: jax.Array | np.ndarray) -> None:
   """Writes an .npz file, whole or not at all, by one process."""
   if processes.is_main_process():
     with atomic.replacing(path) as temporary, open(temporary, 'wb') as file:
       np.savez(file, **arrays)
 
 
-def warn_of(stage: str, what: str, counts: Any, names: tuple[str, ...]) -> None:
+def warn_of_absent_classes(
+  stage: str, what: str, counts: jax.Array | np.ndarray, names: tuple[str, ...]
+) -> None:
   """Warns of the classes that nothing was found for; training goes on without them."""
   absent = [names[i] for i in np.flatnonzero(np.asarray(counts) == 0)]
   if absent:
@@ -86,32 +88,25 @@ def warn_of(stage: str, what: str, counts: Any, names: tuple[str, ...]) -> None:
 
 
 def label_centroids(
-  experiment: Run, stage: ConfigDict, variables: Any
+  experiment: Run, stage: ConfigDict, predictor: Predictor
 ) -> tuple[jax.Array, jax.Array]:
-  """(centroids [C, D], counts [C]) from target or from source images."""
-  config = experiment.config
-  name = stage.target if stage.centroids_from == 'target' else stage.source
-  options = {
-    'size': tuple(config.data.sets[name].low_size) or None,
-    'passes': stage.passes,
-    'cap': stage.cap,
-    'batch_size': experiment.rows(1),
-    'put': experiment.put,
-  }
-  from_target = stage.centroids_from == 'target'
-  images = experiment.images(name, labelled=not from_target)
-  if from_target:
-    return feature_centroids.centroids(experiment.model, variables, images, **options)
-  view = None
-  if config.translator.kind == 'network':
+  """(centroids [C, D], counts [C]) from target or from labelled source images."""
+  config, from_source = experiment.config, stage.centroids_from == 'source'
+  name, view = stage.source if from_source else stage.target, None
+  if from_source and config.translator.kind == 'network':
     params = to_local_mesh(experiment.translator(stage.translator), experiment.local_mesh)
     view = source_mixture(experiment, params)
-  return feature_centroids.centroids_from_source(
-    experiment.model, variables, images, view=view, **options
+  means = image_means(
+    predictor,
+    experiment.images(name, labelled=from_source),
+    labelled=from_source,
+    view=view,
+    size=tuple(config.data.sets[name].low_size) or None,
   )
+  return running_mean(means, stage.passes, stage.cap)
 
 
-def source_mixture(experiment: Run, params: Any) -> feature_centroids.View:
+def source_mixture(experiment: Run, params: Params) -> View:
   """Mixes source images with their translation, classes drawn by the image's position."""
   root = jax.random.fold_in(jax.random.key(experiment.config.seed), 2)
 

@@ -21,7 +21,7 @@ from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import local_rows, replicate, to_local_mesh
 from diga_jax.recipe import labels
-from diga_jax.recipe.experiment import Experiment, Run
+from diga_jax.recipe.experiment import Experiment, Run, class_names
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.stages.setup import schedule
 from diga_jax.types import Params, PyTree, StepConfig, Variables
@@ -157,7 +157,7 @@ def target_of(run: Run, stage: ConfigDict) -> dict[str, PyTree]:
   if not reads.labels:
     return {'target': target}
   made = run.workdir / reads.labels
-  target = labels.pseudo_labelled(target, made)
+  target = labels.with_pseudo_labels(target, made)
   pasted = copy_paste(stage, made, target) if reads.copy_paste else None
   return {'target': target, 'pasted': pasted}
 
@@ -233,22 +233,12 @@ def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:
 
 def oracle(run: Run) -> Callable[[state.TrainState], float]:
   """state -> mIoU on the first evaluation set: the published choice, which uses its labels."""
-  settings = run.config.evaluation
-  source = run.images(settings.sets[0])
+  dataset = run.images(run.config.evaluation.sets[0])
 
   def score(current: state.TrainState) -> float:
     variables = {'params': current.params, 'batch_stats': current.batch_stats}
-    found = evaluate.evaluate(
-      run.model,
-      to_local_mesh(variables, run.local_mesh),
-      source,
-      classes=run.config.data.classes,
-      scales=settings.scales,
-      flip=settings.flip,
-      batch_size=run.rows(settings.batch_size),
-      progress=False,
-      put=run.put,
-    )
-    return float(found['mean_iou'])
+    predictor = run.predictor_of(to_local_mesh(variables, run.local_mesh))
+    row = evaluate.evaluate(predictor, dataset, class_names(run), progress=False)
+    return float(row['mean_iou'])
 
   return score

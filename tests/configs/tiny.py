@@ -1,6 +1,6 @@
 """The whole recipe, as small as it gets: for the tests."""
 
-from configs import datasets, default
+from diga_jax.configs import datasets, default
 
 
 def get_config():

@@ -1,6 +1,6 @@
 """Domain generalization, as small as it gets: for the tests."""
 
-from configs import datasets, quickstart_generalization
+from diga_jax.configs import datasets, quickstart_generalization
 from tests.configs import tiny
 
 

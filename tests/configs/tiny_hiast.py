@@ -1,7 +1,7 @@
 """HIAST's recipe, as small as it gets, and stages that mix both methods: for the tests."""
 
-from configs import default, recipes
-from configs.stages import hiast_stage, label_stage, self_training_stage
+from diga_jax.configs import default, recipes
+from diga_jax.configs.stages import hiast_stage, label_stage, self_training_stage
 from tests.configs import tiny
 
 

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from benchmarks import steps
-from configs import default
-from configs.stages import hiast_stage
 from data_pipelines.errors import BadInput
-from diga_jax.inference import evaluate, feature_centroids, label_quality, pseudo_labels
+from diga_jax.configs import default
+from diga_jax.configs.stages import hiast_stage
+from diga_jax.inference import evaluate, label_quality
+from diga_jax.inference.feature_centroids import image_means, running_mean
+from diga_jax.inference.forward import Predictor
+from diga_jax.inference.pseudo_labels import Selector, pseudo_labels
 from diga_jax.parallel.mesh import AXIS, compile_step, local_rows, make_mesh, replicate
 from diga_jax.recipe.experiment import Experiment
 from tests.support import small
@@ -130,7 +133,7 @@ def test_the_translators_published_losses_do_not_depend_on_the_devices(parallel,
 
 
 # Every threshold moves, and half of the pixels are kept; tests/test_ties.py looks for ties.
-IAS = pseudo_labels.Selector('ias', threshold=0.3, gamma=0.0, batch=2)
+IAS = Selector('ias', threshold=0.3, gamma=0.0, batch=2)
 
 
 @pytest.fixture(scope='module')
@@ -143,29 +146,23 @@ def passes():
     placed = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
     model, variables = tiny()
     variables = replicate(variables, mesh)
-    options = {
-      'batch_size': devices,
-      'put': lambda rows: jax.device_put(rows, placed),
-      'progress': False,
-    }
-    source = Source(5)
-    means, counts = feature_centroids.centroids(model, variables, source, minimum=1, **options)
+    options = {'batch_size': devices, 'place': lambda rows: jax.device_put(rows, placed)}
+    predictor, source = Predictor(model, variables, **options), Source(5)
+    means, counts = running_mean(image_means(predictor, source, minimum=1, progress=False))
     select = functools.partial(
       label_quality.consensus_labels, variables, centroids=means, model=model
     )
-    selected = pseudo_labels.pseudo_labels(
-      model, variables, source, directory / 'ias', classes=4, selector=IAS, **options
-    )
+    selected = pseudo_labels(predictor, source, directory / 'ias', 4, selector=IAS, progress=False)
     return {
-      'confusion': evaluate.evaluate(model, variables, source, classes=4, **options)['confusion'],
-      'labels': pseudo_labels.pseudo_labels(
-        model, variables, source, directory / 'all', classes=4, **options
-      ).counts,
+      'confusion': evaluate.evaluate(predictor, source, '0123', progress=False)['confusion'],
+      'labels': pseudo_labels(predictor, source, directory / 'all', 4, progress=False).counts,
       'selected': selected.counts,
       'thresholds': selected.thresholds,
       'centroids': np.asarray(means),
       'counts': np.asarray(counts),
-      'consensus': label_quality.measure(source, 4, select=select, truth=source, **options),
+      'consensus': label_quality.measure(
+        source, '0123', select=select, truth=source, progress=False, **options
+      ),
       'files': [path.read_bytes() for path in sorted(directory.rglob('*.png'))],
     }
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from configs import quickstart_generalization
 from diga_jax.__main__ import main
+from diga_jax.configs import quickstart_generalization
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.stages.kinds import inputs
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import default
-from configs.stages import hiast_stage
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
+from diga_jax.configs import default
+from diga_jax.configs.stages import hiast_stage
 from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny_hiast
 from tests.end_to_end.test_recipe import final_state, refused, stop_each_stage_once
@@ -151,7 +151,7 @@ WRONG = {
   'hiast_consensus.labels': ('label_1', "centroids_from to 'target'"),
   'hiast_consensus.rank': (20, 'give 1 to 19'),
   'label_1.alpha': (1.5, 'between 0 and 1'),
-  'label_1.batch': (0, 'at least 1'),
+  'label_1.selector_batch': (0, 'at least 1'),
   'warmup.mixing': ('copy_paste', 'it may be class, none'),
   'hiast_1.batch.target': ('camera_test', 'copy-paste among'),
 }

@@ -192,7 +192,7 @@ def test_a_label_stages_labels_are_packed(finished, cache, tmp_path, capsys):
   experiment = Run(config, workdir)
   target, made = experiment.images('target', labelled=False), workdir / 'label_1'
   files = target.with_labels(str(made / 'labels' / '{id}.png'))
-  packed = labels.pseudo_labelled(target, made)
+  packed = labels.with_pseudo_labels(target, made)
   assert packed.label_pack and packed.fingerprint() == files.fingerprint()
   for index in range(len(target)):
     np.testing.assert_array_equal(packed.read(index)[1], files.read(index)[1])

@@ -11,12 +11,21 @@ from PIL import Image
 from data_pipelines.errors import BadInput
 from diga_jax import metrics, pixels, resize
 from diga_jax.inference import evaluate, forward, image_batches
+from diga_jax.inference.forward import Predictor
 from tests.support.tiny import Source, tiny
 
 
-def _evaluate(source, **options):
-  model, variables = tiny()
-  return evaluate.evaluate(model, variables, source, classes=4, progress=False, **options)
+def _evaluate(source, names='0123', subsets=None, protocol=None, size=None, pictures=None, **more):
+  return evaluate.evaluate(
+    Predictor(*tiny(), **more),
+    source,
+    names,
+    subsets=subsets,
+    protocol=protocol,
+    size=size,
+    pictures=pictures,
+    progress=False,
+  )
 
 
 def _by_hand(source, scales=(1.0, 0.5), flip=False):
@@ -70,21 +79,21 @@ def test_batch_size_changes_nothing(sizes):
 
 
 def test_one_program_per_size():
-  before = evaluate._scored._cache_size()
+  before = forward.classify._cache_size()
   _evaluate(Source(7, size=(16, 20)), batch_size=3)
-  assert evaluate._scored._cache_size() == before + 1
+  assert forward.classify._cache_size() == before + 1
   _evaluate(Source(4, size=(16, 20)), batch_size=3)
-  assert evaluate._scored._cache_size() == before + 1
+  assert forward.classify._cache_size() == before + 1
 
 
 def test_memory_does_not_grow_with_the_images():
   alive = []
 
-  def put(array):
+  def place(array):
     alive.append(len(jax.live_arrays()))
     return jnp.asarray(array)
 
-  _evaluate(Source(200, size=(8, 8)), put=put)
+  _evaluate(Source(200, size=(8, 8)), place=place)
   assert len(alive) == 400
   assert max(alive[200:]) <= max(alive[:10])
 
@@ -104,13 +113,19 @@ def test_reads_only_a_few_images_ahead():
 
 
 def test_labels_may_have_another_size_than_images():
+  class Halved(Source):
+    def read(self, index):
+      image, label = super().read(index)
+      return image_batches.resize_to(image, (12, 16)), label
+
   source = Source(3, size=(24, 32))
-  found = _evaluate(source, image_size=(12, 16))
+  found = _evaluate(Halved(3, size=(24, 32)))
   assert found['protocol']['image_size'] == [12, 16]
   assert found['protocol']['label_size'] == [24, 32]
   assert found['pixels'] == sum(int((source.read(i)[1] != 255).sum()) for i in range(3))
-  both = _evaluate(source, image_size=(12, 16), label_size=(12, 16))
-  assert both['protocol']['label_size'] == [12, 16] and both['pixels'] < found['pixels']
+  both = _evaluate(source, size=(12, 16))
+  assert both['protocol']['image_size'] == both['protocol']['label_size'] == [12, 16]
+  assert both['pixels'] < found['pixels']
 
 
 def test_result_has_names_subsets_and_the_callers_protocol():
@@ -136,18 +151,18 @@ def test_result_has_names_subsets_and_the_callers_protocol():
   }
 
 
-def test_predictor_is_the_argmax_of_forward():
-  model, variables = tiny()
+def test_classes_are_the_argmax_of_the_logits():
+  predictor = Predictor(*tiny())
   image = jnp.asarray(Source(1).read(0)[0])[None]
-  logits = forward.forward(model)(variables, image, (30, 40))
+  logits = predictor.logits(image, (30, 40))
   assert logits.shape == (1, 30, 40, 4) and logits.dtype == jnp.float32
-  prediction = forward.predictor(model)(variables, image, (30, 40))
+  prediction = predictor.classes(image, (30, 40))
   assert prediction.dtype == jnp.uint8 and (prediction == jnp.argmax(logits, -1)).all()
 
 
 def test_pictures_are_written_for_the_images_asked_for(tmp_path):
   palette = np.arange(12, dtype=np.uint8).reshape(4, 3) * 20
-  _evaluate(Source(5), pictures=tmp_path, count=3, palette=palette, batch_size=2)
+  _evaluate(Source(5), pictures=evaluate.Pictures(tmp_path, palette, count=3), batch_size=2)
   found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*.*'))
   assert found == ['city/000.png', 'city/002.png', 'city/004.png']
   with Image.open(tmp_path / found[0]) as picture:
@@ -155,8 +170,7 @@ def test_pictures_are_written_for_the_images_asked_for(tmp_path):
 
 
 def test_shows_a_line_per_pass_in_a_log(capfd):
-  model, variables = tiny()
-  evaluate.evaluate(model, variables, Source(20), classes=4)
+  evaluate.evaluate(Predictor(*tiny()), Source(20), '0123')
   lines = capfd.readouterr().err.strip().splitlines()
   assert 1 <= len(lines) <= 2
   assert 'evaluate' in lines[-1] and '20/20' in lines[-1] and 'images/s' in lines[-1]
@@ -172,7 +186,6 @@ def test_shows_a_line_per_pass_in_a_log(capfd):
     (Source(2, classes=9), {}, 'label .* 4 classes'),
     (Source(2), {'scales': ()}, 'scales'),
     (Source(2), {'scales': (1.0, 0.0)}, 'scales'),
-    (Source(2), {'fusion': 'mean'}, 'fusion'),
   ],
 )
 def test_mistakes_are_one_clear_line(source, options, words):
@@ -197,5 +210,5 @@ def test_runs_sharded_over_devices():
     (2,), ('data',), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2]
   )
   sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
-  found = _evaluate(Source(5), batch_size=2, put=lambda x: jax.device_put(x, sharding))
+  found = _evaluate(Source(5), batch_size=2, place=lambda x: jax.device_put(x, sharding))
   assert found['confusion'] == _evaluate(Source(5))['confusion']

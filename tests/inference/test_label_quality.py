@@ -9,7 +9,9 @@ import pytest
 
 from data_pipelines.errors import BadInput
 from diga_jax import pixels, selection
-from diga_jax.inference import feature_centroids, label_quality
+from diga_jax.inference import label_quality
+from diga_jax.inference.feature_centroids import image_means, running_mean
+from diga_jax.inference.forward import Predictor
 from tests.support.tiny import Source, tiny
 
 
@@ -22,19 +24,21 @@ class Pseudo(Source):
     return image, np.where(np.indices(truth.shape)[1] % 3 > 0, truth, other).astype(np.uint8)
 
 
+def _centroids():
+  means = image_means(Predictor(*tiny()), Source(5), minimum=1, progress=False)
+  return running_mean(means)[0]
+
+
 @functools.cache
 def _consensus(batch_size=1, with_truth=True):
   model, variables = tiny()
-  centroids = feature_centroids.centroids(model, variables, Source(5), minimum=1, progress=False)[0]
-  truth = Source(5) if with_truth else None
   return label_quality.measure(
     Pseudo(5),
-    4,
+    'abcd',
     select=functools.partial(
-      label_quality.consensus_labels, variables, centroids=centroids, model=model
+      label_quality.consensus_labels, variables, centroids=_centroids(), model=model
     ),
-    truth=truth,
-    names=tuple('abcd'),
+    truth=Source(5) if with_truth else None,
     batch_size=batch_size,
     progress=False,
   )
@@ -42,7 +46,7 @@ def _consensus(batch_size=1, with_truth=True):
 
 def test_consensus_rates_are_those_of_the_pixels():
   model, variables = tiny()
-  centroids = feature_centroids.centroids(model, variables, Source(5), minimum=1, progress=False)[0]
+  centroids = _centroids()
   pseudo, truth, kept = [], [], []
   for i in range(5):
     image, labels = Pseudo(5).read(i)
@@ -79,13 +83,13 @@ def test_consensus_without_truth_knows_the_shares_only():
 
 def test_the_truth_of_other_images_or_sizes_is_refused():
   with pytest.raises(BadInput, match='same images'):
-    label_quality.measure(Pseudo(5), 4, truth=Source(4), progress=False)
+    label_quality.measure(Pseudo(5), '0123', truth=Source(4), progress=False)
   with pytest.raises(BadInput, match='size'):
-    label_quality.measure(Pseudo(2), 4, truth=Source(2, size=(8, 8)), progress=False)
+    label_quality.measure(Pseudo(2), '0123', truth=Source(2, size=(8, 8)), progress=False)
 
 
 def test_without_a_selector_what_was_written_is_measured():
-  found = label_quality.measure(Pseudo(5), 4, truth=Source(5), batch_size=2, progress=False)
+  found = label_quality.measure(Pseudo(5), '0123', truth=Source(5), batch_size=2, progress=False)
   pseudo, truth = (np.stack([s(5).read(i)[1] for i in range(5)]) for s in (Pseudo, Source))
   labelled, known = pseudo != 255, truth != 255
   assert found['kept'] == pytest.approx(labelled.mean())
@@ -101,7 +105,7 @@ def test_consensus_labels_are_the_label_or_ignored():
     variables,
     jnp.asarray(image)[None],
     jnp.asarray(labels)[None],
-    feature_centroids.centroids(model, variables, Source(5), minimum=1, progress=False)[0],
+    _centroids(),
     model=model,
   )
   assert ((found[0] == labels) | (found[0] == 255)).all()
@@ -110,7 +114,7 @@ def test_consensus_labels_are_the_label_or_ignored():
 
 def test_a_higher_rank_keeps_more():
   model, variables = tiny()
-  centroids = feature_centroids.centroids(model, variables, Source(5), minimum=1, progress=False)[0]
+  centroids = _centroids()
   image, labels = (jnp.asarray(x)[None] for x in Pseudo(1).read(0))
   kept = [
     label_quality.consensus_labels(variables, image, labels, centroids, model=model, rank=rank)

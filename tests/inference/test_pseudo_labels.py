@@ -1,6 +1,4 @@
-"""The label pass: files, centroids, selectors and predictions, against their definitions."""
-
-import functools
+"""The label pass: files, centroids and selectors, against their definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +9,12 @@ from PIL import Image
 from data_pipelines.errors import BadInput
 from diga_jax import centroids as centroid_math
 from diga_jax import resize, selection
-from diga_jax.inference import feature_centroids, forward, image_batches, predict, pseudo_labels
+from diga_jax.inference import forward, image_batches
+from diga_jax.inference.feature_centroids import image_means, running_mean
+from diga_jax.inference.forward import Predictor
+from diga_jax.inference.pseudo_labels import Selector, pseudo_labels
 from diga_jax.pixels import normalise
 from tests.support.tiny import Source, Tiny, tiny
-
-PALETTE = np.arange(12, dtype=np.uint8).reshape(4, 3) * 20
 
 
 def _pixels(path):
@@ -25,15 +24,13 @@ def _pixels(path):
 
 @pytest.mark.parametrize('batch_size', [1, 3])
 def test_pseudo_labels_are_the_predictions_of_the_evaluation(tmp_path, batch_size):
-  model, variables = tiny()
+  predictor = Predictor(*tiny(), batch_size=batch_size)
   source = Source(4, sizes=((24, 32), (24, 32), (28, 20)))
-  found_labels = pseudo_labels.pseudo_labels(
-    model, variables, source, tmp_path, classes=4, batch_size=batch_size, progress=False
-  )
+  found_labels = pseudo_labels(predictor, source, tmp_path, 4, progress=False)
   counted = np.zeros(4, np.int64)
   for i, name in enumerate(source.ids):
     image = source.read(i)[0]
-    expected = forward.predictor(model)(variables, jnp.asarray(image)[None], image.shape[:2])[0]
+    expected = predictor.classes(jnp.asarray(image)[None], image.shape[:2])[0]
     found = _pixels(tmp_path / f'{name}.png')
     assert found.dtype == np.uint8 and (found == np.asarray(expected)).all()
     counted += np.bincount(found.ravel(), minlength=4)
@@ -42,10 +39,7 @@ def test_pseudo_labels_are_the_predictions_of_the_evaluation(tmp_path, batch_siz
 
 
 def test_pseudo_labels_keep_the_stored_size(tmp_path):
-  model, variables = tiny()
-  pseudo_labels.pseudo_labels(
-    model, variables, Source(2), tmp_path, classes=4, image_size=(12, 16), progress=False
-  )
+  pseudo_labels(Predictor(*tiny()), Source(2), tmp_path, 4, image_size=(12, 16), progress=False)
   assert _pixels(tmp_path / 'city' / '001.png').shape == (24, 32)
 
 
@@ -56,10 +50,17 @@ def test_pseudo_labels_do_not_read_on_after_a_broken_image(tmp_path):
         raise BadInput('002.png: cut short')
       return super().read(index)
 
-  model, variables = tiny()
   with pytest.raises(BadInput, match='002'):
-    pseudo_labels.pseudo_labels(model, variables, Broken(4), tmp_path, classes=4, progress=False)
+    pseudo_labels(Predictor(*tiny()), Broken(4), tmp_path, 4, progress=False)
   assert not [p for p in tmp_path.rglob('*') if p.name.endswith('.tmp')]
+
+
+def _centroids(source, batch_size=1, passes=5, cap=3000, variables=None, minimum=1, **options):
+  """(centroids, counts) of the package."""
+  model, given = tiny()
+  predictor = Predictor(model, variables or given, batch_size=batch_size)
+  means = image_means(predictor, source, minimum=minimum, progress=False, **options)
+  return running_mean(means, passes, cap)
 
 
 def _means(source, minimum=1, use_labels=False, view=None):
@@ -93,21 +94,14 @@ def _check(result, means, passes, cap=3000):
 
 @pytest.mark.parametrize('passes, minimum', [(1, 1), (5, 5)])
 def test_centroids_are_the_mean_over_images_of_the_mean_over_pixels(passes, minimum):
-  model, variables = tiny()
   source = Source(9, labelled=True)
   means = _means(source, minimum)
   assert any(len(m) < 9 for m in means.values())  # some class is missing somewhere
-  found = feature_centroids.centroids(
-    model, variables, source, passes=passes, minimum=minimum, progress=False
-  )
-  _check(found, means, passes)
+  _check(_centroids(source, passes=passes, minimum=minimum), means, passes)
 
 
 def test_centroid_counts_are_capped_and_move_on():
-  model, variables = tiny()
-  found, counts = feature_centroids.centroids(
-    model, variables, Source(6), passes=2, cap=4, minimum=1, progress=False
-  )
+  found, counts = _centroids(Source(6), passes=2, cap=4)
   means = _means(Source(6))
   for c in (c for c in range(4) if len(means[c]) == 6):
     mean, count = np.zeros(5), 0
@@ -118,31 +112,18 @@ def test_centroid_counts_are_capped_and_move_on():
 
 
 def test_centroids_do_not_depend_on_the_batch_size():
-  model, variables = tiny()
-  one, three = (
-    feature_centroids.centroids(
-      model, variables, Source(7), minimum=1, batch_size=b, progress=False
-    )
-    for b in (1, 3)
-  )
+  one, three = (_centroids(Source(7), batch_size=b) for b in (1, 3))
   np.testing.assert_allclose(one[0], three[0], rtol=1e-5, atol=1e-6)  # two programs: to rounding
   np.testing.assert_array_equal(one[1], three[1])
 
 
 def test_centroids_look_at_the_low_size():
-  model, variables = tiny()
-  low, stored = (
-    feature_centroids.centroids(model, variables, Source(3), size=s, minimum=1, progress=False)[0]
-    for s in ((12, 16), None)
-  )
+  low, stored = (_centroids(Source(3), size=size)[0] for size in ((12, 16), None))
   assert not np.allclose(low, stored)
 
 
 def test_centroids_from_source_take_pixels_predicted_right():
-  model, variables = tiny()
-  found = feature_centroids.centroids_from_source(
-    model, variables, Source(9), passes=2, minimum=1, progress=False
-  )
+  found = _centroids(Source(9), passes=2, labelled=True)
   means = _means(Source(9), use_labels=True)
   assert sum(map(len, means.values())) < sum(map(len, _means(Source(9)).values()))
   _check(found, means, 2)
@@ -153,73 +134,17 @@ def test_the_view_gets_each_image_with_its_position():
     assert labels.shape[1:] == pixels.shape[1:3]
     return pixels * (1 + jnp.asarray(indices, jnp.float32))[:, None, None, None]
 
-  model, variables = tiny()
-  found = feature_centroids.centroids_from_source(
-    model, variables, Source(5), view=view, passes=1, minimum=1, batch_size=2, progress=False
-  )
+  found = _centroids(Source(5), view=view, passes=1, batch_size=2, labelled=True)
   _check(found, _means(Source(5), use_labels=True, view=view), 1)
 
 
 def test_a_class_never_seen_has_count_and_centroid_zero():
-  model, variables = tiny()
+  _, variables = tiny()
   kernel = variables['params']['final']['kernel'].at[:, 2].set(0)
   bias = variables['params']['final']['bias'].at[2].set(-1e3)
   variables['params']['final'] = {'kernel': kernel, 'bias': bias}
-  centroids, counts = feature_centroids.centroids(model, variables, Source(3), progress=False)
+  centroids, counts = _centroids(Source(3), variables=variables, minimum=5)
   assert counts[2] == 0 and (centroids[2] == 0).all()
-
-
-@pytest.fixture
-def photographs(tmp_path):
-  folder = tmp_path / 'in'
-  folder.mkdir()
-  for i, name in enumerate(('b.png', 'a.JPG', 'c.jpeg')):
-    Image.fromarray(Source(3).read(i)[0]).save(folder / name)
-  (folder / 'notes.txt').write_text('no image')
-  return folder
-
-
-def test_predict_writes_labels_and_overlays(photographs, tmp_path):
-  model, variables = tiny()
-  out = tmp_path / 'out'
-  found = predict.predict(
-    model, variables, [photographs], out, PALETTE, (1.0, 0.5), batch_size=2, progress=False
-  )
-  assert [p.name for p in found] == ['a.png', 'b.png', 'c.png']
-  assert sorted(p.name for p in out.iterdir()) == [
-    'a.png',
-    'a_color.png',
-    'b.png',
-    'b_color.png',
-    'c.png',
-    'c_color.png',
-  ]
-  image = Source(3).read(0)[0]
-  expected = forward.predictor(model)(variables, jnp.asarray(image)[None], image.shape[:2])[0]
-  assert (_pixels(out / 'b.png') == np.asarray(expected)).all()
-  assert _pixels(out / 'b_color.png').shape == image.shape
-
-
-def test_predict_refuses_what_it_cannot_do(photographs, tmp_path):
-  model, variables = tiny()
-  run = functools.partial(predict.predict, model, variables, progress=False)
-  (tmp_path / 'empty').mkdir()
-  (tmp_path / 'twin').mkdir()
-  Image.new('RGB', (8, 8)).save(tmp_path / 'twin' / 'b.png')
-  (tmp_path / 'torn.png').write_bytes((photographs / 'b.png').read_bytes()[:60])
-  out = tmp_path / 'out'
-  for paths, directory, words in (
-    ([], out, 'no image'),
-    ([tmp_path / 'empty'], out, 'no image'),
-    ([tmp_path / 'nowhere'], out, 'nowhere: no such'),
-    ([photographs, tmp_path / 'twin'], out, 'rename one'),
-    ([photographs], photographs, 'overwrite'),
-    ([tmp_path / 'torn.png'], out, 'torn.png'),
-  ):
-    with pytest.raises(BadInput, match=words) as caught:
-      run(paths, directory, PALETTE)
-    assert '\n' not in str(caught.value)
-  assert not list(out.rglob('*'))
 
 
 def test_padding_rows_take_no_part():
@@ -244,10 +169,10 @@ def test_class_means_of_a_batch_are_those_of_its_images():
 def test_equal_modules_share_their_programs():
   _, variables = tiny()
   image = jnp.zeros((1, 40, 44, 3), jnp.uint8)
-  forward.predictor(Tiny(4))(variables, image, (40, 44))
-  before = forward._predicted._cache_size()
-  forward.predictor(Tiny(4))(variables, image, (40, 44))
-  assert forward._predicted._cache_size() == before
+  Predictor(Tiny(4), variables).classes(image, (40, 44))
+  before = forward.classify._cache_size()
+  Predictor(Tiny(4), variables, [1, 0.5]).classes(image, (40, 44))
+  assert forward.classify._cache_size() == before
   assert jax.device_count() > 1
 
 
@@ -256,27 +181,25 @@ def test_equal_modules_share_their_programs():
 
 def confident(source):
   """[(confidence, predicted)] of the images, by plain NumPy."""
-  model, variables = tiny()
+  predictor = Predictor(*tiny(), scales=(1.0,))
   found = []
   for i in range(len(source)):
     image = source.read(i)[0]
-    logits = forward.forward(model, (1.0,))(variables, jnp.asarray(image)[None], image.shape[:2])
+    logits = predictor.logits(jnp.asarray(image)[None], image.shape[:2])
     exps = np.exp(np.asarray(logits[0], np.float64))
     found.append(((exps / exps.sum(-1, keepdims=True)).max(-1), exps.argmax(-1).astype(np.uint8)))
   return found
 
 
-def run_selector(source, directory, order=None, **selector):
-  model, variables = tiny()
-  return pseudo_labels.pseudo_labels(
-    model,
-    variables,
+def run_selector(source, directory, order=None, image_size=None, **selector):
+  return pseudo_labels(
+    Predictor(*tiny(), scales=(1.0,)),
     source,
     directory,
-    classes=4,
-    selector=pseudo_labels.Selector(**selector),
+    4,
+    selector=Selector(**selector),
     order=order,
-    scales=(1.0,),
+    image_size=image_size,
     progress=False,
   )
 
@@ -342,18 +265,7 @@ def test_instance_adaptive_thresholds_follow_the_given_order(tmp_path, batch):
 
 
 def test_labels_are_selected_at_the_size_looked_at_and_keep_the_stored_one(tmp_path):
-  model, variables = tiny()
-  found = pseudo_labels.pseudo_labels(
-    model,
-    variables,
-    Source(2),
-    tmp_path,
-    classes=4,
-    selector=pseudo_labels.Selector('ias', threshold=0.5, batch=2),
-    scales=(1.0,),
-    image_size=(12, 16),
-    progress=False,
-  )
+  found = run_selector(Source(2), tmp_path, image_size=(12, 16), kind='ias', threshold=0.5, batch=2)
   labels = written(Source(2), tmp_path)
   assert labels.shape == (2, 24, 32)
   np.testing.assert_array_equal(labels, labels[:, ::2, ::2].repeat(2, 1).repeat(2, 2))

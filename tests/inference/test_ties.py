@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from diga_jax import pixels, selection
-from diga_jax.inference import feature_centroids, forward, pseudo_labels
+from diga_jax.inference.feature_centroids import image_means, running_mean
+from diga_jax.inference.forward import Predictor
+from diga_jax.inference.pseudo_labels import most_confident
 from tests.devices.test_devices import IAS
 from tests.support.tiny import Source, tiny
 
@@ -32,8 +34,7 @@ def outputs(image):
 
 
 def fused(image, *options):
-  model, variables = tiny()
-  return forward.forward(model, *options)(variables, jnp.asarray(image)[None], image.shape[:2])
+  return Predictor(*tiny(), *options).logits(jnp.asarray(image)[None], image.shape[:2])
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def fused(image, *options):
     (Source(5, size=(27, 35)), ()),
     (Source(5, size=(27, 35)), ((1.0,),)),
     (Source(5, size=(27, 35)), ((0.5, 0.75, 1.5),)),
-    (Source(5, size=(27, 35)), ((1.0, 0.5), 'max', True)),
+    (Source(5, size=(27, 35)), ((1.0, 0.5), True)),
   ],
 )
 def test_every_pixel_has_one_class(source, options):
@@ -58,8 +59,8 @@ def test_every_feature_has_one_class():
 
 
 def test_every_pixel_has_one_nearest_centroid():
-  model, variables = tiny()
-  means, _ = feature_centroids.centroids(model, variables, Source(5), minimum=1, progress=False)
+  predictor = Predictor(*tiny())
+  means, _ = running_mean(image_means(predictor, Source(5), minimum=1, progress=False))
   for i in range(5):
     weights = selection.centroid_weights(outputs(Source(5).read(i)[0])['feature'], means, (24, 32))
     assert lead(weights) > ROUNDING
@@ -67,7 +68,7 @@ def test_every_pixel_has_one_nearest_centroid():
 
 def test_no_confidence_is_at_its_threshold():
   scores = np.stack([fused(Source(5).read(i)[0])[0] for i in range(5)])
-  confidence, predicted = map(np.asarray, pseudo_labels._confidence(scores))
+  confidence, predicted = map(np.asarray, most_confident(scores))
   draws = np.random.default_rng(0)
 
   def select(noise):

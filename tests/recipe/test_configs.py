@@ -5,7 +5,9 @@ import pickle
 import jax
 import pytest
 
-from configs import (
+from data_pipelines.errors import BadInput
+from diga_jax.config import flatten, read_config
+from diga_jax.configs import (
   cityscapes_semi,
   datasets,
   default,
@@ -21,9 +23,7 @@ from configs import (
   synthcity_to_camvid,
   synthia_to_cityscapes,
 )
-from configs.fields import change, follow
-from data_pipelines.errors import BadInput
-from diga_jax.config import flatten, read_config
+from diga_jax.configs.fields import change, follow
 from diga_jax.plan import steps
 from diga_jax.recipe.experiment import Experiment
 
@@ -174,7 +174,7 @@ def test_an_unknown_field_is_refused_at_once(build, field):
 def test_an_unknown_field_in_a_config_file_is_one_line(tmp_path):
   path = tmp_path / 'mine.py'
   path.write_text(
-    'from configs import datasets, default\n\ndef get_config():\n'
+    'from diga_jax.configs import datasets, default\n\ndef get_config():\n'
     '  config = default.get_config()\n'
     "  config.data.sets.source = datasets.dataset(imagess='a/{id}.png')\n  return config\n"
   )

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default, optimizers
-from configs.stages import self_training_stage, warmup_stage
 from diga_jax import mixing, models, optimizer, state, weights
+from diga_jax.configs import default, optimizers
+from diga_jax.configs.stages import self_training_stage, warmup_stage
 from diga_jax.stages import self_training, warmup
 from diga_jax.stages.forward import interleave
 from diga_jax.stages.views import Views
@@ -27,7 +27,7 @@ def start(keys, total: int, centroids=()):
     for name, shape in entries
   }
   variables = weights.from_torch(NAME, found)
-  settings = optimizers.sgd().to_dict() | {'decay_steps': total}
+  settings = optimizers.optimizer().to_dict() | {'decay_steps': total}
   tx = optimizer.build(settings, variables['params'])
   initial = state.create(
     jax.random.key(0),

@@ -6,7 +6,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs import optimizers
+from diga_jax.configs import optimizers
 from diga_jax.plan import steps
 from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny, tiny_hiast

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default
-from configs.stages import translator_stage
 from diga_jax import models
+from diga_jax.configs import default
+from diga_jax.configs.stages import translator_stage
 from diga_jax.models.translator import initial_params, networks, translate
 from diga_jax.stages.translator import set_up, train_step
 from diga_jax.types import StepConfig

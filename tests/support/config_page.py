@@ -9,7 +9,7 @@ import pathlib
 import tokenize
 from collections.abc import Iterator
 
-from configs import default
+from diga_jax.configs import default
 
 FOLDER = pathlib.Path(default.__file__).parent
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'config.md'

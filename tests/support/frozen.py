@@ -13,7 +13,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import (
+from data_pipelines.copy_paste import CopyPaste
+from data_pipelines.folder import Folder
+from diga_jax import mixing
+from diga_jax.configs import (
   camvid_semi,
   cityscapes_semi,
   comparison,
@@ -29,9 +32,6 @@ from configs import (
   synthcity_to_camvid,
   synthia_to_cityscapes,
 )
-from data_pipelines.copy_paste import CopyPaste
-from data_pipelines.folder import Folder
-from diga_jax import mixing
 from diga_jax.parallel import example_keys
 from diga_jax.recipe import graph, training
 from diga_jax.recipe.experiment import Experiment, Run

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import steps
-from configs import default
+from diga_jax.configs import default
 from diga_jax.recipe.experiment import Experiment
 
 TRANSLATOR = {

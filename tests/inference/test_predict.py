@@ -1,0 +1,116 @@
+"""Labels for image files: those of the evaluation, and nothing written where something is wrong."""
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipelines import atomic
+from data_pipelines.errors import BadInput
+from data_pipelines.folder import Folder
+from diga_jax.__main__ import main
+from diga_jax.inference.evaluate import evaluate
+from diga_jax.inference.forward import Predictor
+from diga_jax.inference.predict import predict_images
+from tests.support.stage_files import tiny_network, write_stage
+from tests.support.tiny import Source, tiny
+
+PALETTE = np.arange(12, dtype=np.uint8).reshape(4, 3) * 20
+
+
+def pixels(path):
+  with Image.open(path) as picture:
+    return np.asarray(picture)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+  folder = tmp_path / 'in'
+  folder.mkdir()
+  for i, name in enumerate(('b.png', 'a.JPG', 'c.jpeg')):
+    Image.fromarray(Source(3).read(i)[0]).save(folder / name)
+  (folder / 'notes.txt').write_text('no image')
+  return folder
+
+
+def test_predict_writes_labels_and_overlays(photographs, tmp_path):
+  out = tmp_path / 'out'
+  predictor = Predictor(*tiny(), batch_size=2)
+  found = predict_images(predictor, [photographs], out, PALETTE, progress=False)
+  assert [p.name for p in found] == ['a.png', 'b.png', 'c.png']
+  assert sorted(p.name for p in out.iterdir()) == [
+    'a.png',
+    'a_color.png',
+    'b.png',
+    'b_color.png',
+    'c.png',
+    'c_color.png',
+  ]
+  image = Source(3).read(0)[0]
+  expected = predictor.classes(jnp.asarray(image)[None], image.shape[:2])[0]
+  assert (pixels(out / 'b.png') == np.asarray(expected)).all()
+  assert pixels(out / 'b_color.png').shape == image.shape
+
+
+def test_predict_refuses_what_it_cannot_do(photographs, tmp_path):
+  run = functools.partial(predict_images, Predictor(*tiny()), progress=False)
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'twin').mkdir()
+  Image.new('RGB', (8, 8)).save(tmp_path / 'twin' / 'b.png')
+  (tmp_path / 'torn.png').write_bytes((photographs / 'b.png').read_bytes()[:60])
+  out = tmp_path / 'out'
+  for paths, directory, words in (
+    ([], out, 'no image'),
+    ([tmp_path / 'empty'], out, 'no image'),
+    ([tmp_path / 'nowhere'], out, 'nowhere: no such'),
+    ([photographs, tmp_path / 'twin'], out, 'rename one'),
+    ([photographs], photographs, 'overwrite'),
+    ([tmp_path / 'torn.png'], out, 'torn.png'),
+  ):
+    with pytest.raises(BadInput, match=words) as caught:
+      run(paths, directory, PALETTE)
+    assert '\n' not in str(caught.value)
+  assert not list(out.rglob('*'))
+
+
+@pytest.mark.parametrize('flip', [False, True])
+def test_predict_writes_the_classes_of_the_evaluation(tmp_path, flip):
+  source = Source(5, size=(27, 35))
+  images = [tmp_path / f'{i}.png' for i in range(5)]
+  for i, path in enumerate(images):
+    Image.fromarray(source.read(i)[0]).save(path)
+  predictor = Predictor(*tiny(), flip=flip, batch_size=2)
+  labels = predict_images(predictor, images, tmp_path / 'out', PALETTE, progress=False)
+  for image, path in zip(images, labels, strict=True):
+    classes = predictor.classes(jnp.asarray(pixels(image))[None], (27, 35))[0]
+    atomic.write_png(tmp_path / 'expected.png', np.asarray(classes))
+    assert path.read_bytes() == (tmp_path / 'expected.png').read_bytes()
+
+  def agreement(predictor):
+    """The evaluation's confusion matrix with what predict wrote as the truth."""
+    folder = Folder(str(tmp_path / '{id}.png'), str(tmp_path / 'out' / '{id}.png'), ids='01234')
+    confusion = np.array(evaluate(predictor, folder, '0123', progress=False)['confusion'])
+    assert confusion.sum() == 5 * 27 * 35
+    return np.trace(confusion) / confusion.sum()
+
+  assert agreement(predictor) == 1
+  assert agreement(dataclasses.replace(predictor, flip=not flip)) < 1
+
+
+@pytest.mark.parametrize('flip', [False, True])
+def test_the_command_follows_the_configs_evaluation(photographs, tmp_path, flip):
+  model, variables = tiny_network()
+  write_stage(variables, tmp_path)
+  command = ['predict', '--config=tests/configs/tiny.py', f'--workdir={tmp_path}', '--stage=stage']
+  command += [f'--config.evaluation.flip={flip}', '--config.evaluation.scales=(0.75,)']
+  assert main([*command, f'--output={tmp_path / "out"}', str(photographs / 'b.png')]) == 0
+  image = jnp.asarray(pixels(photographs / 'b.png'))[None]
+  expected = [
+    np.asarray(Predictor(model, variables, (0.75,), x).classes(image, (24, 32))[0])
+    for x in (flip, not flip)
+  ]
+  np.testing.assert_array_equal(pixels(tmp_path / 'out' / 'b.png'), expected[0])
+  assert (expected[0] != expected[1]).any()

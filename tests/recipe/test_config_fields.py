@@ -1,0 +1,239 @@
+"""What each field of a config may be: every field has one rule, and every rule refuses by name."""
+
+import inspect
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict, config_dict
+
+from data_pipelines.errors import BadInput
+from diga_jax import models
+from diga_jax.config import FIELDS, check, check_fields, field_of, flatten, read_config
+from tests.configs import tiny, tiny_generalization, tiny_hiast, tiny_semi
+from tests.support import frozen
+
+MODULES = (tiny, tiny_generalization, tiny_hiast, tiny_semi)
+CONFIGS = frozen.CONFIGS | {module.__name__: module.get_config for module in MODULES}
+GIVEN = {'classes', 'dtype', 'remat', 'axis_name', 'parent', 'name'}  # not from model.options
+
+
+def options(network: str) -> dict:
+  """The options of a network with their defaults."""
+  known = inspect.signature(models.SEGMENTATION[network]).parameters.items()
+  return {name: parameter.default for name, parameter in known if name not in GIVEN}
+
+
+def numbers(value: object) -> list:
+  """The numbers of a field, in whatever depth of tuples; booleans are none."""
+  if isinstance(value, tuple | list):
+    return [number for part in value for number in numbers(part)]
+  return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+TINY = flatten(tiny.get_config().to_dict())
+NUMERIC = sorted(path for path, value in TINY.items() if numbers(value))
+SEVERAL = sorted(path for path in NUMERIC if isinstance(TINY[path], tuple))
+
+
+def changed(path: str, value: object) -> ConfigDict:
+  """The tiny config with one field changed, whatever its type."""
+  config = tiny.get_config()
+  with config.unlocked(), config.ignore_type():
+    config.update_from_flattened_dict({path: value})
+  return config
+
+
+def refused(config: ConfigDict | dict, *words: str) -> None:
+  """Asserts that a config, or its fields by path, is refused in one line with these words."""
+  with pytest.raises(BadInput) as error:
+    check(config) if isinstance(config, ConfigDict) else check_fields(config, ())
+  line = str(error.value)
+  assert '\n' not in line
+  assert [word for word in words if word not in line] == [], line
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_field_of_a_config_has_a_rule_and_passes_it(name):
+  config = CONFIGS[name]()
+  for path, value in flatten(config.to_dict()).items():
+    assert field_of(path) in FIELDS, path
+    assert FIELDS[field_of(path)].accepts(value), path
+  check(config)
+
+
+@pytest.mark.parametrize('network', models.SEGMENTATION)
+def test_every_option_of_a_network_has_a_rule_and_passes_it(network):
+  for name, value in options(network).items():
+    assert FIELDS[f'model.options.{name}'].accepts(value), name
+
+
+def test_every_rule_is_that_of_a_field():
+  found = {field_of(path) for make in CONFIGS.values() for path in flatten(make().to_dict())}
+  found |= {f'model.options.{name}' for network in models.SEGMENTATION for name in options(network)}
+  assert found == FIELDS.keys()
+
+
+NO_NUMBERS = (math.nan, math.inf, -math.inf, -1, -0.5, 10**400, True, None, 'a', {'a', 1})
+NOTHINGS = (None, b'', {1}, 1j, ((),), [['']], object())
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.sampled_from(NUMERIC), st.sampled_from(NO_NUMBERS))
+def test_a_number_that_no_run_could_use_is_refused(path, wrong):
+  value = TINY[path]
+  wrong = (*value[:-1], wrong) if isinstance(value, tuple) else wrong
+  refused(TINY | {path: wrong}, f'config.{path} is', 'it may be')
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SEVERAL), st.sampled_from(['longer', 'shorter', 'deeper', 'flat', 'text']))
+def test_another_length_or_depth_is_refused(path, how):
+  value = TINY[path]
+  free = field_of(path).endswith(('scales', 'repeats', 'blocks'))  # of any length
+  wrong = {
+    'longer': (*value, 'a') if free else (*value, value[-1]),
+    'shorter': ('a', *value[1:]) if free else value[:-1],
+    'deeper': tuple((part,) for part in value),
+    'flat': 3,
+    'text': str(value),
+  }[how]
+  refused(TINY | {path: wrong}, f'config.{path} is', 'it may be')
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(sorted(TINY)), st.sampled_from(NOTHINGS))
+def test_another_type_is_refused(path, wrong):
+  refused(TINY | {path: wrong}, f'config.{path} is', 'it may be')
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(NUMERIC), st.sampled_from([math.nan, math.inf, -1.0]))
+def test_a_whole_config_is_refused_like_its_fields(path, wrong):
+  wrong = (wrong,) * len(TINY[path]) if isinstance(TINY[path], tuple) else wrong
+  refused(changed(path, wrong), f'config.{path} is', 'it may be')
+
+
+@pytest.mark.parametrize(
+  'path, value, words',
+  [
+    ('stages.warmup.loss', 'focal', "is 'focal': it may be cross_entropy, labelled_cross_entropy"),
+    ('stages.warmup.optimizer.kind', 'adagrad', 'it may be sgd, adam, adamw'),
+    ('stages.warmup.optimizer.head_pattern', '(final', 'it may be a regular expression'),
+    ('stages.warmup.optimizer.frozen', ('[',), 'each a regular expression'),
+    ('stages.warmup.optimizer.momentum', 1.0, 'it may be a number between 0 and 1, but not 1'),
+    ('stages.warmup.adversarial.optimizer.decay', 'step', 'it may be poly, cosine'),
+    ('stages.warmup.view.blur', 1.5, 'it may be a number between 0 and 1'),
+    ('evaluation.scales', (), 'it may be a tuple of 1 or more, each a finite number above 0'),
+    ('evaluation.scales', (0.0,), 'above 0'),
+    ('evaluation.batch_size', 0, 'it may be a whole number, at least 1 and below 2**31'),
+    ('seed', -1, 'it may be a whole number, at least 0 and below 2**63'),
+    ('seed', 1.0, 'a whole number'),
+    ('save_every', 0, 'at least 1'),
+    ('data.classes', 256, 'it may be a whole number from 1 to 255'),
+    ('data.crop', (32,), 'it may be a tuple of 2, each a whole number'),
+    ('data.sets.source.low_size', (32,), 'it may be a tuple of 0 or 2, each a whole number'),
+    ('data.sets.source.table', 'citiscapes', 'cityscapes'),
+    ('data.sets.source.table', ((0, 256),), 'or pairs of an id, or a colour, and a train id'),
+    ('data.sets.source.look', 'winter', 'it may be game, camera, dusk, fog'),
+    ('model.name', 'vgg19_features', 'it may be deeplab_resnet101, '),
+    ('model.dtype', 'float8', 'it may be float32, bfloat16'),
+    ('model.options.output_stride', 4, 'it may be 8, 16'),
+    ('remat', 1, 'it may be True, False'),
+    ('profile_steps', (3,), 'it may be a tuple of 0 or 2'),
+  ],
+)
+def test_the_message_says_what_a_field_may_be(path, value, words):
+  refused(changed(path, value), f'config.{path} is ', words)
+
+
+@pytest.mark.parametrize(
+  'path, near',
+  [
+    ('data.corp', 'data.crop'),
+    ('sead', 'seed'),
+    ('stages.warmup.foo', 'stages.warmup.loss'),
+    ('stages.warmup.optimizer.lerning_rate', 'stages.warmup.optimizer.learning_rate'),
+    ('data.sets.target.lables', 'data.sets.target.labels'),
+    ('stages.warmup.batch.rows', 'stages.warmup.batch.'),
+    ('model.options.droput', 'model.options.dropout'),
+    ('extra', 'no such field'),
+    ('data.sets.mean', 'no such field'),
+  ],
+)
+def test_a_misspelt_field_is_refused_with_the_nearest(path, near):
+  refused(changed(path, 1), f'config.{path}: there is no such field', near)
+
+
+def test_a_value_where_there_are_fields_and_fields_where_there_is_a_value():
+  refused(changed('stages.warmup', 3), 'config.stages.warmup: there is no such field')
+  refused(changed('seed', ConfigDict({'a': 1})), 'config.seed.a: there is no such field')
+  refused(changed('seed', ConfigDict()), 'config.seed is missing')
+  refused(changed('stages.new', ConfigDict()), 'config.stages.new.kind is missing')
+
+
+def test_a_config_file_is_checked_when_it_is_read(tmp_path):
+  path = tmp_path / 'mine.py'
+  lines = 'from tests.configs import tiny\ndef get_config():\n  config = tiny.get_config()\n  {}\n'
+  for change, words in {
+    'config.data.corp = (32, 32)': 'config.data.corp: .* the nearest are data.crop',
+    'del config.data.root': 'config.data.root is missing',
+    'del config.stages.label_1.selector': '--config: .*selector',
+  }.items():
+    path.write_text(lines.format(change) + '  return config\n')
+    with pytest.raises(BadInput, match=words) as error:
+      read_config([f'--config={path}'])
+    assert '\n' not in str(error.value)
+
+
+def test_a_batch_without_rows_is_refused():
+  config = changed('stages.warmup.batch.low_rows', 0)
+  check(config)
+  config.stages.warmup.batch.full_rows = 0
+  refused(config, 'config.stages.warmup.batch has no rows')
+
+
+def test_the_oracle_needs_a_set():
+  config = changed('evaluation.sets', ())
+  check(config)
+  config.checkpoint_choice = 'oracle'
+  refused(config, 'config.evaluation.sets')
+
+
+@pytest.mark.parametrize(
+  'path, value',
+  [
+    ('seed', 2**63 - 1),
+    ('stages.warmup.steps', 0),
+    ('stages.warmup.ema_decay_max', 1.0),
+    ('stages.warmup.optimizer.frozen', []),
+    ('stages.warmup.optimizer.repeats', [['^layer', 2]]),
+    ('data.crop', [32, 48]),
+    ('data.sets.source.table', (((0, 0, 0), 255), (1, 0))),
+    ('profile_steps', [3, 5]),
+    ('evaluation.pictures', 0),
+    ('evaluation.scales', (1,)),
+    ('model.options.dropout', 0),
+  ],
+)
+def test_what_works_is_let_through(path, value):
+  check(changed(path, value))
+
+
+def test_references_stand_for_their_values():
+  config = tiny.get_config()
+  config.log_every = config.get_ref('save_every')
+  config.data.crop = (32, 48)
+  check(config)
+  with config.ignore_type():
+    config.save_every = 0
+  refused(config, 'config.log_every is 0')
+  with config.ignore_type():
+    config.save_every = 2
+    config.seed = config_dict.placeholder(int)
+  refused(config, 'config.seed is None')
+  config = tiny.get_config()
+  del config.seed
+  config.seed = config_dict.required_placeholder(int)
+  refused(config, 'placeholder')

@@ -1,0 +1,24 @@
+"""The network of tests/configs/tiny.py, and a stage folder that holds one without training."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from diga_jax import models
+from diga_jax.storage import checkpoint, stage_folder
+from tests.configs import tiny
+
+
+def tiny_network():
+  """(model, variables) of tests/configs/tiny.py, at random."""
+  settings = tiny.get_config().model
+  model = models.build(settings.name, **settings.options.to_dict())
+  return model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+
+
+def write_stage(variables, workdir: pathlib.Path) -> pathlib.Path:
+  """The folder of a complete stage of the name 'stage' that ended with these variables."""
+  checkpoint.write_arrays(workdir / 'stage/checkpoints', 0, dict(variables))
+  stage_folder.write_record(workdir / 'stage', {'identity': {}, 'result': {'step': 0}})
+  return workdir / 'stage'
