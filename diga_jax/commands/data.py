@@ -13,7 +13,6 @@ from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import progress
 from diga_jax.commands.arguments import Commands, add_command, add_sets
-from diga_jax.report import tables
 from diga_jax.report.pictures import comparison_panels
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ def add_arguments(commands: Commands) -> None:
 def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   """Reads every file of the folders of data.sets; 1 if anything is wrong with them."""
   from diga_jax.recipe.experiment import Experiment, class_names
+  from diga_jax.report import tables
   from diga_jax.storage import stage_folder
 
   experiment = Experiment(config)
