@@ -22,11 +22,11 @@ import numpy as np
 import rich.console
 import rich.table
 import tensorflow as tf
-from diga_jax.configs import datasets
 from PIL import Image
 from tqdm import tqdm
 
 from data_pipelines import doctor, label_tables, pipeline, prepare, sets
+from diga_jax.configs import datasets
 
 SIZE, LOW, CROP = (1052, 1914), (720, 1280), (512, 896)
 ROWS = {'low_rows': 1, 'full_rows': 2}  # DiGA's warm-up on GTA5
@@ -197,8 +197,8 @@ def main() -> None:
     root = pathlib.Path(place)
     write(root, arguments.images - arguments.images % sum(ROWS.values()))
     folder = opened(root, list='')
-    looks = list(doctor.looks(folder, 1))
-    manifest = doctor.examine(folder, NAMES, looks).manifest
+    found = list(doctor.inspect_all(folder, 1))
+    manifest = doctor.examine(folder, NAMES, found).manifest
     prepare.prepare(folder, root / 'packed', manifest, low_size=LOW)
     packed = opened(root, list='', shards='packed')
 

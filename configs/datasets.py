@@ -6,8 +6,9 @@ Every function gives the settings of one set, to be put into `config.data.sets`;
 
 from typing import Any
 
-from diga_jax.configs.fields import fields
 from ml_collections import ConfigDict
+
+from diga_jax.configs.fields import fields
 
 
 def dataset(**changes: Any) -> ConfigDict:

@@ -5,8 +5,9 @@ changes single fields (`--config.stages.warmup.steps=100`). Sizes are (height, w
 docs/config.md has every field in tables, made from the comments here and beside this file.
 """
 
-from diga_jax.configs import datasets, networks, recipes
 from ml_collections import ConfigDict
+
+from diga_jax.configs import datasets, networks, recipes
 
 
 def get_config() -> ConfigDict:

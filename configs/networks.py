@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from diga_jax.configs.fields import fields
 from ml_collections import ConfigDict
+
+from diga_jax.configs.fields import fields
 
 
 def deeplab(**changes: Any) -> ConfigDict:

@@ -5,6 +5,8 @@ What a recipe sets in the first round holds in the later ones, which follow it (
 
 from collections.abc import Mapping
 
+from ml_collections import ConfigDict
+
 from diga_jax.configs import networks, optimizers
 from diga_jax.configs.fields import change, follow
 from diga_jax.configs.stages import (
@@ -16,7 +18,6 @@ from diga_jax.configs.stages import (
   translator_stage,
   warmup_stage,
 )
-from ml_collections import ConfigDict
 
 DIGA = ('translator', 'warmup', 'label_1', 'self_training_1', 'label_2', 'self_training_2')
 HIAST = ('warmup', 'label_1', 'hiast_1', 'label_2', 'hiast_2', 'label_3', 'hiast_3')

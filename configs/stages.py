@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from diga_jax.configs import optimizers
 from diga_jax.configs.fields import fields
-from ml_collections import ConfigDict
 
 
 def photometric_view(**changes: Any) -> ConfigDict:

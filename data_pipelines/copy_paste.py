@@ -61,7 +61,7 @@ class CopyPaste:
 
   @functools.cached_property
   def _weights(self) -> np.ndarray:
-    """What each hard class is drawn by; 0 for one that nobody can lend."""
+    """What each hard class is drawn by; 0 for one that no image can lend."""
     able = np.array([len(donors) > 0 for donors in self.donors])
     return able * (1 - np.asarray(self.confidence, np.float64)[self.hard]) ** 2
 

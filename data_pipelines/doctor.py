@@ -1,4 +1,4 @@
-"""Looks at every file of a data set and says what is wrong with it and what to do about it."""
+"""Reads every file of a data set and reports what is wrong with it and how to fix it."""
 
 import dataclasses
 import datetime
@@ -7,19 +7,22 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
-from data_pipelines import image_files, label_tables, processes, published_sets
-from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder, matching
+from data_pipelines import processes, published_sets
+from data_pipelines.errors import BadInput, one_line
+from data_pipelines.folder import Folder, find_ids
+from data_pipelines.image_files import read_image
+from data_pipelines.label_tables import IGNORE, UNKNOWN
 
-IGNORE = label_tables.IGNORE
-# A class is looked at when it is known to hold this share, and found odd when it holds so many
+# A class is compared when it is known to hold this share, and found odd when it holds so many
 # times more or less of the pixels, in a set of at least so many images.
 SHARE_MATTERS, SHARE_FACTOR, SHARE_IMAGES = 0.005, 3.0, 100
+
+FileFacts = tuple[int, str, int, int]  # bytes, SHA-256, height, width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,33 +32,43 @@ class Finding:
   Attributes:
     kind: a few words.
     where: files or classes, each with what is wrong there.
-    mend: what to do about it.
+    fix: what to do about it.
   """
 
   kind: str
   where: list[str]
-  mend: str
+  fix: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-  """What was seen of one image and its label.
+class FileReport:
+  """What was found of one image and its label.
 
   Attributes:
-    image: (bytes, SHA-256, height, width), None if it cannot be read.
-    label: the same for the label file, None if there is none or it cannot be read.
+    image: None if it cannot be read.
+    label: None if there is none or it cannot be read.
     pixels: int64 [256], how many pixels each train id has.
     problems: (kind, path and reason).
   """
 
-  image: tuple[int, str, int, int] | None
-  label: tuple[int, str, int, int] | None
+  image: FileFacts | None
+  label: FileFacts | None
   pixels: np.ndarray
   problems: list[tuple[str, str]]
 
 
+class Manifest(TypedDict):
+  """What `check_manifest` compares later; as JSON."""
+
+  made: str  # date and time
+  fingerprint: str
+  images: int
+  pixels: dict[str, int]  # by class
+  files: dict[str, dict[str, FileFacts | None]]  # by id and 'image' or 'label'
+
+
 # What to do about each kind of problem of a single file, in the order of the report.
-MENDS = {
+FIXES = {
   'missing image': 'add the file, or take its id off the list',
   'missing label': 'add the file, take its id off the list, or leave it out by `without`',
   'unreadable image': 'fetch the file again: it is cut short or no picture',
@@ -67,145 +80,150 @@ MENDS = {
 }
 
 
-def look(folder: Folder, index: int) -> Look:
+def inspect(folder: Folder, index: int) -> FileReport:
   """Reads an image and its label whole; nothing is raised for what is wrong with them."""
   problems: list[tuple[str, str]] = []
-  image = label = None
-  pixels = np.zeros(256, np.int64)
-
-  def note(kind: str, path: str, error: object) -> None:
-    text = str(error)
-    problems.append((kind, text if path in text else f'{path}: {text}'))
-
-  path = folder.image_path(index)
-  if not os.path.exists(path):
-    problems.append(('missing image', path))
-  else:
-    try:
-      shown = image_files.read_image(path)
-      image = (*_file(path), *shown.shape[:2])
-      if shown.min() == shown.max():
-        note('one colour', path, f'every pixel is {shown.ravel()[0]}')
-    except BadInput as error:
-      note('unreadable image', path, error)
-  path = folder.label_path(index)
+  image = _inspect_image(folder.image_path(index), problems)
+  path, label, pixels = folder.label_path(index), None, np.zeros(256, np.int64)
   if path and not os.path.exists(path):
     problems.append(('missing label', path))
   elif path:
     try:
       raw = folder.read_raw(index)
-      label = (*_file(path), *raw.shape)
+      label = (os.path.getsize(path), digest(path), *raw.shape)
     except BadInput as error:
-      note('unreadable label', path, error)
+      problems.append(('unreadable label', _at(path, error)))
     else:
-      _look_at_label(folder, index, raw, image, pixels, note)
-  return Look(image, label, pixels, problems)
+      train_ids = folder.lut[raw]
+      pixels = np.bincount(train_ids[train_ids >= 0], minlength=256)
+      problems += [(kind, _at(path, text)) for kind, text in _compare(raw, train_ids, image)]
+  return FileReport(image, label, pixels, problems)
 
 
-def _look_at_label(folder, index, raw, image, pixels, note) -> None:
-  path, found = folder.label_path(index), folder.lut[raw]
+def _inspect_image(path: str, problems: list[tuple[str, str]]) -> FileFacts | None:
+  if not os.path.exists(path):
+    problems.append(('missing image', path))
+    return None
+  try:
+    pixels = read_image(path)
+  except BadInput as error:
+    problems.append(('unreadable image', _at(path, error)))
+    return None
+  if pixels.min() == pixels.max():
+    problems.append(('one colour', _at(path, f'every pixel is {pixels.ravel()[0]}')))
+  return os.path.getsize(path), digest(path), *pixels.shape[:2]
+
+
+def _at(path: str, message: object) -> str:
+  """A message that names its file."""
+  return str(message) if path in str(message) else f'{path}: {message}'
+
+
+def _compare(
+  raw: np.ndarray, train_ids: np.ndarray, image: FileFacts | None
+) -> Iterator[tuple[str, str]]:
+  """The problems of a readable label [h, w] beside its image: (kind, what is wrong)."""
   if image and image[2:] != raw.shape:
     (height, width), (other_height, other_width) = raw.shape, image[2:]
-    note('label of another size', path, f'{width}x{height}, its image {other_width}x{other_height}')
-  unknown = np.unique(raw[found == label_tables.UNKNOWN])
+    yield 'label of another size', f'{width}x{height}, its image {other_width}x{other_height}'
+  unknown = np.unique(raw[train_ids == UNKNOWN])
   if unknown.size:
-    note('unknown id', path, f'id {", ".join(map(str, unknown[:5]))}')
-  counts = np.bincount(found[found >= 0], minlength=256)
-  pixels += counts
-  if not unknown.size and counts[IGNORE] == raw.size:
-    note('nothing but ignored pixels', path, 'no class is labelled')
+    yield 'unknown id', f'id {", ".join(map(str, unknown[:5]))}'
+  elif (train_ids == IGNORE).all():
+    yield 'nothing but ignored pixels', 'no class is labelled'
 
 
-def _file(path: str) -> tuple[int, str]:
+def digest(path: str | os.PathLike[str]) -> str:
+  """SHA-256 of a file (hex)."""
   with open(path, 'rb') as file:
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  return os.path.getsize(path), digest
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def looks(folder: Folder, jobs: int, seen: Callable[[], Any] = lambda: None) -> Iterator[Look]:
-  """A look at every image, in order, by `jobs` processes; `seen` is called after each."""
-  one = functools.partial(look, folder)
-  for result in processes.in_order(one, range(len(folder)), jobs, chunk=4):
-    yield result
-    seen()
+def inspect_all(
+  folder: Folder, jobs: int, on_file: Callable[[], object] = lambda: None
+) -> Iterator[FileReport]:
+  """`inspect` of every image, in order, by `jobs` processes; `on_file` is called after each."""
+  one = functools.partial(inspect, folder)
+  for report in processes.in_order(one, range(len(folder)), jobs, chunk=4):
+    yield report
+    on_file()
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What is to be said of a data set.
+  """What was found of a data set.
 
   Attributes:
     facts: (what, value) pairs in words.
     findings: what is wrong; empty for a sound set.
     shares: float [C], the share of each class of the labelled pixels; None without labels.
-    manifest: what `check_manifest` compares later; for JSON.
+    manifest: what `check_manifest` compares later.
   """
 
   facts: list[tuple[str, str]]
   findings: list[Finding]
   shares: np.ndarray | None
-  manifest: dict[str, Any]
+  manifest: Manifest
 
 
-def examine(folder: Folder, names: tuple[str, ...], found: list[Look]) -> Report:
-  """Puts the looks at all images together.
+def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -> Report:
+  """Puts the reports on all images together.
 
   Args:
     folder: the data set, its files not necessarily there.
     names: of the classes.
-    found: what `looks` gave.
+    files: what `inspect_all` gave.
   """
   table = folder.table if isinstance(folder.table, str) else ''
-  pixels = sum((one.pixels for one in found), np.zeros(256, np.int64))
+  pixels = sum((file.pixels for file in files), np.zeros(256, np.int64))
   classes = pixels[: len(names)]
   shares = classes / max(classes.sum(), 1) if folder.labels else None
-  findings = [*_by_file(found), *_unpaired(folder), *_sizes(folder, table, found)]
+  findings = [*_by_kind(files), *_unpaired(folder), *_odd_sizes(folder, table, files)]
   if unusable := published_sets.unusable(table, folder.ids):
-    mend = "HIAST leaves them out: set without='gta5_unusable_25' to do the same"
-    findings.append(Finding('unusable images of GTA5', unusable, mend))
+    fix = "HIAST leaves them out: set without='gta5_unusable_25' to do the same"
+    findings.append(Finding('unusable images of GTA5', unusable, fix))
   if folder.labels:
-    findings += _classes(folder, table, names, shares, len(found))
-  sizes = Counter(one.image[2:] for one in found if one.image)
+    findings += _odd_classes(folder, table, names, shares, len(files))
+  sizes = Counter(file.image[2:] for file in files if file.image)
   common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
   facts = [
     ('images', f'{len(folder):,}'),
-    ('which', published_sets.which_list(table, folder.ids) or 'no selection that is known'),
+    ('which', published_sets.which_list(table, folder.ids) or 'not a published selection'),
     ('sizes', common + (', ...' if len(sizes) > 3 else '')),
   ]
   if folder.labels:
     ignored = pixels[IGNORE] / max(pixels.sum(), 1)
     facts.append(('ignored pixels', f'{ignored:.1%}'))
-  return Report(facts, findings, shares, _manifest(folder, names, found, classes))
+  return Report(facts, findings, shares, _manifest(folder, names, files, classes))
 
 
-def _by_file(found: list[Look]) -> list[Finding]:
+def _by_kind(files: Sequence[FileReport]) -> list[Finding]:
   """The problems of single files, kind by kind."""
   kinds = defaultdict(list)
-  for one in found:
-    for kind, text in one.problems:
-      kinds[kind].append(text)
-  return [Finding(kind, kinds[kind], mend) for kind, mend in MENDS.items() if kind in kinds]
+  for kind, text in (problem for file in files for problem in file.problems):
+    kinds[kind].append(text)
+  return [Finding(kind, kinds[kind], fix) for kind, fix in FIXES.items() if kind in kinds]
 
 
 def _unpaired(folder: Folder) -> list[Finding]:
   """Label files whose image is not there."""
   if not folder.labels:
     return []
-  alone = set(matching(folder.labels)) - set(matching(folder.images))
+  alone = set(find_ids(folder.labels)) - set(find_ids(folder.images))
   alone -= set(folder.ids)  # those are missing images
   where = [folder.labels.replace('{id}', name) for name in sorted(alone)]
-  mend = 'add the images: a part of the set is missing, or the pattern of the images is wrong'
-  return [Finding('labels without an image', where, mend)] if where else []
+  fix = 'add the images: a part of the set is missing, or the pattern of the images is wrong'
+  return [Finding('labels without an image', where, fix)] if where else []
 
 
-def _sizes(folder: Folder, table: str, found: list[Look]) -> list[Finding]:
+def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> list[Finding]:
   """Images of sizes that the set does not have, or that nearly no other image has."""
-  sizes = [one.image[2:] if one.image else None for one in found]
+  sizes = [file.image[2:] if file.image else None for file in files]
   counted = Counter(size for size in sizes if size)
   usual = published_sets.SIZES.get(published_sets.SAME.get(table, table))
   if usual is None:
-    usual = {size for size, n in counted.items() if n >= 0.05 * len(found)}
-    if sum(counted[size] for size in usual) < 0.9 * len(found):
+    usual = {size for size, n in counted.items() if n >= 0.05 * len(files)}
+    if sum(counted[size] for size in usual) < 0.9 * len(files):
       return []  # sizes of all kinds, as in Mapillary Vistas
   odd = [
     f'{folder.image_path(i)}: {size[1]}x{size[0]}'
@@ -213,17 +231,19 @@ def _sizes(folder: Folder, table: str, found: list[Look]) -> list[Finding]:
     if size and size not in usual
   ]
   expected = ' or '.join(f'{w}x{h}' for h, w in sorted(usual))
-  mend = f'the set has images of {expected}: take the originals, not resized ones'
-  return [Finding('images of another size', odd, mend)] if odd else []
+  fix = f'the set has images of {expected}: take the originals, not resized ones'
+  return [Finding('images of another size', odd, fix)] if odd else []
 
 
-def _classes(folder, table, names, shares, images) -> Iterator[Finding]:
-  """Classes that never occur although the table yields them, or with a share unlike the known."""
+def _odd_classes(
+  folder: Folder, table: str, names: Sequence[str], shares: np.ndarray, images: int
+) -> Iterator[Finding]:
+  """Classes that never occur although the table yields them, or whose share is unusual."""
   able = set(folder.lut[(folder.lut >= 0) & (folder.lut < len(names))].tolist())
   absent = [names[c] for c in sorted(able) if shares[c] == 0]
   if absent:
-    mend = 'a network cannot learn them here: see that table and label_format are the right ones'
-    yield Finding('classes that never occur', absent, mend)
+    fix = 'a network cannot learn them here: check table and label_format'
+    yield Finding('classes that never occur', absent, fix)
   expected = published_sets.SHARES.get(published_sets.SAME.get(table, table))
   if expected is None or len(expected) != len(shares) or images < SHARE_IMAGES:
     return
@@ -231,53 +251,57 @@ def _classes(folder, table, names, shares, images) -> Iterator[Finding]:
     factor = np.maximum(shares / expected, expected / shares)
   odd = np.flatnonzero((expected >= SHARE_MATTERS) & (shares > 0) & (factor > SHARE_FACTOR))
   where = [f'{names[c]}: {shares[c]:.2%}, known {expected[c]:.2%}' for c in odd]
-  mend = 'the labels are perhaps of another table or format, or the images a special selection'
+  fix = 'the labels are perhaps of another table or format, or the images a special selection'
   if where:
-    yield Finding('classes with another share of the pixels than known', where, mend)
+    yield Finding('classes with another share of the pixels than known', where, fix)
 
 
 # The manifest.
 
 
-def _manifest(folder, names, found, classes) -> dict[str, Any]:
+def _manifest(
+  folder: Folder, names: Sequence[str], files: Sequence[FileReport], classes: np.ndarray
+) -> Manifest:
   return {
     'made': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'fingerprint': folder.fingerprint(),
     'images': len(folder),
     'pixels': dict(zip(names, classes.tolist(), strict=True)) if folder.labels else {},
     'files': {
-      name: {'image': one.image, 'label': one.label}
-      for name, one in zip(folder.ids, found, strict=True)
+      name: {'image': file.image, 'label': file.label}
+      for name, file in zip(folder.ids, files, strict=True)
     },
   }
 
 
-def manifest_path(directory: str, name: str, settings: Mapping[str, Any], root: str) -> str:
-  """Where the manifest of a data set lies: a name for these patterns and this table."""
+def manifest_path(directory: str, name: str, settings: Mapping[str, object], root: str) -> str:
+  """Where the manifest of a data set lies: its name depends on the patterns and the table."""
   parts = ('images', 'labels', 'label_format', 'table')
   what = [os.path.abspath(root), *(str(settings[part]) for part in parts)]
-  digest = hashlib.sha256('\0'.join(what).encode()).hexdigest()[:12]
-  return os.path.join(os.path.expanduser(directory), 'manifests', f'{name}-{digest}.json')
+  mark = hashlib.sha256('\0'.join(what).encode()).hexdigest()[:12]
+  return os.path.join(os.path.expanduser(directory), 'manifests', f'{name}-{mark}.json')
 
 
-def read_manifest(path: str) -> dict[str, Any] | None:
-  """A manifest, None if there is none; raises BadInput if it is damaged."""
+def read_manifest(path: str) -> Manifest | None:
+  """A manifest, None if the file does not exist; raises BadInput if it is damaged."""
   try:
     with open(path, encoding='utf-8') as file:
       return json.load(file)
   except FileNotFoundError:
     return None
   except (OSError, ValueError) as error:
-    raise BadInput(f'{path}: the manifest is damaged ({error}); run doctor again') from None
+    raise BadInput(
+      f'{path}: the manifest is damaged ({one_line(error)}); run doctor again'
+    ) from None
 
 
-def check_manifest(path: str, folder: Folder) -> dict[str, Any] | None:
-  """Compares a data set with what `doctor` saw, by the sizes of its files.
+def check_manifest(path: str, folder: Folder) -> Manifest | None:
+  """Compares a data set with what `doctor` found, by the sizes of its files.
 
-  A selection of the images that were seen is fine.
+  A selection of those images passes.
 
   Returns:
-    The manifest, or None if there is none.
+    The manifest, None if the file does not exist.
 
   Raises:
     BadInput: a file has another size, or was not there.
@@ -288,8 +312,8 @@ def check_manifest(path: str, folder: Folder) -> dict[str, Any] | None:
   now = folder.file_sizes()
   changed = []
   for name, sizes in now.items():
-    seen = manifest['files'].get(name, {})
-    was = {part: seen[part] and seen[part][0] for part in sizes if part in seen}
+    facts = manifest['files'].get(name, {})
+    was = {part: facts[part] and facts[part][0] for part in sizes if part in facts}
     if was != sizes:
       changed.append(name)
   if changed:

@@ -1,9 +1,14 @@
-"""The one exception for mistakes that a user can make and mend."""
+"""Errors in one line: the shared floor, which every module of either package may import."""
 
 
 class BadInput(ValueError):
   """Wrong input: a file, a folder or a config field that the user has to change.
 
-  The message is one line that names the file or field and says how to mend it. The command line
+  The message is one line that names the file or field and says how to fix it. The command line
   prints it without a traceback and exits with status 2.
   """
+
+
+def one_line(error: object) -> str:
+  """The message of a library's error on one line of at most 200 characters; else its type."""
+  return ' '.join(str(error).split())[:200] or type(error).__name__

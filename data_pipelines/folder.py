@@ -9,17 +9,14 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from data_pipelines import label_files, label_tables
 from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
-
-if TYPE_CHECKING:  # TensorFlow Datasets takes seconds to import, and few need it
-  from data_pipelines.pack import Pack
+from data_pipelines.pack import Pack
 
 LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
 
@@ -32,15 +29,16 @@ class Folder:
     images: path pattern with `{id}`, such as '/data/images/{id}.jpg'.
     labels: the same for label files, '' when there are none.
     ids: the images' ids in order; an id with '/' lies in a sub-folder.
-    table: what turns raw ids into train ids: a key of `labels.TABLES`, or (raw id, train id) pairs;
-      with the format 'colour' a key of `labels.COLOURS`, or ((red, green, blue), train id) pairs.
+    table: what turns raw ids into train ids: a key of `label_tables.TABLES`, or (raw id, train id)
+      pairs; with the format 'colour' a key of `label_tables.COLOURS`, or ((red, green, blue), train
+      id) pairs.
     classes: number of classes of the task, None for as many as the table has.
     label_format: how label files hold raw ids, a key of `label_files.FORMATS`.
-    image_pack, label_pack: where the pixels lie if not in these files (`shards.Pack`).
+    image_pack, label_pack: where the pixels lie if not in these files (a `pack.Pack`).
 
   Raises (on construction):
     BadInput: no ids, a pattern without `{id}`, a format that does not exist, or a table that does
-      not fit. Files are not looked at: `open_folder` and `check` do that.
+      not fit. Files are not opened: `open_folder` and `check` see whether they are there.
   """
 
   images: str
@@ -49,8 +47,8 @@ class Folder:
   table: label_tables.TableLike = 'identity'
   classes: int | None = None
   label_format: str = 'index'
-  image_pack: 'Pack | None' = None
-  label_pack: 'Pack | None' = None
+  image_pack: Pack | None = None
+  label_pack: Pack | None = None
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'ids', list(self.ids))
@@ -78,6 +76,7 @@ class Folder:
     return tuple(colour for colour, _ in label_tables.colours(self.table))
 
   def image_path(self, index: int) -> str:
+    """The file of an image."""
     return self.images.replace('{id}', self.ids[index])
 
   def label_path(self, index: int) -> str:
@@ -96,7 +95,7 @@ class Folder:
     changed.check()
     return changed
 
-  def reading(self, pack: 'Pack', images: bool = True) -> 'Folder':
+  def with_pack(self, pack: Pack, images: bool = True) -> 'Folder':
     """The same images, and labels if there are any, from a pack; or the labels alone."""
     image_pack = pack if images else self.image_pack
     return dataclasses.replace(
@@ -129,7 +128,7 @@ class Folder:
       BadInput: the image has another size, or a raw id is unknown.
     """
     self.check_raw(index, raw, image_shape)
-    return label_tables.translated(raw, self.byte_table)
+    return label_tables.translate(raw, self.byte_table)
 
   def check_raw(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> None:
     """Raises BadInput if a label does not go with an image of this shape, or an id is unknown."""
@@ -140,16 +139,17 @@ class Folder:
         f'{image_shape[1]}x{image_shape[0]}; make them equal'
       )
     known = np.flatnonzero(self.lut != label_tables.UNKNOWN).astype(np.uint8).tobytes()
+    classes = '' if self.classes is None else f' with {self.classes} classes'
     if unknown := sorted(set(raw.tobytes().translate(None, known))):
       raise BadInput(
         f'{path}: label id {", ".join(map(str, unknown[:5]))} is unknown to the table '
-        f'{label_tables.title(self.table)}{self._of_classes()}; mend the file or choose another '
+        f'{label_tables.title(self.table)}{classes}; correct the file or choose another '
         'table'
       )
 
   @functools.cached_property
   def byte_table(self) -> bytes:
-    """The table for `labels.translated`."""
+    """The table for `label_tables.translate`."""
     return self.lut.astype(np.uint8).tobytes()
 
   def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -158,7 +158,9 @@ class Folder:
       return self.image_pack.pair(self.ids[index])
     return self.read_image(index), self.read_raw(index) if self.labels else None
 
-  def read_low(self, index: int, size: tuple[int, int]) -> tuple | None:
+  def read_low(
+    self, index: int, size: tuple[int, int]
+  ) -> tuple[np.ndarray, np.ndarray | None] | None:
     """As `read_pair`, the image packed at this size and the label at this size or its own.
 
     None where the image was not packed so. Raises BadInput as `read` does.
@@ -186,19 +188,21 @@ class Folder:
 
   def file_sizes(self) -> dict[str, dict[str, int | None]]:
     """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
-    found = self._part_sizes('image', self.image_path, self.image_pack)
-    if not self.labels:
-      return {name: {'image': size} for name, size in zip(self.ids, found, strict=True)}
-    labels = self._part_sizes('label', self.label_path, self.label_pack)
-    pairs = zip(self.ids, found, labels, strict=True)
-    return {name: {'image': image, 'label': label} for name, image, label in pairs}
+    sizes = {'image': self._part_sizes('image', self.image_path, self.image_pack)}
+    if self.labels:
+      sizes['label'] = self._part_sizes('label', self.label_path, self.label_pack)
+    rows = zip(*sizes.values(), strict=True)
+    return {
+      name: dict(zip(sizes, row, strict=True)) for name, row in zip(self.ids, rows, strict=True)
+    }
 
-  def _part_sizes(self, part: str, path_of: Callable, pack: 'Pack | None') -> list[int | None]:
+  def _part_sizes(
+    self, part: str, path_of: Callable[[int], str], pack: Pack | None
+  ) -> list[int | None]:
     if pack:
       return [pack.sizes(name).get(part) for name in self.ids]
-    paths = [path_of(index) for index in range(len(self))]
-    sizes = _sizes(paths)
-    return [sizes.get(path) for path in paths]
+    entries = _entries(map(path_of, range(len(self))))
+    return [entry.stat().st_size if entry else None for _, entry in entries]
 
   def fingerprint(self) -> str:
     """SHA-256 (hex) over every id, size of the image file and size of the label file in bytes."""
@@ -214,9 +218,6 @@ class Folder:
     pairs = label_tables.colours(self.table)
     return [(raw, train) for raw, (_, train) in enumerate(pairs)], self.classes
 
-  def _of_classes(self) -> str:
-    return '' if self.classes is None else f' with {self.classes} classes'
-
 
 def open_folder(
   root: str,
@@ -226,7 +227,9 @@ def open_folder(
   without: str = '',
   check: bool = True,
   among: Sequence[str] = (),
-  **options,
+  table: label_tables.TableLike = 'identity',
+  classes: int | None = None,
+  label_format: str = 'index',
 ) -> Folder:
   """The images under a root folder.
 
@@ -240,7 +243,7 @@ def open_folder(
     without: a list of ids to leave out, given in the same ways.
     check: whether every image and label has to be there.
     among: the ids of all images, where their files are not there to be listed.
-    **options: the other attributes of `Folder`.
+    table, classes, label_format: as in `Folder`.
 
   Raises:
     BadInput: the root or a list does not exist or is empty, an image or a label is missing, or an
@@ -249,10 +252,10 @@ def open_folder(
   if not os.path.isdir(root):
     raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
   images = os.path.join(root, images)
-  everything = functools.cache(lambda: sorted(among) or matching(images))
-  ids = _listed(_list_path(root, list), everything) if list else everything()
+  everything = functools.cache(lambda: sorted(among) or find_ids(images))
+  ids = _read_ids(_list_path(root, list), everything) if list else everything()
   if without:
-    out = set(_listed(_list_path(root, without), everything))
+    out = set(_read_ids(_list_path(root, without), everything))
     absent = sorted(out.difference(ids))
     if absent:
       raise BadInput(
@@ -260,10 +263,43 @@ def open_folder(
       )
     ids = [name for name in ids if name not in out]
   labels = os.path.join(root, labels) if labels else ''
-  found = Folder(images, labels, ids, **options)
+  found = Folder(images, labels, ids, table, classes, label_format)
   if check and not among:
     found.check()
   return found
+
+
+def from_pack(folder: Folder, pack: Pack) -> Folder:
+  """The folder's labels if it has any, and the images if the pack has them, read from a pack.
+
+  Raises:
+    BadInput: the pack lacks an image or the labels, or holds labels of another format.
+  """
+  missing = next((name for name in folder.ids if name not in pack), None)
+  if missing is not None:
+    raise BadInput(f'{pack.directory}: lacks the image {missing}; prepare the set again')
+  if folder.labels:
+    _check_labels(folder, pack)
+  return folder.with_pack(pack, images=pack.index['images'] != 'none')
+
+
+def _check_labels(folder: Folder, pack: Pack) -> None:
+  """Raises BadInput unless a pack holds labels that the folder's table knows."""
+  has = pack.index['label_format'], [list(colour) for colour in pack.index['colours']]
+  wants = folder.label_format, [list(colour) for colour in folder.colours]
+  if not pack.index['labelled'] or has != wants:
+    held = f"labels of format '{has[0]}'" if pack.index['labelled'] else 'no labels'
+    raise BadInput(
+      f"{pack.directory}: holds {held}, not those of label_format '{wants[0]}' and its colours; "
+      'prepare the set again'
+    )
+  occurring = {raw for shard in pack.index['shards'] for raw in shard['raw_ids']}
+  unknown = [raw for raw in sorted(occurring) if folder.lut[raw] == label_tables.UNKNOWN]
+  if unknown:
+    raise BadInput(
+      f'{pack.directory}: label id {unknown[0]} occurs and is unknown to the table '
+      f'{label_tables.title(folder.table)}: choose another table'
+    )
 
 
 def _list_path(root: str, name: str) -> str:
@@ -271,7 +307,7 @@ def _list_path(root: str, name: str) -> str:
   return str(known) if known.is_file() else os.path.join(root, name)
 
 
-def _listed(path: str, everything: Callable[[], list[str]]) -> list[str]:
+def _read_ids(path: str, everything: Callable[[], list[str]]) -> list[str]:
   """The ids of a list file, with the folders that they lie in.
 
   Raises:
@@ -305,7 +341,7 @@ def read_list(path: str) -> list[str]:
   return ids
 
 
-def matching(pattern: str) -> list[str]:
+def find_ids(pattern: str) -> list[str]:
   """The sorted ids of all files that fit the pattern, sub-folders included."""
   first, *others = (re.escape(part) for part in pattern.split('{id}'))
   fits = re.compile(first + '(?P<id>.+)' + '(?P=id)'.join(others), re.DOTALL)
@@ -322,22 +358,16 @@ def _listing(directory: str) -> dict[str, os.DirEntry]:
     return {}
 
 
+def _entries(paths: Iterable[str]) -> Iterator[tuple[str, os.DirEntry | None]]:
+  """(path, its entry, None if it is missing) in order; lists each folder once, without stat."""
+  listing = functools.cache(_listing)
+  for path in paths:
+    directory, name = os.path.split(path)
+    yield path, listing(directory).get(name)
+
+
 def _check_exist(paths: Iterable[str], what: str) -> None:
-  """Raises BadInput for the first path that is missing; lists each folder once, without stat."""
-  listing = functools.cache(_listing)
-  for path in paths:
-    directory, name = os.path.split(path)
-    if name not in listing(directory):
+  """Raises BadInput for the first path that is missing."""
+  for path, entry in _entries(paths):
+    if entry is None:
       raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
-
-
-def _sizes(paths: Iterable[str]) -> dict[str, int]:
-  """File sizes in bytes by path; missing files are left out."""
-  listing = functools.cache(_listing)
-  sizes = {}
-  for path in paths:
-    directory, name = os.path.split(path)
-    entry = listing(directory).get(name)
-    if entry is not None:
-      sizes[path] = entry.stat().st_size
-  return sizes

@@ -1,30 +1,39 @@
 """Image files, decoded with Pillow."""
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
-from data_pipelines import image_files
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 
 
-def opened(file: str | io.BytesIO, convert: Callable, name: str = '') -> Image.Image:
-  """The image, decoded whole; whatever Pillow raises for a bad file becomes one line."""
-  path = name or file
+def decode(file: str | io.BytesIO, mode: str = '', name: str = '') -> np.ndarray:
+  """The pixels of an image file, uint8 [h, w] or [h, w, channels].
+
+  Args:
+    file: a path, or the bytes of a file.
+    mode: Pillow's name of the channels wanted, such as 'RGB'; '' takes them as they are (of a
+      palette, the indices).
+    name: what to call the file in a message; '' for its path.
+
+  Raises:
+    BadInput: it does not exist or cannot be decoded.
+  """
+  name = name or str(file)
   try:
     with Image.open(file) as image:
       image.load()
-      return convert(image)
+      return np.array(image.convert(mode) if mode else image, np.uint8)
   except FileNotFoundError:
-    raise BadInput(f'{path}: no such file; mend the list or the pattern') from None
+    raise BadInput(f'{name}: no such file; correct the list or the pattern') from None
   # Pillow's decoders raise SyntaxError, ValueError and others for damaged files.
   except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-    reason = ' '.join(str(error).split())
-    raise BadInput(f'{path}: cannot be decoded ({reason}); restore or remove the file') from None
+    raise BadInput(
+      f'{name}: cannot be decoded ({one_line(error)}); restore or remove the file'
+    ) from None
 
 
 def read_image(file: str | io.BytesIO, name: str = '') -> np.ndarray:
-  """An image file as uint8 [h, w, 3] RGB. Raises BadInput, with `name`, if it cannot be read."""
-  return np.array(image_files.opened(file, lambda image: image.convert('RGB'), name or str(file)))
+  """An image file as uint8 [h, w, 3] RGB; raises BadInput as `decode` does."""
+  return decode(file, 'RGB', name)

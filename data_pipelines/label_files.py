@@ -4,13 +4,13 @@ Which files are met where is in docs/datasets.md. A file of another format is re
 at: most of them can be read as each other, with labels that nobody notices to be wrong.
 """
 
-import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
-from data_pipelines.errors import BadInput
-from data_pipelines.image_files import opened
+from data_pipelines.errors import BadInput, one_line
+from data_pipelines.image_files import decode
 
 # The first bytes of a PNG file, up to and including bit depth and colour type (PNG specification,
 # 5.2 and 11.2.2).
@@ -22,17 +22,11 @@ KINDS = {GREY: 'grey', RGB: 'RGB', PALETTE: 'palette', 4: 'grey with alpha', RGB
 Colours = tuple[tuple[int, int, int], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-  """What files of a format look like.
+class Format(NamedTuple):
+  """What files of a format look like."""
 
-  Attributes:
-    accepted: (colour type, bit depth) of the PNG files that belong to it.
-    text: what to call it in a message.
-  """
-
-  accepted: frozenset[tuple[int, int]]
-  text: str
+  accepted: frozenset[tuple[int, int]]  # (colour type, bit depth) of the PNG files
+  text: str  # what to call it in a message
 
 
 _PALETTES = frozenset((PALETTE, depth) for depth in (1, 2, 4, 8))
@@ -77,9 +71,8 @@ def read(path: str, label_format: str = 'index', colours: Colours = ()) -> np.nd
   if label_format == 'rgb16':
     return _first_of_16_bits(path)
   if label_format == 'colour':
-    pixels = opened(path, lambda image: image.convert('RGB'))
-    return ids_of_colours(np.asarray(pixels), colours, path)
-  pixels = np.array(opened(path, lambda image: image), np.uint8)
+    return ids_of_colours(decode(path, 'RGB'), colours, path)
+  pixels = decode(path)
   return pixels[..., 0] if label_format == 'rgba' else pixels
 
 
@@ -140,7 +133,7 @@ def _first_of_16_bits(path: str) -> np.ndarray:
     with open(path, 'rb') as file:
       pixels = tf.io.decode_png(file.read(), channels=3, dtype=tf.uint16).numpy()[..., 0]
   except (OSError, tf.errors.OpError) as error:
-    raise BadInput(f'{path}: cannot be decoded ({error}); restore or remove the file') from None
+    raise BadInput(f'{path}: cannot be decoded ({one_line(error)}); restore or remove it') from None
   if pixels.max(initial=0) > 255:
     raise BadInput(f'{path}: raw id {pixels.max()} is beyond 255: is it another kind of picture?')
   return pixels.astype(np.uint8)

@@ -11,14 +11,14 @@ import numpy as np
 
 from data_pipelines.errors import BadInput
 
-IGNORE = 255
+IGNORE = 255  # the train id of pixels that belong to no class; defined here alone
 UNKNOWN = -1
 
 Colour = tuple[int, int, int]
 TableLike = str | Sequence[tuple[int | Colour, int]]
 
 
-def _rest_ignored(known: dict[int, int]) -> dict[int, int]:
+def _ignore_rest(known: dict[int, int]) -> dict[int, int]:
   """The table with every raw id that it does not name mapped to 255."""
   return {raw: known.get(raw, IGNORE) for raw in range(256)}
 
@@ -54,16 +54,16 @@ _CITYSCAPES_ROBOTCAR = {
 TABLES: dict[str, dict[int, int]] = {
   # Files that already hold train ids (rendered scenes, pseudo-labels). `lut` cuts it to `classes`.
   'identity': {raw: raw for raw in range(256)},
-  'cityscapes': _rest_ignored(_CITYSCAPES),
-  'gta5': _rest_ignored(_CITYSCAPES),
-  'synthia': _rest_ignored(_SYNTHIA),
+  'cityscapes': _ignore_rest(_CITYSCAPES),
+  'gta5': _ignore_rest(_CITYSCAPES),
+  'synthia': _ignore_rest(_SYNTHIA),
   # The 16-class benchmark: terrain, truck and train (raw 16, 18, 20) are not labelled in SYNTHIA's
   # Cityscapes counterpart. The 19 numbers stay, so that networks of both benchmarks agree.
-  'synthia16': _rest_ignored({k: v for k, v in _SYNTHIA.items() if k not in (16, 18, 20)}),
+  'synthia16': _ignore_rest({k: v for k, v in _SYNTHIA.items() if k not in (16, 18, 20)}),
   # Cityscapes' labelTrainIds files; ACDC, Dark Zurich.
   'train_ids': _strict(list(range(19))),
   'bdd100k': _strict(list(range(19))),
-  'mapillary': _rest_ignored(_MAPILLARY),
+  'mapillary': _ignore_rest(_MAPILLARY),
   # CamVid, 11-class split: id 11 is the file's own "unlabelled".
   'camvid11': _strict([*range(11), IGNORE]),
   # CamVid's 32 classes in the usual 11 groups (void is ignored): animal, archway, bicyclist,
@@ -75,8 +75,8 @@ TABLES: dict[str, dict[int, int]] = {
     IGNORE, 1,
   ]),
   # The 9 classes of Cityscapes -> Oxford RobotCar, from the files of either.
-  'robotcar9': _rest_ignored(_ROBOTCAR),
-  'cityscapes_to_robotcar9': _rest_ignored(_CITYSCAPES_ROBOTCAR),
+  'robotcar9': _ignore_rest(_ROBOTCAR),
+  'cityscapes_to_robotcar9': _ignore_rest(_CITYSCAPES_ROBOTCAR),
   # Cityscapes train ids (not raw ids) to the 11 classes of CamVid.
   'cityscapes_to_camvid11': _strict([3, 4, 1, 1, 7, 2, 6, 6, 5, 5, 0, 9, 10, 8, 8, 8, 8, 10, 10]),
 }  # fmt: skip
@@ -212,7 +212,7 @@ def lut(table: TableLike, classes: int | None = None) -> np.ndarray:
   return out
 
 
-def translated(raw: np.ndarray, table: bytes) -> np.ndarray:
+def translate(raw: np.ndarray, table: bytes) -> np.ndarray:
   """uint8 -> uint8 of the same shape by a table of 256; many times as fast as indexing an array."""
   return np.frombuffer(raw.tobytes().translate(table), np.uint8).reshape(raw.shape)
 

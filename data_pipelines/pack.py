@@ -5,21 +5,51 @@ import io
 import json
 import os
 import pathlib
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from data_pipelines import image_files
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
+from data_pipelines.image_files import read_image
 
 VERSION = '1.0.0'
-
-
 INDEX = 'index.json'
-
-
 SPLIT, LOW_SPLIT = 'train', 'low'  # as the files are; resized to what 'low' rows of a batch show
+Record = dict[str, np.ndarray | bytes]  # 'id', 'image' ([h, w, 3] or a file), 'label' (raw ids)
+
+
+class Plan(TypedDict):
+  """All that the shards depend on."""
+
+  fingerprint: str
+  images: str  # 'raw', 'jpeg', 'png' or 'none'
+  low_size: list[int]  # [h, w], or empty
+  images_per_shard: int
+  labelled: bool
+  label_format: str
+  colours: list[list[int]]
+
+
+class Shard(TypedDict):
+  """One file of records. `raw_ids` are those that occur in its labels."""
+
+  split: str
+  file: str
+  bytes: int
+  sha256: str
+  images: int
+  raw_ids: list[int]
+
+
+class Index(Plan):
+  """index.json: the plan, what it came to, and the files that were packed.
+
+  `files` are by id and 'image' or 'label': bytes and, where `doctor` saw them, SHA-256, h, w.
+  """
+
+  shards: list[Shard]
+  files: dict[str, dict[str, Sequence | None]]
 
 
 class Pack:
@@ -27,15 +57,15 @@ class Pack:
 
   Attributes:
     directory: where it is.
-    index: the content of its index.json: label_format, colours, shards, files.
+    index: the content of its index.json.
 
   Raises (on construction):
     BadInput: it is not complete, or a shard is missing or has another size than it was given.
   """
 
-  def __init__(self, directory: str | os.PathLike):
+  def __init__(self, directory: str | os.PathLike[str]):
     self.directory = pathlib.Path(directory)
-    self.index = _read_index(self.directory / VERSION / INDEX)
+    self.index: Index = read_json(self.directory / VERSION / INDEX)
     for shard in self.index['shards']:
       path = self.directory / VERSION / shard['file']
       size = path.stat().st_size if path.exists() else 0
@@ -50,7 +80,9 @@ class Pack:
     return name in self._positions
 
   @functools.cached_property
-  def _records(self) -> dict[str, Any]:
+  def _records(self) -> dict[str, Sequence[Record]]:
+    import tensorflow_datasets as tfds  # takes seconds, and folders of files do without it
+
     builder = tfds.builder_from_directory(str(self.directory / VERSION))
     skip = {'image': tfds.decode.SkipDecoding()} if self.index['images'] in ('jpeg', 'png') else {}
     return {
@@ -60,13 +92,13 @@ class Pack:
 
   @property
   def low_size(self) -> tuple[int, int] | None:
-    """The second size at which the images are there, if there is one."""
+    """(h, w), the second size at which the images are there, if there is one."""
     return tuple(self.index['low_size']) or None
 
   def pair(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """uint8 [h, w, 3] RGB and raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
     found = self._read(name, SPLIT)
-    return self._decoded(name, found['image']), found.get('label')
+    return self._decode(name, found['image']), found.get('label')
 
   def low(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """As `pair`, resized to `low_size` as the input pipeline does it."""
@@ -85,17 +117,17 @@ class Pack:
     """Raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
     return self._read(name, SPLIT)['label']
 
-  def _decoded(self, name: str, found: Any) -> np.ndarray:
+  def _decode(self, name: str, found: np.ndarray | bytes) -> np.ndarray:
     if isinstance(found, np.ndarray) and found.ndim == 3:
       return found
     data = found if isinstance(found, bytes) else found.item()
-    return image_files.read_image(io.BytesIO(data), f'{name} in {self.directory}')
+    return read_image(io.BytesIO(data), f'{name} in {self.directory}')
 
   def sizes(self, name: str) -> dict[str, int | None]:
     """Bytes of the files that an image and its label were, by 'image' and 'label'."""
-    return {part: seen and seen[0] for part, seen in self.index['files'][name].items()}
+    return {part: facts and facts[0] for part, facts in self.index['files'][name].items()}
 
-  def _read(self, name: str, split: str) -> dict[str, Any]:
+  def _read(self, name: str, split: str) -> Record:
     position = self._positions[name]
     try:
       return self._records[split][position]
@@ -103,19 +135,21 @@ class Pack:
     except Exception as error:
       shards = [shard for shard in self.index['shards'] if shard['split'] == split]
       shard = shards[position // self.index['images_per_shard']]['file']
-      reason = ' '.join(str(error).split())[:200]
       raise BadInput(
-        f'{self.directory / VERSION / shard}: {name} cannot be read ({reason}); delete '
+        f'{self.directory / VERSION / shard}: {name} cannot be read ({one_line(error)}); delete '
         f'{self.directory} and prepare again'
       ) from None
 
 
-def _read_index(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: pathlib.Path) -> dict:
+  """One of the JSON files of a pack. Raises BadInput if it is missing or damaged."""
   try:
     return json.loads(path.read_text())
   except FileNotFoundError:
     raise BadInput(
-      f'{path}: there is none: name the folder of one data set, and finish `prepare` first'
+      f'{path}: no such file: name the folder of one data set, and finish `prepare` first'
     ) from None
   except (OSError, ValueError) as error:
-    raise BadInput(f'{path}: is damaged ({error}); delete the folder and prepare again') from None
+    raise BadInput(
+      f'{path}: is damaged ({one_line(error)}); delete the folder and prepare again'
+    ) from None

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from data_pipelines import folder, label_files, transforms
+from data_pipelines import label_files, transforms
 from data_pipelines.copy_paste import CopyPaste
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
+from data_pipelines.folder import Folder
 
 # Accelerators belong to JAX: TensorFlow would take their memory.
 tf.config.set_visible_devices([], 'GPU')
@@ -26,9 +27,10 @@ tf.config.set_visible_devices([], 'TPU')
 PARALLEL_CALLS = 2
 PREFETCH = 2
 _FOREVER = 2**62
-DOCTOR = (
-  "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' goes on without them"
-)
+DOCTOR = "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' leaves them out"
+
+RawPair = tuple[np.ndarray, np.ndarray | None]  # an image and the raw ids of its label
+Skipped = dict[str, str] | None  # path -> what is wrong; None where nothing may be skipped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ class View:
     redraw: draw the crop again until its label shows enough classes.
   """
 
-  source: folder.Folder
+  source: Folder
   low_rows: int
   full_rows: int
   low_size: tuple[int, int] | None
@@ -60,6 +62,7 @@ class View:
 
   @property
   def rows(self) -> int:
+    """Rows of a batch."""
     return self.low_rows + self.full_rows
 
 
@@ -78,7 +81,7 @@ def batches(
   start: int = 0,
   rows: slice = slice(None),
   parallel_calls: int = PARALLEL_CALLS,
-  skipped: dict[str, str] | None = None,
+  skipped: Skipped = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Endless batches of all views, from step `start` on.
 
@@ -118,7 +121,7 @@ def image_indices(name: str, view: View, *, seed: int, step: int) -> list[int]:
 
 
 def _check(name: str, view: View, rows: slice) -> None:
-  """Raises BadInput for a view that no file can satisfy."""
+  """Raises BadInput for a view that cannot be made, whatever its files are."""
   if min(view.low_rows, view.full_rows) < 0 or not range(view.rows)[rows]:
     raise BadInput(
       f'{name}: a batch of {view.low_rows} + {view.full_rows} rows leaves this host none'
@@ -137,7 +140,7 @@ def _check(name: str, view: View, rows: slice) -> None:
       f'{len(view.source)}: label again'
     )
   if view.redraw and not view.source.labels:
-    raise BadInput(f'{name}: redraw looks at labels, but the source has none; turn redraw off')
+    raise BadInput(f'{name}: redraw needs labels, but the source has none; turn redraw off')
 
 
 def _options(parallel_calls: int) -> tf.data.Options:
@@ -149,7 +152,9 @@ def _options(parallel_calls: int) -> tf.data.Options:
   return options
 
 
-def _iterate(dataset, views, seed, start, rows) -> Iterator[dict[str, np.ndarray]]:
+def _iterate(
+  dataset: tf.data.Dataset, views: Mapping[str, View], seed: int, start: int, rows: slice
+) -> Iterator[dict[str, np.ndarray]]:
   step = start
   iterator = dataset.as_numpy_iterator()
   while True:
@@ -161,21 +166,23 @@ def _iterate(dataset, views, seed, start, rows) -> Iterator[dict[str, np.ndarray
     step += 1
 
 
-def _dataset(name, view, seed, start, rows, parallel_calls, skipped) -> tf.data.Dataset:
+def _dataset(
+  name: str, view: View, seed: int, start: int, rows: range, parallel_calls: int, skipped: Skipped
+) -> tf.data.Dataset:
   """The view's rows, batched: {'image': [len(rows), h, w, 3], 'label': ...}."""
   own = tf.constant(list(rows), tf.int64)
   types = {'image': tf.uint8} | ({'label': tf.uint8} if view.source.labels else {})
   shapes = {'image': (*view.crop, 3), 'label': view.crop}
   load = _decoder(view.source) if skipped is None else None
 
-  def make(step, row, index, *pixels):
+  def make(step: np.int64, row: np.int64, index: np.int64, *pixels: np.ndarray) -> list[np.ndarray]:
     step, row, index = int(step), int(row), int(index)
-    image, raw = _checked(view, index, *pixels) if pixels else _read(view, index, row, skipped)
+    image, raw = _check_pair(view, index, *pixels) if pixels else _read(view, index, row, skipped)
     return _example(view, image, raw, row, _generator(name, seed, step, row), skipped)
 
   # No tensor meets Python's control flow in here; looking for it would double the start-up time.
   @tf.autograph.experimental.do_not_convert
-  def example(position):
+  def example(position: tf.Tensor) -> dict[str, tf.Tensor]:
     step, row = position // len(rows), own[position % len(rows)]
     index = _image_index(name, len(view.source), seed, step * view.rows + row)
     pixels = load(index) if load else []
@@ -187,8 +194,8 @@ def _dataset(name, view, seed, start, rows, parallel_calls, skipped) -> tf.data.
   return mapped.batch(len(rows), drop_remainder=True)
 
 
-def _stream(name: str, seed: int) -> tf.Tensor:
-  """The root seed (integer [2]) of a view; zlib's checksum is the same on every machine."""
+def _root_key(name: str, seed: int) -> tf.Tensor:
+  """The key (integer [2]) of a view's orders; zlib's checksum is the same on every machine."""
   return tf.random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
@@ -199,21 +206,28 @@ def _generator(name: str, seed: int, step: int, row: int) -> np.random.Generator
 
 
 def _image_index(name: str, number: int, seed: int, position: tf.Tensor) -> tf.Tensor:
-  """The image at a position of the endless stream: a new permutation every `number` positions."""
+  """The image at a position of the endless order: a new permutation every `number` positions."""
   epoch, offset = position // number, position % number
-  key = tf.random.fold_in(_stream(name, seed), epoch)
+  key = tf.random.fold_in(_root_key(name, seed), epoch)
   return tf.random.experimental.index_shuffle(offset, key, number - 1)
 
 
 # One example, in NumPy.
 
 
-def _example(view: View, image, raw, row: int, rng, skipped) -> list[np.ndarray]:
+def _example(
+  view: View,
+  image: np.ndarray,
+  raw: np.ndarray | None,
+  row: int,
+  rng: np.random.Generator,
+  skipped: Skipped,
+) -> list[np.ndarray]:
   """Copy-paste, resize (low rows), flip, crop, in this order: [image] or [image, label]."""
   label = None if raw is None else transforms.picture(raw, view.source.byte_table)
   pair = transforms.picture(image), label
   if view.copy_paste:
-    pair = _pasted(view, *(part.whole() for part in pair), rng, skipped)
+    pair = _paste(view, *(part.whole() for part in pair), rng, skipped)
   if row < view.low_rows and view.low_size is not None:
     pair = transforms.resize(pair, view.low_size)
   pair = transforms.flip(pair, rng)
@@ -224,7 +238,9 @@ def _example(view: View, image, raw, row: int, rng, skipped) -> list[np.ndarray]
   return [np.ascontiguousarray(part.whole()) for part in pair if part is not None]
 
 
-def _pasted(view: View, image, label, rng, skipped) -> transforms.Pair:
+def _paste(
+  view: View, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, skipped: Skipped
+) -> transforms.Pair:
   """All hard-class pixels of the drawn images over the image and its label."""
   for donor in view.copy_paste.draw(rng):
     if donor < 0:
@@ -246,7 +262,7 @@ def _pasted(view: View, image, label, rng, skipped) -> transforms.Pair:
 # Reading.
 
 
-def _read(view: View, index: int, row: int, skipped: dict[str, str] | None) -> tuple:
+def _read(view: View, index: int, row: int, skipped: Skipped) -> RawPair:
   """Image and raw ids, from shards; with `skipped` perhaps those of the next that is readable."""
   source = view.source
   if skipped is None:
@@ -255,40 +271,39 @@ def _read(view: View, index: int, row: int, skipped: dict[str, str] | None) -> t
     if found := low and source.read_low(index, view.low_size):
       return found
     pair = source.read_pair(index)
-    return pair if source.image_pack and source.label_pack else _checked(view, index, *pair)
+    return pair if source.image_pack and source.label_pack else _check_pair(view, index, *pair)
   for place in range(index, index + len(source)):
     place %= len(source)
     try:
-      return _checked(view, place, *source.read_pair(place))
+      return _check_pair(view, place, *source.read_pair(place))
     except BadInput as error:
       skipped[source.image_path(place)] = str(error)
-  raise BadInput(f'{source.images}: not one image can be read')
+  raise BadInput(f'{source.images}: none of the images can be read')
 
 
-def _checked(view: View, index: int, image: np.ndarray, raw: np.ndarray | None = None) -> tuple:
-  """Image and raw ids, which go together."""
+def _check_pair(
+  view: View, index: int, image: np.ndarray, raw: np.ndarray | None = None
+) -> RawPair:
+  """Image and raw ids; raises BadInput unless they go together."""
   if raw is not None:
     view.source.check_raw(index, raw, image.shape)
   return image, raw
 
 
-def _decoder(source: folder.Folder) -> Callable | None:
+def _decoder(source: Folder) -> Callable[[tf.Tensor], list[tf.Tensor]] | None:
   """index -> [image] or [image, raw label], decoded by TensorFlow; None for what is in shards."""
   if source.image_pack or source.label_pack:
     return None
-  paths = _paths(source)
+  images, labels = (
+    tf.constant([path(i) for i in range(len(source))])
+    for path in (source.image_path, source.label_path)
+  )
 
-  def load(index):
-    image = _load_image(paths['image'][index])
-    return [image, _load_label(paths['label'][index], source)] if source.labels else [image]
+  def load(index: tf.Tensor) -> list[tf.Tensor]:
+    image = _load_image(images[index])
+    return [image, _load_label(labels[index], source)] if source.labels else [image]
 
   return load
-
-
-def _paths(source: folder.Folder) -> dict[str, tf.Tensor]:
-  """The source's files as string tensors: 'image' and, if there are labels, 'label'."""
-  paths = {'image': source.image_path} | ({'label': source.label_path} if source.labels else {})
-  return {part: tf.constant([of(i) for i in range(len(source))]) for part, of in paths.items()}
 
 
 def _load_image(path: tf.Tensor) -> tf.Tensor:
@@ -296,13 +311,13 @@ def _load_image(path: tf.Tensor) -> tf.Tensor:
   return tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method='INTEGER_ACCURATE')
 
 
-def _load_label(path: tf.Tensor, source: folder.Folder) -> tf.Tensor:
+def _load_label(path: tf.Tensor, source: Folder) -> tf.Tensor:
   """A label file's raw ids. TensorFlow reads the greyscale ones, which need no interpreter."""
 
   def read(file: bytes) -> np.ndarray:
     return label_files.read(file.decode(), source.label_format, source.colours)
 
-  def by_pillow():
+  def by_pillow() -> tf.Tensor:
     return tf.numpy_function(read, [path], tf.uint8)
 
   if source.label_format != 'index':
@@ -315,11 +330,11 @@ def _load_label(path: tf.Tensor, source: folder.Folder) -> tf.Tensor:
   return tf.cond(grey, lambda: tf.io.decode_png(data, channels=1)[..., 0], by_pillow)
 
 
-def _blame(views, seed: int, step: int, rows: slice, error: tf.errors.OpError) -> BadInput:
-  """Reads the batch again, file by file, to name the guilty one."""
-  first_line = str(error.message).partition('\n')[0]
+def _blame(
+  views: Mapping[str, View], seed: int, step: int, rows: slice, error: tf.errors.OpError
+) -> BadInput:
+  """Reads the batch again, file by file, to name the one that cannot be read."""
   for name, view in views.items():
-    paths = _paths(view.source)
     read = image_indices(name, view, seed=seed, step=step)[rows]
     for row in range(view.rows)[rows] if view.copy_paste else ():
       drawn = view.copy_paste.draw(_generator(name, seed, step, row))
@@ -328,13 +343,17 @@ def _blame(views, seed: int, step: int, rows: slice, error: tf.errors.OpError) -
       try:
         view.source.read(index)
         if not view.source.image_pack:
-          _load_image(paths['image'][index])
+          _load_image(view.source.image_path(index))
       except BadInput as found:
         return BadInput(f'{found}. {DOCTOR}')
       except tf.errors.OpError as failed:
-        reason = str(failed.message).partition(chr(10))[0]
         return BadInput(
-          f'{view.source.image_path(index)}: cannot be decoded ({reason}); restore or remove it. '
-          f'{DOCTOR}'
+          f'{view.source.image_path(index)}: cannot be decoded ({_first_line(failed)}); restore or '
+          f'remove it. {DOCTOR}'
         )
-  return BadInput(f'step {step} cannot be read ({first_line}); was a file changed meanwhile?')
+  return BadInput(f'step {step} cannot be read ({_first_line(error)}); has a file been changed?')
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+  """TensorFlow's message without the traceback that follows it."""
+  return one_line(str(error.message).partition('\n')[0])

@@ -7,76 +7,43 @@ package.
 """
 
 import functools
-import hashlib
 import json
 import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from data_pipelines import processes, transforms
+from data_pipelines import atomic, processes, transforms
+from data_pipelines.doctor import FileFacts, Manifest, digest
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
-from data_pipelines.label_tables import UNKNOWN, title
-from data_pipelines.pack import INDEX, LOW_SPLIT, SPLIT, VERSION, Pack, _read_index
+from data_pipelines.pack import INDEX, LOW_SPLIT, SPLIT, VERSION, Index, Plan, Shard, read_json
 
 # One image a group: they are read alone. Pixels hardly shrink, labels are compressed on their own.
 OPTIONS = 'group_size:1,uncompressed'
 
 
-def packed(folder: Folder, pack: Pack) -> Folder:
-  """The folder's labels if it has any, and the images if the pack has them, read from a pack.
-
-  Raises:
-    BadInput: the pack lacks an image or the labels, or holds labels of another format.
-  """
-  missing = next((name for name in folder.ids if name not in pack), None)
-  if missing is not None:
-    raise BadInput(f'{pack.directory}: lacks the image {missing}; prepare the set again')
-  if folder.labels:
-    has = pack.index['label_format'], [list(colour) for colour in pack.index['colours']]
-    wants = folder.label_format, [list(colour) for colour in folder.colours]
-    if not pack.index['labelled'] or has != wants:
-      held = f"labels of format '{has[0]}'" if pack.index['labelled'] else 'no labels'
-      raise BadInput(
-        f"{pack.directory}: holds {held}, not those of label_format '{wants[0]}' and its colours; "
-        'prepare the set again'
-      )
-    occurring = {raw for shard in pack.index['shards'] for raw in shard['raw_ids']}
-    unknown = [raw for raw in sorted(occurring) if folder.lut[raw] == UNKNOWN]
-    if unknown:
-      raise BadInput(
-        f'{pack.directory}: label id {unknown[0]} occurs and is unknown to the table '
-        f'{title(folder.table)}: choose another table'
-      )
-  return folder.reading(pack, images=pack.index['images'] != 'none')
-
-
-# Making one.
-
-
 def prepare(
   folder: Folder,
   directory: str | os.PathLike,
-  manifest: Mapping[str, Any] | None,
+  manifest: Manifest | None,
   *,
   images: str = '',
-  low_size: tuple[int, int] = (),
+  low_size: Sequence[int] = (),
   images_per_shard: int = 64,
   jobs: int = 1,
-  progress: Callable[[int, int], Any] = lambda done, total: None,
+  progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> pathlib.Path:
   """Packs a data set into DIRECTORY/1.0.0, going on where an earlier attempt was killed.
 
   Args:
     folder: the data set; its directory's name becomes that of the TensorFlow data set.
     directory: the folder to make.
-    manifest: what `doctor` saw (`doctor.check_manifest`): every file is compared with its hash.
+    manifest: what `doctor` found (`doctor.check_manifest`): each file is compared with its hash.
       None for labels that this package made.
     images: 'raw' pixels, 'jpeg' / 'png' files as they are, or 'none' for labels alone; '' keeps
       JPEG files and takes the pixels of others.
@@ -96,19 +63,19 @@ def prepare(
   images = images or ('jpeg' if _is_jpeg(folder) else 'raw')
   plan = _plan(folder, images, low_size, images_per_shard)
   if (directory / VERSION).exists():
-    _check_plan(directory, _read_index(directory / VERSION / INDEX), plan)
+    _check_plan(directory, read_json(directory / VERSION / INDEX), plan)
     return directory
   partial = directory / f'{VERSION}.partial'
   _begin(partial, plan)
   splits = [SPLIT] + [LOW_SPLIT] * bool(plan['low_size'])
-  planned = [p for s in splits for p in _planned(partial, directory.name, s, len(folder), plan)]
+  todo = [t for s in splits for t in _shard_files(partial, directory.name, s, len(folder), plan)]
   shards, write = [], functools.partial(_write_shard, folder, manifest, plan)
-  for shard in processes.in_order(write, planned, jobs):
+  for shard in processes.in_order(write, todo, jobs):
     shards.append(shard)
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
   _write_metadata(partial, directory.name, splits, folder, plan, shards)
   files = manifest['files'] if manifest else _sizes(folder)
-  index = {**plan, 'shards': shards, 'files': {name: files[name] for name in folder.ids}}
+  index: Index = {**plan, 'shards': shards, 'files': {name: files[name] for name in folder.ids}}
   (partial / INDEX).write_text(json.dumps(index))
   for left in partial.glob('*.array_record-*.json'):
     left.unlink()
@@ -116,7 +83,7 @@ def prepare(
   return directory
 
 
-def _plan(folder: Folder, images: str, low_size: Sequence[int], each: int) -> dict[str, Any]:
+def _plan(folder: Folder, images: str, low_size: Sequence[int], each: int) -> Plan:
   """All that the shards depend on, as JSON gives it back."""
   plan = {
     'fingerprint': folder.fingerprint(),
@@ -140,7 +107,7 @@ def _is_jpeg(folder: Folder) -> bool:
     return file.read(3) == b'\xff\xd8\xff'
 
 
-def _check_plan(directory: pathlib.Path, there: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+def _check_plan(directory: pathlib.Path, there: Plan, plan: Plan) -> None:
   different = [key for key in plan if there.get(key) != plan[key]]
   if different:
     raise BadInput(
@@ -149,20 +116,20 @@ def _check_plan(directory: pathlib.Path, there: Mapping[str, Any], plan: Mapping
     )
 
 
-def _begin(partial: pathlib.Path, plan: Mapping[str, Any]) -> None:
+def _begin(partial: pathlib.Path, plan: Plan) -> None:
   """Makes the folder for a plan, or checks that it was begun for the same one."""
   path = partial / 'plan.json'
   if path.exists():
-    _check_plan(partial, _read_index(path), plan)
+    _check_plan(partial, read_json(path), plan)
+    atomic.sweep(partial)
     return
   shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  begun = path.with_suffix('.part')
-  begun.write_text(json.dumps(plan))
-  begun.rename(path)  # whole or not there, whenever this is killed
+  atomic.write_text(path, json.dumps(plan))
 
 
-def _planned(partial, name, split, images, plan) -> Iterator[tuple[str, str, range]]:
+def _shard_files(
+  partial: pathlib.Path, name: str, split: str, images: int, plan: Plan
+) -> Iterator[tuple[str, str, range]]:
   """(split, path, positions of the images) of every shard of a split."""
   template, each = _template(partial, name, split), plan['images_per_shard']
   count = -(-images // each)
@@ -180,8 +147,8 @@ def _template(directory: pathlib.Path, name: str, split: str) -> tfds.core.Shard
 def _features(images: str, labelled: bool) -> tfds.features.FeaturesDict:
   kinds = tfds.features
   raw = kinds.Tensor(shape=(None, None, 3), dtype=np.uint8, encoding=kinds.Encoding.BYTES)
-  kept = kinds.Image(shape=(None, None, 3), encoding_format='jpeg' if images == 'jpeg' else 'png')
-  features = {'id': kinds.Text(), 'image': raw if images == 'raw' else kept}
+  file = kinds.Image(shape=(None, None, 3), encoding_format='jpeg' if images == 'jpeg' else 'png')
+  features = {'id': kinds.Text(), 'image': raw if images == 'raw' else file}
   if images == 'none':
     del features['image']
   if labelled:
@@ -191,38 +158,37 @@ def _features(images: str, labelled: bool) -> tfds.features.FeaturesDict:
   return kinds.FeaturesDict(features)
 
 
-def _write_shard(folder, manifest, plan, shard) -> dict[str, Any]:
-  """One shard and its record (split, file, size, hash, images, raw ids), unless they are there."""
-  split, path, indices = shard
+def _write_shard(
+  folder: Folder, manifest: Manifest | None, plan: Plan, todo: tuple[str, str, range]
+) -> Shard:
+  """Writes one shard and, beside it, its record, unless they are there."""
+  split, path, indices = todo
   record_path = pathlib.Path(f'{path}.json')
   if os.path.exists(path):
     return json.loads(record_path.read_text())
-  features = _features(plan['images'], bool(folder.labels))
-  part, raw_ids = f'{path}.part', set()
-  writer = array_record_module.ArrayRecordWriter(part, OPTIONS)
-  for index in indices:
-    example = _example(folder, index, manifest, plan['images'])
-    raw_ids.update(example.get('label', np.empty(0, np.uint8)).tobytes())
-    if split == LOW_SPLIT:
-      example = _low(example, plan['low_size'])
-    writer.write(features.serialize_example(example))
-  writer.close()
-  with open(part, 'rb') as file:
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  record = {
-    'split': split,
-    'file': os.path.basename(path),
-    'bytes': os.path.getsize(part),
-    'sha256': digest,
-    'images': len(indices),
-    'raw_ids': sorted(raw_ids),
-  }
-  record_path.write_text(json.dumps(record))
-  os.replace(part, path)  # only now: a shard that is there has its record
+  features, raw_ids = _features(plan['images'], bool(folder.labels)), set()
+  with atomic.replacing(path) as part:
+    writer = array_record_module.ArrayRecordWriter(str(part), OPTIONS)
+    for index in indices:
+      example = _example(folder, index, manifest, plan['images'])
+      raw_ids.update(example.get('label', np.empty(0, np.uint8)).tobytes())
+      if split == LOW_SPLIT:
+        example = _resize(example, plan['low_size'])
+      writer.write(features.serialize_example(example))
+    writer.close()
+    record: Shard = {
+      'split': split,
+      'file': os.path.basename(path),
+      'bytes': os.path.getsize(part),
+      'sha256': digest(part),
+      'images': len(indices),
+      'raw_ids': sorted(raw_ids),
+    }
+    record_path.write_text(json.dumps(record))  # before the shard: one that is there has its record
   return record
 
 
-def _low(example: dict[str, Any], size: Sequence[int]) -> dict[str, Any]:
+def _resize(example: dict[str, np.ndarray], size: Sequence[int]) -> dict[str, object]:
   """An example as the input pipeline resizes it."""
   label = example.get('label')
   pair = transforms.resize(
@@ -233,31 +199,38 @@ def _low(example: dict[str, Any], size: Sequence[int]) -> dict[str, Any]:
   return example | {part: x.whole() for part, x in parts.items() if x is not None}
 
 
-def _example(folder: Folder, index: int, manifest: Mapping[str, Any] | None, images: str) -> dict:
-  example: dict[str, Any] = {'id': folder.ids[index]}
-  seen = manifest['files'].get(folder.ids[index], {}) if manifest else None
+def _example(
+  folder: Folder, index: int, manifest: Manifest | None, images: str
+) -> dict[str, object]:
+  example: dict[str, object] = {'id': folder.ids[index]}
+  facts = manifest['files'].get(folder.ids[index], {}) if manifest else None
   path = folder.image_path(index)
   pixels = folder.read_image(index)  # refuses what no training could read
   if images != 'none':
-    _check_hash(path, seen, 'image')
+    _check_hash(path, facts, 'image')
     example['image'] = pixels if images == 'raw' else path
   if folder.labels:
-    _check_hash(folder.label_path(index), seen, 'label')
+    _check_hash(folder.label_path(index), facts, 'label')
     example['label'] = folder.read_raw(index)
     folder.train_ids(index, example['label'], pixels.shape)
   return example
 
 
-def _check_hash(path: str, seen: Mapping[str, Any] | None, part: str) -> None:
-  if seen is None:
+def _check_hash(path: str, facts: Mapping[str, FileFacts | None] | None, part: str) -> None:
+  if facts is None:
     return
-  with open(path, 'rb') as file:
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  if not seen.get(part) or seen[part][1] != digest:
+  if not facts.get(part) or facts[part][1] != digest(path):
     raise BadInput(f'{path}: is not the file that doctor saw; run doctor again')
 
 
-def _write_metadata(partial, name, splits, folder, plan, shards) -> None:
+def _write_metadata(
+  partial: pathlib.Path,
+  name: str,
+  splits: Sequence[str],
+  folder: Folder,
+  plan: Plan,
+  shards: Sequence[Shard],
+) -> None:
   """What makes the folder a TensorFlow data set."""
   infos = [
     tfds.core.SplitInfo(

@@ -3,15 +3,17 @@
 import concurrent.futures
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TypeVar
+
+Item, Result = TypeVar('Item'), TypeVar('Result')
 
 
 def in_order(
-  function: Callable[[Any], Any], items: Sequence[Any], jobs: int, chunk: int = 1
-) -> Iterator[Any]:
+  function: Callable[[Item], Result], items: Sequence[Item], jobs: int, chunk: int = 1
+) -> Iterator[Result]:
   """function(item) of every item in order, by `jobs` processes, `chunk` items at a time.
 
-  One job does it here. What the function raises comes out of the iteration.
+  With one job no process is started. What the function raises comes out of the iteration.
   """
   if jobs <= 1:
     yield from map(function, items)

@@ -7,13 +7,16 @@ from typing import Any
 from tqdm import tqdm
 
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder, open_folder
+from data_pipelines.folder import Folder, from_pack, open_folder
+from data_pipelines.pack import Pack
 from data_pipelines.scenes import render
 from data_pipelines.scenes.cache import materialise
 
+Settings = Mapping[str, Any]  # the fields of `configs.datasets.dataset`
+
 
 def open_set(
-  settings: Mapping[str, Any],
+  settings: Settings,
   *,
   name: str,
   root: str,
@@ -37,7 +40,7 @@ def open_set(
     BadInput: if the settings or the files are wrong.
   """
   if settings['kind'] == 'scenes':
-    return _rendered(settings, os.path.expanduser(cache), classes, labelled)
+    return _render_scenes(settings, os.path.expanduser(cache), classes, labelled)
   if settings['kind'] != 'folder':
     raise BadInput(f"data.sets.{name}.kind is {settings['kind']!r}: 'folder' or 'scenes'")
   if labelled and not settings['labels']:
@@ -48,15 +51,12 @@ def open_set(
   options['classes'] = classes
   if not settings['shards']:
     return open_folder(root, settings['images'], labels, check=check, **options)
-  from data_pipelines import prepare  # TensorFlow Datasets takes seconds to import
-  from data_pipelines.pack import Pack
-
   pack = Pack(os.path.join(root, settings['shards']))
-  found = open_folder(root, settings['images'], labels, among=list(pack.index['files']), **options)
-  return prepare.packed(found, pack)
+  among = list(pack.index['files'])
+  return from_pack(open_folder(root, settings['images'], labels, among=among, **options), pack)
 
 
-def _check_names(settings: Mapping[str, Any], name: str) -> None:
+def _check_names(settings: Settings, name: str) -> None:
   """Refuses Cityscapes' two kinds of files under each other's table, which nothing else notices."""
   kinds = {'labelTrainIds': 'train_ids', 'labelIds': 'cityscapes'}
   for kind, table in kinds.items():
@@ -68,7 +68,7 @@ def _check_names(settings: Mapping[str, Any], name: str) -> None:
       )
 
 
-def _rendered(settings: Mapping[str, Any], cache: str, classes: int, labelled: bool) -> Folder:
+def _render_scenes(settings: Settings, cache: str, classes: int, labelled: bool) -> Folder:
   """Scenes, rendered now if they are not in the cache yet."""
   if settings['look'] not in render.LOOKS:
     raise BadInput(f"a scene's look is {settings['look']!r}: one of {', '.join(render.LOOKS)}")

@@ -25,7 +25,7 @@ from cykooz_resizer import (
 )
 from PIL import Image
 
-from data_pipelines.label_tables import translated
+from data_pipelines.label_tables import IGNORE, translate
 
 Size = tuple[int, int]
 Window = tuple[int, int, int, int]  # top, left, height, width
@@ -33,7 +33,6 @@ Window = tuple[int, int, int, int]  # top, left, height, width
 REDRAWS = 5
 REDRAW_SHARE = 0.02
 SIZED_CROP_RANGE = (0.7, 1.0)
-IGNORE = 255
 # Pillow's bicubic kernel is that of Catmull and Rom (a = -1/2).
 BICUBIC, BILINEAR = FilterType.catmull_rom, FilterType.bilinear
 SUPPORT = {BICUBIC: 2.0, BILINEAR: 1.0}  # how far the kernels reach, in pixels of the larger grid
@@ -41,7 +40,7 @@ SUPPORT = {BICUBIC: 2.0, BILINEAR: 1.0}  # how far the kernels reach, in pixels 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-  """An image or a label that is computed where it is looked at.
+  """An image or a label, of which each window is computed when it is asked for.
 
   Attributes:
     size: (h, w).
@@ -52,6 +51,7 @@ class Picture:
   at: Callable[[Window], np.ndarray]
 
   def whole(self) -> np.ndarray:
+    """All of its pixels."""
     return self.at((0, 0, *self.size))
 
 
@@ -65,7 +65,7 @@ def picture(pixels: np.ndarray, table: bytes | None = None) -> Picture:
   def at(window: Window) -> np.ndarray:
     top, left, height, width = window
     part = pixels[top : top + height, left : left + width]
-    return part if table is None else translated(part, table)
+    return part if table is None else translate(part, table)
 
   return Picture(pixels.shape[:2], at)
 
@@ -100,14 +100,16 @@ def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
     (y, rows), (x, columns) = boxes
     part = image.at((top, left, height, width)).tobytes()
     source = ImageData(width, height, PixelType.U8x3, part)
-    between = _part_resized(source, window[3], height, CropBox(x, 0, columns, height), kind)
-    made = _part_resized(between, window[3], window[2], CropBox(0, y, window[3], rows), kind)
+    between = _resize_part(source, window[3], height, CropBox(x, 0, columns, height), kind)
+    made = _resize_part(between, window[3], window[2], CropBox(0, y, window[3], rows), kind)
     return np.frombuffer(made.get_buffer(), np.uint8).reshape(*window[2:], 3)
 
   return Picture(tuple(size), at)
 
 
-def _part_resized(source: ImageData, width: int, height: int, box: CropBox, kind: FilterType):
+def _resize_part(
+  source: ImageData, width: int, height: int, box: CropBox, kind: FilterType
+) -> ImageData:
   made = ImageData(width, height, PixelType.U8x3)
   options = ResizeOptions(resize_alg=ResizeAlg.convolution(kind), crop_box=box)
   Resizer().resize(source, made, options)
@@ -148,10 +150,10 @@ def flip(pair: Pair, rng: np.random.Generator) -> Pair:
   """Mirrors left and right with probability 0.5."""
   if rng.random() >= 0.5:
     return pair
-  return _each(pair, _mirrored)
+  return _each(pair, _mirror)
 
 
-def _mirrored(one: Picture) -> Picture:
+def _mirror(one: Picture) -> Picture:
   def at(window: Window) -> np.ndarray:
     top, left, height, width = window
     return one.at((top, one.size[1] - left - width, height, width))[:, ::-1]
@@ -173,7 +175,7 @@ def crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
 
 
 def sized_crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
-  """Scales height and width by an own U(0.7, 1) each (bilinear / nearest), then does `crop`."""
+  """Scales height and width by U(0.7, 1), drawn for each (bilinear / nearest), then does `crop`."""
   scales = rng.uniform(*SIZED_CROP_RANGE, 2)
   scaled = tuple(int(side) for side in scales * pair[0].size)
   return crop(resize(pair, scaled, BILINEAR), size, rng)
@@ -214,9 +216,9 @@ def redraw(cut: Cut, pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
   """
   for _ in range(REDRAWS):
     image, label = cut(pair, size, rng)
-    seen = label.whole()
-    if acceptable(seen):
-      return image, picture(seen)
+    pixels = label.whole()
+    if acceptable(pixels):
+      return image, picture(pixels)
   return cut(pair, size, rng)
 
 

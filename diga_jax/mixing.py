@@ -6,7 +6,8 @@ Source: DiGA (arXiv 2304.02222), docs/method.md section 6.3.
 import jax
 import jax.numpy as jnp
 
-IGNORE = 255
+from data_pipelines.label_tables import IGNORE
+
 _VALUES = 256  # labels are bytes
 
 

@@ -1,10 +1,12 @@
 """The progress bar of every long loop, on stderr."""
 
 import sys
+from collections.abc import Callable
+from typing import TextIO
 
 import tqdm
 
-LOG_INTERVAL = 30.0  # seconds between two lines when nobody watches
+LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal
 # Always per second: "3.25s/ images" reads badly.
 FORMAT = '{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]'
 
@@ -12,10 +14,10 @@ FORMAT = '{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_
 class _Bar(tqdm.tqdm):
   """A tqdm that writes lines, not carriage returns, into a log."""
 
-  monitor_interval = 0  # no watching thread: every update looks at the clock itself
+  monitor_interval = 0  # no monitoring thread: every update checks the clock itself
 
   @staticmethod
-  def status_printer(file):
+  def status_printer(file: TextIO) -> Callable[[str], None]:
     if file.isatty():
       return tqdm.tqdm.status_printer(file)
 
@@ -35,7 +37,7 @@ def bar(
   On a terminal it is redrawn a few times a second. Anywhere else (a log, a pipe) it writes at
   most one line per 30 seconds, and one at either end.
   """
-  watched = sys.stderr.isatty()
+  terminal = sys.stderr.isatty()
   return _Bar(
     total=total,
     initial=initial,
@@ -44,8 +46,8 @@ def bar(
     disable=not show,
     file=sys.stderr,
     bar_format=FORMAT,
-    mininterval=0.2 if watched else LOG_INTERVAL,
+    mininterval=0.2 if terminal else LOG_INTERVAL,
     miniters=1,
-    dynamic_ncols=watched,
-    ncols=None if watched else 80,
+    dynamic_ncols=terminal,
+    ncols=None if terminal else 80,
   )

@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.label_tables import IGNORE
 from diga_jax import resize
 from diga_jax.centroids import distance_weight
-
-IGNORE = 255
 
 
 def centroid_weights(features: jax.Array, centroids: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -148,7 +147,7 @@ def confidence_counts(
   Args:
     confidence, predicted: [B, H, W], as for by_threshold.
     classes: C.
-    every: only every so manieth pixel of the batch is counted; published 4.
+    every: only every n-th pixel of the batch is counted; published 4.
   """
   rounded = confidence.ravel()[::every].astype(jnp.float16)
   patterns = jax.lax.bitcast_convert_type(rounded, jnp.uint16).astype(jnp.int32)

@@ -70,8 +70,8 @@ def train(
     Preempted: after SIGTERM, once the state is saved.
   """
   step_fn = compile_step(step_fn, mesh, parallel)
-  saved = checkpoint.opened(directory / 'checkpoints', scored=score is not None)
-  with saved as manager, preemption.noticed() as noticed:
+  saved = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
+  with saved as manager, preemption.watch() as noticed:
     state = checkpoint.restore(manager, state)
     start = int(state.step)
     stream = batches(start)

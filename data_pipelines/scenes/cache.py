@@ -3,29 +3,24 @@
 import json
 import os
 import pathlib
-import tempfile
-import time
 from collections.abc import Callable, Iterable
 
-from PIL import Image
-
-from data_pipelines import errors, processes
-from data_pipelines.scenes.render import VERSION, _check, render
+from data_pipelines import atomic, processes
+from data_pipelines.errors import BadInput
+from data_pipelines.scenes.render import VERSION, check_arguments, render
 
 STALE = 600.0  # seconds after which a temporary file is taken to be left by a killed process
-
-
 PNG_END = b'IEND\xaeB`\x82'
 
 
 def materialise(
-  directory: str | os.PathLike,
+  directory: str | os.PathLike[str],
   look: str,
   indices: Iterable[int],
   size: tuple[int, int],
   seed: int = 0,
   workers: int | None = None,
-  progress: Callable[[int, int], None] | None = None,
+  progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[str, str, list[str]]:
   """Renders the scenes that a folder does not hold yet, as images/ID.png and labels/ID.png.
 
@@ -49,62 +44,44 @@ def materialise(
   """
   root = pathlib.Path(directory).absolute()
   indices = [int(index) for index in indices]
-  _check(min(indices, default=0), look, size, seed)
+  check_arguments(min(indices, default=0), look, size, seed)
   try:
-    _claim(root, dict(version=VERSION, look=look, size=[int(n) for n in size], seed=seed))
+    _claim(root, {'version': VERSION, 'look': look, 'size': [int(n) for n in size], 'seed': seed})
     missing = [index for index in dict.fromkeys(indices) if not _is_complete(root, index)]
     jobs = [(root, index, look, tuple(size), seed) for index in missing]
     # Processes are started only for what takes longer than their start.
     workers = min(workers or os.cpu_count() or 1, len(jobs) // 16)
     written = processes.in_order(_write_scene, jobs, workers, chunk=4)
     for done, _ in enumerate(written, start=1):
-      if progress:
-        progress(done, len(jobs))
+      progress(done, len(jobs))
   except OSError as error:
-    raise errors.BadInput(
+    raise BadInput(
       f'{error.filename or root}: cannot be written ({error.strerror or error})'
     ) from None
   return str(root / 'images/{id}.png'), str(root / 'labels/{id}.png'), [_id(i) for i in indices]
 
 
-def _write_scene(job: tuple) -> None:
+def _write_scene(job: tuple[pathlib.Path, int, str, tuple[int, int], int]) -> None:
   root, index, look, size, seed = job
   image, label = render(index, look, size, seed)
-  for folder, pixels in (('labels', label), ('images', image)):
-    path = root / folder / f'{_id(index)}.png'
-    _write(path, lambda file, pixels=pixels: Image.fromarray(pixels).save(file, 'PNG'))
+  atomic.write_png(root / 'labels' / f'{_id(index)}.png', label)
+  atomic.write_png(root / 'images' / f'{_id(index)}.png', image)
 
 
-def _write(path: pathlib.Path, save: Callable) -> None:
-  """Fills a file through `save(file)` under a temporary name, then renames it."""
-  with tempfile.NamedTemporaryFile(
-    dir=path.parent, prefix='.', suffix='.part', delete=False
-  ) as file:
-    try:
-      save(file)
-      file.close()
-      os.replace(file.name, path)
-    except BaseException:
-      os.unlink(file.name)
-      raise
-
-
-def _claim(root: pathlib.Path, content: dict) -> None:
-  """Makes the folder for these scenes, or checks that it was made for them; sweeps remains."""
+def _claim(root: pathlib.Path, content: dict[str, object]) -> None:
+  """Makes the folder for these scenes, or checks that it was made for them."""
   for folder in ('images', 'labels'):
     (root / folder).mkdir(parents=True, exist_ok=True)
-    for part in (root / folder).glob('.*.part'):
-      if part.stat().st_mtime < time.time() - STALE:
-        part.unlink(missing_ok=True)
+  atomic.sweep(root, age=STALE)
   stamp = root / 'scenes.json'
   if not stamp.exists():
-    _write(stamp, lambda file: file.write(json.dumps(content).encode()))
+    atomic.write_text(stamp, json.dumps(content))
   try:
     found = json.loads(stamp.read_bytes())
   except ValueError:
-    raise errors.BadInput(f'{stamp}: is damaged; remove the folder {root}') from None
+    raise BadInput(f'{stamp}: is damaged; remove the folder {root}') from None
   if found != content:
-    raise errors.BadInput(f'{stamp}: the folder holds {found}, not {content}; take another folder')
+    raise BadInput(f'{stamp}: the folder holds {found}, not {content}; take another folder')
 
 
 def _is_complete(root: pathlib.Path, index: int) -> bool:

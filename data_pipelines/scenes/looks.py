@@ -2,7 +2,7 @@
 
 'game' is clean: saturated paint, one clear noon, no texture, a perfect lens. 'camera' has other,
 duller paint, several kinds of weather, stained and rough surfaces, haze, and a lens and a sensor
-with their faults; 'dusk' and 'fog' are that camera in worse light. Shapes come from scene_shapes
+with their faults; 'dusk' and 'fog' are that camera in worse light. Shapes come from `street`
 and are the same in all; only the statistics of colour, light and texture shift, which is what
 adaptation has to overcome.
 """
@@ -18,6 +18,10 @@ from data_pipelines.scenes import shapes
 def _colours(text: str) -> np.ndarray:
   """'8a8d96 9a9ca3' -> [2, 3] float32 in 0..1."""
   return np.array([list(bytes.fromhex(word)) for word in text.split()], np.float32) / 255
+
+
+def _paints(**materials: str) -> dict[str, np.ndarray]:
+  return {material: _colours(text) for material, text in materials.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,83 +73,39 @@ class Look:
     return np.clip(choices[rng.integers(len(choices))] * np.float32(factor), 0, 1)
 
 
+GAME_PAINTS = _paints(
+  asphalt='6c7280 777d8c', marking='ffffff', pavement='d8c4a0 ccb898', kerb='f0e8d8',
+  facade='e8a05c d86a50 f0d488 78aad8 c890c0 e0c0a8', glass='3060a0', shop='b04838 30785c',
+  stone='a84c38 b86040', fence='8a5020 f4f4f4 3c70b0', metal='3c4450', housing='101010',
+  sign='e01818 1850d0 f0c000', sign_face='ffffff', leaf='2c9030 38a838 208048',
+  grass='88cc38 98d850', skin='f0c098 b07848', cloth='e02828 2850e0 f0d020 20b060 f080c0',
+  trousers='203060 404040 604020', hair='402010 c89030', helmet='f0f0f0 e04020',
+  car='e02020 2060e0 f0f0f0 f0b820 28a050 303038', truck='f07818 3068c0 e8e8e8',
+  cargo='f0f0e8 e8d8b0', bus='f0c000 e84020', tram='18a0a0 20b890', tram_roof='f0f0f0',
+  bicycle='e02020 1870e0 20a040', motorcycle='d01818 1840c0 f08010', headlamp='ffffe0',
+  taillamp='ff2010',
+)  # fmt: skip
 GAME = Look(
-  paints={
-    material: _colours(text)
-    for material, text in dict(
-      asphalt='6c7280 777d8c',
-      marking='ffffff',
-      pavement='d8c4a0 ccb898',
-      kerb='f0e8d8',
-      facade='e8a05c d86a50 f0d488 78aad8 c890c0 e0c0a8',
-      glass='3060a0',
-      shop='b04838 30785c',
-      stone='a84c38 b86040',
-      fence='8a5020 f4f4f4 3c70b0',
-      metal='3c4450',
-      housing='101010',
-      sign='e01818 1850d0 f0c000',
-      sign_face='ffffff',
-      leaf='2c9030 38a838 208048',
-      grass='88cc38 98d850',
-      skin='f0c098 b07848',
-      cloth='e02828 2850e0 f0d020 20b060 f080c0',
-      trousers='203060 404040 604020',
-      hair='402010 c89030',
-      helmet='f0f0f0 e04020',
-      car='e02020 2060e0 f0f0f0 f0b820 28a050 303038',
-      truck='f07818 3068c0 e8e8e8',
-      cargo='f0f0e8 e8d8b0',
-      bus='f0c000 e84020',
-      tram='18a0a0 20b890',
-      tram_roof='f0f0f0',
-      bicycle='e02020 1870e0 20a040',
-      motorcycle='d01818 1840c0 f08010',
-      headlamp='ffffe0',
-      taillamp='ff2010',
-    ).items()
-  },
+  GAME_PAINTS,
   variation=0.08,
   grain=0.015,
   weathers=(Weather('3888f0', 'b8dcff', '706858', 'a4a4b0', (40, 65), 0.4, (0, 0), 0.0),),
 )
 
+CAMERA_PAINTS = _paints(
+  asphalt='5a5248 6b6254 4a4540', marking='c8c4b8 a8a498', pavement='7a7870 8c8a84 6a6660',
+  kerb='a09a90 8a857c', facade='8f8578 a89a84 766a60 8e7464 b5b0a8 6c7078', glass='3a4044 5a6468',
+  shop='4a4440 6a5a48', stone='8c8880 7a746a 9a8a78', fence='44484a 6a6a64 584a3c',
+  metal='6a6e70 565856', housing='2a2c26 3c3a20', sign='a83028 284c88 b89830', sign_face='d0ccc0',
+  leaf='4a5230 6a6434 7a5c2c 806c38', grass='7a7648 6a6c40 8a7c54', skin='c09078 8a6450',
+  cloth='3a3e4a 5a3c3c 6a6a66 2c3038 8a8478', trousers='2c3038 40444c 50483c', hair='302820 585048',
+  helmet='808080 303030', car='b8bab8 303234 6e7274 7a2c2c 34445c d0d0cc',
+  truck='c8c8c0 5a6a78 8a4a3a', cargo='b0aca0 8c9094', bus='b89c50 8a3a34 b0aca0',
+  tram='40625e 5c7c74 84908c', tram_roof='807c74', bicycle='303030 585c60 6a3830',
+  motorcycle='2c2c2c 5a2424 404a58', headlamp='d8d4c0', taillamp='902820',
+)  # fmt: skip
 CAMERA = Look(
-  paints={
-    material: _colours(text)
-    for material, text in dict(
-      asphalt='5a5248 6b6254 4a4540',
-      marking='c8c4b8 a8a498',
-      pavement='7a7870 8c8a84 6a6660',
-      kerb='a09a90 8a857c',
-      facade='8f8578 a89a84 766a60 8e7464 b5b0a8 6c7078',
-      glass='3a4044 5a6468',
-      shop='4a4440 6a5a48',
-      stone='8c8880 7a746a 9a8a78',
-      fence='44484a 6a6a64 584a3c',
-      metal='6a6e70 565856',
-      housing='2a2c26 3c3a20',
-      sign='a83028 284c88 b89830',
-      sign_face='d0ccc0',
-      leaf='4a5230 6a6434 7a5c2c 806c38',
-      grass='7a7648 6a6c40 8a7c54',
-      skin='c09078 8a6450',
-      cloth='3a3e4a 5a3c3c 6a6a66 2c3038 8a8478',
-      trousers='2c3038 40444c 50483c',
-      hair='302820 585048',
-      helmet='808080 303030',
-      car='b8bab8 303234 6e7274 7a2c2c 34445c d0d0cc',
-      truck='c8c8c0 5a6a78 8a4a3a',
-      cargo='b0aca0 8c9094',
-      bus='b89c50 8a3a34 b0aca0',
-      tram='40625e 5c7c74 84908c',
-      tram_roof='807c74',
-      bicycle='303030 585c60 6a3830',
-      motorcycle='2c2c2c 5a2424 404a58',
-      headlamp='d8d4c0',
-      taillamp='902820',
-    ).items()
-  },
+  CAMERA_PAINTS,
   variation=0.22,
   grain=0.08,
   weathers=(

@@ -18,30 +18,13 @@ from collections.abc import Callable
 import numpy as np
 
 Colour = np.ndarray  # [3] float32, 0..1
-Texture = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Surface = tuple[np.ndarray, np.ndarray]  # colour [n, 3] and alpha [n]
+Texture = Callable[[np.ndarray, np.ndarray], Surface]  # of (u, v), both [n]
 
 (
-  ROAD,
-  SIDEWALK,
-  BUILDING,
-  WALL,
-  FENCE,
-  POLE,
-  LIGHT,
-  SIGN,
-  VEGETATION,
-  TERRAIN,
-  SKY,
-  PERSON,
-  RIDER,
-  CAR,
-  TRUCK,
-  BUS,
-  TRAIN,
-  MOTORCYCLE,
-  BICYCLE,
-) = range(19)
-
+  ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, LIGHT, SIGN, VEGETATION, TERRAIN,
+  SKY, PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE,
+) = range(19)  # fmt: skip
 NEAR = 0.1  # metres in front of the eye; nothing nearer is painted
 UP = np.array([0, 1, 0], np.float32)
 
@@ -124,7 +107,9 @@ def _window(canvas: Canvas, corners: list[list[float]]) -> tuple[slice, slice] |
   return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
 
 
-def _hits(canvas: Canvas, corner: np.ndarray, across: np.ndarray, up: np.ndarray):
+def _hits(
+  canvas: Canvas, corner: np.ndarray, across: np.ndarray, up: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
   """The pixels that see a parallelogram: (rows, columns, u, v, inverse depth) [n], or None."""
   edges = canvas.camera.coordinates(np.stack([across, up, corner - canvas.camera.eye]))
   sums = np.stack([edges[2], edges[2] + edges[0], edges[2] + edges[1], edges.sum(0)])
@@ -203,23 +188,6 @@ def shade(canvas: Canvas, quads: list[Quad], sun: np.ndarray, strength: float) -
       _, alpha = quad.texture(u * size[1] / size[0], v * size[3] / size[2])
       dark[rows, columns] |= alpha > 0
   canvas.colour[dark & (canvas.inverse_depth > 0)] *= 1 - strength
-
-
-def billboard(
-  eye: np.ndarray,
-  x: float,
-  z: float,
-  size: tuple[float, float],
-  texture: Texture,
-  label: int,
-  base: float = 0.0,
-  turn: float = 0.0,
-) -> Quad:
-  """An upright quad, `size` = (width, height), that faces the eye, or turns from it by `turn`."""
-  angle = np.arctan2(x - eye[0], z - eye[2]) + turn
-  across = np.array([np.cos(angle), 0, -np.sin(angle)], np.float32) * size[0]
-  corner = np.array([x, base, z], np.float32) - across / 2
-  return Quad(corner, across, UP * size[1], texture, label, thin=True)
 
 
 def box(

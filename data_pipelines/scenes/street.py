@@ -1,7 +1,7 @@
 """A procedural street: what stands where, and how often.
 
-Nothing here paints; `build` lists the surfaces (scene_shapes) with what they show (scene_textures)
-in the colours of a look (scene_looks). How often things stand there is chosen so that every class
+Nothing here paints; `lay_out` lists the surfaces (`shapes`) with what they show (`textures`) in
+the colours of a look (`looks`). How often things stand there is chosen so that every class
 is in at least 15% of the scenes and covers at least 0.2% of the pixels.
 """
 
@@ -38,12 +38,28 @@ class Street:
   def chance(self, probability: float) -> bool:
     return self.rng.random() < probability
 
+  def stand(
+    self,
+    x: float,
+    z: float,
+    size: tuple[float, float],
+    texture: shapes.Texture,
+    label: int,
+    base: float = 0.0,
+    turn: float = 0.0,
+  ) -> None:
+    """Adds an upright quad, `size` = (width, height), that faces the eye or turns from it."""
+    angle = np.arctan2(x - self.eye[0], z - self.eye[2]) + turn
+    across = np.array([np.cos(angle), 0, -np.sin(angle)], np.float32) * size[0]
+    corner = np.array([x, base, z], np.float32) - across / 2
+    self.quads.append(shapes.Quad(corner, across, shapes.UP * size[1], texture, label, thin=True))
+
   def blocked(self, start: float, end: float) -> bool:
     """Whether z = start..end meets the cross street."""
     return start < self.crossing + 6 and end > self.crossing - 6
 
 
-def build(rng: np.random.Generator, look: looks.Look) -> Street:
+def lay_out(rng: np.random.Generator, look: looks.Look) -> Street:
   """Lays out a whole street."""
   half = rng.uniform(4.8, 6.2)
   street = Street(
@@ -161,13 +177,8 @@ def _add_building(street: Street, side: int, front: float, z: float, length: flo
     )
   ] * 3
   size = (depth, height, length * rng.uniform(0.85, 1))
-  street.quads += shapes.box(
-    front + side * depth / 2,
-    z + length / 2,
-    size,
-    shapes.BUILDING,
-    (*walls, textures.plain(street.paint('shop'))),
-  )
+  faces = (*walls, textures.plain(street.paint('shop')))
+  street.quads += shapes.box(front + side * depth / 2, z + length / 2, size, shapes.BUILDING, faces)
 
 
 def _add_enclosure(street: Street, edge: float, z: float, length: float, label: int) -> None:
@@ -190,9 +201,7 @@ def _add_trees(street: Street, side: int, edge: float, z: float, length: float, 
     if street.chance(0.3):
       size = (rng.uniform(1.5, 3), rng.uniform(1, 2))
       texture = textures.foliage(street.paint('leaf'), *size)
-      street.quads.append(
-        shapes.billboard(street.eye, x, depth, size, texture, shapes.VEGETATION, -0.2)
-      )
+      street.stand(x, depth, size, texture, shapes.VEGETATION, base=-0.2)
     else:
       _add_tree(street, x, depth)
 
@@ -200,14 +209,8 @@ def _add_trees(street: Street, side: int, edge: float, z: float, length: float, 
 def _add_tree(street: Street, x: float, z: float) -> None:
   rng, leaf = street.rng, street.paint('leaf')
   trunk, size = rng.uniform(1.8, 2.6), (rng.uniform(3.5, 6), rng.uniform(3.5, 6))
-  street.quads += [
-    shapes.billboard(
-      street.eye, x, z, (0.35, trunk + 1), textures.plain(leaf * 0.6), shapes.VEGETATION
-    ),
-    shapes.billboard(
-      street.eye, x, z - 0.05, size, textures.foliage(leaf, *size), shapes.VEGETATION, trunk
-    ),
-  ]
+  street.stand(x, z, (0.35, trunk + 1), textures.plain(leaf * 0.6), shapes.VEGETATION)
+  street.stand(x, z - 0.05, size, textures.foliage(leaf, *size), shapes.VEGETATION, base=trunk)
 
 
 def _furnish_pavement(street: Street, side: int) -> None:
@@ -216,10 +219,7 @@ def _furnish_pavement(street: Street, side: int) -> None:
   z, metal = rng.uniform(5, 16), street.paint('metal')
   while z < 60:
     _add_post(street, x, z, 0.2, rng.uniform(5.5, 7.5), metal)
-    arm = shapes.billboard(
-      street.eye, x - side * 0.8, z, (1.8, 0.2), textures.plain(metal), shapes.POLE, 5.4
-    )
-    street.quads.append(arm)
+    street.stand(x - side * 0.8, z, (1.8, 0.2), textures.plain(metal), shapes.POLE, base=5.4)
     z += rng.uniform(14, 26)
   if street.crossing > 0 or street.chance(0.25):
     _add_signal(street, x, street.crossing - 5.2 if street.crossing > 0 else rng.uniform(8, 20))
@@ -234,9 +234,7 @@ def _furnish_pavement(street: Street, side: int) -> None:
 def _add_post(
   street: Street, x: float, z: float, width: float, height: float, metal: shapes.Colour
 ) -> None:
-  street.quads.append(
-    shapes.billboard(street.eye, x, z, (width, height), textures.plain(metal), shapes.POLE)
-  )
+  street.stand(x, z, (width, height), textures.plain(metal), shapes.POLE)
 
 
 def _add_signal(street: Street, x: float, z: float) -> None:
@@ -244,15 +242,11 @@ def _add_signal(street: Street, x: float, z: float) -> None:
   housing, lit = street.paint('housing'), int(street.rng.integers(3))
   metal = street.paint('metal')
   _add_post(street, x, z, 0.18, 5.0, metal)
-  over = x - np.sign(x) * 2.6
+  over, arm = x - np.sign(x) * 2.6, textures.plain(metal)
   texture = textures.signal(housing, lit)
-  street.quads += [
-    shapes.billboard(
-      street.eye, (x + over) / 2, z, (abs(x - over), 0.16), textures.plain(metal), shapes.POLE, 4.9
-    ),
-    shapes.billboard(street.eye, x, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, 2.5),
-    shapes.billboard(street.eye, over, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, 4.0),
-  ]
+  street.stand((x + over) / 2, z, (abs(x - over), 0.16), arm, shapes.POLE, base=4.9)
+  street.stand(x, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, base=2.5)
+  street.stand(over, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, base=4.0)
 
 
 def _add_sign(street: Street, x: float, z: float) -> None:
@@ -260,9 +254,7 @@ def _add_sign(street: Street, x: float, z: float) -> None:
   base = rng.uniform(2.0, 2.8)
   texture = textures.sign(street.paint('sign'), street.paint('sign_face'), rng.integers(3), side)
   _add_post(street, x, z, 0.12, base + 0.2, street.paint('metal'))
-  street.quads.append(
-    shapes.billboard(street.eye, x, z - 0.1, (side, side), texture, shapes.SIGN, base)
-  )
+  street.stand(x, z - 0.1, (side, side), texture, shapes.SIGN, base)
 
 
 def _add_pedestrians(street: Street, side: int) -> None:
@@ -272,11 +264,7 @@ def _add_pedestrians(street: Street, side: int) -> None:
     height = rng.uniform(0.88, 1.05)
     skin, shirt, trousers, hair = map(street.paint, ('skin', 'cloth', 'trousers', 'hair'))
     texture = textures.figure(skin, shirt, trousers, hair, rng.uniform(0.03, 0.25))
-    street.quads.append(
-      shapes.billboard(
-        street.eye, x, rng.uniform(4.5, 24), (0.9, 1.8 * height), texture, shapes.PERSON
-      )
-    )
+    street.stand(x, rng.uniform(4.5, 24), (0.9, 1.8 * height), texture, shapes.PERSON)
 
 
 # On the road.
@@ -303,13 +291,11 @@ def _add_two_wheeler(street: Street, x: float, z: float) -> None:
     label, texture = shapes.BICYCLE, textures.bicycle(street.paint('bicycle'))
   else:
     label, texture = shapes.MOTORCYCLE, textures.motorcycle(street.paint('motorcycle'))
-  street.quads.append(shapes.billboard(street.eye, x, z, (1.8, 1.1), texture, label, turn=turn))
+  street.stand(x, z, (1.8, 1.1), texture, label, turn=turn)
   if street.chance(0.75):
     skin, shirt, trousers, helmet = map(street.paint, ('skin', 'cloth', 'trousers', 'helmet'))
     rider = textures.sitter(skin, shirt, trousers, helmet)
-    street.quads.append(
-      shapes.billboard(street.eye, x, z - 0.03, (1.8, 1.9), rider, shapes.RIDER, turn=turn)
-    )
+    street.stand(x, z - 0.03, (1.8, 1.9), rider, shapes.RIDER, turn=turn)
 
 
 def _fill_lane(street: Street, x: float, z: float, yaw: float) -> None:

@@ -1,6 +1,6 @@
 """What the surfaces of a procedural street show: paint, windows, people, wheels.
 
-Each function returns a texture as scene_shapes defines it: (u, v) -> (colour [n, 3], alpha [n]),
+Each function returns a texture as `shapes` defines it: (u, v) -> (colour [n, 3], alpha [n]),
 with u and v in metres from the surface's lower left corner, as seen from outside.
 """
 
@@ -8,13 +8,14 @@ import functools
 
 import numpy as np
 
-from data_pipelines.scenes.shapes import Colour, Texture, noise
+from data_pipelines.scenes.shapes import Colour, Surface, Texture, noise
 
 BLACK = np.array([0.05, 0.05, 0.06], np.float32)
 SEE_THROUGH = 0.25  # alpha of spokes and fence gaps
+Pair = tuple[float, float]
 
 
-def _coat(u: np.ndarray, colour: Colour) -> tuple[np.ndarray, np.ndarray]:
+def _coat(u: np.ndarray, colour: Colour) -> Surface:
   return np.tile(colour, (len(u), 1)), np.ones(len(u), np.float32)
 
 
@@ -22,7 +23,7 @@ def _disc(u: np.ndarray, v: np.ndarray, x: float, y: float, radius: float) -> np
   return (u - x) ** 2 + (v - y) ** 2 < radius**2
 
 
-def _limb(u, v, start: tuple[float, float], end: tuple[float, float], radius: float) -> np.ndarray:
+def _limb(u: np.ndarray, v: np.ndarray, start: Pair, end: Pair, radius: float) -> np.ndarray:
   """The points within `radius` of a line from `start` to `end`."""
   (x, y), dx, dy = start, end[0] - start[0], end[1] - start[1]
   along = np.clip(((u - x) * dx + (v - y) * dy) / (dx * dx + dy * dy), 0, 1)
@@ -30,20 +31,21 @@ def _limb(u, v, start: tuple[float, float], end: tuple[float, float], radius: fl
 
 
 def plain(colour: Colour) -> Texture:
+  """One colour."""
   return lambda u, v: _coat(u, colour)
 
 
 def road(
-  asphalt: Colour, paint_colour: Colour, width: float, zebra: float, track: float | None
+  asphalt: Colour, paint: Colour, width: float, zebra: float, track: float | None
 ) -> Texture:
   """Asphalt with centre dashes, edge lines, a zebra at v = `zebra`, rails around u = `track`."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, asphalt)
     centre = np.abs(u - width / 2)
     marks = (centre < 0.09) & (v % 6 < 3) | (np.abs(centre - width / 2 + 0.4) < 0.07)
     crossing = (v > zebra) & (v < zebra + 2.5)
-    colour[marks & ~crossing | crossing & (u % 1.1 < 0.55)] = paint_colour
+    colour[marks & ~crossing | crossing & (u % 1.1 < 0.55)] = paint
     if track is not None:
       colour[np.abs(np.abs(u - track) - 0.72) < 0.07] = asphalt * 0.45
     return colour, alpha
@@ -54,7 +56,7 @@ def road(
 def slabs(stone: Colour, kerb: Colour, edge: float) -> Texture:
   """A pavement of square slabs; the kerb is the 0.25 m beside u = `edge`."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, stone)
     colour[(u % 1 < 0.06) | (v % 1 < 0.06)] *= 0.85
     colour[np.abs(u - edge) < 0.25] = kerb
@@ -66,7 +68,7 @@ def slabs(stone: Colour, kerb: Colour, edge: float) -> Texture:
 def facade(wall: Colour, glass: Colour, shop: Colour, storey: float, bay: float) -> Texture:
   """Rows of framed windows over a shop floor."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, wall)
     column, row = np.abs(u / bay % 1 - 0.5), np.abs(v / storey % 1 - 0.5)
     pane = glass * (1 + 0.25 * noise(np.floor(u / bay), np.floor(v / storey), 11)[:, None])
@@ -83,7 +85,7 @@ def facade(wall: Colour, glass: Colour, shop: Colour, storey: float, bay: float)
 def blocks(stone: Colour, length: float, course: float) -> Texture:
   """Masonry: courses of blocks, every other one shifted by half a block, under a coping."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, stone)
     row = np.floor(v / course)
     colour[(v / course % 1 < 0.15) | ((u / length + row / 2) % 1 < 0.08)] *= 0.75
@@ -92,11 +94,11 @@ def blocks(stone: Colour, length: float, course: float) -> Texture:
   return texture
 
 
-def pickets(paint_colour: Colour, height: float, gap: float) -> Texture:
+def pickets(paint: Colour, height: float, gap: float) -> Texture:
   """Two rails and upright boards `gap` metres apart; see-through between them."""
 
-  def texture(u, v):
-    colour, alpha = _coat(u, paint_colour)
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
+    colour, alpha = _coat(u, paint)
     rail = (np.abs(v - 0.25 * height) < 0.06) | (np.abs(v - 0.85 * height) < 0.06)
     alpha[~rail & (u % gap > gap / 2)] = SEE_THROUGH
     return colour, alpha
@@ -107,7 +109,7 @@ def pickets(paint_colour: Colour, height: float, gap: float) -> Texture:
 def foliage(leaf: Colour, width: float, height: float, scale: float = 12) -> Texture:
   """A ragged crown, lit from above, that fills an ellipse in a `width` x `height` quad."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     clump = noise(u + 17 * width, v + 29 * height, scale)
     colour, alpha = _coat(u, leaf)
     colour *= (0.7 + 0.5 * v / height + 0.22 * clump)[:, None]
@@ -121,7 +123,7 @@ def foliage(leaf: Colour, width: float, height: float, scale: float = 12) -> Tex
 def ridge(leaf: Colour, height: float) -> Texture:
   """A far row of tree tops, 60% to 100% of `height`."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, leaf)
     alpha[v > height * (0.8 + 0.1 * noise(u, 0 * u, 2))] = 0
     return colour * (0.8 + 0.15 * noise(u, v, 5))[:, None], alpha
@@ -132,7 +134,7 @@ def ridge(leaf: Colour, height: float) -> Texture:
 def figure(skin: Colour, shirt: Colour, trousers: Colour, hair: Colour, stride: float) -> Texture:
   """A person standing or walking in 0.9 m x 1.8 m."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, trousers)
     legs = _limb(u, v, (0.45, 0.9), (0.45 - stride, 0.08), 0.11)
     legs |= _limb(u, v, (0.45, 0.9), (0.45 + stride, 0.08), 0.11)
@@ -150,7 +152,7 @@ def figure(skin: Colour, shirt: Colour, trousers: Colour, hair: Colour, stride: 
 def sitter(skin: Colour, shirt: Colour, trousers: Colour, helmet: Colour) -> Texture:
   """The rider of a two-wheeler 1.8 m long, in 1.8 m x 1.9 m."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, trousers)
     legs = _limb(u, v, (0.75, 0.98), (1.1, 0.8), 0.12) | _limb(u, v, (1.1, 0.8), (0.95, 0.3), 0.1)
     body = _limb(u, v, (0.75, 1.05), (0.98, 1.45), 0.2)
@@ -167,7 +169,7 @@ def sitter(skin: Colour, shirt: Colour, trousers: Colour, helmet: Colour) -> Tex
 def bicycle(frame: Colour) -> Texture:
   """A bicycle in 1.8 m x 1.1 m: two spoked wheels, a frame, saddle and handlebar."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, frame)
     discs = _disc(u, v, 0.38, 0.36, 0.36) | _disc(u, v, 1.42, 0.36, 0.36)
     spokes = _disc(u, v, 0.38, 0.36, 0.28) | _disc(u, v, 1.42, 0.36, 0.28)
@@ -193,7 +195,7 @@ def bicycle(frame: Colour) -> Texture:
 def motorcycle(body_colour: Colour) -> Texture:
   """A motorcycle in 1.8 m x 1.1 m: two solid wheels, engine, tank, seat, fork and lamp."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, BLACK * 2)
     wheels = _disc(u, v, 0.34, 0.33, 0.33) | _disc(u, v, 1.46, 0.33, 0.33)
     engine = _limb(u, v, (0.7, 0.45), (1.1, 0.45), 0.2)
@@ -209,22 +211,17 @@ def motorcycle(body_colour: Colour) -> Texture:
 
 
 def flank(
-  paint_colour: Colour,
-  length: float,
-  wheel: float,
-  band: tuple[float, float] | None,
-  glass: Colour,
-  pane: float = 1.5,
+  paint: Colour, length: float, wheel: float, band: Pair | None, glass: Colour, pane: float = 1.5
 ) -> Texture:
   """A vehicle's side: wheels of radius `wheel`, panes of glass at the heights `band`."""
 
-  def texture(u, v):
-    colour, alpha = _coat(u, paint_colour)
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
+    colour, alpha = _coat(u, paint)
     axle = np.minimum(np.abs(u - 0.18 * length), np.abs(u - 0.82 * length))
     tyre = _disc(axle, v, 0, wheel, wheel)
     if band:
       colour[(v > band[0]) & (v < band[1]) & (u % pane > 0.12)] = glass
-    colour[v < 1.1 * wheel] = paint_colour * 0.6
+    colour[v < 1.1 * wheel] = paint * 0.6
     colour[tyre] = BLACK
     colour[_disc(axle, v, 0, wheel, 0.5 * wheel)] = 0.5
     alpha[(v < 0.8 * wheel) & ~tyre] = 0
@@ -234,17 +231,12 @@ def flank(
 
 
 def bumper(
-  paint_colour: Colour,
-  width: float,
-  lamp: Colour,
-  lamp_height: float,
-  band: tuple[float, float] | None,
-  glass: Colour,
+  paint: Colour, width: float, lamp: Colour, lamp_height: float, band: Pair | None, glass: Colour
 ) -> Texture:
   """A vehicle's front or back: two lamps, perhaps a window at the heights `band`, tyres below."""
 
-  def texture(u, v):
-    colour, alpha = _coat(u, paint_colour)
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
+    colour, alpha = _coat(u, paint)
     side = width / 2 - np.abs(u - width / 2)
     if band:
       colour[(v > band[0]) & (v < band[1]) & (side > 0.12)] = glass
@@ -256,15 +248,13 @@ def bumper(
   return texture
 
 
-def cabin(
-  paint_colour: Colour, length: float, slope: float, height: float, glass: Colour
-) -> Texture:
+def cabin(paint: Colour, length: float, slope: float, height: float, glass: Colour) -> Texture:
   """The glazed upper part of a car from the side; its ends lean inwards by `slope`."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, glass)
     end = np.minimum(u, length - u) - slope * v / height
-    colour[(v > height - 0.1) | (end < 0.1) | (np.abs(u - length / 2) < 0.06)] = paint_colour
+    colour[(v > height - 0.1) | (end < 0.1) | (np.abs(u - length / 2) < 0.06)] = paint
     alpha[end < 0] = 0
     return colour, alpha
 
@@ -275,7 +265,7 @@ def signal(housing: Colour, lit: int) -> Texture:
   """A traffic light, 0.6 m x 1.56 m: red, amber and green from above; lamp `lit` shines."""
   lamps = np.array([[0.1, 1, 0.5], [1, 0.75, 0.1], [1, 0.15, 0.1]], np.float32)
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, housing)
     for place, lamp in enumerate(lamps):
       colour[_disc(u, v, 0.3, 0.3 + 0.48 * place, 0.2)] = lamp * (1 if place == lit else 0.25)
@@ -287,7 +277,7 @@ def signal(housing: Colour, lit: int) -> Texture:
 def sign(colour_: Colour, inner: Colour, kind: int, side: float) -> Texture:
   """A traffic sign in `side` x `side`: 0 disc, 1 triangle, 2 square; `inner` inside its rim."""
 
-  def texture(u, v):
+  def texture(u: np.ndarray, v: np.ndarray) -> Surface:
     colour, alpha = _coat(u, colour_)
     x, y = np.abs(2 * u / side - 1), 2 * v / side - 1
     rim = (np.hypot(x, y), np.maximum(-y, x + (y + 1) / 2), np.maximum(x, np.abs(y)))[kind]

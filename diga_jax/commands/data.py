@@ -14,7 +14,7 @@ from data_pipelines.folder import Folder
 from diga_jax import progress
 from diga_jax.commands.arguments import Commands, add_command, add_sets
 from diga_jax.report import tables
-from diga_jax.report.pictures import strip
+from diga_jax.report.pictures import comparison_panels
 
 if TYPE_CHECKING:
   from diga_jax.recipe.experiment import Experiment
@@ -34,7 +34,7 @@ def add_arguments(commands: Commands) -> None:
 
 
 def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
-  """Looks at every file of the folders of data.sets; 1 if anything is wrong with them."""
+  """Reads every file of the folders of data.sets; 1 if anything is wrong with them."""
   from diga_jax.recipe.experiment import Experiment, class_names
   from diga_jax.storage import stage_folder
 
@@ -42,13 +42,15 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   data, sets_with_findings = config.data, 0
   for name, settings in folders(arguments, config):
     folder = opened(name, settings, data, check=False)
-    with progress.bar(len(folder), f'looking at {name}') as bar:
-      looks = list(doctor.looks(folder, arguments.jobs, seen=lambda bar=bar: bar.update(1)))
-    found = doctor.examine(folder, class_names(experiment), looks)
+    with progress.bar(len(folder), f'reading {name}') as bar:
+      files = list(
+        doctor.inspect_all(folder, arguments.jobs, on_file=lambda bar=bar: bar.update(1))
+      )
+    found = doctor.examine(folder, class_names(experiment), files)
     path = doctor.manifest_path(data.cache, name, settings, data.root)
     stage_folder.write_metrics(path, found.manifest)
-    print(tables.examined(name, found, class_names(experiment), settings['table']))
-    readable = [index for index, look in enumerate(looks) if not look.problems]
+    print(tables.render_report(name, found, class_names(experiment), settings['table']))
+    readable = [index for index, file in enumerate(files) if not file.problems]
     pictures = pathlib.Path(path).with_suffix('')
     draw_samples(experiment, folder, readable, pictures)
     print(f'manifest: {path}\nsamples with their labels: {pictures}\n')
@@ -64,7 +66,7 @@ def draw_samples(
 
   for index in np.linspace(0, len(readable) - 1, min(count, len(readable))).round().astype(int):
     image, label = images.read(readable[index])
-    picture = strip(
+    picture = comparison_panels(
       image,
       truth=label,
       palette=palette(experiment),
@@ -127,9 +129,7 @@ def pack(arguments: argparse.Namespace, config: ConfigDict) -> None:
     path = doctor.manifest_path(data.cache, name, settings, data.root)
     manifest = doctor.check_manifest(path, folder)
     if manifest is None:
-      raise BadInput(
-        f'{name}: no manifest: run doctor first (python -m diga_jax doctor --sets {name} ...)'
-      )
+      raise BadInput(f'{name}: no manifest: run python -m diga_jax doctor --sets {name} first')
     place = arguments.output / name
     options = {'images': arguments.images, 'low_size': tuple(settings['low_size'])}
     with stage_folder.locked(arguments.output):

@@ -28,4 +28,4 @@ def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
   experiment = Experiment(config)
   for topology in arguments.topology:
     rows = roofline.plan(experiment, topology)
-    print(tables.rendered(roofline.table(topology, rows), width=1000), end='\n\n')
+    print(tables.render_tables(roofline.table(topology, rows), width=1000), end='\n\n')

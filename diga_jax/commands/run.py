@@ -90,6 +90,6 @@ def show(experiment: 'Run', results: list[dict]) -> None:
   print(tables.per_class(networks))
   for row in results:
     if row['kind'] == 'labels':
-      print(tables.label_quality(row))
+      print(tables.describe_labels(row))
   place = experiment.workdir / 'evaluation' / experiment.config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')

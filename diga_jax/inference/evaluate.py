@@ -17,7 +17,7 @@ from diga_jax import metrics
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.image_batches import Batch, Dataset, check_labels, for_each_batch
 from diga_jax.parallel import processes
-from diga_jax.report.pictures import strip
+from diga_jax.report.pictures import comparison_panels
 from diga_jax.types import NetworkRow, PyTree, Size
 
 _confusion_matrix = jax.jit(metrics.confusion_matrix, static_argnames='classes')
@@ -113,7 +113,7 @@ def _draw(
 ) -> None:
   """Writes the pictures of the images of a batch that are to be drawn."""
   for row in np.flatnonzero(np.isin(batch.indices, evenly_spread(pictures.count, len(dataset)))):
-    panels = strip(
+    panels = comparison_panels(
       batch.images[row],
       truth=batch.labels[row],
       prediction=np.asarray(prediction[row]),

@@ -11,11 +11,11 @@ import numpy as np
 
 from data_pipelines import transforms
 from data_pipelines.errors import BadInput
+from data_pipelines.label_tables import IGNORE
 from diga_jax.parallel import processes
 from diga_jax.progress import bar
 from diga_jax.types import Size
 
-IGNORE = 255
 READERS = 2  # threads that decode; Pillow lets go of the interpreter while it does
 T = TypeVar('T')
 

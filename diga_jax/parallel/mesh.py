@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import BadInput
+from diga_jax.types import Batch, Metrics, Params, PyTree
 
 AXIS = 'data'
 
@@ -35,17 +35,17 @@ def local_mesh(mesh: Mesh) -> Mesh:
   return mesh if jax.process_count() == 1 else _mesh(list(mesh.local_devices))
 
 
-def _mesh(devices: list) -> Mesh:
+def _mesh(devices: list[jax.Device]) -> Mesh:
   return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
   """Puts every array of a tree on every device; all processes give the same values."""
   everywhere = NamedSharding(mesh, PartitionSpec())
   if jax.process_count() == 1:
     return jax.device_put(tree, everywhere)
 
-  def place(x: Any) -> jax.Array:
+  def place(x: jax.Array | np.ndarray) -> jax.Array:
     if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
       return jax.random.wrap_key_data(place(jax.random.key_data(x)))
     x = np.asarray(x)
@@ -54,12 +54,12 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
   return jax.tree.map(place, tree)
 
 
-def to_local_mesh(tree: Any, mesh: Mesh) -> Any:
+def to_local_mesh(tree: PyTree, mesh: Mesh) -> PyTree:
   """Replicated arrays of a mesh of all processes, on a mesh of this one alone."""
   if jax.process_count() == 1:
     return tree
-  own = jax.tree.map(lambda x: x.addressable_data(0), tree)
-  return jax.device_put(own, NamedSharding(mesh, PartitionSpec()))
+  local = jax.tree.map(lambda x: x.addressable_data(0), tree)
+  return jax.device_put(local, NamedSharding(mesh, PartitionSpec()))
 
 
 def local_rows(rows: int, mesh: Mesh) -> slice:
@@ -73,8 +73,8 @@ def local_rows(rows: int, mesh: Mesh) -> slice:
       f"a batch of {rows} does not divide over {mesh.size} devices: change the stage's "
       'batch.low_rows + batch.full_rows, or set config.devices to a divisor'
     )
-  own = rows // mesh.size * len(mesh.local_devices)
-  return slice(jax.process_index() * own, (jax.process_index() + 1) * own)
+  count = rows // mesh.size * len(mesh.local_devices)
+  return slice(jax.process_index() * count, (jax.process_index() + 1) * count)
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
@@ -83,7 +83,9 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
   return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
-def compile_step(step: Callable[..., Any], mesh: Mesh, parallel: str) -> Callable[..., Any]:
+def compile_step(
+  step: Callable[..., tuple[PyTree, Metrics]], mesh: Mesh, parallel: str
+) -> Callable[[PyTree, Batch, Params | None], tuple[PyTree, Metrics]]:
   """A training step (state, batch of this process, frozen) -> (state, metrics) on the devices.
 
   Args:

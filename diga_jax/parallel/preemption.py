@@ -14,21 +14,20 @@ class Preempted(Exception):
   """The process was asked to end; the same command goes on where it stopped."""
 
 
-def _leave(signum: int, frame: object) -> None:
-  del signum, frame
+def _leave(*_: object) -> None:
   raise Preempted('stopped by SIGTERM: the same command goes on')
 
 
 def listen() -> None:
-  """From now on SIGTERM raises Preempted, wherever the program is. Files are whole or absent."""
+  """From now on SIGTERM raises Preempted, wherever the program is; files are whole or absent."""
   signal.signal(signal.SIGTERM, _leave)
 
 
 @contextlib.contextmanager
-def noticed() -> Iterator[Callable[[int], bool]]:
-  """Inside, SIGTERM interrupts nothing; the function given says whether to save and stop.
+def watch() -> Iterator[Callable[[int], bool]]:
+  """Inside, SIGTERM interrupts nothing; the function given tells whether to save and stop.
 
-  It must be asked after every step, with the step's number: several processes agree on a step
+  It must be called after every step, with the step's number: several processes agree on a step
   that none of them has passed.
   """
   if jax.process_count() > 1:

@@ -1,17 +1,19 @@
-"""Several processes that run the same command: who they are, and what they tell each other.
+"""Several processes that run the same command: which one this is, and what they exchange.
 
 Every process carries out the same program over the same working directory, which all of them see.
 With one process these functions return at once.
 """
 
 import pickle
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
+
+T = TypeVar('T')
 
 
 def connect(where: str) -> None:
@@ -26,28 +28,23 @@ def connect(where: str) -> None:
   """
   if jax.config.jax_platforms == 'cpu':
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  options = {}
+  options: dict[str, str | int] = {}
   if where != 'auto':
     try:
       address, count, index = where.split(',')
-      options = {
-        'coordinator_address': address,
-        'num_processes': int(count),
-        'process_id': int(index),
-      }
+      options = dict(coordinator_address=address, num_processes=int(count), process_id=int(index))
     except ValueError:
       raise BadInput(f"--distributed={where}: give 'auto' or HOST:PORT,PROCESSES,INDEX") from None
   try:
     jax.distributed.initialize(**options)
   except (RuntimeError, ValueError) as error:
-    reason = ' '.join(str(error).split())[:200]
-    raise BadInput(f'--distributed={where}: {reason}') from error
+    raise BadInput(f'--distributed={where}: {one_line(error)}') from error
   # The channels are opened here, where all are; the first step comes when each has compiled it.
   barrier('connected')
 
 
 def is_main_process() -> bool:
-  """Whether this process is the one that writes what is written once."""
+  """Whether this is process 0, which writes what is written once."""
   return jax.process_index() == 0
 
 
@@ -57,14 +54,14 @@ def barrier(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
-def exchange(value: Any) -> list[Any]:
-  """The values of all processes, in their order; anything that can be pickled."""
+def exchange(value: T) -> list[T]:
+  """The values of all processes, in their order; must be picklable."""
   if jax.process_count() == 1:
     return [value]
-  own = np.frombuffer(pickle.dumps(value), np.uint8)
-  sizes = multihost_utils.process_allgather(np.int32(own.size))
+  local = np.frombuffer(pickle.dumps(value), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(local.size))
   padded = np.zeros(sizes.max(), np.uint8)
-  padded[: own.size] = own
+  padded[: local.size] = local
   everyone = multihost_utils.process_allgather(padded)
   return [pickle.loads(row[:size].tobytes()) for row, size in zip(everyone, sizes, strict=True)]
 
@@ -74,7 +71,7 @@ def local_share(count: int) -> range:
   return range(jax.process_index(), count, jax.process_count())
 
 
-def in_order(shares: list[list[Any]]) -> list[Any]:
+def in_order(shares: list[list[T]]) -> list[T]:
   """The results for `local_share` of every process, as one list in the order of the things."""
   total = sum(map(len, shares))
   return [shares[i % len(shares)][i // len(shares)] for i in range(total)]

@@ -1,8 +1,8 @@
-"""What XLA makes of a step for devices that are not there, up to the machine code.
+"""Memory, FLOPs and collectives of a step, compiled by XLA for devices that are not there.
 
-Nothing that is told of a step needs its machine code, and writing that is nine tenths of what the
-TPU's compiler does. So it runs in a process of its own and says what it has come to (XLA's option
-`xla_dump_to`); the process is ended when it begins to write code.
+They follow from the optimised program, before machine code is generated, which is nine tenths of a
+TPU compilation. So the compiler runs in a process of its own and dumps the program (XLA's option
+`xla_dump_to`); the process is ended when it begins to generate code.
 """
 
 import math
@@ -14,16 +14,18 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxlib import _hlo, _jax  # XLA's counting of a program's text has no public name
+from jaxlib import _hlo, _jax  # XLA's cost analysis of a program's text has no public name
 
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel.mesh import AXIS, make_mesh
+from diga_jax.types import PyTree
 
 GIB = 2**30
+Make = Callable[[], tuple[PyTree, ...]]  # -> (step, state, batch, frozen)
 
 
 class Chip(NamedTuple):
@@ -52,8 +54,8 @@ SLICES = {
 }
 
 
-class Need(NamedTuple):
-  """What one step needs on one chip. Memory is without the program itself, some tens of MB.
+class StepCost(NamedTuple):
+  """What one step costs on one chip. Memory is without the program itself, some tens of MB.
 
   XLA counts one turn of a loop. On TPUs those seen are sums that do not matter (centroids, parts of
   attention); on CPU the gradient of depthwise kernels is a loop, and is left out.
@@ -70,7 +72,7 @@ class Need(NamedTuple):
 # Devices.
 
 
-def parsed(topology: str) -> tuple[str, str, int]:
+def parse_topology(topology: str) -> tuple[str, str, int]:
   """(kind, layout, chips) of 'v5e:4x4', of a slice of `SLICES`, or of 'cpu' or 'cpu:N'.
 
   Raises:
@@ -87,12 +89,12 @@ def parsed(topology: str) -> tuple[str, str, int]:
 
 
 def mesh(topology: str) -> Mesh:
-  """A mesh of the devices that a topology names; to be called before JAX has looked for any.
+  """A mesh of the devices that a topology names; to be called before JAX initialises its own.
 
   Raises:
     BadInput: there is no such topology, or libtpu is not installed.
   """
-  kind, layout, chips = parsed(topology)
+  kind, layout, chips = parse_topology(topology)
   jax.config.update('jax_platforms', 'cpu')
   if kind == 'cpu':
     jax.config.update('jax_num_cpu_devices', chips)
@@ -112,9 +114,8 @@ def mesh(topology: str) -> Mesh:
       platform='tpu', topology_name=f'{kind}:{layout}', **options
     ).devices
   except Exception as error:  # libtpu's own kinds
-    reason = ' '.join(str(error).split())[:200]
     raise BadInput(
-      f"--topology={topology}: {reason} (the TPU compiler: pip install 'diga_jax[plan]')"
+      f"--topology={topology}: {one_line(error)} (the TPU compiler: pip install 'diga_jax[plan]')"
     ) from error
   return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
@@ -122,12 +123,12 @@ def mesh(topology: str) -> Mesh:
 # Compiling.
 
 
-def need(make: Callable[[], tuple[Any, ...]], topology: str) -> Need:
-  """What a step needs on each chip of a topology.
+def compile_cost(make: Make, topology: str) -> StepCost:
+  """What a step costs on each chip of a topology.
 
   Args:
     make: -> (step, state, batch, frozen), the last three as shapes; must be picklable.
-    topology: see `parsed`.
+    topology: see `parse_topology`.
 
   Raises:
     BadInput: there is no such topology, or libtpu is not installed.
@@ -140,7 +141,7 @@ def need(make: Callable[[], tuple[Any, ...]], topology: str) -> Need:
     )
     child.start()
     try:
-      while child.is_alive() and not said(folder):
+      while child.is_alive() and not dump_complete(folder):
         child.join(0.1)
       stopped = child.is_alive()
     finally:
@@ -150,11 +151,11 @@ def need(make: Callable[[], tuple[Any, ...]], topology: str) -> Need:
       raise BadInput((folder / 'refusal').read_text())
     if not stopped and child.exitcode:
       raise RuntimeError(f'the compiler for {topology} ended with status {child.exitcode}')
-    return read(folder)
+    return parse_dump(folder)
 
 
-def compile_into(folder: pathlib.Path, make: Callable[[], tuple[Any, ...]], topology: str) -> None:
-  """Compiles a step, in a process without JAX devices yet; what is said of it goes to `folder`."""
+def compile_into(folder: pathlib.Path, make: Make, topology: str) -> None:
+  """Compiles a step, in a process without JAX devices yet; the dumps go to `folder`."""
   # The process that waits for this one ends it, also by its own end.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
@@ -163,16 +164,16 @@ def compile_into(folder: pathlib.Path, make: Callable[[], tuple[Any, ...]], topo
   except BadInput as refusal:
     (folder / 'refusal').write_text(str(refusal))
     return
-  jax.config.update('jax_enable_compilation_cache', False)  # what is found there says nothing
+  jax.config.update('jax_enable_compilation_cache', False)  # a program from it is not dumped
   step, *shapes = make()
   everywhere = NamedSharding(devices, PartitionSpec())
   split = NamedSharding(devices, PartitionSpec(AXIS))
 
-  def placed(tree: Any, where: NamedSharding) -> Any:
+  def place(tree: PyTree, where: NamedSharding) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
 
   places = (everywhere, split, everywhere)
-  shapes = [placed(tree, where) for tree, where in zip(shapes, places, strict=True)]
+  shapes = [place(tree, where) for tree, where in zip(shapes, places, strict=True)]
   jitted = jax.jit(step, donate_argnums=0, out_shardings=everywhere)
   jitted.lower(*shapes).compile({'xla_dump_to': str(folder)})
 
@@ -183,15 +184,15 @@ def end_with(parent: multiprocessing.process.BaseProcess) -> None:
   os._exit(1)
 
 
-def files(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The optimised program and its buffers, of what the compiler has said so far."""
+def dump_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The optimised program and its buffers, as far as they have been dumped."""
   names = ('*after_optimizations.txt', '*after_optimizations-buffer-assignment.txt')
   return [path for name in names for path in folder.glob(name)]
 
 
-def said(folder: pathlib.Path) -> bool:
-  """Whether they are there and whole: the compiler's options are written again after them."""
-  times = [path.stat().st_mtime_ns for path in files(folder)]
+def dump_complete(folder: pathlib.Path) -> bool:
+  """Whether both files are whole: the compiler's options are written again after them."""
+  times = [path.stat().st_mtime_ns for path in dump_files(folder)]
   options = [path.stat().st_mtime_ns for path in folder.glob('*.debug_options')]
   return len(times) == 2 and max(times) < max(options, default=0)
 
@@ -199,15 +200,15 @@ def said(folder: pathlib.Path) -> bool:
 _ALLOCATION = re.compile(r'^allocation \d+: size (\d+), (?!color)(.*)$', re.MULTILINE)
 
 
-def read(folder: pathlib.Path) -> Need:
-  """What a compiler has said of one program."""
-  program, buffers = files(folder)
+def parse_dump(folder: pathlib.Path) -> StepCost:
+  """The cost of the program that was dumped to a folder."""
+  program, buffers = dump_files(folder)
   # A color is another memory than the chip's large one, which has none.
   sizes = [(int(size), what) for size, what in _ALLOCATION.findall(buffers.read_text())]
   text = program.read_text()
   client = jax.devices('cpu')[0].client
-  cost = _jax.hlo_module_cost_analysis(client, _hlo.hlo_module_from_text(readable(text)))
-  return Need(
+  cost = _jax.hlo_module_cost_analysis(client, _hlo.hlo_module_from_text(make_readable(text)))
+  return StepCost(
     arguments=sum(size for size, what in sizes if 'parameter ' in what),
     temporaries=sum(size for size, what in sizes if 'preallocated-temp' in what),
     total=sum(size for size, _ in sizes),
@@ -219,11 +220,11 @@ def read(folder: pathlib.Path) -> Need:
 
 _BEGUN = re.compile(r'^ *(%[\w.-]+) = .* async-start\(\)(, .*)\n', re.MULTILINE)
 _UPDATED = re.compile(r' async-update\((%[\w.-]+), (.*?)\).*')
-_GOING = re.compile(r'(%[\w.-]+) = .* async-(?:start|update)\(')
+_IN_FLIGHT = re.compile(r'(%[\w.-]+) = .* async-(?:start|update)\(')
 _DONE = re.compile(r' async-done\((%[\w.-]+)\).*')
 
 
-def readable(text: str) -> str:
+def make_readable(text: str) -> str:
   """A program's text as jaxlib can read it, with the same operations and results.
 
   libtpu may begin an operation on the sparse cores before its operands are there, and bring them
@@ -238,11 +239,11 @@ def readable(text: str) -> str:
     return f' async-start({operands}){begun[start]}' if start in begun else update[0]
 
   text = _UPDATED.sub(begin, _BEGUN.sub('', text))
-  going = set(_GOING.findall(text))
+  in_flight = set(_IN_FLIGHT.findall(text))
 
   def pick(done: re.Match) -> str:
-    # Operands, results and context are what an operation under way consists of.
-    return done[0] if done[1] in going else f' get-tuple-element({done[1]}), index=1'
+    # An operation in flight is a tuple of operands, results and context.
+    return done[0] if done[1] in in_flight else f' get-tuple-element({done[1]}), index=1'
 
   return _DONE.sub(pick, text)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from diga_jax import progress
 from diga_jax.plan import compiler
-from diga_jax.plan.compiler import GIB, Chip, Need
+from diga_jax.plan.compiler import GIB, Chip, StepCost
 from diga_jax.plan.steps import batch_rows, make_step, program_key
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.recipe.graph import stages_of
@@ -21,12 +21,14 @@ from diga_jax.stages.kinds import kind_of
 # What they need.
 
 
-def stage_need(experiment: Experiment, name: str, topology: str, rows: int) -> Need:
+def stage_need(experiment: Experiment, name: str, topology: str, rows: int) -> StepCost:
   """What the step of a stage needs on one chip."""
-  return compiler.need(functools.partial(make_step, experiment.config, name, rows), topology)
+  return compiler.compile_cost(
+    functools.partial(make_step, experiment.config, name, rows), topology
+  )
 
 
-def bounds(needed: Need, chip: Chip, chips: int) -> dict[str, float]:
+def bounds(needed: StepCost, chip: Chip, chips: int) -> dict[str, float]:
   """Seconds per step at the peak of each resource; the step takes the largest at least."""
   exchanged = sum(size for _, size in needed.collectives.values())
   return {
@@ -46,7 +48,7 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   A row: stage, steps, chips, rows, need, and, for TPUs, seconds per step by resource, hours, and
   whether it fits; if it does not, `mends`: [(change, need)] of what was tried.
   """
-  kind, _, chips = compiler.parsed(topology)
+  kind, _, chips = compiler.parse_topology(topology)
   chip = compiler.CHIPS.get(kind)
   names = [n for n in stages_of(experiment) if kind_of(experiment.stage(n)).train_step]
   rows, known = [], {}
@@ -70,7 +72,7 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   return rows
 
 
-def on_chip(needed: Need, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
+def on_chip(needed: StepCost, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
   """The part of a row that depends on the kind of chip."""
   seconds = bounds(needed, chip, chips)
   return {
@@ -82,7 +84,7 @@ def on_chip(needed: Need, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
 
 def mends(
   experiment: Experiment, name: str, topology: str, rows: int, chips: int
-) -> list[tuple[str, Need]]:
+) -> list[tuple[str, StepCost]]:
   """What a step would need with less kept, narrower numbers, or fewer images on a chip."""
   changes = {
     'remat=True': {'remat': True},
@@ -101,7 +103,7 @@ def mends(
 
 
 def table(topology: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-  """What `plan` found, for `report.rendered`: a line, a Markdown table, what would mend it."""
+  """What `plan` found, for `tables.render_tables`: a line, a Markdown table, what would mend it."""
   result = tables.markdown_table(
     'stage', 'batch', 'arguments GiB', 'temporaries GiB', 'total GiB', 'of', 'TFLOP', 'GB accessed',
     'exchanged MB', 'ms/step', 'bound by', 'steps', 'hours',

@@ -107,7 +107,7 @@ def draw_labels(
     if select is not None:
       selected = np.asarray(select(image[None], labels[None].astype(np.int32))[0])
       consensus = selected != label_tables.IGNORE
-    picture = pictures.strip(
+    picture = pictures.comparison_panels(
       image,
       truth=truth,
       pseudo=labels,

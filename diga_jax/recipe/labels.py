@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder
+from data_pipelines.folder import Folder, from_pack
+from data_pipelines.pack import Pack
 from diga_jax import mixing
 from diga_jax.inference.feature_centroids import View, image_means, running_mean
 from diga_jax.inference.forward import Predictor
@@ -29,12 +30,7 @@ def with_pseudo_labels(target: Folder, made: pathlib.Path) -> Folder:
   labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
   if not (made / LABEL_SHARDS).exists():
     return labelled
-  from data_pipelines import (
-    pack,  # TensorFlow Datasets takes seconds to import
-    prepare,
-  )
-
-  return prepare.packed(labelled, pack.Pack(made / LABEL_SHARDS))
+  return from_pack(labelled, Pack(made / LABEL_SHARDS))
 
 
 def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:

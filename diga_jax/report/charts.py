@@ -1,29 +1,29 @@
-"""What a study found, drawn: scores of the networks, and what the label passes keep.
+"""Bar charts of a study: scores of the networks, and what the label passes keep.
 
 Every row is a bar, the mean over the seeds, with a dot for each seed.
 """
 
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_pipelines import atomic
+from diga_jax.types import LabelRow, NetworkRow
 
 COLOUR = '#30638e'
-Row = Sequence[Mapping[str, Any]]  # one network or label pass, one result per seed
 
 
-def scores(rows: Sequence[Row], path: pathlib.Path) -> None:
+def scores(rows: Sequence[Sequence[NetworkRow]], path: pathlib.Path) -> None:
   """Networks against mIoU.
 
   Args:
-    rows: networks under one protocol (`evaluate.evaluate`).
+    rows: networks under one protocol (`evaluate.evaluate`), each of them once per seed.
     path: of the PNG.
   """
-  figure = _figure(7, rows)
+  figure = _figure(7, len(rows))
   axes = figure.subplots()
   values = [[100 * run['mean_iou'] for run in row] for row in rows]
   _bars(axes, [row[0]['name'] for row in rows], values)
@@ -34,14 +34,14 @@ def scores(rows: Sequence[Row], path: pathlib.Path) -> None:
   _save(figure, path)
 
 
-def label_quality(rows: Sequence[Row], path: pathlib.Path) -> None:
+def label_quality(rows: Sequence[Sequence[LabelRow]], path: pathlib.Path) -> None:
   """Label passes: how much of the pixels keeps a label, beside how much of that is right.
 
   Args:
-    rows: label passes (`label_quality.measure`) with true labels.
+    rows: label passes (`label_quality.measure`) with true labels, each of them once per seed.
     path: of the PNG.
   """
-  figure = _figure(8, rows)
+  figure = _figure(8, len(rows))
   names = [f'{row[0]["name"]} ({row[0]["selector"]})' for row in rows]
   shown = {'kept': 'pixels that keep a label', 'accuracy_kept': 'of those right'}
   for axes, (key, title) in zip(figure.subplots(1, 2, sharey=True), shown.items(), strict=True):
@@ -51,11 +51,11 @@ def label_quality(rows: Sequence[Row], path: pathlib.Path) -> None:
   _save(figure, path)
 
 
-def _figure(width: float, rows: Sequence[Row]) -> Figure:
-  return Figure(figsize=(width, 0.7 + 0.32 * len(rows)), layout='constrained')
+def _figure(width: float, bars: int) -> Figure:
+  return Figure(figsize=(width, 0.7 + 0.32 * bars), layout='constrained')
 
 
-def _bars(axes: Any, names: Sequence[str], values: Sequence[Sequence[float]]) -> None:
+def _bars(axes: Axes, names: Sequence[str], values: Sequence[Sequence[float]]) -> None:
   places = range(len(values), 0, -1)
   axes.barh(places, list(map(statistics.fmean, values)), color=COLOUR, height=0.6)
   for place, found in zip(places, values, strict=True):

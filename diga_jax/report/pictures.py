@@ -1,35 +1,31 @@
 """Pictures of images, labels and predictions with a legend."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from diga_jax.report.tables import IGNORE
+from data_pipelines.label_tables import IGNORE, Colour
 
 NARROW, WIDE = 256, 512  # a panel is drawn between these widths, in pixels
-
-
 MARGIN, GAP, LINE = 10, 6, 20
-
-
 INK, PAPER = (30, 30, 30), (255, 255, 255)
-
-
 REJECTED, HATCH = (214, 214, 214), (160, 160, 160)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def coloured(labels: np.ndarray, palette: Any) -> np.ndarray:
-  """Labels [H, W] -> uint8 RGB [H, W, 3]; what the palette [C, 3] does not know is black."""
+def colour_labels(labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+  """Labels [H, W] -> uint8 RGB [H, W, 3]; ids beyond the palette [C, 3] are black."""
   table = np.zeros((256, 3), np.uint8)
   table[: len(palette)] = palette
   return table[labels]
 
 
-def overlay(image: np.ndarray, labels: np.ndarray, palette: Any, share: float = 0.6) -> np.ndarray:
+def overlay(
+  image: np.ndarray, labels: np.ndarray, palette: np.ndarray, share: float = 0.6
+) -> np.ndarray:
   """`share` of the class colour over the image, both [H, W]; uint8 RGB [H, W, 3]."""
-  mixed = share * coloured(labels, palette).astype(np.float32) + (1 - share) * image
+  mixed = share * colour_labels(labels, palette).astype(np.float32) + (1 - share) * image
   return np.round(mixed).astype(np.uint8)
 
 
@@ -44,7 +40,7 @@ def _fit(pixels: np.ndarray, size: tuple[int, int], smooth: bool) -> np.ndarray:
   return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), kind))
 
 
-def _greyed(labels: np.ndarray, kept: np.ndarray, palette: Any) -> np.ndarray:
+def _grey_out(labels: np.ndarray, kept: np.ndarray, palette: np.ndarray) -> np.ndarray:
   """Class colours where kept, hatched grey where rejected, black where there was no label.
 
   Hatched, because street palettes hold plain greys too (poles, buildings).
@@ -53,7 +49,7 @@ def _greyed(labels: np.ndarray, kept: np.ndarray, palette: Any) -> np.ndarray:
   hatch = ((rows + columns) % 8 < 2)[..., None]
   rejected = ~kept & (labels != IGNORE)
   return np.where(
-    rejected[..., None], np.where(hatch, HATCH, REJECTED), coloured(labels, palette)
+    rejected[..., None], np.where(hatch, HATCH, REJECTED), colour_labels(labels, palette)
   ).astype(np.uint8)
 
 
@@ -61,7 +57,7 @@ def _panels(
   image: np.ndarray,
   maps: Mapping[str, np.ndarray | None],
   consensus: np.ndarray | None,
-  palette: Any,
+  palette: np.ndarray,
 ) -> tuple[dict[str, np.ndarray], set[int]]:
   """(caption -> uint8 pixels, all of one size; the class ids in sight)."""
   size = _panel_size(*image.shape[:2])
@@ -71,20 +67,20 @@ def _panels(
     if labels is not None
   }
   panels = {'image': _fit(np.asarray(image), size, smooth=True)}
-  panels |= {name: coloured(labels, palette) for name, labels in shown.items()}
+  panels |= {name: colour_labels(labels, palette) for name, labels in shown.items()}
   if consensus is not None:
     consensus = np.asarray(consensus)
     kept = _fit(consensus.astype(np.uint8), size, smooth=False).astype(bool)
     labelled = np.asarray(maps['pseudo-label']) != IGNORE
     share = consensus[labelled].mean() if labelled.any() else 0
     caption = f'consensus: {100 * share:.0f}% kept'
-    panels[caption] = _greyed(shown['pseudo-label'], kept, palette)
+    panels[caption] = _grey_out(shown['pseudo-label'], kept, palette)
   return panels, {int(i) for labels in shown.values() for i in np.unique(labels)}
 
 
 def _legend_lines(
-  entries: Sequence[tuple[str, Any]], font: Any, width: int
-) -> list[list[tuple[int, str, Any]]]:
+  entries: Sequence[tuple[str, Colour]], font: Font, width: int
+) -> list[list[tuple[int, str, Colour]]]:
   """Entries (text, colour) -> lines of (x, text, colour) that fit into `width`."""
   lines, x = [[]], 0
   for text, colour in entries:
@@ -97,10 +93,10 @@ def _legend_lines(
 
 
 def _draw_swatch(
-  canvas: ImageDraw.ImageDraw, x: int, y: int, text: str, colour: Any, font: Any
+  canvas: ImageDraw.ImageDraw, x: int, y: int, text: str, colour: Colour, font: Font
 ) -> None:
   side = LINE - 2 * 3
-  canvas.rectangle((x, y + 3, x + side, y + 3 + side), fill=tuple(colour), outline=INK)
+  canvas.rectangle((x, y + 3, x + side, y + 3 + side), fill=colour, outline=INK)
   if text == 'rejected':
     for shift in range(0, 2 * side, 6):
       left, top = max(shift - side, 0), min(shift, side)
@@ -108,10 +104,10 @@ def _draw_swatch(
   canvas.text((x + LINE, y + LINE // 2), text, fill=INK, font=font, anchor='lm')
 
 
-def strip(
+def comparison_panels(
   image: np.ndarray,
   *,
-  palette: Any,
+  palette: np.ndarray,
   truth: np.ndarray | None = None,
   prediction: np.ndarray | None = None,
   pseudo: np.ndarray | None = None,
@@ -138,7 +134,7 @@ def strip(
   height, width = panels['image'].shape[:2]
   total = len(panels) * (width + GAP) - GAP
   entries = [
-    (names[i] if names is not None else str(i), palette[i])
+    (names[i] if names is not None else str(i), tuple(palette[i].tolist()))
     for i in sorted(present)
     if i < len(palette)
   ]
@@ -155,5 +151,5 @@ def strip(
     page.paste(Image.fromarray(pixels), (x, MARGIN + LINE))
   for i, line in enumerate(lines):
     for x, text, colour in line:
-      _draw_swatch(canvas, MARGIN + x, below + i * LINE, text, [int(v) for v in colour], font)
+      _draw_swatch(canvas, MARGIN + x, below + i * LINE, text, colour, font)
   return page

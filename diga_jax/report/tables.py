@@ -1,9 +1,9 @@
-"""What people look at: tables for the terminal, metrics.json, pictures with a legend."""
+"""Tables of results and of data sets, as text for a terminal."""
 
 import io
+import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import rich.box
@@ -12,47 +12,40 @@ import rich.markup
 import rich.table
 
 from data_pipelines import published_sets
+from data_pipelines.doctor import Report
+from data_pipelines.label_tables import TableLike
+from diga_jax.types import LabelRow, NetworkRow, PyTree
 
-IGNORE = 255
 # Two numbers may share a column only if they agree in all of these. The rest of a protocol
 # (network, step, seed, chosen_by) tells the rows apart and has columns of its own.
 MEASUREMENT = (
-  'data',
-  'split',
-  'images',
-  'class_set',
-  'classes',
-  'scales',
-  'fusion',
-  'flip',
-  'image_size',
+  'data', 'split', 'images', 'class_set', 'classes', 'scales', 'fusion', 'flip', 'image_size',
   'label_size',
-)
+)  # fmt: skip
 ORACLE_NOTE = '* weights chosen with the labels of the target'
 
 SHOWN = 5  # examples of each thing that doctor finds
-
 FACTS = {'step': 'step', 'seed': 'seed', 'network': 'weights', 'chosen_by': 'chosen by'}
 
-
-# Tables.
+Measured = dict[str, PyTree]  # the part of a protocol named by MEASUREMENT
+Part = rich.table.Table | str  # of a printed page
 
 
 def _percent(value: float | None) -> str:
   return '-' if value is None or np.isnan(value) else f'{100 * value:.1f}'
 
 
-def _extent(size: Any) -> str:
+def _extent(size: Sequence[int] | str) -> str:
   return f'{size[0]}x{size[1]}' if isinstance(size, (list, tuple)) else str(size)
 
 
-def measurement(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def measurement(metrics: NetworkRow) -> Measured:
   """The part of a protocol that decides whether two numbers may be compared."""
   protocol = metrics['protocol']
   return {key: protocol[key] for key in MEASUREMENT if key in protocol}
 
 
-def describe(measured: Mapping[str, Any]) -> str:
+def describe(measured: Measured) -> str:
   """One line of words for `measurement(metrics)`."""
   words = [str(measured[key]) for key in ('data', 'split') if measured.get(key)]
   if 'images' in measured:
@@ -70,21 +63,16 @@ def describe(measured: Mapping[str, Any]) -> str:
   return ', '.join(words)
 
 
-def groups(rows: Iterable[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list[Mapping]]]:
+def groups(rows: Iterable[NetworkRow]) -> list[tuple[Measured, list[NetworkRow]]]:
   """Rows that may share columns, together: [(measurement, rows)], in order of appearance."""
-  found = []
+  found: dict[str, tuple[Measured, list[NetworkRow]]] = {}
   for row in rows:
     measured = measurement(row)
-    for other, members in found:
-      if other == measured:
-        members.append(row)
-        break
-    else:
-      found.append((measured, [row]))
-  return found
+    found.setdefault(json.dumps(measured, sort_keys=True), (measured, []))[1].append(row)
+  return list(found.values())
 
 
-def rendered(parts: Iterable[Any], width: int, color: bool = False) -> str:
+def render_tables(parts: Iterable[Part], width: int, color: bool = False) -> str:
   """Tables and lines of text one below the other."""
   console = rich.console.Console(
     file=io.StringIO(),
@@ -117,19 +105,19 @@ def _empty_table() -> rich.table.Table:
   return rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
 
 
-def _scores(row: Mapping[str, Any], best: Mapping[str, float]) -> list[str]:
+def _scores(row: NetworkRow, best: Mapping[str, float]) -> list[str]:
   """The mIoU cells of a row, the best of each column in bold."""
   values = ((name, row['mean_iou_subsets'].get(name)) for name in best)
   return [f'[bold]{_percent(v)}[/bold]' if v == best[name] else _percent(v) for name, v in values]
 
 
-def _fact(row: Mapping[str, Any], key: str) -> str:
+def _fact(row: NetworkRow, key: str) -> str:
   fact = row['protocol'].get(key)
   return '-' if fact is None else f'{fact}*' if fact == 'oracle' else str(fact)
 
 
-def _one_table(measured: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterable[Any]:
-  """Title, table, what holds for every row, an empty line."""
+def _one_table(measured: Measured, rows: Sequence[NetworkRow]) -> Iterator[Part]:
+  """Title with what holds for every row, table, an empty line."""
   subsets = list(dict.fromkeys(name for row in rows for name in row['mean_iou_subsets']))
   best = {name: max(row['mean_iou_subsets'].get(name) or 0 for row in rows) for name in subsets}
   facts = {key: [_fact(row, key) for row in rows] for key in FACTS}
@@ -163,7 +151,7 @@ def _one_table(measured: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
   yield ''
 
 
-def table(rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False) -> str:
+def table(rows: Sequence[NetworkRow], width: int | None = None, color: bool = False) -> str:
   """Networks against their mIoU (%), as text for a terminal.
 
   Rows measured in different ways (data, split, sizes, scales, fusion, flip, class set) are never
@@ -176,59 +164,64 @@ def table(rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bo
     color: whether to use the terminal's bold type.
   """
   width = width or shutil.get_terminal_size().columns
-  return rendered((part for group in groups(rows) for part in _one_table(*group)), width, color)
+  return render_tables(
+    (part for group in groups(rows) for part in _one_table(*group)), width, color
+  )
 
 
-def examined(name: str, found: Any, names: Sequence[str], table: Any) -> str:
-  """What `doctor` says of a data set: facts, shares of the classes, and what is wrong.
+def render_report(name: str, report: Report, names: Sequence[str], table: TableLike) -> str:
+  """What `doctor` found of a data set: facts, shares of the classes, and what is wrong.
 
   Args:
     name: of the data set.
-    found: a `data_pipelines.doctor.Report`.
+    report: what `doctor.examine` returned.
     names: of the classes.
     table: the set's label table, for the shares that are known.
   """
-  parts = list(_examined(name, found, names, table))
+  parts = list(_report_parts(name, report, names, table))
   # A path that is broken over two lines cannot be copied.
   longest = max(len(part) for part in parts if isinstance(part, str))
-  return rendered(parts, max(shutil.get_terminal_size().columns, longest))
+  return render_tables(parts, max(shutil.get_terminal_size().columns, longest))
 
 
-def _examined(name, found, names, table) -> Iterable[Any]:
+def _report_parts(
+  name: str, report: Report, names: Sequence[str], table: TableLike
+) -> Iterator[Part]:
   yield _title(name)
-  for what, value in found.facts:
+  for what, value in report.facts:
     yield f'  {what}: {rich.markup.escape(value)}'
-  if found.shares is not None:
+  if report.shares is not None:
     yield _class_shares(
-      found.shares, names, published_sets.SHARES.get(published_sets.SAME.get(table, table))
+      report.shares, names, published_sets.SHARES.get(published_sets.SAME.get(table, table))
     )
-  if not found.findings:
+  if not report.findings:
     yield '[bold]nothing is wrong[/bold]'
-  for finding in found.findings:
+  for finding in report.findings:
     yield f'[bold]{finding.kind}: {len(finding.where):,}[/bold]'
     for line in finding.where[:SHOWN]:
       yield rich.markup.escape(f'  {line}')
     if len(finding.where) > SHOWN:
       yield f'  ... and {len(finding.where) - SHOWN:,} more'
-    yield rich.markup.escape(f'  -> {finding.mend}')
+    yield rich.markup.escape(f'  -> {finding.fix}')
 
 
-def _class_shares(shares, names, expected) -> rich.table.Table:
+def _class_shares(
+  shares: np.ndarray, names: Sequence[str], expected: np.ndarray | None
+) -> rich.table.Table:
   """Each class's share of the labelled pixels in per cent, beside what is known of the set."""
   result = _empty_table()
   result.add_column('class', no_wrap=True)
   result.add_column('% of pixels', justify='right')
+  columns = [shares]
   if expected is not None and len(expected) == len(shares):
     result.add_column('known', justify='right')
-  else:
-    expected = None
-  for i, name in enumerate(names):
-    known_share = () if expected is None else (f'{100 * expected[i]:.2f}',)
-    result.add_row(rich.markup.escape(name), f'{100 * shares[i]:.2f}', *known_share)
+    columns.append(expected)
+  for name, *values in zip(names, *columns, strict=True):
+    result.add_row(rich.markup.escape(name), *(f'{100 * value:.2f}' for value in values))
   return result
 
 
-def _that_fit(rows: Sequence[Mapping[str, Any]], width: int) -> Iterable[list[Mapping[str, Any]]]:
+def _split_to_fit(rows: Sequence[NetworkRow], width: int) -> Iterator[list[NetworkRow]]:
   """Rows in turn, as many at a time as have room for columns headed by their names."""
   waiting, used = [], 0
   for row in rows:
@@ -241,7 +234,7 @@ def _that_fit(rows: Sequence[Mapping[str, Any]], width: int) -> Iterable[list[Ma
   yield waiting
 
 
-def _class_table(rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+def _class_table(rows: Sequence[NetworkRow]) -> rich.table.Table:
   result = _empty_table()
   result.add_column('class', no_wrap=True)
   for row in rows:
@@ -255,9 +248,7 @@ def _class_table(rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
   return result
 
 
-def per_class(
-  rows: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False
-) -> str:
+def per_class(rows: Sequence[NetworkRow], width: int | None = None, color: bool = False) -> str:
   """IoU (%) of every class, a line each, with one column per network.
 
   Rows measured in different ways get tables of their own, as in `table`; so do more rows than the
@@ -265,18 +256,18 @@ def per_class(
   """
   width = width or shutil.get_terminal_size().columns
 
-  def parts() -> Iterable[Any]:
+  def parts() -> Iterator[Part]:
     for measured, members in groups(rows):
       yield _title('IoU per class, ' + describe(measured))
       first = max(len(name) for name in members[0]['iou'])
-      for shown in _that_fit(members, width - max(first, len('mean of 19')) - 2):
+      for shown in _split_to_fit(members, width - max(first, len('mean of 19')) - 2):
         yield _class_table(shown)
         yield ''
 
-  return rendered(parts(), width, color)
+  return render_tables(parts(), width, color)
 
 
-def label_quality(row: Mapping[str, Any]) -> str:
+def describe_labels(row: LabelRow) -> str:
   """One line for what `label_quality.measure` found: how much is kept, how right that is."""
   right = ''
   if row['accuracy_kept'] is not None:
@@ -285,6 +276,3 @@ def label_quality(row: Mapping[str, Any]) -> str:
     right += f', {_percent(row["accuracy_rejected"])}% of the rejected'
   by = {'none': 'no selector'}.get(row['selector'], row['selector'])
   return f'{row["name"]}: {by} keeps labels of {_percent(row["kept"])}% of the pixels{right}'
-
-
-# Pictures.

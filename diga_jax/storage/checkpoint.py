@@ -4,7 +4,6 @@ import contextlib
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,9 +12,10 @@ import tensorstore as ts
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel import processes
 from diga_jax.state import TrainState
+from diga_jax.types import PyTree
 
 
 class Damaged(BadInput):
@@ -23,7 +23,9 @@ class Damaged(BadInput):
 
 
 @contextlib.contextmanager
-def opened(directory: pathlib.Path, *, scored: bool = False) -> Iterator[ocp.CheckpointManager]:
+def open_manager(
+  directory: pathlib.Path, *, scored: bool = False
+) -> Iterator[ocp.CheckpointManager]:
   """Asynchronous checkpoints in a folder: the newest two, and the best one if they are scored."""
   keep = [policies.LatestN(2)]
   if scored:
@@ -39,7 +41,7 @@ def opened(directory: pathlib.Path, *, scored: bool = False) -> Iterator[ocp.Che
   try:
     yield manager
   finally:
-    # What went wrong while a checkpoint was written has been said by then.
+    # What went wrong while a checkpoint was written has been raised by then.
     with contextlib.suppress(Exception):
       manager.close()
 
@@ -89,34 +91,34 @@ def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
   # A full disk, a folder without permission, a lost mount: Orbax raises many kinds of errors.
   except Exception as error:
     raise BadInput(
-      f'{manager.directory}: a checkpoint cannot be written ({_reason(error)}); free space or give '
-      f'permission and run again: it goes on from step {manager.latest_step() or 0}'
+      f'{manager.directory}: a checkpoint cannot be written ({one_line(error)}); free space or '
+      f'give permission and run again: it goes on from step {manager.latest_step() or 0}'
     ) from error
 
 
-def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
-  """The newest state that can be read, placed as `like` is, or `like` itself if there is none.
+def restore(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
+  """The newest state that can be read, placed as `state` is; `state` if none has been saved.
 
   A damaged checkpoint is set aside (STEP.damaged), with a warning.
 
   Raises:
     BadInput: if the checkpoint holds another network, or all of them are damaged.
   """
-  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
   damaged = None
   for step in sorted(manager.all_steps(), reverse=True):
     try:
-      state = _read(manager, step, ocp.args.StandardRestore(abstract))
+      found = _read(manager, step, ocp.args.StandardRestore(abstract))
     except Damaged as error:
       damaged = error
       continue
     if damaged:
       logging.warning('%s. Going on from step %d', damaged, step)
       _set_aside(manager, newer_than=step)
-    return state
+    return found
   if damaged:
     raise damaged
-  return like
+  return state
 
 
 def _set_aside(manager: ocp.CheckpointManager, newer_than: int) -> None:
@@ -132,18 +134,20 @@ def _set_aside(manager: ocp.CheckpointManager, newer_than: int) -> None:
   manager.reload()
 
 
-def read_network(directory: pathlib.Path, step: int, like: dict[str, Any]) -> dict[str, Any]:
+def read_network(
+  directory: pathlib.Path, step: int, abstract: dict[str, PyTree]
+) -> dict[str, PyTree]:
   """Parts of a finished stage's state, such as {'params': ..., 'batch_stats': ...}.
 
   Args:
     directory: the stage's checkpoints.
     step: which one.
-    like: the wanted fields of `TrainState` as trees of arrays or shapes with shardings.
+    abstract: the wanted fields of `TrainState` as trees of arrays or shapes with shardings.
 
   Raises:
     BadInput: if the checkpoint is missing, holds another network or cannot be read.
   """
-  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, abstract)
   arguments = ocp.args.PyTreeRestore(
     item=abstract,
     restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
@@ -154,7 +158,7 @@ def read_network(directory: pathlib.Path, step: int, like: dict[str, Any]) -> di
     return _read(manager, step, arguments)
 
 
-def read_arrays(directory: pathlib.Path, step: int) -> dict[str, Any]:
+def read_arrays(directory: pathlib.Path, step: int) -> dict[str, PyTree]:
   """All of a finished stage's state as NumPy arrays, whatever network it is of.
 
   Raises:
@@ -163,36 +167,39 @@ def read_arrays(directory: pathlib.Path, step: int) -> dict[str, Any]:
   handler = ocp.PyTreeCheckpointHandler()
   with ocp.CheckpointManager(directory.absolute(), item_handlers=handler) as manager:
     where = pathlib.Path(manager.directory) / str(step)
-    try:
+    with _reading(where):
       saved = manager.item_metadata(step).tree
       _read_through(where)
       wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
       return manager.restore(step, args=ocp.args.PyTreeRestore(restore_args=wanted))
-    except Exception as error:
-      raise Damaged(f'{where}: the checkpoint cannot be read ({_reason(error)})') from error
 
 
-def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, Any]) -> None:
+def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) -> None:
   """Writes a tree as `read_arrays` and `read_network` read it."""
-  with opened(directory) as manager, _writing(manager):
+  with open_manager(directory) as manager, _writing(manager):
     manager.save(step, args=ocp.args.StandardSave(tree))
     manager.wait_until_finished()
 
 
-def _read(manager: ocp.CheckpointManager, step: int, arguments: Any) -> Any:
+def _read(manager: ocp.CheckpointManager, step: int, arguments: ocp.args.CheckpointArgs) -> PyTree:
   where = pathlib.Path(manager.directory) / str(step)
-  try:
-    saved = manager.item_metadata(step)
-    _check_shapes(where, saved.tree, arguments.item)
+  with _reading(where):
+    _check_shapes(where, manager.item_metadata(step).tree, arguments.item)
     _read_through(where)
     return manager.restore(step, args=arguments)
+
+
+@contextlib.contextmanager
+def _reading(where: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
   except BadInput:
     raise
   # Orbax and TensorStore raise many kinds of errors for damaged files.
   except Exception as error:
     raise Damaged(
-      f'{where}: the checkpoint cannot be read ({_reason(error)}); restore it, or delete the stage '
-      'to start it again'
+      f'{where}: the checkpoint cannot be read ({one_line(error)}); restore it, or delete the '
+      'stage to start it again'
     ) from error
 
 
@@ -208,12 +215,7 @@ def _read_through(where: pathlib.Path) -> None:
     store.read(key).result()
 
 
-def _reason(error: Exception) -> str:
-  """The message of an error of a library, on one line and not too long."""
-  return ' '.join(str(error).split())[:200] or type(error).__name__
-
-
-def _check_shapes(where: pathlib.Path, saved: Any, wanted: Any) -> None:
+def _check_shapes(where: pathlib.Path, saved: PyTree, wanted: PyTree) -> None:
   """Refuses a checkpoint in which a wanted array is absent or of another shape."""
   there = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(saved)}
   for path, leaf in jax.tree.leaves_with_path(wanted):
@@ -225,5 +227,5 @@ def _check_shapes(where: pathlib.Path, saved: Any, wanted: Any) -> None:
       )
 
 
-def _name(path: tuple) -> str:
+def _name(path: jax.tree_util.KeyPath) -> str:
   return '/'.join(str(getattr(p, 'key', getattr(p, 'name', getattr(p, 'idx', p)))) for p in path)

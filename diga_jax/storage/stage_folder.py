@@ -1,4 +1,4 @@
-"""Folders that are complete or not there, and know what they were made from."""
+"""Folders that are complete or absent, and record what they were made from."""
 
 import contextlib
 import fcntl
@@ -8,11 +8,12 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from data_pipelines import atomic
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel import processes
+from diga_jax.types import PyTree
 
 RECORD = 'stage.json'
 VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
@@ -34,8 +35,16 @@ RENAMED = {
 }
 
 
-def read_record(directory: pathlib.Path) -> dict[str, Any]:
-  """The record of a folder: `identity`, `versions` and, once complete, `result`.
+class Record(TypedDict):
+  """What RECORD holds; the result once the folder is complete."""
+
+  identity: dict[str, PyTree]
+  versions: dict[str, str]
+  result: NotRequired[PyTree]
+
+
+def read_record(directory: pathlib.Path) -> Record:
+  """The record of a folder.
 
   Raises:
     BadInput: if it is missing or damaged.
@@ -44,10 +53,12 @@ def read_record(directory: pathlib.Path) -> dict[str, Any]:
   try:
     return json.loads(path.read_text())
   except (OSError, ValueError) as error:
-    raise BadInput(f'{path}: missing or damaged ({error}); delete {directory} to redo it') from None
+    raise BadInput(
+      f'{path}: missing or damaged ({one_line(error)}); delete {directory} to redo it'
+    ) from None
 
 
-def check_same(directory: pathlib.Path, identity: Mapping[str, Any]) -> None:
+def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
   """Refuses a folder that was made from another config or other inputs.
 
   Raises:
@@ -103,10 +114,8 @@ def locked(directory: pathlib.Path) -> Iterator[None]:
 
 
 def produce(
-  directory: pathlib.Path,
-  identity: Mapping[str, Any],
-  build: Callable[[pathlib.Path], dict[str, Any]],
-) -> dict[str, Any]:
+  directory: pathlib.Path, identity: Mapping[str, PyTree], build: Callable[[pathlib.Path], PyTree]
+) -> PyTree:
   """Makes a folder once: under the name DIRECTORY.partial, renamed when it is complete.
 
   Args:
@@ -123,13 +132,12 @@ def produce(
   """
   partial = directory.with_name(directory.name + '.partial')
   if processes.is_main_process():
-    for left in partial.rglob(f'.*{atomic.TEMPORARY}'):  # by a run that was killed
-      left.unlink()
+    atomic.sweep(partial)
   processes.barrier(f'{directory} is looked for')
   if directory.exists():
     check_same(directory, identity)
     return read_record(directory)['result']
-  record = {
+  record: Record = {
     'identity': dict(identity),
     'versions': {name: importlib.metadata.version(name) for name in VERSIONS},
   }
@@ -154,14 +162,12 @@ def produce(
   return result
 
 
-def write_record(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
-  if not processes.is_main_process():
-    return
-  with atomic.replacing(directory / RECORD) as temporary:
-    temporary.write_text(json.dumps(record, indent=1))
+def write_record(directory: pathlib.Path, record: Record) -> None:
+  """Writes the record of a folder, by one process."""
+  if processes.is_main_process():
+    atomic.write_text(directory / RECORD, json.dumps(record, indent=1))
 
 
-def write_metrics(path: str | os.PathLike, metrics: Any) -> None:
-  """Writes metrics as JSON, whole or not at all. Refuses NaN (`evaluate` gives None instead)."""
-  with atomic.replacing(path) as temporary:
-    temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + '\n')
+def write_metrics(path: str | os.PathLike[str], metrics: PyTree) -> None:
+  """Writes metrics as JSON. Raises ValueError for NaN (`evaluate` gives None instead)."""
+  atomic.write_text(path, json.dumps(metrics, indent=2, allow_nan=False) + '\n')

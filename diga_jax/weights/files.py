@@ -11,7 +11,7 @@ import safetensors.numpy
 from absl import logging
 
 from data_pipelines import atomic
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.weights import files, pretrained, torch_file
 from diga_jax.weights.state_dict import Row, StateDict, initialise, state_dict_of
@@ -52,8 +52,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   except BadInput as error:
     raise BadInput(f'{path}: {error}') from None
   except Exception as error:  # A damaged pickle can raise anything at all.
-    what = ' '.join(str(error).split()) or type(error).__name__
-    raise BadInput(f'{path}: not a readable {path.suffix} file ({what[:200]})') from None
+    raise BadInput(f'{path}: not a readable {path.suffix} file ({one_line(error)})') from None
   return _state_dict(content, path)
 
 

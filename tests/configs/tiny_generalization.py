@@ -1,7 +1,6 @@
 """Domain generalization, as small as it gets: for the tests."""
 
 from diga_jax.configs import datasets, quickstart_generalization
-
 from tests.configs import tiny
 
 

@@ -2,7 +2,6 @@
 
 from diga_jax.configs import default, recipes
 from diga_jax.configs.stages import hiast_stage, label_stage, self_training_stage
-
 from tests.configs import tiny
 
 

@@ -1,7 +1,6 @@
 """Semi-supervised as configs/cityscapes_semi.py, with the smallest network: for the tests."""
 
 from diga_jax.configs import cityscapes_semi, datasets
-
 from tests.configs import tiny
 
 

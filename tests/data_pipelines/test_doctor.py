@@ -40,7 +40,7 @@ def opened(root: pathlib.Path, **options) -> Folder:
 
 def examined(root: pathlib.Path, jobs: int = 1, **options) -> doctor.Report:
   folder = opened(root, **options)
-  return doctor.examine(folder, NAMES, list(doctor.looks(folder, jobs)))
+  return doctor.examine(folder, NAMES, list(doctor.inspect_all(folder, jobs)))
 
 
 def kinds(report: doctor.Report) -> dict[str, list[str]]:
@@ -143,7 +143,7 @@ def test_a_planted_fault_is_found_and_nothing_else(tmp_path, fault):
   assert list(kinds(report)) == [kind]
   (where,) = kinds(report)[kind]
   assert named in where
-  assert report.findings[0].mend
+  assert report.findings[0].fix
 
 
 def test_all_faults_at_once(tmp_path):

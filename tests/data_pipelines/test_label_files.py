@@ -6,11 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
-from diga_jax.configs import datasets
 from PIL import Image
 
 from data_pipelines import label_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
+from diga_jax.configs import datasets
 
 SIZE = (24, 40)
 RNG = np.random.default_rng(0)
@@ -130,7 +130,7 @@ def test_labels_are_read_back_exactly(tmp_path, name):
   np.testing.assert_array_equal(label, expected)
   assert len(np.unique(label)) > 9 or 'robotcar' in name
   # The input pipeline reads them as well, with TensorFlow where that can.
-  view = pipeline.View(folder, low=0, full=1, low_size=None, crop=SIZE)
+  view = pipeline.View(folder, low_rows=0, full_rows=1, low_size=None, crop=SIZE)
   batch = next(pipeline.batches({'v': view}, seed=0))
   flipped = not (batch['v_image'][0] == image).all()
   np.testing.assert_array_equal(batch['v_label'][0][:, :: -1 if flipped else 1], expected)

@@ -315,7 +315,7 @@ def test_another_hosts_damaged_file_does_not_matter(root):
 
 def test_views_that_cannot_be_made_are_refused_at_once(views):
   source, target = views['source'], views['target']
-  with pytest.raises(BadInput, match=r'target: redraw looks at labels'):
+  with pytest.raises(BadInput, match=r'target: redraw needs labels'):
     pipeline.batches({'target': dataclasses.replace(target, redraw=True)}, seed=0)
   with pytest.raises(BadInput, match=r'source: a batch of 0 \+ 0 rows'):
     pipeline.batches({'source': dataclasses.replace(source, low_rows=0, full_rows=0)}, seed=0)

@@ -8,15 +8,14 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from diga_jax.configs import datasets
 from PIL import Image
 
-from data_pipelines import doctor, label_tables, pipeline, sets
-from data_pipelines import prepare as shards
+from data_pipelines import doctor, label_tables, pipeline, prepare, sets
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder
+from data_pipelines.folder import Folder, from_pack
 from data_pipelines.pack import INDEX, SPLIT, VERSION, Pack
 from diga_jax.__main__ import main
+from diga_jax.configs import datasets
 from tests.data_pipelines import test_label_files
 from tests.support import data_files
 
@@ -26,7 +25,7 @@ CROP = (16, 24)
 
 def manifest_of(folder: Folder) -> dict:
   names = label_tables.NAMES['cityscapes19']
-  return doctor.examine(folder, names, list(doctor.looks(folder, 1))).manifest
+  return doctor.examine(folder, names, list(doctor.inspect_all(folder, 1))).manifest
 
 
 def opened(root: pathlib.Path, **changes) -> Folder:
@@ -39,10 +38,10 @@ def packed(root: pathlib.Path, **changes) -> Folder:
   return opened(root, shards='packed/it', **changes)
 
 
-def prepare(root: pathlib.Path, **options) -> pathlib.Path:
+def make_pack(root: pathlib.Path, **options) -> pathlib.Path:
   folder = opened(root)
   options = {'images_per_shard': 3} | options
-  return shards.prepare(folder, root / 'packed/it', manifest_of(folder), **options)
+  return prepare.prepare(folder, root / 'packed/it', manifest_of(folder), **options)
 
 
 @pytest.fixture(scope='module')
@@ -50,13 +49,19 @@ def root(tmp_path_factory) -> pathlib.Path:
   """A folder of 7 images and its pack of 3 shards."""
   root = tmp_path_factory.mktemp('set')
   data_files.coded(root, 7)
-  prepare(root)
+  make_pack(root)
   return root
 
 
 def batches(folder: Folder, count: int = 3, **options) -> list[dict[str, np.ndarray]]:
   view = pipeline.View(
-    folder, low=2, full=2, low_size=(24, 32), crop=CROP, cut='sized', redraw=bool(folder.labels)
+    folder,
+    low_rows=2,
+    full_rows=2,
+    low_size=(24, 32),
+    crop=CROP,
+    cut='sized',
+    redraw=bool(folder.labels),
   )
   return list(itertools.islice(pipeline.batches({'v': view}, seed=1, **options), count))
 
@@ -73,7 +78,7 @@ def both(tmp_path_factory) -> pathlib.Path:
   """As `root`, with the images in both sizes."""
   root = tmp_path_factory.mktemp('both')
   data_files.coded(root, 7)
-  prepare(root, low_size=(24, 32))
+  make_pack(root, low_size=(24, 32))
   return root
 
 
@@ -102,10 +107,10 @@ def test_pseudo_labels_go_with_images_in_both_sizes(both, tmp_path):
   wanted = batches(opened(both, labels='').with_labels(pseudo))
   assert_same(batches(packed(both, labels='').with_labels(pseudo)), wanted)
   labelled = opened(both, labels='').with_labels(pseudo)
-  shards.prepare(labelled, tmp_path / 'pack', None, images='none', images_per_shard=2)
+  prepare.prepare(labelled, tmp_path / 'pack', None, images='none', images_per_shard=2)
   pack = Pack(tmp_path / 'pack')
-  assert_same(batches(shards.packed(labelled, pack)), wanted)
-  assert_same(batches(shards.packed(packed(both, labels='').with_labels(pseudo), pack)), wanted)
+  assert_same(batches(from_pack(labelled, pack)), wanted)
+  assert_same(batches(from_pack(packed(both, labels='').with_labels(pseudo), pack)), wanted)
 
 
 def test_pseudo_labels_of_another_size_are_refused(both, tmp_path):
@@ -123,7 +128,7 @@ def test_progress_counts_both_sizes_and_files_once(tmp_path):
   data_files.coded(tmp_path, 4)
   for name, options, total in (('raw', {}, 8), ('png', {'images': 'png'}, 4)):
     told = []
-    shards.prepare(
+    prepare.prepare(
       opened(tmp_path), tmp_path / name, manifest_of(opened(tmp_path)), low_size=(24, 32),
       images_per_shard=3, progress=lambda *counts, told=told: told.append(counts), **options
     )  # fmt: skip
@@ -192,7 +197,7 @@ def test_all_kinds_of_images_give_the_same_pixels(tmp_path, images):
   settings = datasets.dataset(**pattern).to_dict()
   folder = sets.open_set(settings, name='it', root=str(tmp_path), cache='', classes=19)
   choice = '' if images == 'jpeg' else images  # JPEG files are kept without being asked to
-  shards.prepare(folder, tmp_path / 'it', manifest_of(folder), images=choice)
+  prepare.prepare(folder, tmp_path / 'it', manifest_of(folder), images=choice)
   pack = Pack(tmp_path / 'it')
   assert pack.index['images'] == images
   for index, name in enumerate(folder.ids):
@@ -208,10 +213,10 @@ def test_every_label_format_is_packed(tmp_path, name):
   names = (
     label_tables.NAMES['camvid11'][:classes] if classes < 19 else label_tables.NAMES['cityscapes19']
   )
-  manifest = doctor.examine(folder, names, list(doctor.looks(folder, 1))).manifest
-  shards.prepare(folder, tmp_path / 'it', manifest)
+  manifest = doctor.examine(folder, names, list(doctor.inspect_all(folder, 1))).manifest
+  prepare.prepare(folder, tmp_path / 'it', manifest)
   again = test_label_files.opened(tmp_path, settings.copy_and_resolve_references(), classes)
-  found = shards.packed(again, Pack(tmp_path / 'it')).read(0)
+  found = from_pack(again, Pack(tmp_path / 'it')).read(0)
   for got, expected in zip(found, folder.read(0), strict=True):
     np.testing.assert_array_equal(got, expected)
 
@@ -227,7 +232,7 @@ def times(root: pathlib.Path) -> dict[str, int]:
 def test_a_killed_attempt_goes_on(tmp_path, monkeypatch):
   data_files.coded(tmp_path, 7)
   manifest = manifest_of(opened(tmp_path))
-  real = shards._example
+  real = prepare._example
   count = itertools.count()
 
   def killed(*arguments):
@@ -235,15 +240,15 @@ def test_a_killed_attempt_goes_on(tmp_path, monkeypatch):
       raise KeyboardInterrupt
     return real(*arguments)
 
-  monkeypatch.setattr(shards, '_example', killed)
+  monkeypatch.setattr(prepare, '_example', killed)
   with pytest.raises(KeyboardInterrupt):
-    shards.prepare(opened(tmp_path), tmp_path / 'packed/it', manifest, images_per_shard=3)
+    prepare.prepare(opened(tmp_path), tmp_path / 'packed/it', manifest, images_per_shard=3)
   with pytest.raises(BadInput, match='finish `prepare` first'):
     packed(tmp_path)
   before = times(tmp_path)
   assert len([name for name in before if name.endswith('-of-00003')]) == 1
   monkeypatch.undo()
-  shards.prepare(opened(tmp_path), tmp_path / 'packed/it', manifest, images_per_shard=3)
+  prepare.prepare(opened(tmp_path), tmp_path / 'packed/it', manifest, images_per_shard=3)
   after = times(tmp_path)
   assert len(after) == 3
   (kept,) = (name for name in before if name.endswith('-of-00003'))
@@ -253,17 +258,17 @@ def test_a_killed_attempt_goes_on(tmp_path, monkeypatch):
 
 def test_a_complete_pack_is_not_made_again(root):
   before = times(root)
-  prepare(root)
+  make_pack(root)
   assert times(root) == before
 
 
 def test_other_settings_or_files_are_refused(root, tmp_path):
   with pytest.raises(BadInput, match=r'other files or settings \(images_per_shard\)'):
-    prepare(root, images_per_shard=2)
+    make_pack(root, images_per_shard=2)
   shutil.copytree(root, tmp_path / 'copy')
   Image.new('RGB', (64, 48)).save(tmp_path / 'copy/images/003.png')
   with pytest.raises(BadInput, match=r'other files or settings \(fingerprint\)'):
-    prepare(tmp_path / 'copy')
+    make_pack(tmp_path / 'copy')
 
 
 def test_files_that_doctor_did_not_see_are_refused(tmp_path):
@@ -273,7 +278,7 @@ def test_files_that_doctor_did_not_see_are_refused(tmp_path):
   pixels = np.array(Image.open(path))
   Image.fromarray(pixels[::-1]).save(path)
   with pytest.raises(BadInput, match=r'labels/001.png: is not the file that doctor saw'):
-    shards.prepare(opened(tmp_path), tmp_path / 'packed/it', manifest)
+    prepare.prepare(opened(tmp_path), tmp_path / 'packed/it', manifest)
 
 
 def test_cut_and_missing_shards_are_named(root, tmp_path):

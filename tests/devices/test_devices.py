@@ -5,11 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
-from diga_jax.configs import default
-from diga_jax.configs.stages import hiast_stage
 
 from benchmarks import steps
 from data_pipelines.errors import BadInput
+from diga_jax.configs import default
+from diga_jax.configs.stages import hiast_stage
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.inference.feature_centroids import image_means, running_mean
 from diga_jax.inference.forward import Predictor

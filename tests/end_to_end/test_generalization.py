@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from diga_jax.configs import quickstart_generalization
 
 from diga_jax.__main__ import main
+from diga_jax.configs import quickstart_generalization
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.stages.kinds import inputs
 

@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from diga_jax.configs import default
-from diga_jax.configs.stages import hiast_stage
 from PIL import Image
 
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
+from diga_jax.configs import default
+from diga_jax.configs.stages import hiast_stage
 from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny_hiast
 from tests.end_to_end.test_recipe import final_state, refused, stop_each_stage_once

@@ -6,11 +6,11 @@ import pathlib
 
 import numpy as np
 import pytest
-from diga_jax.configs import gta5_generalization, gta5_to_cityscapes, hiast_gta5, my_data
 from PIL import Image
 
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
+from diga_jax.configs import gta5_generalization, gta5_to_cityscapes, hiast_gta5, my_data
 from diga_jax.recipe import evaluation, training
 from diga_jax.recipe.experiment import Run, class_names, palette
 from tests.support import data_files
@@ -109,9 +109,8 @@ def test_published_configs_name_the_published_selections():
 
 def test_a_split_and_its_rest_make_the_whole(tmp_path):
   """Semi-supervised: the labelled part by a list, the rest without it, in Cityscapes' folders."""
-  from diga_jax.configs import datasets
-
   from data_pipelines import folder, sets
+  from diga_jax.configs import datasets
 
   split = folder.read_list(str(folder.LISTS / 'cityscapes_labelled_1-16.txt'))
   town = {name: f'{name.partition("_")[0]}/{name}' for name in [*split, 'ulm_000000_000019']}

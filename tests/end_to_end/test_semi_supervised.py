@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from diga_jax.configs import camvid_semi, cityscapes_semi
 
 from data_pipelines import folder
 from diga_jax.__main__ import main
+from diga_jax.configs import camvid_semi, cityscapes_semi
 from diga_jax.recipe.experiment import Run
 from diga_jax.recipe.labels import read_centroids
 from tests.configs import tiny_semi
@@ -28,7 +28,7 @@ def test_a_few_labels_and_many_images(tmp_path, capsys):
   labelled, unlabelled = (set(experiment.images(name).ids) for name in ('source', 'target'))
   assert labelled and unlabelled and not labelled & unlabelled
   # Only what has no labels is labelled; the centroids are those of what has them.
-  made = folder.matching(str(workdir / 'label_1/labels/{id}.png'))
+  made = folder.find_ids(str(workdir / 'label_1/labels/{id}.png'))
   assert set(made) == unlabelled
   centroids = read_centroids(workdir / 'label_1')
   feature = experiment.config.model.options.feature

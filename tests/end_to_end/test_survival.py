@@ -216,7 +216,7 @@ def test_sigterm_outside_training_leaves_at_once():
     with pytest.raises(preemption.Preempted, match='SIGTERM'):
       os.kill(os.getpid(), signal.SIGTERM)
       time.sleep(1)
-    with preemption.noticed() as stop:
+    with preemption.watch() as stop:
       assert not stop(1)
       os.kill(os.getpid(), signal.SIGTERM)
       assert stop(2)
@@ -319,7 +319,7 @@ def save_some(directory: pathlib.Path, limit: int | None = None) -> None:
   """Saves a small state and a big one, the second under a limit on the size of files."""
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-  with checkpoint.opened(directory) as manager:
+  with checkpoint.open_manager(directory) as manager:
     checkpoint.save(manager, {'x': jnp.zeros(10)}, 1, None)
     checkpoint.finish(manager)
     try:

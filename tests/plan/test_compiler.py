@@ -54,7 +54,7 @@ def test_what_it_says_is_what_the_finished_program_says(tmp_path, compiled_anew)
   jitted = jax.jit(step, donate_argnums=0, out_shardings=everywhere)
   program = jitted.lower(state, batch, frozen).compile({'xla_dump_to': str(tmp_path)})
   cost, memory = program.cost_analysis(), program.memory_analysis()
-  found = compiler.read(tmp_path)
+  found = compiler.parse_dump(tmp_path)
   assert found.arguments == memory.argument_size_in_bytes == 4 * SIDE * (SIDE + ROWS // 2)
   assert found.temporaries == memory.temp_size_in_bytes > 0
   assert found.flops == cost['flops'] >= 2 * SIDE * SIDE * ROWS // 2
@@ -62,30 +62,30 @@ def test_what_it_says_is_what_the_finished_program_says(tmp_path, compiled_anew)
   assert found.total >= found.arguments + found.temporaries
   assert found.collectives == compiler.collectives(program.as_text())
   assert found.collectives['all-reduce'][1] == 4 * (SIDE * SIDE + 1)
-  assert compiler.need(make, 'cpu:2') == found
+  assert compiler.compile_cost(make, 'cpu:2') == found
 
 
 def test_there_may_be_more_devices_than_this_process_has():
-  assert compiler.need(make, 'cpu:12').arguments == 4 * SIDE * (SIDE + 1)
+  assert compiler.compile_cost(make, 'cpu:12').arguments == 4 * SIDE * (SIDE + 1)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec('libtpu'), reason='needs the extra plan')
 def test_a_tpu_that_is_not_there():
-  found = compiler.need(make, 'v5e:2x2')
+  found = compiler.compile_cost(make, 'v5e:2x2')
   assert found.arguments >= 4 * SIDE * (SIDE + ROWS // 4)
   assert set(found.collectives) == {'all-reduce'}
 
 
 def test_a_compiler_that_fails_is_told_of(capfd):
   with pytest.raises(RuntimeError, match='compiler for cpu ended with status 1'):
-    compiler.need(make_badly, 'cpu')
+    compiler.compile_cost(make_badly, 'cpu')
   assert 'on purpose' in capfd.readouterr().err
 
 
 @pytest.mark.skipif(importlib.util.find_spec('libtpu'), reason='libtpu is installed')
 def test_without_the_tpu_compiler_it_is_asked_for():
   with pytest.raises(BadInput, match=r'topology=v5e-8.*pip install'):
-    compiler.need(make, 'v5e-8')
+    compiler.compile_cost(make, 'v5e-8')
 
 
 def make_forever(path):
@@ -102,7 +102,7 @@ def test_a_compiler_does_not_outlive_who_waits_for_it(tmp_path):
     'import functools\n'
     'from diga_jax.plan import compiler\n'
     'from tests.plan.test_compiler import make_forever\n'
-    f'compiler.need(functools.partial(make_forever, {str(path)!r}), "cpu")'
+    f'compiler.compile_cost(functools.partial(make_forever, {str(path)!r}), "cpu")'
   )
   waiting = subprocess.Popen([sys.executable, '-c', program])
   until(path.exists)
@@ -125,9 +125,11 @@ def until(condition, seconds=60):
 
 
 def test_slices_and_layouts():
-  assert compiler.parsed('v5e-8') == ('v5e', '2x4', 8)
-  assert compiler.parsed('v5p:2x2x2') == ('v5p', '2x2x2', 8)
-  assert compiler.parsed('cpu') == ('cpu', '1', 1) and compiler.parsed('cpu:4')[2] == 4
+  assert compiler.parse_topology('v5e-8') == ('v5e', '2x4', 8)
+  assert compiler.parse_topology('v5p:2x2x2') == ('v5p', '2x2x2', 8)
+  assert (
+    compiler.parse_topology('cpu') == ('cpu', '1', 1) and compiler.parse_topology('cpu:4')[2] == 4
+  )
 
 
 @pytest.mark.parametrize('topology', ['v9:2x2', 'gpu', 'v5e', 'v5e:2by2', 'cpu:x'])
@@ -207,7 +209,7 @@ def test_operations_under_way_that_jaxlib_cannot_read(text, flops, accessed, tmp
     'allocation 1: size 64, color 1, preallocated-temp:\n'
     'allocation 2: size 128, preallocated-temp:\n'
   )
-  found = compiler.read(tmp_path)
+  found = compiler.parse_dump(tmp_path)
   assert (found.flops, found.accessed) == (flops, accessed)
   assert (found.arguments, found.temporaries, found.total) == (32, 128, 160)
 

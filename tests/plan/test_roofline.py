@@ -2,8 +2,8 @@
 
 import jax
 import pytest
-from diga_jax.configs import gta5_to_cityscapes, hiast_gta5, quickstart
 
+from diga_jax.configs import gta5_to_cityscapes, hiast_gta5, quickstart
 from diga_jax.plan import compiler, roofline, steps
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.report import tables
@@ -47,21 +47,21 @@ def test_self_training_gathers_centroid_means_alone():
 
 def test_the_roofline_is_the_slowest_resource():
   chip = compiler.Chip(memory=GIB, flops=100.0, bandwidth=10.0, interconnect=4.0)
-  needed = roofline.Need(1, 2, 3, flops=200.0, accessed=5.0, collectives={'all-reduce': (1, 8)})
+  needed = roofline.StepCost(1, 2, 3, flops=200.0, accessed=5.0, collectives={'all-reduce': (1, 8)})
   found = roofline.bounds(needed, chip, chips=4)
   assert found == {'arithmetic': 2.0, 'memory': 0.5, 'interconnect': 3.0}
   assert roofline.on_chip(needed, chip, 4, steps=3600)['hours'] == 3.0
 
 
 def test_a_step_that_does_not_fit_says_what_would():
-  big = roofline.Need(GIB, 2 * GIB, 3 * GIB, 1e12, 1e9, {})
+  big = roofline.StepCost(GIB, 2 * GIB, 3 * GIB, 1e12, 1e9, {})
   small = big._replace(total=GIB // 2)
   row = {
     'stage': 'warmup', 'steps': 10, 'chips': 2, 'rows': 4, 'asked': 3, 'need': big,
     'memory': 2 * GIB, 'bounds': {'arithmetic': 1.0}, 'hours': 0.5,
     'mends': [('remat=True', small), ('a smaller batch', big)],
   }  # fmt: skip
-  text = tables.rendered(roofline.table('v5e:1x2', [row]), width=1000)
+  text = tables.render_tables(roofline.table('v5e:1x2', [row]), width=1000)
   assert 'with remat=True: 0.50 GiB, which fits' in text
   assert 'with a smaller batch: 3.00 GiB, which does not fit' in text
   assert '4*' in text and 'rounded up' in text and '0.5 hours' in text
@@ -77,7 +77,7 @@ def test_stages_without_a_step_are_left_out(monkeypatch):
 
   def nothing(experiment, name, topology, rows):
     asked.append(name)
-    return roofline.Need(0, 0, 0, 0.0, 0.0, {})
+    return roofline.StepCost(0, 0, 0, 0.0, 0.0, {})
 
   monkeypatch.setattr(roofline, 'stage_need', nothing)
   rows = roofline.plan(Experiment(quickstart.get_config()), 'cpu')
@@ -93,7 +93,7 @@ def test_what_would_mend_a_step_is_sought_once(monkeypatch):
 
   def much(experiment, name, topology, rows):
     compilations.append((name, rows, experiment.config.remat, experiment.config.model.dtype))
-    return roofline.Need(0, 0, 33 * GIB, 1.0, 1.0, {})
+    return roofline.StepCost(0, 0, 33 * GIB, 1.0, 1.0, {})
 
   monkeypatch.setattr(roofline, 'stage_need', much)
   rows = roofline.plan(experiment(**{'recipe': ('self_training_1', 'self_training_2')}), 'v5e:1x2')
@@ -114,7 +114,7 @@ def test_rounds_that_differ_in_rate_and_length_are_one_program(monkeypatch):
 
   def some(experiment, name, topology, rows):
     asked.append(name)
-    return roofline.Need(0, 0, 0, 1e12, 1.0, {})
+    return roofline.StepCost(0, 0, 0, 1e12, 1.0, {})
 
   monkeypatch.setattr(roofline, 'stage_need', some)
   rows = roofline.plan(Experiment(config), 'v5e-8')

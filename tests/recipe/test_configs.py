@@ -4,6 +4,9 @@ import pickle
 
 import jax
 import pytest
+
+from data_pipelines.errors import BadInput
+from diga_jax.config import flatten, read_config
 from diga_jax.configs import (
   cityscapes_semi,
   datasets,
@@ -21,9 +24,6 @@ from diga_jax.configs import (
   synthia_to_cityscapes,
 )
 from diga_jax.configs.fields import change, follow
-
-from data_pipelines.errors import BadInput
-from diga_jax.config import flatten, read_config
 from diga_jax.plan import steps
 from diga_jax.recipe.experiment import Experiment
 

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diga_jax.configs import default
 
 from data_pipelines.errors import BadInput
 from diga_jax import models
 from diga_jax.commands import start
+from diga_jax.configs import default
 from diga_jax.recipe.experiment import Experiment
 from tests.support import small
 

@@ -5,10 +5,10 @@ import statistics
 
 import numpy as np
 import pytest
-from diga_jax.configs import comparison, synthcity_to_camvid
 from PIL import Image
 
 from diga_jax.__main__ import main
+from diga_jax.configs import comparison, synthcity_to_camvid
 from diga_jax.inference import evaluate
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.report import study, tables
@@ -55,7 +55,7 @@ def test_mean_and_sample_deviation_of_every_row():
   assert 'seeds 0, 1, 2' in text and 'max of 1x and 0.5x' in text
   assert 'Coverage' in text and '40.0 ± 5.0' in text and '95.0 ± 0.0' in text
   assert '80.0 ± 10.0' in text and '90.0 ± 0.0' in text
-  assert tables.label_quality(runs[0][1]).startswith('label_1: consensus keeps labels of 70.0%')
+  assert tables.describe_labels(runs[0][1]).startswith('label_1: consensus keeps labels of 70.0%')
   assert '| - |' in ' '.join(text.split())
 
 

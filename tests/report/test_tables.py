@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines import atomic
 from diga_jax.inference import evaluate
 from diga_jax.report import pictures, tables
 from diga_jax.storage import stage_folder
@@ -106,13 +105,6 @@ def test_metrics_are_json_without_nan_and_written_whole(tmp_path):
   assert path.read_text() == before and [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_replacing_leaves_nothing_when_it_fails(tmp_path):
-  with pytest.raises(RuntimeError), atomic.replacing(tmp_path / 'a.txt') as temporary:
-    temporary.write_text('half')
-    raise RuntimeError
-  assert not list(tmp_path.iterdir())
-
-
 def _labels(shape=(8, 12)):
   labels = np.zeros(shape, np.uint8)
   labels[:, shape[1] // 2 :] = 1
@@ -121,7 +113,7 @@ def _labels(shape=(8, 12)):
 
 
 def test_coloured_is_black_where_ignored():
-  pixels = pictures.coloured(_labels(), PALETTE)
+  pixels = pictures.colour_labels(_labels(), PALETTE)
   assert (pixels[0] == 0).all() and (pixels[1, 0] == PALETTE[0]).all()
   assert (pixels[1, -1] == PALETTE[1]).all()
 
@@ -130,25 +122,26 @@ def test_overlay_is_between_image_and_colour():
   image = np.full((8, 12, 3), 200, np.uint8)
   assert (pictures.overlay(image, _labels(), PALETTE, share=0) == image).all()
   assert (
-    pictures.overlay(image, _labels(), PALETTE, share=1) == pictures.coloured(_labels(), PALETTE)
+    pictures.overlay(image, _labels(), PALETTE, share=1)
+    == pictures.colour_labels(_labels(), PALETTE)
   ).all()
 
 
 @pytest.mark.parametrize('shape', [(128, 256), (1024, 2048), (64, 48)])
-def test_strip_panels_have_a_readable_size(shape):
+def test_panels_have_a_readable_size(shape):
   labels = _labels(shape)
-  picture = pictures.strip(
+  picture = pictures.comparison_panels(
     np.zeros((*shape, 3), np.uint8), truth=labels, prediction=labels, palette=PALETTE, names=NAMES
   )
   width = (picture.width - 2 * pictures.MARGIN - 2 * pictures.GAP) // 3
   assert pictures.NARROW <= width <= pictures.WIDE
 
 
-def test_strip_hatches_what_consensus_rejects():
+def test_panels_hatch_what_consensus_rejects():
   labels = _labels((128, 256))
   kept = np.ones(labels.shape, bool)
   kept[64:] = False
-  picture = pictures.strip(
+  picture = pictures.comparison_panels(
     np.zeros((*labels.shape, 3), np.uint8), pseudo=labels, consensus=kept, palette=PALETTE
   )
   pixels = np.asarray(picture)
@@ -159,6 +152,8 @@ def test_strip_hatches_what_consensus_rejects():
   assert greys == {pictures.REJECTED, pictures.HATCH}
 
 
-def test_strip_wants_pseudo_labels_for_a_consensus():
+def test_a_consensus_needs_pseudo_labels():
   with pytest.raises(ValueError, match='pseudo-labels'):
-    pictures.strip(np.zeros((4, 4, 3), np.uint8), consensus=np.ones((4, 4), bool), palette=PALETTE)
+    pictures.comparison_panels(
+      np.zeros((4, 4, 3), np.uint8), consensus=np.ones((4, 4), bool), palette=PALETTE
+    )

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from diga_jax.configs import cityscapes_semi, default, gta5_to_cityscapes_mit_b5
-from diga_jax.configs.stages import self_training_stage, warmup_stage
 from ml_collections import ConfigDict
 
 from diga_jax import losses, models, resize, state
+from diga_jax.configs import cityscapes_semi, default, gta5_to_cityscapes_mit_b5
+from diga_jax.configs.stages import self_training_stage, warmup_stage
 from diga_jax.stages import self_training, warmup
 from diga_jax.stages.forward import deinterleave, interleave
 from diga_jax.types import StepConfig

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diga_jax.configs import default, optimizers
-from diga_jax.configs.stages import self_training_stage, warmup_stage
 
 from diga_jax import mixing, models, optimizer, state, weights
+from diga_jax.configs import default, optimizers
+from diga_jax.configs.stages import self_training_stage, warmup_stage
 from diga_jax.stages import self_training, warmup
 from diga_jax.stages.forward import interleave
 from diga_jax.stages.views import Views

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from diga_jax.configs import default
-from diga_jax.configs.stages import hiast_stage, warmup_stage
 
 from diga_jax import centroids, losses, models, optimizer, pixels, resize, selection
+from diga_jax.configs import default
+from diga_jax.configs.stages import hiast_stage, warmup_stage
 from diga_jax.parallel.example_keys import example_keys
 from diga_jax.stages import adversarial, hiast
 from diga_jax.state import create

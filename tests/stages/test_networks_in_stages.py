@@ -4,9 +4,9 @@ import functools
 
 import jax
 import pytest
-from diga_jax.configs import optimizers
 from ml_collections import ConfigDict
 
+from diga_jax.configs import optimizers
 from diga_jax.plan import steps
 from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny, tiny_hiast

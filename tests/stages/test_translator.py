@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diga_jax.configs import default
-from diga_jax.configs.stages import translator_stage
 
 from diga_jax import models
+from diga_jax.configs import default
+from diga_jax.configs.stages import translator_stage
 from diga_jax.models.translator import initial_params, networks, translate
 from diga_jax.stages.translator import set_up, train_step
 from diga_jax.types import StepConfig

@@ -11,6 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipelines.copy_paste import CopyPaste
+from data_pipelines.folder import Folder
+from diga_jax import mixing
 from diga_jax.configs import (
   camvid_semi,
   cityscapes_semi,
@@ -27,11 +32,6 @@ from diga_jax.configs import (
   synthcity_to_camvid,
   synthia_to_cityscapes,
 )
-from ml_collections import ConfigDict
-
-from data_pipelines.copy_paste import CopyPaste
-from data_pipelines.folder import Folder
-from diga_jax import mixing
 from diga_jax.parallel import example_keys
 from diga_jax.recipe import graph, training
 from diga_jax.recipe.experiment import Experiment, Run

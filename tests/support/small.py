@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-from diga_jax.configs import default
 
 from benchmarks import steps
+from diga_jax.configs import default
 from diga_jax.recipe.experiment import Experiment
 
 TRANSLATOR = {

@@ -1,0 +1,64 @@
+"""Files are whole or absent, and what killed processes leave is swept away."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipelines import atomic, errors
+
+
+@pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
+def test_replacing_leaves_nothing_when_it_fails(tmp_path, error):
+  with pytest.raises(error), atomic.replacing(tmp_path / 'a.txt') as temporary:
+    temporary.write_text('half')
+    raise error
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path):
+  path = tmp_path / 'deep' / 'a.txt'
+  atomic.write_text(path, 'old')
+  with atomic.replacing(path) as temporary:
+    temporary.write_text('new')
+    assert path.read_text() == 'old'
+  assert path.read_text() == 'new' and list(path.parent.iterdir()) == [path]
+
+
+def test_one_path_is_written_under_two_names_at_a_time(tmp_path):
+  path = tmp_path / 'a.txt'
+  with atomic.replacing(path) as first, atomic.replacing(path) as second:
+    assert first != second
+    first.write_text('first')
+    second.write_text('second')
+  assert path.read_text() == 'first'  # which ended last
+
+
+def test_pixels_and_pictures_are_written_alike(tmp_path):
+  pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+  atomic.write_png(tmp_path / 'a.png', pixels)
+  atomic.write_png(tmp_path / 'b.png', Image.fromarray(pixels))
+  np.testing.assert_array_equal(Image.open(tmp_path / 'a.png'), pixels)
+  assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
+
+
+def test_only_old_temporary_files_are_swept(tmp_path):
+  (tmp_path / 'deep').mkdir()
+  names = ('.a.txt.1.tmp', 'deep/.b.png.2.tmp', '.fresh.tmp', 'kept.tmp', '.kept')
+  for name in names:
+    (tmp_path / name).touch()
+  for name in names[:2]:
+    os.utime(tmp_path / name, (0, 0))
+  atomic.sweep(tmp_path, age=600)
+  assert {path.name for path in tmp_path.iterdir()} == {'deep', '.fresh.tmp', 'kept.tmp', '.kept'}
+  atomic.sweep(tmp_path)
+  assert {path.name for path in tmp_path.iterdir()} == {'deep', 'kept.tmp', '.kept'}
+  assert not list((tmp_path / 'deep').iterdir())
+  atomic.sweep(tmp_path / 'absent')
+
+
+def test_the_message_of_an_error_becomes_one_short_line():
+  assert errors.one_line(ValueError('two\n  lines')) == 'two lines'
+  assert errors.one_line(TimeoutError()) == 'TimeoutError'
+  assert len(errors.one_line(OSError('x' * 999))) == 200
