@@ -72,6 +72,15 @@ def ranked_consensus(labels: jax.Array, weights: jax.Array, rank: int = 1) -> ja
   return _keep(labels, (nearer < rank) & (labels < classes))
 
 
+def in_float16(confidence: jax.Array) -> jax.Array:
+  """float32 rounded to what float16 can hold, 0 below its normal numbers (6e-5).
+
+  There and back by `astype` a compiler may leave out, and XLA cannot compile it for a CPU without
+  instructions for float16.
+  """
+  return jax.lax.reduce_precision(confidence, exponent_bits=5, mantissa_bits=10)
+
+
 def constant(confidence: jax.Array, predicted: jax.Array, threshold: float = 0.9) -> jax.Array:
   """Keeps a label where the network's confidence [B, H, W] reaches one fixed threshold."""
   return _keep(predicted, confidence >= threshold)
@@ -118,8 +127,7 @@ def instance_adaptive(
   thresholds = jnp.asarray(thresholds, jnp.float32)
   classes = len(thresholds)
   # One sort, by class and then by confidence, puts each class's values in a row of their own.
-  rounded = confidence.astype(jnp.float16).astype(jnp.float32)
-  values = jnp.concatenate([rounded.ravel(), thresholds])
+  values = jnp.concatenate([in_float16(confidence).ravel(), thresholds])
   owners = jnp.concatenate([predicted.ravel().astype(jnp.int32), jnp.arange(classes)])
   owners, values = jax.lax.sort((owners, values), num_keys=2)
   first = jnp.searchsorted(owners, jnp.arange(classes + 1))
@@ -137,6 +145,8 @@ def instance_adaptive(
 # Confidences are counted by their float16 bit patterns, which are ordered as the values are; 1.0 is
 # the last one. So the counts of a data set, however large, hold all of it.
 _PATTERNS = 0x3C00 + 1
+# float32's exponents start this much lower than float16's, counted in float16's bit patterns.
+_BIAS = (127 - 15) << 10
 
 
 def confidence_counts(
@@ -149,8 +159,8 @@ def confidence_counts(
     classes: C.
     every: only every n-th pixel of the batch is counted; published 4.
   """
-  rounded = confidence.ravel()[::every].astype(jnp.float16)
-  patterns = jax.lax.bitcast_convert_type(rounded, jnp.uint16).astype(jnp.int32)
+  wide = jax.lax.bitcast_convert_type(in_float16(confidence.ravel()[::every]), jnp.int32)
+  patterns = jnp.maximum((wide >> 13) - _BIAS, 0)
   counts = jnp.zeros((classes, _PATTERNS), jnp.int32)
   # Pixels of no class point outside of the array, where nothing is added.
   return counts.at[predicted.ravel()[::every].astype(jnp.int32), patterns].add(1, mode='drop')

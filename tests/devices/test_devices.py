@@ -120,15 +120,12 @@ def test_steps_do_not_depend_on_the_devices(stage, parallel, devices):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('parallel', 'devices'), [('jit', 8), ('pmap', 4)])
-def test_the_translators_published_losses_do_not_depend_on_the_devices(parallel, devices):
-  """All terms and Adam: the losses, for rounding decides single steps (see SMOOTH_LOSS)."""
-  found, alone = (
-    after_five_steps('translator', parallel, devices)[0],
-    after_five_steps('translator', 'jit', 1)[0],
-  )
-  for metrics, wanted in zip(found, alone, strict=True):
-    for name, value in wanted.items():
-      check_equal(metrics[name], value)
+def test_the_published_translators_losses_do_not_depend_on_the_devices(parallel, devices):
+  """All terms, against discriminators that Adam has moved; later steps see SMOOTH_LOSS's jumps."""
+  (found, *_), _ = after_five_steps('translator', parallel, devices)
+  (wanted, *_), _ = after_five_steps('translator', 'jit', 1)
+  for name, value in wanted.items():
+    check_equal(found[name], value)
 
 
 # Every threshold moves, and half of the pixels are kept; tests/test_ties.py looks for ties.

@@ -109,7 +109,9 @@ def test_two_processes_do_what_one_does(runs):
   found = sorted((together / 'label_1' / 'labels').glob('*.png'))
   assert [path.name for path in found] == [path.name for path in wanted]
   one, two = (dict(np.load(run / 'label_1' / 'index.npz')) for run in (alone, together))
-  np.testing.assert_allclose(two['thresholds'], one['thresholds'], atol=1e-5)
+  # Quantiles of confidences in float16: two that are equal to rounding may be a step apart there.
+  step = np.spacing(np.float16(one['thresholds'].max()))
+  np.testing.assert_allclose(two['thresholds'], one['thresholds'], rtol=0, atol=step)
   np.testing.assert_allclose(two['confidence'], one['confidence'], atol=1e-5)
   assert np.abs(two['counts'] - one['counts']).sum() <= 0.001 * one['counts'].sum()
   assert 0 < one['counts'].sum() < 4 * 48 * 96

@@ -36,12 +36,13 @@ def parameters():
   }
 
 
-def gradients(step, params):
-  # They depend on the parameters, so an error in one step shows in the next.
-  def push(p):
-    return jnp.sin(step + jnp.arange(p.size).reshape(p.shape))
+def gradient(step, p, math=np):
+  """Depends on the parameters, so that an error in one step shows in the next.
 
-  return jax.tree.map(lambda p: 0.3 * p + push(p), params)
+  It is never small: Adam divides by its size, and would make an error of its rounding.
+  """
+  place = math.arange(p.size).reshape(p.shape)
+  return 0.3 * p + (1 - 2 * (place % 2)) * (3 + math.sin(step + place))
 
 
 def rate(step, multiplier):
@@ -54,12 +55,12 @@ def rate(step, multiplier):
 
 
 def torch_sgd(p, multiplier, repeats=1):
-  """PyTorch's recurrence of SGD with momentum, the gradient being that of `gradients`."""
+  """PyTorch's recurrence of SGD with momentum, the gradient being `gradient`."""
   p, buffer = np.asarray(p, np.float64), 0.0
   for step in range(STEPS):
-    gradient = 0.3 * p + np.sin(step + np.arange(p.size).reshape(p.shape))
+    g = gradient(step, p)
     for _ in range(repeats):
-      decayed = gradient + CONFIG['weight_decay'] * p
+      decayed = g + CONFIG['weight_decay'] * p
       buffer = decayed + (CONFIG['momentum'] * buffer if step else 0.0)
       p = p - rate(step, multiplier) * buffer
   return p
@@ -69,7 +70,7 @@ def torch_adam(p, multiplier, decay=CONFIG['weight_decay'], betas=CONFIG['betas'
   """PyTorch's recurrence of Adam with L2 weight decay."""
   p, m, v = np.asarray(p, np.float64), 0.0, 0.0
   for step in range(STEPS):
-    g = 0.3 * p + np.sin(step + np.arange(p.size).reshape(p.shape)) + decay * p
+    g = gradient(step, p) + decay * p
     m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g * g
     unbiased = m / (1 - betas[0] ** (step + 1)), v / (1 - betas[1] ** (step + 1))
     p = p - rate(step, multiplier) * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
@@ -80,7 +81,7 @@ def torch_adamw(p, multiplier, decay=CONFIG['weight_decay']):
   """PyTorch's recurrence of AdamW: the weights shrink by themselves, beside Adam's step."""
   p, m, v, betas = np.asarray(p, np.float64), 0.0, 0.0, CONFIG['betas']
   for step in range(STEPS):
-    g = 0.3 * p + np.sin(step + np.arange(p.size).reshape(p.shape))
+    g = gradient(step, p)
     p = p * (1 - rate(step, multiplier) * decay)
     m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g * g
     unbiased = m / (1 - betas[0] ** (step + 1)), v / (1 - betas[1] ** (step + 1))
@@ -94,7 +95,8 @@ def train(config, params):
 
   @jax.jit
   def step(params, state, i):
-    updates, state = tx.update(gradients(i, params), state, params)
+    grads = jax.tree.map(lambda p: gradient(i, p, jnp), params)
+    updates, state = tx.update(grads, state, params)
     return optax.apply_updates(params, updates), state
 
   for i in range(STEPS):
