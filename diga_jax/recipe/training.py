@@ -131,19 +131,20 @@ def read_arrays(run: Run, stage: ConfigDict) -> Arrays:
 
 def random_arrays(experiment: Experiment, stage: ConfigDict) -> Arrays:
   """What a stage starts from, at random; traceable, so that its shapes cost nothing."""
-  key, config = jax.random.key(0), experiment.config
+  config = experiment.config
+  key, *others = jax.random.split(jax.random.key(0), 3)
   reads, settings = inputs(stage, config), config.translator
   if kind_of(stage).trains == 'translator':
     vgg = models.build('vgg19_features')
-    frozen = vgg.init(key, jnp.zeros((1, 64, 64, 3)))['params'] if settings.vgg else None
+    frozen = vgg.init(others[0], jnp.zeros((1, 64, 64, 3)))['params'] if settings.vgg else None
     return Arrays({'params': translator.initial_params(key, settings, (64, 64))}, (), frozen)
   image = jnp.zeros((1, 65, 65, 3))
   variables, centroids, frozen = experiment.model.init(key, image), (), None
   if reads.centroids:
     depth = jax.eval_shape(experiment.model.apply, variables, image)['feature'].shape[-1]
-    centroids = jax.random.normal(key, (config.data.classes, depth))
+    centroids = jax.random.normal(others[0], (config.data.classes, depth))
   if reads.translator:
-    frozen = translator.initial_params(key, settings, (64, 64))['generators']
+    frozen = translator.initial_params(others[1], settings, (64, 64))['generators']
   return Arrays(variables, centroids, frozen)
 
 
