@@ -6,9 +6,8 @@ scales. `python -m diga_jax study --config=configs/comparison.py --seeds 0 1 2` 
 """
 
 from diga_jax.configs import synthcity_to_camvid
-from diga_jax.configs.stages import hiast_stage
+from diga_jax.configs.stages import adversarial_stage, hiast_stage
 
-WARMUPS = ('source_only', 'adversarial')
 # The adversarial warm-up's weight of the target's entropy. With the published 3.0, and with 0.3,
 # these 250 steps end with nearly all of the target sky, road and car; with this the network goes on
 # telling every class (found without target labels, seed 0; docs/comparison.md).
@@ -32,9 +31,8 @@ def get_config():
     stages[name].update(changes)
     recipe.append(name)
 
-  for method in WARMUPS:
-    add(f'warmup_{method}', stages.warmup, method=method)
-  stages.warmup_adversarial.adversarial.entropy_weight = ENTROPY
+  add('warmup_source_only', stages.warmup, method='source_only')
+  add('warmup_adversarial', adversarial_like(stages.warmup), entropy_weight=ENTROPY)
 
   # DiGA's self-training, one selector at a time; self_training_1 is the one with consensus.
   add('diga_all', stages.self_training_1, selector='none')
@@ -59,6 +57,16 @@ def get_config():
 
   config.recipe = tuple(recipe)
   return config
+
+
+def adversarial_like(twin):
+  """The adversarial warm-up with the start, steps, loss, rate and batch of the distilled one."""
+  stage = adversarial_stage(start=twin.start, steps=twin.steps, ema_decay_max=twin.ema_decay_max)
+  for field in ('loss', 'ohem_min_kept'):
+    stage[field] = twin[field]
+  for field in ('optimizer', 'batch'):
+    stage[field] = twin[field].copy_and_resolve_references()
+  return stage
 
 
 def hiast_like(twin):

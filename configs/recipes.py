@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from diga_jax.configs import networks, optimizers
+from diga_jax.configs import networks
 from diga_jax.configs.fields import change, follow
 from diga_jax.configs.stages import (
-  batch,
+  adversarial_stage,
   hiast_label_stage,
   hiast_stage,
   label_stage,
@@ -47,15 +47,7 @@ def hiast_stages() -> ConfigDict:
   label, train = hiast_label_stage('warmup'), hiast_stage('warmup', 'label_1')
   stages = ConfigDict(
     {
-      'warmup': warmup_stage(
-        method='adversarial',
-        steps=10_000,
-        loss='labelled_cross_entropy',
-        target_statistics=False,  # the step itself sees the target
-        batch=batch(low_rows=0, full_rows=4, source_crop='zoom', target_crop='zoom', redraw=False),
-        # The recipe's own warm-up is not published: this is the default of its code.
-        optimizer=optimizers.hiast(1e-4),
-      ),
+      'warmup': adversarial_stage(),
       'label_1': label,
       'hiast_1': train,
     }

@@ -81,8 +81,7 @@ def warmup_stage(**changes: Any) -> ConfigDict:
       'start': '',  # the stage whose network to start from; '' = model.weights
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,  # of training
-      # 'distill' | 'source_only' (the loss on the source alone) | 'adversarial' (its own group).
-      'method': 'distill',
+      'method': 'distill',  # 'distill' | 'source_only' (the loss on the source alone)
       'mixing': 'class',  # 'class' (cross-domain mixture) | 'none' (the photometric view alone)
       'distillation': 0.5,  # lambda: weight of the distillation
       'reverse': 0.5,  # weight of teacher(mixed) -> student(plain) against the other direction
@@ -96,19 +95,38 @@ def warmup_stage(**changes: Any) -> ConfigDict:
       # Whether the running statistics are also moved by target images, a published quirk. Off for
       # domain generalization, which must not see the target.
       'target_statistics': True,
-      # Method 'adversarial': a discriminator tells the source's predictions from the target's.
-      'adversarial': {
-        'adversarial_weight': 0.05,  # weight of the loss that fools the discriminator
-        'entropy_weight': 3.0,  # weight of the target predictions' entropy
-        'width': 64,  # channels of the discriminator's first layer
-        # Of the discriminator: see `optimizers.sgd`.
-        'optimizer': optimizers.uniform(
-          kind='adam', learning_rate=1e-4, weight_decay=0.0, decay='cosine'
-        ),
-      },
       'view': photometric_view(),  # see `stages.photometric_view`
       'batch': batch(),  # see `stages.batch`
       'optimizer': optimizers.sgd(),  # see `optimizers.sgd`
+    },
+    changes,
+  )
+
+
+def adversarial_stage(**changes: Any) -> ConfigDict:
+  """HIAST's warm-up: a discriminator tells the source's predictions from the target's.
+
+  HIAST's recipe does not publish its warm-up: these are the defaults of its code.
+  """
+  return fields(
+    {
+      'kind': 'adversarial',  # fixed: what kind of stage this is
+      'start': '',  # the stage whose network to start from; '' = model.weights
+      'steps': 10_000,  # of training
+      'adversarial_weight': 0.05,  # weight of the loss that fools the discriminator
+      'entropy_weight': 3.0,  # weight of the target predictions' entropy
+      'ema_decay_max': 0.999,  # upper bound of the teacher's decay
+      'loss': 'labelled_cross_entropy',  # of the source: as in `stages.warmup_stage`
+      'ohem_threshold': 0.7,  # 'ohem': pixels whose class has less probability are hard
+      'ohem_min_kept': 100_000,  # 'ohem': at least this many pixels of a batch count as hard
+      'discriminator_width': 64,  # channels of the discriminator's first layer
+      # Of the discriminator: see `optimizers.sgd`.
+      'discriminator_optimizer': optimizers.uniform(
+        kind='adam', learning_rate=1e-4, weight_decay=0.0, decay='cosine'
+      ),
+      # See `stages.batch`.
+      'batch': batch(low_rows=0, full_rows=4, source_crop='zoom', target_crop='zoom', redraw=False),
+      'optimizer': optimizers.hiast(1e-4),  # see `optimizers.sgd`
     },
     changes,
   )

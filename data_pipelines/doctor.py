@@ -46,7 +46,7 @@ class FileReport:
 
   Attributes:
     image: None if it cannot be read.
-    label: None if there is none or it cannot be read.
+    label: None if the image has none or it cannot be read.
     pixels: int64 [256], how many pixels each train id has.
     problems: (kind, path and reason).
   """
@@ -178,7 +178,7 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   pixels = sum((file.pixels for file in files), np.zeros(256, np.int64))
   classes = pixels[: len(names)]
   shares = classes / max(classes.sum(), 1) if folder.labels else None
-  findings = [*_by_kind(files), *_unpaired(folder), *_odd_sizes(folder, table, files)]
+  findings = [*_by_kind(files), *_find_unpaired(folder), *_odd_sizes(folder, table, files)]
   if unusable := published_sets.unusable(table, folder.ids):
     fix = "HIAST leaves them out: set without='gta5_unusable_25' to do the same"
     findings.append(Finding('unusable images of GTA5', unusable, fix))
@@ -205,7 +205,7 @@ def _by_kind(files: Sequence[FileReport]) -> list[Finding]:
   return [Finding(kind, kinds[kind], fix) for kind, fix in FIXES.items() if kind in kinds]
 
 
-def _unpaired(folder: Folder) -> list[Finding]:
+def _find_unpaired(folder: Folder) -> list[Finding]:
   """Label files whose image is not there."""
   if not folder.labels:
     return []

@@ -1,7 +1,7 @@
 """Label files: every pixel's raw id, in each of the ways in which data sets store it.
 
 Which files are met where is in docs/datasets.md. A file of another format is refused, never guessed
-at: most of them can be read as each other, with labels that nobody notices to be wrong.
+at: most of them can be read as each other, and the labels would be silently wrong.
 """
 
 import functools

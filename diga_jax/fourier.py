@@ -10,7 +10,7 @@ def _low_frequencies(height: int, width: int, half: int) -> jax.Array:
   """The centred square of half-size `half`, in the layout of rfft2: bool [H, W // 2 + 1, 1]."""
   rows = jnp.abs(jnp.fft.fftfreq(height, 1 / height)) <= half + 0.5
   columns = jnp.fft.rfftfreq(width, 1 / width) <= half + 0.5
-  return (rows[:, None] & columns)[..., None]
+  return (rows[:, None] & columns[None])[..., None]
 
 
 def amplitude_swap(source: jax.Array, target: jax.Array, beta: float = 0.01) -> jax.Array:

@@ -66,7 +66,7 @@ def ranked_consensus(labels: jax.Array, weights: jax.Array, rank: int = 1) -> ja
   if rank == 1:
     return bilateral_consensus(labels, jnp.argmax(weights, -1).astype(jnp.int32))
   classes = weights.shape[-1]
-  own = labels.astype(jnp.int32)[..., None] == jnp.arange(classes)
+  own = jax.nn.one_hot(labels.astype(jnp.int32), classes, dtype=bool)
   weight = jnp.sum(jnp.where(own, weights, 0), -1, keepdims=True)
   nearer = jnp.sum(weights > weight, -1)
   return _keep(labels, (nearer < rank) & (labels < classes))
@@ -85,7 +85,7 @@ def by_threshold(confidence: jax.Array, predicted: jax.Array, thresholds: jax.Ar
     predicted: integer [B, H, W], the class that has it; 255 stays 255.
     thresholds: float [C].
   """
-  own = predicted[..., None] == jnp.arange(len(thresholds), dtype=predicted.dtype)
+  own = jax.nn.one_hot(predicted, len(thresholds), dtype=bool)
   threshold = jnp.sum(jnp.where(own, thresholds, 0), -1)
   return _keep(predicted, confidence >= threshold)
 

@@ -149,14 +149,6 @@ def test_no_module_needs_renaming_on_import(path):
       assert not [alias.name for alias in node.names if alias.asname], node.module
 
 
-@pytest.mark.parametrize('path', files('diga_jax.stages'), ids=ids)
-def test_no_stage_imports_another(path):
-  kinds = ('warmup', 'self_training', 'hiast', 'adversarial', 'translator')
-  stages = [f'diga_jax.stages.{name}' for name in kinds]
-  found = [name for name in imports_of(path) if within(name, *stages)]
-  assert not found or path.stem == 'kinds'
-
-
 @pytest.mark.parametrize('path', files('diga_jax'), ids=ids)
 def test_nothing_imports_the_command_line(path):
   if path.stem != '__main__' and path.parent.name != 'commands':

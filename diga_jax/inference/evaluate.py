@@ -90,8 +90,7 @@ def evaluate(
     'evaluate',
     progress,
     batch_size=predictor.batch_size,
-    image_size=size,
-    label_size=size,
+    size=size,
   ):
     total += np.asarray(counts)
     sizes.add((batch.images.shape[1:3], batch.labels.shape[1:3]))

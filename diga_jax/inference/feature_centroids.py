@@ -96,8 +96,7 @@ def image_means(
     'centroids',
     progress,
     batch_size=predictor.batch_size,
-    image_size=size,
-    label_size=size,
+    size=size,
     labelled=labelled,
   ):
     # Padding rows are dropped here: every image counts once, whatever the batch size.

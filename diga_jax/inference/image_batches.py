@@ -122,8 +122,7 @@ def batches(
   dataset: Dataset,
   *,
   batch_size: int = 1,
-  image_size: Size | None = None,
-  label_size: Size | None = None,
+  size: Size | None = None,
   labelled: bool = True,
   order: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
@@ -137,7 +136,7 @@ def batches(
   Args:
     dataset: images and labels by position.
     batch_size: rows of every batch.
-    image_size, label_size: (h, w) to resize to, see `resize_to`; None: as stored.
+    size: (h, w) that images and labels are resized to, see `resize_to`; None: as stored.
     labelled: False drops the labels.
     order: the positions of all images in the order wanted; None: as they are.
 
@@ -149,8 +148,8 @@ def batches(
 
   def read(index: int) -> _Row:
     image, label = dataset.read(index)
-    label = resize_to(label, label_size, label=True) if labelled and label is not None else None
-    return _Row(index, resize_to(image, image_size), label, image.shape[:2])
+    label = resize_to(label, size, label=True) if labelled and label is not None else None
+    return _Row(index, resize_to(image, size), label, image.shape[:2])
 
   own = processes.local_share(len(dataset))
   indices = own if order is None else [order[i] for i in own]

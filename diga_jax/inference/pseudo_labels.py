@@ -92,7 +92,7 @@ def pseudo_labels(
   *,
   selector: Selector = KEEP_ALL,
   order: Sequence[int] | None = None,
-  image_size: Size | None = None,
+  size: Size | None = None,
   progress: bool = True,
 ) -> Statistics:
   """Labels every image with the forward pass of the evaluation (two scales, maximum, argmax).
@@ -108,7 +108,7 @@ def pseudo_labels(
     classes: C.
     selector: which labels to keep.
     order: the images' positions in the order in which thresholds see them; None: as they are.
-    image_size: (h, w) of the images that the network gets, and of the labels when they are
+    size: (h, w) of the images that the network gets, and of the labels when they are
       selected, before they are brought to the image's own size (nearest); None: as stored.
     progress: whether to show a progress bar on stderr.
 
@@ -117,7 +117,7 @@ def pseudo_labels(
   """
   order = range(len(dataset)) if order is None else order
   predictions = functools.partial(
-    predict_each, predictor, dataset, order=order, image_size=image_size, progress=progress
+    predict_each, predictor, dataset, order=order, size=size, progress=progress
   )
   thresholds = _initial_thresholds(selector, classes, predictions)
   select = _select_adaptively if selector.kind == 'ias' else _select_by_threshold
@@ -141,14 +141,14 @@ def predict_each(
   title: str,
   *,
   order: Sequence[int],
-  image_size: Size | None,
+  size: Size | None,
   progress: bool,
 ) -> Iterator[Prediction]:
   """The predictions for this process's images, one by one in the given order."""
 
   def step(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    size = image_size or batch.stored_size
-    return most_confident(predictor.logits(predictor.place(batch.images), size))
+    images = predictor.place(batch.images)
+    return most_confident(predictor.logits(images, size or batch.stored_size))
 
   for batch, result in for_each_batch(
     step,
@@ -156,7 +156,7 @@ def predict_each(
     title,
     progress,
     batch_size=predictor.batch_size,
-    image_size=image_size,
+    size=size,
     labelled=False,
     order=order,
   ):

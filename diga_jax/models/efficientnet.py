@@ -40,7 +40,7 @@ STEM_FEATURES = 32
 def from_bgr(images: jax.Array, mean_bgr: Sequence[float], scale: float) -> jax.Array:
   """(BGR - mean) / scale [B, H, W, 3] -> what the ImageNet weights saw: (RGB - 127) / 128."""
   shift = (np.asarray(mean_bgr[::-1]) - 127) / 128
-  return images[..., ::-1] * (scale / 128) + jnp.asarray(shift, images.dtype)
+  return images[..., ::-1] * (scale / 128) + jnp.asarray(shift, images.dtype)[None, None, None]
 
 
 class InvertedResidual(nn.Module):

@@ -60,7 +60,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
       batch=stage.selector_batch,
     ),
     order=np.random.Generator(np.random.PCG64(seeds)).permutation(len(target)).tolist(),
-    image_size=tuple(stage.image_size) or None,
+    size=tuple(stage.image_size) or None,
   )
   save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
   warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names)

@@ -50,7 +50,7 @@ def train_step(
   """
   stage, batch = config.stage, normalise_images(batch)
   network, discriminator = model['network'], model['discriminator']
-  weights, rows = stage.adversarial, len(batch['source_image'])
+  rows = len(batch['source_image'])
   keys = functools.partial(example_keys, state.key, state.step, batch=rows, axis_name=axis_name)
   decay = ema.decay(state.step, stage.ema_decay_max)
   teacher = ema.update(state.teacher, state.params, decay)  # 6.1
@@ -68,7 +68,7 @@ def train_step(
       'entropy': losses.entropy(target.heads[0]),
     }
     loss = terms['cross_entropy'] + (
-      weights.adversarial_weight * terms['adversarial'] + weights.entropy_weight * terms['entropy']
+      stage.adversarial_weight * terms['adversarial'] + stage.entropy_weight * terms['entropy']
     )
     return loss, (target.batch_stats, probabilities, {'loss': loss, **terms})
 
@@ -110,10 +110,10 @@ def set_up(network: SegmentationNet, config: StepConfig, variables: Variables) -
   discriminator = models.build(
     'output_discriminator',
     classes=network.classes,
-    width=stage.adversarial.width,
+    width=stage.discriminator_width,
     dtype=network.dtype,
   )
-  settings = schedule(stage.adversarial.optimizer, stage.steps)
+  settings = schedule(stage.discriminator_optimizer, stage.steps)
   discriminator_tx = optimizer.build(settings, models.shapes(discriminator)['params'])
 
   def create(key: jax.Array, variables: Variables, centroids: PyTree) -> TrainState:

@@ -74,8 +74,8 @@ def inputs(stage: ConfigDict, config: ConfigDict) -> Inputs:
 
 
 def kind_of(stage: ConfigDict) -> Kind:
-  """The kind of a stage; the adversarial warm-up has a step of its own."""
-  return KINDS['adversarial' if stage.get('method') == 'adversarial' else stage.kind]
+  """The kind of a stage."""
+  return KINDS[stage.kind]
 
 
 def _translator_if(wanted: bool, stage: ConfigDict, config: ConfigDict) -> str:

@@ -32,6 +32,7 @@ RENAMED = {
   'copy_paste.images': 'max_donors',
   'adversarial.fooling': 'adversarial_weight',
   'adversarial.entropy': 'entropy_weight',
+  'adversarial.width': 'discriminator_width',
 }
 
 

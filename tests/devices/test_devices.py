@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import steps
 from data_pipelines.errors import BadInput
-from diga_jax.configs import default
-from diga_jax.configs.stages import hiast_stage
+from diga_jax.configs import default, optimizers
+from diga_jax.configs.stages import adversarial_stage, hiast_stage
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.inference.feature_centroids import image_means, running_mean
 from diga_jax.inference.forward import Predictor
@@ -21,7 +21,7 @@ from tests.support.tiny import Source, tiny
 
 STEPS = 5
 # Under their tests' names: a stage of the config.
-ADAPTED = {'adversarial': 'warmup', 'hiast': 'hiast'}
+ADAPTED = ('adversarial', 'hiast')
 # Rounding decides the sign of a difference that is all but zero, and with it a hundredth of the
 # gradient of the translator's L1 terms; it decides the sign of Adam's step where a gradient is all
 # but zero. Without both, all that a step moves is determined to rounding.
@@ -48,17 +48,16 @@ def adapted(stage: str, parallel: str):
       'model.options.blocks': (1,),
       'model.options.width': 4,
       'model.options.feature': 8,
-      'stages.warmup.method': 'adversarial',
-      'stages.warmup.loss': 'labelled_cross_entropy',
-      'stages.warmup.adversarial.width': 4,
-      # Adam makes a whole step of a gradient that is nothing but rounding.
-      'stages.warmup.adversarial.optimizer.kind': 'sgd',
-      'stages.warmup.adversarial.optimizer.learning_rate': 0.01,
     }
   )
   options = {'selector': 'consensus', 'target_mixing': 'class', 'centroid_momentum': 0.1}
   config.stages.hiast = hiast_stage('warmup', 'label_1', **options)
-  config.stages.hiast.optimizer = config.stages.warmup.optimizer.copy_and_resolve_references()
+  # Adam makes a whole step of a gradient that is nothing but rounding.
+  sgd = optimizers.uniform(learning_rate=0.01)
+  config.stages.adversarial = adversarial_stage(discriminator_width=4, discriminator_optimizer=sgd)
+  for name in ADAPTED:
+    optimizer = config.stages.warmup.optimizer.copy_and_resolve_references()
+    config.stages[name].optimizer = optimizer
   return steps.set_up(Experiment(config), stage)
 
 
@@ -78,7 +77,7 @@ def after_five_steps(stage: str, parallel: str, devices: int):
   elif stage == 'least_squares':
     setup = translation(SMOOTH_RULE, SMOOTH_LOSS)
   elif stage in ADAPTED:
-    setup = adapted(ADAPTED[stage], parallel)
+    setup = adapted(stage, parallel)
   else:
     setup = segmentation(stage, parallel)
   mesh = make_mesh(devices)

@@ -11,7 +11,7 @@ from PIL import Image
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
 from diga_jax.configs import default
-from diga_jax.configs.stages import hiast_stage
+from diga_jax.configs.stages import adversarial_stage, hiast_stage, warmup_stage
 from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny_hiast
 from tests.end_to_end.test_recipe import final_state, refused, stop_each_stage_once
@@ -168,12 +168,13 @@ def test_combinations_without_sense_are_refused_with_the_reason(field):
 
 
 def test_every_warmup_selector_and_mixing_can_be_chosen():
-  for method in ('source_only', 'adversarial', 'distill'):
+  warmups = warmup_stage(method='source_only'), warmup_stage(), adversarial_stage()
+  for warmup in warmups:
     for selector in ('none', 'constant', 'cbst', 'ias', 'consensus'):
       for mixing in ('none', 'class', 'copy_paste'):
         config = default.get_config()
         config.stages.hiast_1 = hiast_stage('warmup', 'label_1')
-        config.stages.warmup.method = method
+        config.stages.warmup = warmup
         consensus = selector == 'consensus'
         config.stages.label_1.selector = 'none' if consensus else selector
         for name in ('self_training_1', 'hiast_1'):

@@ -39,7 +39,7 @@ def test_pseudo_labels_are_the_predictions_of_the_evaluation(tmp_path, batch_siz
 
 
 def test_pseudo_labels_keep_the_stored_size(tmp_path):
-  pseudo_labels(Predictor(*tiny()), Source(2), tmp_path, 4, image_size=(12, 16), progress=False)
+  pseudo_labels(Predictor(*tiny()), Source(2), tmp_path, 4, size=(12, 16), progress=False)
   assert _pixels(tmp_path / 'city' / '001.png').shape == (24, 32)
 
 
@@ -191,7 +191,7 @@ def confident(source):
   return found
 
 
-def run_selector(source, directory, order=None, image_size=None, **selector):
+def run_selector(source, directory, order=None, size=None, **selector):
   return pseudo_labels(
     Predictor(*tiny(), scales=(1.0,)),
     source,
@@ -199,7 +199,7 @@ def run_selector(source, directory, order=None, image_size=None, **selector):
     4,
     selector=Selector(**selector),
     order=order,
-    image_size=image_size,
+    size=size,
     progress=False,
   )
 
@@ -265,7 +265,7 @@ def test_instance_adaptive_thresholds_follow_the_given_order(tmp_path, batch):
 
 
 def test_labels_are_selected_at_the_size_looked_at_and_keep_the_stored_one(tmp_path):
-  found = run_selector(Source(2), tmp_path, image_size=(12, 16), kind='ias', threshold=0.5, batch=2)
+  found = run_selector(Source(2), tmp_path, size=(12, 16), kind='ias', threshold=0.5, batch=2)
   labels = written(Source(2), tmp_path)
   assert labels.shape == (2, 24, 32)
   np.testing.assert_array_equal(labels, labels[:, ::2, ::2].repeat(2, 1).repeat(2, 2))

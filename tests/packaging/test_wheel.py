@@ -92,16 +92,26 @@ def test_the_citation_is_of_this_version():
   assert [paper['year'] for paper in citation['references']] == [2023, 2023]
 
 
+# Run where nothing of the repository is: which packages there are, and whether a copy of a config
+# makes what the shipped one does.
+CHECK = """
+import importlib.util
+import diga_jax
+from diga_jax.config import config_file, read_config
+print(importlib.util.find_spec('configs'), diga_jax.__file__)
+read = lambda name: read_config([f'--config={config_file(name)}'])
+print(read('mine.py') == read('quickstart'))
+"""
+
+
 @pytest.mark.slow
 def test_it_runs_from_another_folder(installed, tmp_path):
   python, program = installed / 'python', installed / 'diga-jax'
   assert run(program, '--version', cwd=tmp_path) == f'diga_jax {diga_jax.__version__}\n'
-  find = 'import importlib.util as u; print(u.find_spec("configs"), u.find_spec("diga_jax").origin)'
-  top, origin = run(python, '-c', find, cwd=tmp_path).split()
-  assert top == 'None' and pathlib.Path(origin).is_relative_to(installed.parent)
-  scenes = [f'--config.data.sets.{name}.count=2' for name in ('source', 'target')]
-  doctor = (program, 'doctor', '--jobs=1', '--sets', 'source', 'target', *scenes)
-  cache = '--config.data.cache=cache'
-  shipped = run(*doctor, '--config=quickstart', cache, cwd=tmp_path)
   shutil.copy(ROOT / 'configs/quickstart.py', tmp_path / 'mine.py')
-  assert run(*doctor, '--config=mine.py', cache, cwd=tmp_path) == shipped
+  top_level, place, same = run(python, '-c', CHECK, cwd=tmp_path).split()
+  assert top_level == 'None' and same == 'True'
+  assert pathlib.Path(place).is_relative_to(installed.parent)
+  doctor = (program, 'doctor', '--config=quickstart', '--jobs=1', '--sets', 'source')
+  two_scenes = ('--config.data.cache=cache', '--config.data.sets.source.count=2')
+  assert 'source' in run(*doctor, *two_scenes, cwd=tmp_path)

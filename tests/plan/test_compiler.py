@@ -1,4 +1,4 @@
-"""What the compiler says of a step before it writes machine code."""
+"""The cost of a step, from what the compiler dumps before it generates machine code."""
 
 import importlib.util
 import subprocess
@@ -44,7 +44,7 @@ def compiled_anew():
   jax.config.update('jax_enable_compilation_cache', True)
 
 
-def test_what_it_says_is_what_the_finished_program_says(tmp_path, compiled_anew):
+def test_the_dump_agrees_with_the_finished_program(tmp_path, compiled_anew):
   devices = make_mesh(2)
   everywhere = NamedSharding(devices, PartitionSpec())
   split = NamedSharding(devices, PartitionSpec(AXIS))
@@ -76,7 +76,7 @@ def test_a_tpu_that_is_not_there():
   assert set(found.collectives) == {'all-reduce'}
 
 
-def test_a_compiler_that_fails_is_told_of(capfd):
+def test_a_compiler_that_fails_is_reported(capfd):
   with pytest.raises(RuntimeError, match='compiler for cpu ended with status 1'):
     compiler.compile_cost(make_badly, 'cpu')
   assert 'on purpose' in capfd.readouterr().err

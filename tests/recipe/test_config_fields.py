@@ -123,7 +123,7 @@ def test_a_whole_config_is_refused_like_its_fields(path, wrong):
     ('stages.warmup.optimizer.head_pattern', '(final', 'it may be a regular expression'),
     ('stages.warmup.optimizer.frozen', ('[',), 'each a regular expression'),
     ('stages.warmup.optimizer.momentum', 1.0, 'it may be a number between 0 and 1, but not 1'),
-    ('stages.warmup.adversarial.optimizer.decay', 'step', 'it may be poly, cosine'),
+    ('stages.warmup.optimizer.decay', 'step', 'it may be poly, cosine'),
     ('stages.warmup.view.blur', 1.5, 'it may be a number between 0 and 1'),
     ('evaluation.scales', (), 'it may be a tuple of 1 or more, each a finite number above 0'),
     ('evaluation.scales', (0.0,), 'above 0'),

@@ -8,7 +8,7 @@ import pytest
 
 from diga_jax import centroids, losses, models, optimizer, pixels, resize, selection
 from diga_jax.configs import default
-from diga_jax.configs.stages import hiast_stage, warmup_stage
+from diga_jax.configs.stages import adversarial_stage, hiast_stage
 from diga_jax.parallel.example_keys import example_keys
 from diga_jax.stages import adversarial, hiast
 from diga_jax.state import create
@@ -172,7 +172,7 @@ def test_a_batch_without_any_label_trains_on_without_nan():
 @pytest.fixture
 def adversarial_setup():
   """(step, state, model): SGD for both, so that a step can be computed again."""
-  stage = warmup_stage(method='adversarial', loss='labelled_cross_entropy')
+  stage = adversarial_stage()
   discriminator = models.build('output_discriminator', classes=19, width=2)
   params = jax.jit(discriminator.init)(jax.random.key(9), jnp.zeros((1, 64, 64, 19)))['params']
   network, tx, state = start()
