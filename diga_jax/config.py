@@ -44,7 +44,22 @@ def read_config(argv: list[str]) -> ConfigDict:
   ) as error:  # fmt: skip
     lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
     reason = lines[-1].removeprefix('ValueError: ') if lines else type(error).__name__
+    field = unknown_field(error, argv)
+    if field:
+      near = '' if field_of(field) in FIELDS else did_you_mean(field)
+      raise BadInput(f'config.{field}: there is no such field{near}') from None
     raise BadInput(f'--config: {reason}') from None
+
+
+def unknown_field(error: Exception, argv: list[str]) -> str:
+  """The field of the command line that an error is about, which names its last part at most."""
+  word = re.search(r'\w+', str(error))
+  if word and isinstance(error, AttributeError | KeyError):
+    for argument in argv:
+      field = argument.removeprefix('--config.').partition('=')[0]
+      if word[0] in field.split('.'):
+        return field
+  return ''
 
 
 def config_file(name: str) -> str:
