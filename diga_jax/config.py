@@ -15,7 +15,7 @@ from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
 from diga_jax import models, optimizer, strong_augment
 from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
-from diga_jax.stages import kinds
+from diga_jax.stages import kinds, objective, views
 from diga_jax.types import PyTree
 
 
@@ -141,7 +141,7 @@ FIELDS = {
   'stages.*.reverse': number(0),
   'stages.*.auxiliary': number(0),
   'stages.*.ema_decay_max': number(0, 1),
-  'stages.*.loss': words('cross_entropy', 'labelled_cross_entropy', 'ohem'),
+  'stages.*.loss': words(*objective.LOSSES),
   'stages.*.ohem_threshold': number(0, 1),
   'stages.*.ohem_min_kept': whole(0),
   'stages.*.target_statistics': boolean,
@@ -203,7 +203,7 @@ FIELDS = {
     for option in ('blocks', *models.PER_STAGE)
   },
   **{f'model.options.{option}': whole(1) for option in ('width', 'feature', 'stem', 'key')},
-  'translator.kind': words('network', 'fourier', 'none'),
+  'translator.kind': words(*views.TRANSLATORS),
   'translator.width': whole(1),
   'translator.blocks': whole(0),
   'translator.discriminator_width': whole(1),
