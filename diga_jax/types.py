@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 import jax
 from ml_collections import ConfigDict
@@ -32,13 +32,30 @@ class StepConfig:
 class SegmentationNet(Protocol):
   """A linen module from normalised images [B, H, W, 3] to `Outputs` at its stride."""
 
+  classes: int  # channels of the logits
+  dtype: PyTree  # computed in; parameters and outputs are float32
+
   def init(self, rngs: PyTree, *args: PyTree, **kwargs: PyTree) -> PyTree: ...
 
   def apply(self, variables: PyTree, *args: PyTree, **kwargs: PyTree) -> PyTree: ...
 
 
 class TrainStep(Protocol):
-  """One training step: a pure function of the state, the batch and frozen networks."""
+  """One training step: a pure function of the state, the batch and frozen networks.
+
+  Args:
+    state: the state after i steps.
+    batch: those of source_image and target_image, uint8 RGB [B, H, W, 3], and source_label and
+      target_label, [B, H, W], that the kind of stage reads.
+    frozen: parameters of a network that is not trained: the translator's (translator.kind
+      'network'); None without one.
+    model, tx: the network and its optimizer.
+    config: the settings of the stage and of the translator.
+    axis_name: under `jax.pmap`, the axis over which the batch is spread.
+
+  Returns:
+    The state after i + 1 steps, and the losses and other metrics of the step.
+  """
 
   def __call__(
     self,
@@ -53,11 +70,10 @@ class TrainStep(Protocol):
   ) -> tuple['TrainState', Metrics]: ...
 
 
-class NetworkRow(TypedDict):
+class NetworkScores(TypedDict):
   """What `inference.evaluate` measures of a network. Shares are fractions, None without a pixel."""
 
   kind: Literal['network']
-  name: NotRequired[str]
   mean_iou: float | None
   mean_iou_subsets: dict[str, float | None]
   pixel_accuracy: float | None
@@ -70,21 +86,37 @@ class NetworkRow(TypedDict):
   protocol: dict[str, PyTree]
 
 
-class LabelRow(TypedDict):
-  """What `inference.label_quality` measures of pseudo-labels. Shares are fractions or None."""
+class NetworkRow(NetworkScores):
+  """A network's row of results."""
 
-  kind: Literal['labels']
-  name: NotRequired[str]
-  selector: NotRequired[str]
+  name: str
+
+
+class LabelShares(TypedDict):
+  """Shares of the pixels of all classes or of one: fractions, None without a pixel."""
+
   kept: float | None
   coverage: float | None
   accuracy: float | None
   accuracy_kept: float | None
   accuracy_rejected: float | None
   pixels: int
-  per_class: dict[str, dict[str, float | int | None]]
+
+
+class LabelScores(LabelShares):
+  """What `inference.label_quality` measures of pseudo-labels."""
+
+  kind: Literal['labels']
+  per_class: dict[str, LabelShares]
   images: int
-  protocol: NotRequired[dict[str, PyTree]]
+
+
+class LabelRow(LabelScores):
+  """A label pass's row of results."""
+
+  name: str
+  selector: str
+  protocol: dict[str, PyTree]
 
 
 Row: TypeAlias = NetworkRow | LabelRow

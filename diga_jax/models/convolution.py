@@ -160,7 +160,7 @@ def _overlap(offset: int, source: int, size: int) -> tuple[int, int, int] | None
 def _depthwise(x, kernel, strides, padding, dilation):
   """One channel at a time: a sum of shifted images, each times its tap's weights."""
   shifted = _shifted(x, kernel, strides, padding, dilation)
-  return sum(image * kernel[i, j, 0] for (i, j), image in shifted)
+  return sum(image * kernel[i, j][None, None] for (i, j), image in shifted)
 
 
 def _depthwise_forward(x, kernel, strides, padding, dilation):
@@ -201,7 +201,7 @@ def _depthwise_kernel_grad(x, kernel, grad, strides, padding, dilation):
     def add_pixel(n, total):
       corner = (n // width * strides[0], n % width * strides[1], 0)
       seen = jax.lax.dynamic_slice(image, corner, (*reach, channels))
-      return total + seen[:: dilation[0], :: dilation[1]] * flat[n]
+      return total + seen[:: dilation[0], :: dilation[1]] * flat[n][None, None]
 
     total = jnp.zeros((*kernel.shape[:2], channels), jnp.float32)
     return jax.lax.fori_loop(0, height * width, add_pixel, total)

@@ -453,13 +453,13 @@ def test_a_profile_covers_its_steps(tmp_path, monkeypatch):
   calls = []
   monkeypatch.setattr(train.profiler, 'start', lambda logdir: calls.append('start'))
   monkeypatch.setattr(train.profiler, 'stop', lambda: calls.append('stop'))
-  with train.profiled(tmp_path, (2, 3)) as before:
+  with train.trace_steps(tmp_path, (2, 3)) as before:
     for step in range(5):
       before(step)
       calls.append(step + 1)
   assert calls == [1, 'start', 2, 3, 'stop', 4, 5]
   calls.clear()
-  with train.profiled(tmp_path, (4, 9)) as before:
+  with train.trace_steps(tmp_path, (4, 9)) as before:
     for step in range(5):
       before(step)
   assert calls == ['start', 'stop']
