@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import BadInput
-from diga_jax.types import Batch, Metrics, Params, PyTree
+from diga_jax.types import Metrics, Params, PyTree
 
 AXIS = 'data'
 
@@ -85,7 +85,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 
 def compile_step(
   step: Callable[..., tuple[PyTree, Metrics]], mesh: Mesh, parallel: str
-) -> Callable[[PyTree, Batch, Params | None], tuple[PyTree, Metrics]]:
+) -> Callable[[PyTree, Mapping[str, np.ndarray], Params | None], tuple[PyTree, Metrics]]:
   """A training step (state, batch of this process, frozen) -> (state, metrics) on the devices.
 
   Args:

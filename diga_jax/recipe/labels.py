@@ -15,7 +15,7 @@ from data_pipelines.pack import Pack
 from diga_jax import mixing
 from diga_jax.inference.feature_centroids import View, image_means, running_mean
 from diga_jax.inference.forward import Predictor
-from diga_jax.inference.pseudo_labels import Selector, pseudo_labels
+from diga_jax.inference.pseudo_labels import pseudo_labels
 from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import to_local_mesh
@@ -50,15 +50,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
     target,
     directory / 'labels',
     experiment.config.data.classes,
-    selector=Selector(
-      stage.selector,
-      threshold=stage.threshold,
-      share=stage.share,
-      alpha=stage.alpha,
-      beta=stage.beta,
-      gamma=stage.gamma,
-      batch=stage.selector_batch,
-    ),
+    settings=stage,
     order=np.random.Generator(np.random.PCG64(seeds)).permutation(len(target)).tolist(),
     size=tuple(stage.image_size) or None,
   )

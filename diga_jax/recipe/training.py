@@ -33,11 +33,7 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
   begun = start(run, name, read_arrays(run, stage))
   skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
   chosen = config.checkpoint_choice if kind_of(stage).trains == 'segmentation' else 'last'
-  step = train.train(
-    begun.step,
-    replicate(begun.state, run.mesh),
-    begun.frozen,
-    functools.partial(batches, run, stage, skipped=skipped, **target_of(run, stage)),
+  options = train.Options(
     name=name,
     steps=stage.steps,
     directory=directory,
@@ -51,6 +47,9 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
     profile_steps=tuple(config.profile_steps),
     score=oracle(run) if chosen == 'oracle' else None,
   )
+  batches_from = functools.partial(batches, run, stage, skipped=skipped, **target_of(run, stage))
+  state = replicate(begun.state, run.mesh)
+  step = train.train(begun.step, state, begun.frozen, batches_from, options)
   result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
   return result | ({} if skipped is None else report_skipped(name, skipped))
 
