@@ -15,7 +15,7 @@ from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
 from diga_jax import models, optimizer, strong_augment
 from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
-from diga_jax.stages import kinds
+from diga_jax.stages import kinds, objective, views
 from diga_jax.types import PyTree
 
 
@@ -44,7 +44,22 @@ def read_config(argv: list[str]) -> ConfigDict:
   ) as error:  # fmt: skip
     lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
     reason = lines[-1].removeprefix('ValueError: ') if lines else type(error).__name__
+    field = unknown_field(error, argv)
+    if field:
+      near = '' if field_of(field) in FIELDS else did_you_mean(field)
+      raise BadInput(f'config.{field}: there is no such field{near}') from None
     raise BadInput(f'--config: {reason}') from None
+
+
+def unknown_field(error: Exception, argv: list[str]) -> str:
+  """The field of the command line that an error is about, which names its last part at most."""
+  word = re.search(r'\w+', str(error))
+  if word and isinstance(error, AttributeError | KeyError):
+    for argument in argv:
+      field = argument.removeprefix('--config.').partition('=')[0]
+      if word[0] in field.split('.'):
+        return field
+  return ''
 
 
 def config_file(name: str) -> str:
@@ -126,7 +141,7 @@ FIELDS = {
   'stages.*.reverse': number(0),
   'stages.*.auxiliary': number(0),
   'stages.*.ema_decay_max': number(0, 1),
-  'stages.*.loss': words('cross_entropy', 'labelled_cross_entropy', 'ohem'),
+  'stages.*.loss': words(*objective.LOSSES),
   'stages.*.ohem_threshold': number(0, 1),
   'stages.*.ohem_min_kept': whole(0),
   'stages.*.target_statistics': boolean,
@@ -188,7 +203,7 @@ FIELDS = {
     for option in ('blocks', *models.PER_STAGE)
   },
   **{f'model.options.{option}': whole(1) for option in ('width', 'feature', 'stem', 'key')},
-  'translator.kind': words('network', 'fourier', 'none'),
+  'translator.kind': words(*views.TRANSLATORS),
   'translator.width': whole(1),
   'translator.blocks': whole(0),
   'translator.discriminator_width': whole(1),

@@ -32,13 +32,30 @@ class StepConfig:
 class SegmentationNet(Protocol):
   """A linen module from normalised images [B, H, W, 3] to `Outputs` at its stride."""
 
+  classes: int  # channels of the logits
+  dtype: PyTree  # computed in; parameters and outputs are float32
+
   def init(self, rngs: PyTree, *args: PyTree, **kwargs: PyTree) -> PyTree: ...
 
   def apply(self, variables: PyTree, *args: PyTree, **kwargs: PyTree) -> PyTree: ...
 
 
 class TrainStep(Protocol):
-  """One training step: a pure function of the state, the batch and frozen networks."""
+  """One training step: a pure function of the state, the batch and frozen networks.
+
+  Args:
+    state: the state after i steps.
+    batch: those of source_image and target_image, uint8 RGB [B, H, W, 3], and source_label and
+      target_label, [B, H, W], that the kind of stage reads.
+    frozen: parameters of a network that is not trained: the translator's (translator.kind
+      'network'); None without one.
+    model, tx: the network and its optimizer.
+    config: the settings of the stage and of the translator.
+    axis_name: under `jax.pmap`, the axis over which the batch is spread.
+
+  Returns:
+    The state after i + 1 steps, and the losses and other metrics of the step.
+  """
 
   def __call__(
     self,

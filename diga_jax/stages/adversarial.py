@@ -37,16 +37,12 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
   """One step of the network and one of the discriminator, which sees the same predictions.
 
-  Args:
-    state: the state after i steps, with `discriminator`.
-    batch: source_image, target_image uint8 [B, H, W, 3]; source_label [B, H, W].
-    frozen: not used.
-    model, tx: {'network', 'discriminator'} and their optimizers.
-    config: `stage` (this stage's settings).
-    axis_name: under `jax.pmap`, the axis over which the batch is spread.
+  See `types.TrainStep`.
 
-  Returns:
-    The state after i + 1 steps and the losses.
+  Args:
+    state: with `discriminator`.
+    batch: source_image, source_label, target_image.
+    model, tx: {'network', 'discriminator'} and their optimizers.
   """
   stage, batch = config.stage, normalise_images(batch)
   network, discriminator = model['network'], model['discriminator']

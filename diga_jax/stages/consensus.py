@@ -16,10 +16,21 @@ def select_labels(
 
   `teacher` is its output on the target images (docs/method.md section 7.4).
   """
-  if stage.selector == 'none':
-    return selection.none(pseudo_labels)
+  return SELECTORS[stage.selector](state, teacher, pseudo_labels, stage)
+
+
+def _consensus(
+  state: TrainState, teacher: Output, pseudo_labels: jax.Array, stage: ConfigDict
+) -> jax.Array:
   weights = selection.centroid_weights(teacher.feature, state.centroids, pseudo_labels.shape[1:])
   return selection.ranked_consensus(pseudo_labels, weights, stage.rank)
+
+
+# (state, teacher, pseudo_labels, stage) -> labels: what `selector` may be in self-training.
+SELECTORS = {
+  'consensus': _consensus,
+  'none': lambda state, teacher, pseudo_labels, stage: selection.none(pseudo_labels),
+}
 
 
 def move_centroids(

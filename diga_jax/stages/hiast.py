@@ -28,24 +28,18 @@ def train_step(
   config: StepConfig,
   axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-  """One step: the student learns on the strong view, the EMA teacher on the weak one guides it.
+  """One step: the student learns on the strong view, guided by the EMA teacher on the weak one.
 
   The teacher uses the student's running statistics and follows the student after the step, both as
-  published.
+  published. See `types.TrainStep`.
 
   Args:
-    state: the state after i steps; `centroids` [C, D] are part of it if the selector is
-      'consensus'.
-    batch: target_image uint8 [B, H, W, 3] and target_label [B, H, W] (pseudo-labels); with
-      `target_mixing = 'class'` also source_image and source_label.
-    frozen: not used.
-    model, tx: the network and its optimizer.
-    config: `stage` (this stage's settings).
-    axis_name: under `jax.pmap`, the axis over which the batch is spread.
+    state: with `centroids` [C, D] if the selector is 'consensus'.
+    batch: target_image and, as target_label, pseudo-labels; with `target_mixing = 'class'` also
+      source_image and source_label.
 
   Returns:
-    The state after i + 1 steps; the losses and `coverage`, the share of target pixels that keep
-    their pseudo-label.
+    Among the metrics `coverage`, the share of target pixels that keep their pseudo-label.
   """
   stage, stats = config.stage, state.batch_stats
   weak, strong, mask = weak_and_strong(state, batch, stage, axis_name)  # 10, views

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from ml_collections import ConfigDict
 
 from diga_jax.stages import adversarial, hiast, self_training, translator, warmup
+from diga_jax.stages.consensus import SELECTORS
 from diga_jax.stages.setup import Setup, segmentation
 from diga_jax.types import SegmentationNet, StepConfig, TrainStep, Variables
 
@@ -146,7 +147,7 @@ def _label_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
 def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   labels, wanted = config.stages.get(stage.labels), stage.batch.target
   yield (
-    stage.selector not in ('consensus', 'none'),
+    stage.selector not in SELECTORS,
     f'selector {stage.selector!r} needs confidences, which the stored labels lack: set it in the '
     f"label stage {stage.labels!r}, and here 'none'",
   )

@@ -70,13 +70,21 @@ def supervised_loss(
   logits: jax.Array, labels: jax.Array, stage: ConfigDict, axis_name: str | None = None
 ) -> jax.Array:
   """The loss on labels [B, H, W] that `stage.loss` names; logits [B, H, W, C]."""
-  if stage.loss == 'ohem':
-    return losses.ohem_cross_entropy(
-      logits,
-      labels,
-      threshold=stage.ohem_threshold,
-      min_kept=stage.ohem_min_kept,
-      axis_name=axis_name,
-    )
-  per_labelled = stage.loss == 'labelled_cross_entropy'
-  return losses.cross_entropy(logits, labels, per_labelled=per_labelled, axis_name=axis_name)
+  return LOSSES[stage.loss](logits, labels, stage, axis_name=axis_name)
+
+
+def _ohem(
+  logits: jax.Array, labels: jax.Array, stage: ConfigDict, axis_name: str | None
+) -> jax.Array:
+  options = {'threshold': stage.ohem_threshold, 'min_kept': stage.ohem_min_kept}
+  return losses.ohem_cross_entropy(logits, labels, **options, axis_name=axis_name)
+
+
+# (logits, labels, stage, axis_name) -> loss: what `loss` of a stage may be.
+LOSSES = {
+  'cross_entropy': lambda logits, labels, stage, axis_name: losses.cross_entropy(logits, labels),
+  'labelled_cross_entropy': lambda logits, labels, stage, axis_name: losses.cross_entropy(
+    logits, labels, per_labelled=True, axis_name=axis_name
+  ),
+  'ohem': _ohem,
+}

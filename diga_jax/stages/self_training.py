@@ -29,21 +29,15 @@ def train_step(
   axis_name: str | None = None,
   view_fn: Callable[..., Views] = four_views,
 ) -> tuple[TrainState, Metrics]:
-  """One step of self-training; the numbers are the items of docs/method.md section 7.
+  """One step of self-training; see `types.TrainStep`. Numbers: items of docs/method.md section 7.
 
   Args:
-    state: the state after i steps; `centroids` [C, D] are part of it.
-    batch: source_image, target_image uint8 [B, H, W, 3]; source_label, target_label
-      (pseudo-labels) [B, H, W].
-    frozen: the translator's variables (kind 'network').
-    model, tx: the network and its optimizer.
-    config: `stage` (this stage's settings) and `translator`.
-    axis_name: under `jax.pmap`, the axis over which the batch is spread.
+    state: with `centroids` [C, D].
+    batch: source_image, source_label, target_image and, as target_label, pseudo-labels.
     view_fn: makes the views; tests against the published code give their own.
 
   Returns:
-    The state after i + 1 steps; the losses and `coverage`, the share of target pixels that keep
-    their pseudo-label.
+    Among the metrics `coverage`, the share of target pixels that keep their pseudo-label.
   """
   stage, batch = config.stage, normalise_images(batch)
   keys = functools.partial(example_keys, state.key, state.step, axis_name=axis_name)

@@ -50,17 +50,14 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
   """One step: the discriminators on detached fakes, then the generators against them.
 
+  See `types.TrainStep`.
+
   Args:
     state: `params` and `opt_state` each hold 'generators' and 'discriminators'.
-    batch: source_image, target_image uint8 [B, H, W, 3]; source_label [B, H, W].
+    batch: source_image, source_label, target_image.
     frozen: VGG-19's parameters for the perceptual term; None leaves the term out.
     model: {'vgg': module} | `networks(...)` of diga_jax/models/translator.py.
-    tx: an optimizer for each of the two.
-    config: `translator` with the weights of the terms.
-    axis_name: under `jax.pmap`, the axis over which the batch is spread.
-
-  Returns:
-    The state after i + 1 steps and the losses.
+    tx: an optimizer for each of the two halves.
   """
   batch = normalise_images(batch)
   s, t, labels = batch['source_image'], batch['target_image'], batch['source_label']

@@ -95,11 +95,17 @@ def repaint(
   source: jax.Array, target: jax.Array | None, frozen: Params | None, translator: ConfigDict
 ) -> jax.Array:
   """Source images in the target's style: by network, by amplitude swap, or left as they are."""
-  if translator.kind == 'network':
-    return translate(frozen, source, translator)
-  if translator.kind == 'fourier':
-    return fourier.amplitude_swap(source, target, beta=translator.beta)
-  return source
+  return TRANSLATORS[translator.kind](source, target, frozen, translator)
+
+
+# (source, target, frozen, translator) -> images: what `translator.kind` may be.
+TRANSLATORS = {
+  'network': lambda source, target, frozen, translator: translate(frozen, source, translator),
+  'fourier': lambda source, target, frozen, translator: fourier.amplitude_swap(
+    source, target, beta=translator.beta
+  ),
+  'none': lambda source, target, frozen, translator: source,
+}
 
 
 def source_mask(state: TrainState, batch: Batch, name: str, axis_name: str | None) -> jax.Array:

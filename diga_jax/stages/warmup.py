@@ -27,20 +27,12 @@ def train_step(
   axis_name: str | None = None,
   view_fn: Callable[..., jax.Array] = two_views,
 ) -> tuple[TrainState, Metrics]:
-  """One step i of the warm-up; the numbers are the items of docs/method.md section 6.
+  """One step of the warm-up; see `types.TrainStep`. Numbers: items of docs/method.md section 6.
 
   Args:
-    state: the state after i steps.
-    batch: source_image uint8 [B, H, W, 3], source_label [B, H, W] and, where the translator or
-      `target_statistics` wants it, target_image uint8 [B, H, W, 3].
-    frozen: the translator's variables (kind 'network').
-    model, tx: the network and its optimizer.
-    config: `stage` (this stage's settings) and `translator`.
-    axis_name: under `jax.pmap`, the axis over which the batch is spread.
+    batch: source_image, source_label and, where the translator or `target_statistics` needs it,
+      target_image.
     view_fn: makes the two views, interleaved; tests against the published code give their own.
-
-  Returns:
-    The state after i + 1 steps and the losses.
   """
   stage, batch = config.stage, normalise_images(batch)
   keys = functools.partial(example_keys, state.key, state.step, axis_name=axis_name)

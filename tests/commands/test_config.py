@@ -37,9 +37,15 @@ def test_fields_that_the_default_lacks_are_marked(capsys):
   assert 'stages.hiast_3.kind' in fields and 'seed' not in fields
 
 
-def test_an_unknown_field_is_refused(capsys):
-  assert main(['config', '--config=configs/default.py', '--config.sead=1']) == 2
-  assert 'sead' in capsys.readouterr().err
+@pytest.mark.parametrize(
+  ('field', 'hint'),
+  [('sead', 'seed'), ('stages.warmup.stepz', 'stages.warmup.steps'), ('stages.warmdown.steps', '')],
+)
+def test_an_unknown_field_is_refused(capsys, field, hint):
+  assert main(['config', '--config=configs/default.py', f'--config.{field}=1']) == 2
+  message = capsys.readouterr().err
+  assert message.startswith(f'diga_jax: config.{field}: there is no such field')
+  assert message.count('\n') == 1 and hint in message
 
 
 def test_the_page_about_the_fields_is_fresh():

@@ -128,7 +128,7 @@ def test_the_published_translators_losses_do_not_depend_on_the_devices(parallel,
     check_equal(found[name], value)
 
 
-# Every threshold moves, and half of the pixels are kept; tests/inference/test_ties.py looks for ties.
+# Every threshold moves, half of the pixels are kept; tests/inference/test_ties.py looks for ties.
 IAS = Selector('ias', threshold=0.3, gamma=0.0, batch=2)
 
 
