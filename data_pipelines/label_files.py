@@ -44,12 +44,6 @@ FORMATS = {
 }
 
 
-def check_format(label_format: str) -> None:
-  """Raises BadInput for a format that does not exist."""
-  if label_format not in FORMATS:
-    raise BadInput(f'label_format {label_format!r} does not exist: it may be {", ".join(FORMATS)}')
-
-
 def read(path: str, label_format: str = 'index', colours: Colours = ()) -> np.ndarray:
   """A label file's raw ids, uint8 [h, w].
 

@@ -177,7 +177,9 @@ def _dataset(
 
   def make(step: np.int64, row: np.int64, index: np.int64, *pixels: np.ndarray) -> list[np.ndarray]:
     step, row, index = int(step), int(row), int(index)
-    image, raw = _check_pair(view, index, *pixels) if pixels else _read(view, index, row, skipped)
+    image, raw = (*pixels, None)[:2] if pixels else _read(view, index, row, skipped)
+    if pixels and raw is not None:
+      view.source.check_raw(index, raw, image.shape)
     return _example(view, image, raw, row, _generator(name, seed, step, row), skipped)
 
   # No tensor meets Python's control flow in here; looking for it would double the start-up time.
@@ -267,27 +269,15 @@ def _read(view: View, index: int, row: int, skipped: Skipped) -> RawPair:
   source = view.source
   if skipped is None:
     low = row < view.low_rows and view.low_size is not None and not view.copy_paste
-    # What lies in shards was checked when they were made.
-    if found := low and source.read_low(index, view.low_size):
-      return found
-    pair = source.read_pair(index)
-    return pair if source.image_pack and source.label_pack else _check_pair(view, index, *pair)
+    found = source.read_low(index, view.low_size) if low else None
+    return found or source.read_pair(index)
   for place in range(index, index + len(source)):
     place %= len(source)
     try:
-      return _check_pair(view, place, *source.read_pair(place))
+      return source.read_pair(place)
     except BadInput as error:
       skipped[source.image_path(place)] = str(error)
   raise BadInput(f'{source.images}: none of the images can be read')
-
-
-def _check_pair(
-  view: View, index: int, image: np.ndarray, raw: np.ndarray | None = None
-) -> RawPair:
-  """Image and raw ids; raises BadInput unless they go together."""
-  if raw is not None:
-    view.source.check_raw(index, raw, image.shape)
-  return image, raw
 
 
 def _decoder(source: Folder) -> Callable[[tf.Tensor], list[tf.Tensor]] | None:

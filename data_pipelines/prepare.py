@@ -212,7 +212,7 @@ def _example(
   if folder.labels:
     _check_hash(folder.label_path(index), facts, 'label')
     example['label'] = folder.read_raw(index)
-    folder.train_ids(index, example['label'], pixels.shape)
+    folder.check_raw(index, example['label'], pixels.shape)
   return example
 
 

@@ -6,13 +6,37 @@ is in at least 15% of the scenes and covers at least 0.2% of the pixels.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from data_pipelines.scenes import looks, shapes, textures
+from data_pipelines.scenes.shapes import Texture
 
 FAR = 90.0  # metres along the street with plots; furniture and traffic end sooner
 LANE = 0.4  # where traffic drives, as a share of the carriageway; the kerb lane is beside it
+Pair = tuple[float, float]
+Triple = tuple[float, float, float]
+Paints = tuple[shapes.Colour, shapes.Colour, shapes.Colour]
+
+
+class Body(NamedTuple):
+  """A kind of vehicle's body, metres: heights of its lamps and of the glass in ends and sides."""
+
+  label: int
+  wheel: float  # radius
+  lamp: float
+  end: Pair | None = None
+  side: Pair | None = None
+  pane: float = 1.5
+  slope: float = 0.0  # by how much the ends lean inwards
+
+
+CAR = Body(shapes.CAR, 0.34, 0.7)
+CARGO = Body(shapes.TRUCK, 0.5, 0.8)
+CAB = Body(shapes.TRUCK, 0.3, 0.7, (1.3, 2.1), (1.3, 2.1))
+BUS = Body(shapes.BUS, 0.48, 0.75, (1.2, 2.6), (1.35, 2.4))
+TRAM = Body(shapes.TRAIN, 0.12, 0.85, (1.5, 2.9), (1.3, 2.5), pane=2.4, slope=0.4)
 
 
 @dataclasses.dataclass
@@ -42,11 +66,11 @@ class Street:
     self,
     x: float,
     z: float,
-    size: tuple[float, float],
-    texture: shapes.Texture,
+    size: Pair,
+    texture: Texture,
     label: int,
-    base: float = 0.0,
-    turn: float = 0.0,
+    base: float = 0,
+    turn: float = 0,
   ) -> None:
     """Adds an upright quad, `size` = (width, height), that faces the eye or turns from it."""
     angle = np.arctan2(x - self.eye[0], z - self.eye[2]) + turn
@@ -109,33 +133,22 @@ def _lay_ground(street: Street) -> None:
   for left, width, texture, label in strips:
     street.ground.append(_level(left, 0.3, width, 400, texture, label))
   if street.crossing > 0:
-    street.ground.append(
-      _level(-300, street.crossing - 4, 600, 8, textures.plain(asphalt), shapes.ROAD)
-    )
+    texture = textures.plain(asphalt)
+    street.ground.append(_level(-300, street.crossing - 4, 600, 8, texture, shapes.ROAD))
   height = rng.uniform(6, 14)
+  trees = textures.ridge(street.paint('leaf'), height)
+  corner, across = np.array([-250, 0, 150], np.float32), np.array([500, 0, 0], np.float32)
   street.ground.append(
-    shapes.Quad(
-      np.array([-250, 0, 150], np.float32),
-      np.array([500, 0, 0], np.float32),
-      shapes.UP * height,
-      textures.ridge(street.paint('leaf'), height),
-      shapes.VEGETATION,
-      thin=True,
-    )
+    shapes.Quad(corner, across, shapes.UP * height, trees, shapes.VEGETATION, thin=True)
   )
 
 
 def _level(
-  left: float, start: float, width: float, length: float, texture: shapes.Texture, label: int
+  left: float, start: float, width: float, length: float, texture: Texture, label: int
 ) -> shapes.Quad:
   """A strip of ground from (left, start)."""
-  return shapes.Quad(
-    np.array([left, 0, start], np.float32),
-    np.array([width, 0, 0], np.float32),
-    np.array([0, 0, length], np.float32),
-    texture,
-    label,
-  )
+  corner, across, ahead = np.array([[left, 0, start], [width, 0, 0], [0, 0, length]], np.float32)
+  return shapes.Quad(corner, across, ahead, texture, label)
 
 
 # Beside the road.
@@ -167,17 +180,10 @@ def _add_building(street: Street, side: int, front: float, z: float, length: flo
   """A house whose front is at x = `front`, away from the road."""
   rng, depth = street.rng, 8.0
   height = rng.uniform(2.8, 3.6) * rng.integers(2, 6)
-  walls = [
-    textures.facade(
-      street.paint('facade'),
-      street.paint('glass'),
-      street.paint('shop'),
-      storey=rng.uniform(2.8, 3.6),
-      bay=rng.uniform(1.8, 3.2),
-    )
-  ] * 3
+  wall, glass, shop = map(street.paint, ('facade', 'glass', 'shop'))
+  walls = textures.facade(wall, glass, shop, rng.uniform(2.8, 3.6), rng.uniform(1.8, 3.2))
   size = (depth, height, length * rng.uniform(0.85, 1))
-  faces = (*walls, textures.plain(street.paint('shop')))
+  faces = (walls, walls, walls, textures.plain(street.paint('shop')))
   street.quads += shapes.box(front + side * depth / 2, z + length / 2, size, shapes.BUILDING, faces)
 
 
@@ -263,7 +269,7 @@ def _add_pedestrians(street: Street, side: int) -> None:
     x = side * (street.half + rng.uniform(0.6, street.walk - 0.3))
     height = rng.uniform(0.88, 1.05)
     skin, shirt, trousers, hair = map(street.paint, ('skin', 'cloth', 'trousers', 'hair'))
-    texture = textures.figure(skin, shirt, trousers, hair, rng.uniform(0.03, 0.25))
+    texture = textures.figure(trousers, skin, shirt, hair, rng.uniform(0.03, 0.25))
     street.stand(x, rng.uniform(4.5, 24), (0.9, 1.8 * height), texture, shapes.PERSON)
 
 
@@ -294,7 +300,7 @@ def _add_two_wheeler(street: Street, x: float, z: float) -> None:
   street.stand(x, z, (1.8, 1.1), texture, label, turn=turn)
   if street.chance(0.75):
     skin, shirt, trousers, helmet = map(street.paint, ('skin', 'cloth', 'trousers', 'helmet'))
-    rider = textures.sitter(skin, shirt, trousers, helmet)
+    rider = textures.sitter(trousers, skin, shirt, helmet)
     street.stand(x, z - 0.03, (1.8, 1.9), rider, shapes.RIDER, turn=turn)
 
 
@@ -308,19 +314,16 @@ def _fill_lane(street: Street, x: float, z: float, yaw: float) -> None:
     z = add(street, x, z, yaw + rng.normal(0, 0.02)) + rng.uniform(6, 24)
 
 
-def _ends(
-  street: Street,
-  colour: shapes.Colour,
-  width: float,
-  lamp_height: float,
-  band: tuple[float, float] | None,
-  glass: shapes.Colour,
-) -> tuple[shapes.Texture, ...]:
-  """The textures (front, back) of a vehicle's ends."""
-  return tuple(
-    textures.bumper(colour, width, street.paint(lamp), lamp_height, band, glass)
+def _add_body(street: Street, kind: Body, place: Triple, size: Triple, paints: Paints) -> None:
+  """Adds a body at (x, z, yaw) of size (width, height, length); paints of body, glass and roof."""
+  (x, z, yaw), (width, _, length), (colour, glass, roof) = place, size, paints
+  ends = [
+    textures.bumper(colour, glass, street.paint(lamp), width, kind.lamp, kind.end)
     for lamp in ('headlamp', 'taillamp')
-  )
+  ]
+  side = textures.flank(colour, glass, length, kind.wheel, kind.side, kind.pane)
+  faces = (side, *ends, textures.plain(roof))
+  street.quads += shapes.box(x, z, size, kind.label, faces, yaw=yaw, slope=kind.slope)
 
 
 def _add_car(street: Street, x: float, z: float, yaw: float) -> float:
@@ -329,21 +332,11 @@ def _add_car(street: Street, x: float, z: float, yaw: float) -> float:
   width, length = rng.uniform(1.7, 1.9), rng.uniform(3.8, 4.7)
   body, top, slope = rng.uniform(0.85, 1.0), rng.uniform(0.5, 0.65), rng.uniform(0.3, 0.6)
   z += length / 2
-  side, roof = textures.flank(colour, length, 0.34, None, glass), textures.plain(colour)
-  ends = _ends(street, colour, width, 0.7, None, glass)
-  street.quads += shapes.box(x, z, (width, body, length), shapes.CAR, (side, *ends, roof), yaw=yaw)
-  upper = 0.6 * length
-  window = textures.cabin(colour, upper, slope, top, glass)
-  street.quads += shapes.box(
-    x,
-    z - 0.1 * np.cos(yaw) * length,
-    (width - 0.2, top, upper),
-    shapes.CAR,
-    (window, textures.plain(glass), textures.plain(glass), roof),
-    body,
-    yaw,
-    slope,
-  )
+  _add_body(street, CAR, (x, z, yaw), (width, body, length), (colour, glass, colour))
+  upper, pane = 0.6 * length, textures.plain(glass)
+  faces = (textures.cabin(glass, colour, upper, slope, top), pane, pane, textures.plain(colour))
+  behind, size = z - 0.1 * np.cos(yaw) * length, (width - 0.2, top, upper)
+  street.quads += shapes.box(x, behind, size, shapes.CAR, faces, body, yaw, slope)
   return z + length / 2
 
 
@@ -351,22 +344,9 @@ def _add_truck(street: Street, x: float, z: float, yaw: float) -> float:
   rng, colour, glass = street.rng, street.paint('truck'), street.paint('glass')
   cargo, length, height = street.paint('cargo'), rng.uniform(5, 8), rng.uniform(2.8, 3.6)
   z += length / 2 + 1
-  box_ends = _ends(street, cargo, 2.4, 0.8, None, glass)
-  side = textures.flank(cargo, length, 0.5, None, glass)
-  street.quads += shapes.box(
-    x, z, (2.4, height, length), shapes.TRUCK, (side, *box_ends, textures.plain(cargo)), yaw=yaw
-  )
-  cab_ends = _ends(street, colour, 2.3, 0.7, (1.3, 2.1), glass)
-  cab_side = textures.flank(colour, 1.9, 0.3, (1.3, 2.1), glass)
-  ahead = length / 2 + 1.0
-  street.quads += shapes.box(
-    x + np.sin(yaw) * ahead,
-    z + np.cos(yaw) * ahead,
-    (2.3, 2.5, 1.9),
-    shapes.TRUCK,
-    (cab_side, *cab_ends, textures.plain(colour)),
-    yaw=yaw,
-  )
+  _add_body(street, CARGO, (x, z, yaw), (2.4, height, length), (cargo, glass, cargo))
+  x, ahead = x + np.sin(yaw) * (length / 2 + 1.0), z + np.cos(yaw) * (length / 2 + 1.0)
+  _add_body(street, CAB, (x, ahead, yaw), (2.3, 2.5, 1.9), (colour, glass, colour))
   return z + length / 2 + 2
 
 
@@ -374,11 +354,7 @@ def _add_bus(street: Street, x: float, z: float, yaw: float) -> float:
   rng, colour, glass = street.rng, street.paint('bus'), street.paint('glass')
   length, height = rng.uniform(9, 12), rng.uniform(2.9, 3.3)
   z += length / 2
-  side = textures.flank(colour, length, 0.48, (1.35, 2.4), glass)
-  ends = _ends(street, colour, 2.5, 0.75, (1.2, 2.6), glass)
-  street.quads += shapes.box(
-    x, z, (2.5, height, length), shapes.BUS, (side, *ends, textures.plain(colour)), yaw=yaw
-  )
+  _add_body(street, BUS, (x, z, yaw), (2.5, height, length), (colour, glass, colour))
   return z + length / 2
 
 
@@ -387,11 +363,7 @@ def _add_tram(street: Street, x: float, z: float, yaw: float) -> float:
   rng, colour, glass = street.rng, street.paint('tram'), street.paint('glass')
   length, roof = rng.uniform(16, 26), street.paint('tram_roof')
   z += length / 2
-  side = textures.flank(colour, length, 0.12, (1.3, 2.5), glass, pane=2.4)
-  ends = _ends(street, colour, 2.6, 0.85, (1.5, 2.9), glass)
-  street.quads += shapes.box(
-    x, z, (2.6, 3.2, length), shapes.TRAIN, (side, *ends, textures.plain(roof)), yaw=yaw, slope=0.4
-  )
+  _add_body(street, TRAM, (x, z, yaw), (2.6, 3.2, length), (colour, glass, roof))
   gear = (textures.plain(roof),) * 4
   street.quads += shapes.box(x, z, (2.0, 0.6, length - 2), shapes.TRAIN, gear, 3.2, yaw)
   return z + length / 2
