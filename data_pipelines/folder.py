@@ -25,29 +25,20 @@ LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers 
 class Folder:
   """Images and labels on disk, found by id.
 
-  Attributes:
-    images: path pattern with `{id}`, such as '/data/images/{id}.jpg'.
-    labels: the same for label files, '' when there are none.
-    ids: the images' ids in order; an id with '/' lies in a sub-folder.
-    table: what turns raw ids into train ids: a key of `label_tables.TABLES`, or (raw id, train id)
-      pairs; with the format 'colour' a key of `label_tables.COLOURS`, or ((red, green, blue), train
-      id) pairs.
-    classes: number of classes of the task, None for as many as the table has.
-    label_format: how label files hold raw ids, a key of `label_files.FORMATS`.
-    image_pack, label_pack: where the pixels lie if not in these files (a `pack.Pack`).
-
   Raises (on construction):
     BadInput: no ids, a pattern without `{id}`, a format that does not exist, or a table that does
       not fit. Files are not opened: `open_folder` and `check` see whether they are there.
   """
 
-  images: str
-  labels: str = ''
-  ids: Sequence[str] = ()
+  images: str  # path pattern with `{id}`, such as '/data/images/{id}.jpg'
+  labels: str = ''  # the same for label files, '' when there are none
+  ids: Sequence[str] = ()  # in order; an id with '/' lies in a sub-folder
+  # What turns raw ids into train ids: a key of `label_tables.TABLES`, or (raw id, train id) pairs;
+  # with the format 'colour' a key of `label_tables.COLOURS`, or ((red, green, blue), train id).
   table: label_tables.TableLike = 'identity'
-  classes: int | None = None
-  label_format: str = 'index'
-  image_pack: Pack | None = None
+  classes: int | None = None  # of the task, None for as many as the table has
+  label_format: str = 'index'  # how label files hold raw ids, a key of `label_files.FORMATS`
+  image_pack: Pack | None = None  # where the pixels lie if not in these files
   label_pack: Pack | None = None
 
   def __post_init__(self) -> None:

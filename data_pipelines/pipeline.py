@@ -8,6 +8,7 @@ those that it needs.
 
 import dataclasses
 import functools
+import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 
@@ -35,30 +36,17 @@ Skipped = dict[str, str] | None  # path -> what is wrong; None where nothing may
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """What one domain contributes to a batch.
-
-  Attributes:
-    source: the images.
-    low_rows: rows of the batch that are resized to `low_size` first; they come first.
-    full_rows: rows that keep the image's own size.
-    low_size: (h, w), None leaves low rows at their own size as well.
-    crop: (h, w) of the batch.
-    cut: how the crop is cut: 'plain'; 'sized', which first scales by U(0.7, 1); or 'zoom', a window
-      of a height drawn from `heights`, resized to the crop.
-    heights: (smallest, largest) height of the 'zoom' window, in pixels.
-    copy_paste: pastes hard-class pixels of other images first; needs labels.
-    redraw: draw the crop again until its label shows enough classes.
-  """
+  """What one domain contributes to a batch; sizes are (h, w)."""
 
   source: Folder
-  low_rows: int
-  full_rows: int
-  low_size: tuple[int, int] | None
-  crop: tuple[int, int]
-  cut: str = 'plain'
-  heights: tuple[int, int] = (341, 1000)
-  copy_paste: CopyPaste | None = None
-  redraw: bool = False
+  low_rows: int  # are resized to `low_size` first; they come first in the batch
+  full_rows: int  # keep the image's own size
+  low_size: tuple[int, int] | None  # None leaves low rows at their own size as well
+  crop: tuple[int, int]  # of the batch
+  cut: str = 'plain'  # how the crop is cut: a key of `CUTS`
+  heights: tuple[int, int] = (341, 1000)  # (smallest, largest) of the 'zoom' window, pixels
+  copy_paste: CopyPaste | None = None  # pastes hard-class pixels of other images; needs labels
+  redraw: bool = False  # draws the crop again until its label shows enough classes
 
   @property
   def rows(self) -> int:
@@ -66,7 +54,7 @@ class View:
     return self.low_rows + self.full_rows
 
 
-# How a view's crops are cut.
+# How a view's crops are cut: 'sized' scales by U(0.7, 1) first, 'zoom' resizes a larger window.
 CUTS: dict[str, Callable[[View], transforms.Cut]] = {
   'plain': lambda view: transforms.crop,
   'sized': lambda view: transforms.sized_crop,
@@ -155,15 +143,13 @@ def _options(parallel_calls: int) -> tf.data.Options:
 def _iterate(
   dataset: tf.data.Dataset, views: Mapping[str, View], seed: int, start: int, rows: slice
 ) -> Iterator[dict[str, np.ndarray]]:
-  step = start
   iterator = dataset.as_numpy_iterator()
-  while True:
+  for step in itertools.count(start):
     try:
       batch = next(iterator)
     except tf.errors.OpError as error:
       raise _blame(views, seed, step, rows, error) from None
     yield {f'{name}_{part}': x for name, parts in batch.items() for part, x in parts.items()}
-    step += 1
 
 
 def _dataset(
@@ -196,11 +182,6 @@ def _dataset(
   return mapped.batch(len(rows), drop_remainder=True)
 
 
-def _root_key(name: str, seed: int) -> tf.Tensor:
-  """The key (integer [2]) of a view's orders; zlib's checksum is the same on every machine."""
-  return tf.random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
-
-
 def _generator(name: str, seed: int, step: int, row: int) -> np.random.Generator:
   """Where everything that is drawn for one row of one step comes from."""
   root = np.random.SeedSequence([seed % 2**64, zlib.crc32(name.encode()), step, row])
@@ -210,7 +191,9 @@ def _generator(name: str, seed: int, step: int, row: int) -> np.random.Generator
 def _image_index(name: str, number: int, seed: int, position: tf.Tensor) -> tf.Tensor:
   """The image at a position of the endless order: a new permutation every `number` positions."""
   epoch, offset = position // number, position % number
-  key = tf.random.fold_in(_root_key(name, seed), epoch)
+  # zlib's checksum is the same on every machine.
+  root = tf.random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
+  key = tf.random.fold_in(root, epoch)
   return tf.random.experimental.index_shuffle(offset, key, number - 1)
 
 
@@ -330,17 +313,16 @@ def _blame(
       drawn = view.copy_paste.draw(_generator(name, seed, step, row))
       read += [int(donor) for donor in drawn if donor >= 0]
     for index in read:
+      path = view.source.image_path(index)
       try:
         view.source.read(index)
         if not view.source.image_pack:
-          _load_image(view.source.image_path(index))
+          _load_image(path)
       except BadInput as found:
         return BadInput(f'{found}. {DOCTOR}')
       except tf.errors.OpError as failed:
-        return BadInput(
-          f'{view.source.image_path(index)}: cannot be decoded ({_first_line(failed)}); restore or '
-          f'remove it. {DOCTOR}'
-        )
+        reason = _first_line(failed)
+        return BadInput(f'{path}: cannot be decoded ({reason}); restore or remove it. {DOCTOR}')
   return BadInput(f'step {step} cannot be read ({_first_line(error)}); has a file been changed?')
 
 

@@ -11,12 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines.scenes import looks, shapes, textures
-from data_pipelines.scenes.shapes import Texture
+from data_pipelines.scenes.shapes import Texture, Triple
 
 FAR = 90.0  # metres along the street with plots; furniture and traffic end sooner
 LANE = 0.4  # where traffic drives, as a share of the carriageway; the kerb lane is beside it
 Pair = tuple[float, float]
-Triple = tuple[float, float, float]
 Paints = tuple[shapes.Colour, shapes.Colour, shapes.Colour]
 
 
@@ -63,16 +62,10 @@ class Street:
     return self.rng.random() < probability
 
   def stand(
-    self,
-    x: float,
-    z: float,
-    size: Pair,
-    texture: Texture,
-    label: int,
-    base: float = 0,
-    turn: float = 0,
+    self, place: Pair, size: Pair, texture: Texture, label: int, base: float = 0, turn: float = 0
   ) -> None:
-    """Adds an upright quad, `size` = (width, height), that faces the eye or turns from it."""
+    """Adds an upright quad (width, height) at (x, z) that faces the eye or is turned from it."""
+    x, z = place
     angle = np.arctan2(x - self.eye[0], z - self.eye[2]) + turn
     across = np.array([np.cos(angle), 0, -np.sin(angle)], np.float32) * size[0]
     corner = np.array([x, base, z], np.float32) - across / 2
@@ -183,8 +176,9 @@ def _add_building(street: Street, side: int, front: float, z: float, length: flo
   wall, glass, shop = map(street.paint, ('facade', 'glass', 'shop'))
   walls = textures.facade(wall, glass, shop, rng.uniform(2.8, 3.6), rng.uniform(1.8, 3.2))
   size = (depth, height, length * rng.uniform(0.85, 1))
+  place = (front + side * depth / 2, z + length / 2, 0)
   faces = (walls, walls, walls, textures.plain(street.paint('shop')))
-  street.quads += shapes.box(front + side * depth / 2, z + length / 2, size, shapes.BUILDING, faces)
+  street.quads += shapes.box(place, size, shapes.BUILDING, faces)
 
 
 def _add_enclosure(street: Street, edge: float, z: float, length: float, label: int) -> None:
@@ -196,7 +190,7 @@ def _add_enclosure(street: Street, edge: float, z: float, length: float, label: 
   else:
     height = rng.uniform(1.4, 2.8)
     texture = textures.blocks(street.paint('stone'), rng.uniform(0.5, 1.2), rng.uniform(0.25, 0.5))
-  street.quads += shapes.box(edge, z + length / 2, (0.3, height, length), label, (texture,) * 4)
+  street.quads += shapes.box((edge, z + length / 2, 0), (0.3, height, length), label, [texture] * 4)
 
 
 def _add_trees(street: Street, side: int, edge: float, z: float, length: float, count: int) -> None:
@@ -207,7 +201,7 @@ def _add_trees(street: Street, side: int, edge: float, z: float, length: float, 
     if street.chance(0.3):
       size = (rng.uniform(1.5, 3), rng.uniform(1, 2))
       texture = textures.foliage(street.paint('leaf'), *size)
-      street.stand(x, depth, size, texture, shapes.VEGETATION, base=-0.2)
+      street.stand((x, depth), size, texture, shapes.VEGETATION, base=-0.2)
     else:
       _add_tree(street, x, depth)
 
@@ -215,17 +209,17 @@ def _add_trees(street: Street, side: int, edge: float, z: float, length: float, 
 def _add_tree(street: Street, x: float, z: float) -> None:
   rng, leaf = street.rng, street.paint('leaf')
   trunk, size = rng.uniform(1.8, 2.6), (rng.uniform(3.5, 6), rng.uniform(3.5, 6))
-  street.stand(x, z, (0.35, trunk + 1), textures.plain(leaf * 0.6), shapes.VEGETATION)
-  street.stand(x, z - 0.05, size, textures.foliage(leaf, *size), shapes.VEGETATION, base=trunk)
+  street.stand((x, z), (0.35, trunk + 1), textures.plain(leaf * 0.6), shapes.VEGETATION)
+  street.stand((x, z - 0.05), size, textures.foliage(leaf, *size), shapes.VEGETATION, base=trunk)
 
 
 def _furnish_pavement(street: Street, side: int) -> None:
   """Lamp posts, traffic lights, signs and trees near the kerb."""
   rng, x = street.rng, side * (street.half + 0.45)
-  z, metal = rng.uniform(5, 16), street.paint('metal')
+  z, metal = rng.uniform(5, 16), textures.plain(street.paint('metal'))
   while z < 60:
-    _add_post(street, x, z, 0.2, rng.uniform(5.5, 7.5), metal)
-    street.stand(x - side * 0.8, z, (1.8, 0.2), textures.plain(metal), shapes.POLE, base=5.4)
+    street.stand((x, z), (0.2, rng.uniform(5.5, 7.5)), metal, shapes.POLE)
+    street.stand((x - side * 0.8, z), (1.8, 0.2), metal, shapes.POLE, base=5.4)
     z += rng.uniform(14, 26)
   if street.crossing > 0 or street.chance(0.25):
     _add_signal(street, x, street.crossing - 5.2 if street.crossing > 0 else rng.uniform(8, 20))
@@ -237,30 +231,24 @@ def _furnish_pavement(street: Street, side: int) -> None:
         _add_tree(street, side * (street.half + street.walk - 0.6), float(z))
 
 
-def _add_post(
-  street: Street, x: float, z: float, width: float, height: float, metal: shapes.Colour
-) -> None:
-  street.stand(x, z, (width, height), textures.plain(metal), shapes.POLE)
-
-
 def _add_signal(street: Street, x: float, z: float) -> None:
   """A traffic light at the kerb and, on an arm, a second one over the road."""
   housing, lit = street.paint('housing'), int(street.rng.integers(3))
-  metal = street.paint('metal')
-  _add_post(street, x, z, 0.18, 5.0, metal)
-  over, arm = x - np.sign(x) * 2.6, textures.plain(metal)
-  texture = textures.signal(housing, lit)
-  street.stand((x + over) / 2, z, (abs(x - over), 0.16), arm, shapes.POLE, base=4.9)
-  street.stand(x, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, base=2.5)
-  street.stand(over, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, base=4.0)
+  metal, texture = textures.plain(street.paint('metal')), textures.signal(housing, lit)
+  over = x - np.sign(x) * 2.6
+  street.stand((x, z), (0.18, 5.0), metal, shapes.POLE)
+  street.stand(((x + over) / 2, z), (abs(x - over), 0.16), metal, shapes.POLE, base=4.9)
+  street.stand((x, z - 0.1), (0.6, 1.56), texture, shapes.LIGHT, base=2.5)
+  street.stand((over, z - 0.1), (0.6, 1.56), texture, shapes.LIGHT, base=4.0)
 
 
 def _add_sign(street: Street, x: float, z: float) -> None:
   rng, side = street.rng, street.rng.uniform(0.9, 1.3)
   base = rng.uniform(2.0, 2.8)
   texture = textures.sign(street.paint('sign'), street.paint('sign_face'), rng.integers(3), side)
-  _add_post(street, x, z, 0.12, base + 0.2, street.paint('metal'))
-  street.stand(x, z - 0.1, (side, side), texture, shapes.SIGN, base)
+  metal = textures.plain(street.paint('metal'))
+  street.stand((x, z), (0.12, base + 0.2), metal, shapes.POLE)
+  street.stand((x, z - 0.1), (side, side), texture, shapes.SIGN, base)
 
 
 def _add_pedestrians(street: Street, side: int) -> None:
@@ -270,7 +258,7 @@ def _add_pedestrians(street: Street, side: int) -> None:
     height = rng.uniform(0.88, 1.05)
     skin, shirt, trousers, hair = map(street.paint, ('skin', 'cloth', 'trousers', 'hair'))
     texture = textures.figure(trousers, skin, shirt, hair, rng.uniform(0.03, 0.25))
-    street.stand(x, rng.uniform(4.5, 24), (0.9, 1.8 * height), texture, shapes.PERSON)
+    street.stand((x, rng.uniform(4.5, 24)), (0.9, 1.8 * height), texture, shapes.PERSON)
 
 
 # On the road.
@@ -297,11 +285,11 @@ def _add_two_wheeler(street: Street, x: float, z: float) -> None:
     label, texture = shapes.BICYCLE, textures.bicycle(street.paint('bicycle'))
   else:
     label, texture = shapes.MOTORCYCLE, textures.motorcycle(street.paint('motorcycle'))
-  street.stand(x, z, (1.8, 1.1), texture, label, turn=turn)
+  street.stand((x, z), (1.8, 1.1), texture, label, turn=turn)
   if street.chance(0.75):
     skin, shirt, trousers, helmet = map(street.paint, ('skin', 'cloth', 'trousers', 'helmet'))
     rider = textures.sitter(trousers, skin, shirt, helmet)
-    street.stand(x, z - 0.03, (1.8, 1.9), rider, shapes.RIDER, turn=turn)
+    street.stand((x, z - 0.03), (1.8, 1.9), rider, shapes.RIDER, turn=turn)
 
 
 def _fill_lane(street: Street, x: float, z: float, yaw: float) -> None:
@@ -316,14 +304,14 @@ def _fill_lane(street: Street, x: float, z: float, yaw: float) -> None:
 
 def _add_body(street: Street, kind: Body, place: Triple, size: Triple, paints: Paints) -> None:
   """Adds a body at (x, z, yaw) of size (width, height, length); paints of body, glass and roof."""
-  (x, z, yaw), (width, _, length), (colour, glass, roof) = place, size, paints
+  (width, _, length), (colour, glass, roof) = size, paints
   ends = [
     textures.bumper(colour, glass, street.paint(lamp), width, kind.lamp, kind.end)
     for lamp in ('headlamp', 'taillamp')
   ]
   side = textures.flank(colour, glass, length, kind.wheel, kind.side, kind.pane)
   faces = (side, *ends, textures.plain(roof))
-  street.quads += shapes.box(x, z, size, kind.label, faces, yaw=yaw, slope=kind.slope)
+  street.quads += shapes.box(place, size, kind.label, faces, slope=kind.slope)
 
 
 def _add_car(street: Street, x: float, z: float, yaw: float) -> float:
@@ -335,8 +323,8 @@ def _add_car(street: Street, x: float, z: float, yaw: float) -> float:
   _add_body(street, CAR, (x, z, yaw), (width, body, length), (colour, glass, colour))
   upper, pane = 0.6 * length, textures.plain(glass)
   faces = (textures.cabin(glass, colour, upper, slope, top), pane, pane, textures.plain(colour))
-  behind, size = z - 0.1 * np.cos(yaw) * length, (width - 0.2, top, upper)
-  street.quads += shapes.box(x, behind, size, shapes.CAR, faces, body, yaw, slope)
+  place, size = (x, z - 0.1 * np.cos(yaw) * length, yaw), (width - 0.2, top, upper)
+  street.quads += shapes.box(place, size, shapes.CAR, faces, body, slope)
   return z + length / 2
 
 
@@ -364,6 +352,6 @@ def _add_tram(street: Street, x: float, z: float, yaw: float) -> float:
   length, roof = rng.uniform(16, 26), street.paint('tram_roof')
   z += length / 2
   _add_body(street, TRAM, (x, z, yaw), (2.6, 3.2, length), (colour, glass, roof))
-  gear = (textures.plain(roof),) * 4
-  street.quads += shapes.box(x, z, (2.0, 0.6, length - 2), shapes.TRAIN, gear, 3.2, yaw)
+  gear = [textures.plain(roof)] * 4
+  street.quads += shapes.box((x, z, yaw), (2.0, 0.6, length - 2), shapes.TRAIN, gear, 3.2)
   return z + length / 2

@@ -43,9 +43,10 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   for name, settings in folders(arguments, config):
     folder = opened(name, settings, data, check=False)
     with progress.bar(len(folder), f'reading {name}') as bar:
-      files = list(
-        doctor.inspect_all(folder, arguments.jobs, on_file=lambda bar=bar: bar.update(1))
-      )
+      files = []
+      for file in doctor.inspect_all(folder, arguments.jobs):
+        files.append(file)
+        bar.update(1)
     found = doctor.examine(folder, class_names(experiment), files)
     path = doctor.manifest_path(data.cache, name, settings, data.root)
     stage_folder.write_metrics(path, found.manifest)

@@ -191,9 +191,7 @@ def _report_parts(
   for what, value in report.facts:
     yield f'  {what}: {rich.markup.escape(value)}'
   if report.shares is not None:
-    yield _class_shares(
-      report.shares, names, published_sets.SHARES.get(published_sets.SAME.get(table, table))
-    )
+    yield _class_shares(report.shares, names, published_sets.SHARES.get(table))
   if not report.findings:
     yield '[bold]nothing is wrong[/bold]'
   for finding in report.findings:
