@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -70,48 +70,45 @@ FIXES = {
 def inspect(folder: Folder, index: int) -> FileReport:
   """Reads an image and its label whole; nothing is raised for what is wrong with them."""
   problems: list[tuple[str, str]] = []
-  image = _inspect_image(folder.image_path(index), problems)
-  path, label, pixels = folder.label_path(index), None, np.zeros(256, np.int64)
-  if path and not os.path.exists(path):
-    problems.append(('missing label', path))
-  elif path:
-    try:
-      raw = folder.read_raw(index)
-      label = (os.path.getsize(path), digest(path), *raw.shape)
-    except BadInput as error:
-      problems.append(('unreadable label', _at(path, error)))
-    else:
-      train_ids = folder.lut[raw]
-      pixels = np.bincount(train_ids[train_ids >= 0], minlength=256)
-      problems += [(kind, _at(path, text)) for kind, text in _compare(raw, train_ids, image)]
-  return FileReport(image, label, pixels, problems)
+  path, label_path = folder.image_path(index), folder.label_path(index)
+  image = _read('image', path, lambda: read_image(path), problems)
+  raw, pixels = None, np.zeros(256, np.int64)
+  if image is not None and image.min() == image.max():
+    problems.append(('one colour', f'{path}: every pixel is {image.ravel()[0]}'))
+  if label_path:
+    raw = _read('label', label_path, lambda: folder.read_raw(index), problems)
+  if raw is not None:
+    train_ids = folder.lut[raw]
+    pixels = np.bincount(train_ids[train_ids >= 0], minlength=256)
+    problems += [(kind, f'{label_path}: {text}') for kind, text in _compare(raw, train_ids, image)]
+  return FileReport(_facts(path, image), _facts(label_path, raw), pixels, problems)
 
 
-def _inspect_image(path: str, problems: list[tuple[str, str]]) -> FileFacts | None:
+def _read(
+  part: str, path: str, read: Callable[[], np.ndarray], problems: list[tuple[str, str]]
+) -> np.ndarray | None:
+  """What `read` returns; None, and one more problem, if the file cannot be read."""
   if not os.path.exists(path):
-    problems.append(('missing image', path))
+    problems.append((f'missing {part}', path))
     return None
   try:
-    pixels = read_image(path)
+    return read()
   except BadInput as error:
-    problems.append(('unreadable image', _at(path, error)))
+    reason = str(error) if path in str(error) else f'{path}: {error}'
+    problems.append((f'unreadable {part}', reason))
     return None
-  if pixels.min() == pixels.max():
-    problems.append(('one colour', _at(path, f'every pixel is {pixels.ravel()[0]}')))
-  return os.path.getsize(path), digest(path), *pixels.shape[:2]
 
 
-def _at(path: str, message: object) -> str:
-  """A message that names its file."""
-  return str(message) if path in str(message) else f'{path}: {message}'
+def _facts(path: str, pixels: np.ndarray | None) -> FileFacts | None:
+  return None if pixels is None else (os.path.getsize(path), digest(path), *pixels.shape[:2])
 
 
 def _compare(
-  raw: np.ndarray, train_ids: np.ndarray, image: FileFacts | None
+  raw: np.ndarray, train_ids: np.ndarray, image: np.ndarray | None
 ) -> Iterator[tuple[str, str]]:
   """The problems of a readable label [h, w] beside its image: (kind, what is wrong)."""
-  if image and image[2:] != raw.shape:
-    (height, width), (other_height, other_width) = raw.shape, image[2:]
+  if image is not None and image.shape[:2] != raw.shape:
+    (height, width), (other_height, other_width) = raw.shape, image.shape[:2]
     yield 'label of another size', f'{width}x{height}, its image {other_width}x{other_height}'
   unknown = np.unique(raw[train_ids == UNKNOWN])
   if unknown.size:
