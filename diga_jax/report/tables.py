@@ -195,7 +195,9 @@ def _report_parts(
   for what, value in report.facts:
     yield f'  {what}: {rich.markup.escape(value)}'
   if report.shares is not None:
-    yield _class_shares(report.shares, names, published_sets.SHARES.get(table))
+    yield _class_shares(
+      report.shares, names, published_sets.SHARES.get(table) if isinstance(table, str) else None
+    )
   if not report.findings:
     yield '[bold]nothing is wrong[/bold]'
   for finding in report.findings:
