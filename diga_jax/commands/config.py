@@ -17,9 +17,9 @@ def add_arguments(commands: Commands) -> None:
 
 def show(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints the fields of a config, one a line."""
-  from diga_jax.config import read_config
+  from diga_jax.config import config_file, read_config
 
-  default = read_config(['--config=default'])
+  default = read_config([f'--config={config_file("default")}'])
   for line in lines(config, default, only_changed=arguments.diff):
     print(line)
 
