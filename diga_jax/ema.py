@@ -3,10 +3,10 @@
 The decay is a setting of each stage: `ema_decay_max` and `ema_decay` in configs/stages.py (0.999).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+
+from diga_jax.types import Params
 
 
 def decay(step: int | jax.Array, maximum: float = 0.999) -> jax.Array:
@@ -14,7 +14,7 @@ def decay(step: int | jax.Array, maximum: float = 0.999) -> jax.Array:
   return jnp.minimum(1 - 1 / (jnp.asarray(step, jnp.float32) + 1), maximum)
 
 
-def update(teacher: Any, student: Any, decay: float | jax.Array) -> Any:
+def update(teacher: Params, student: Params, decay: float | jax.Array) -> Params:
   """decay * teacher + (1 - decay) * student over two trees of parameters of the same structure.
 
   With decay 0 the result equals the student to the bit.

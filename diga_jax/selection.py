@@ -21,9 +21,10 @@ from ml_collections import ConfigDict
 from data_pipelines.label_tables import IGNORE
 from diga_jax import resize
 from diga_jax.centroids import distance_weight
+from diga_jax.types import Size
 
 
-def centroid_weights(features: jax.Array, centroids: jax.Array, size: tuple[int, int]) -> jax.Array:
+def centroid_weights(features: jax.Array, centroids: jax.Array, size: Size) -> jax.Array:
   """Softmax over classes of minus the distance to each centroid, upsampled: [B, H, W, C].
 
   The weights, not the distances, are interpolated (bilinear, align_corners).
@@ -31,7 +32,7 @@ def centroid_weights(features: jax.Array, centroids: jax.Array, size: tuple[int,
   return resize.align_corners(distance_weight(features, centroids), size)
 
 
-def nearest_centroid(features: jax.Array, centroids: jax.Array, size: tuple[int, int]) -> jax.Array:
+def nearest_centroid(features: jax.Array, centroids: jax.Array, size: Size) -> jax.Array:
   """The class whose centroid is nearest, per pixel.
 
   Args:
@@ -199,48 +200,48 @@ def none(labels: jax.Array) -> jax.Array:
 
 
 class Selector(NamedTuple):
-  """How a label pass selects. `settings` are those of its stage, which a selector reads by name.
+  """How a label pass selects. `settings` are those of its stage: a selector reads its own fields.
 
   Attributes:
     start: (settings, classes, counts) -> the thresholds float32 [C] that the first batch meets.
-    select: (confidence [..., H, W], predicted [..., H, W], thresholds [C], settings) -> (labels
-      [..., H, W], thresholds [C]), under `jax.jit`.
+    select: (settings, confidence, predicted, thresholds) -> (labels, thresholds), under `jax.jit`;
+      [H, W] or, if it adapts, [B, H, W].
     counts_first: whether `start` needs the summed `confidence_counts` of the data set, which take
       a pass of their own; else `counts` is None.
-    adapts: whether `select` moves the thresholds. It then gets batches of `selector_batch` images,
-      in order; else single images.
+    adapts: whether `select` moves the thresholds: it gets `selector_batch` images at a time.
   """
 
   start: Callable[[ConfigDict, int, np.ndarray | None], np.ndarray]
-  select: Callable[[jax.Array, jax.Array, jax.Array, ConfigDict], tuple[jax.Array, jax.Array]]
+  select: Callable[[ConfigDict, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
   counts_first: bool = False
   adapts: bool = False
 
 
-def _start_equal(settings, classes, counts):
+def _equal_thresholds(settings, classes, counts):
   return np.full(classes, settings.threshold, np.float32)
 
 
-def _select_by_threshold(confidence, predicted, thresholds, settings):
+def _by_threshold(settings, confidence, predicted, thresholds):
   return by_threshold(confidence, predicted, thresholds), thresholds
-
-
-def _select_adaptively(confidence, predicted, thresholds, settings):
-  options = settings.alpha, settings.beta, settings.gamma
-  return instance_adaptive(confidence, predicted, thresholds, *options)
 
 
 # The selectors of label stages, by their name in the config.
 SELECTORS: dict[str, Selector] = {
   'none': Selector(
     lambda settings, classes, counts: np.zeros(classes, np.float32),
-    lambda confidence, predicted, thresholds, settings: (none(predicted), thresholds),
+    lambda settings, confidence, predicted, thresholds: (none(predicted), thresholds),
   ),
-  'constant': Selector(_start_equal, _select_by_threshold),
+  'constant': Selector(_equal_thresholds, _by_threshold),
   'cbst': Selector(
     lambda settings, classes, counts: class_balanced_thresholds(counts, settings.share),
-    _select_by_threshold,
+    _by_threshold,
     counts_first=True,
   ),
-  'ias': Selector(_start_equal, _select_adaptively, adapts=True),
+  'ias': Selector(
+    _equal_thresholds,
+    lambda settings, *maps: instance_adaptive(
+      *maps, alpha=settings.alpha, beta=settings.beta, gamma=settings.gamma
+    ),
+    adapts=True,
+  ),
 }

@@ -11,9 +11,10 @@ import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
+import numpy as np
 import optax
 from absl import logging
 from clu import metric_writers, profiler
@@ -26,7 +27,7 @@ from diga_jax.parallel.mesh import compile_step
 from diga_jax.progress import bar
 from diga_jax.state import TrainState
 from diga_jax.storage import checkpoint
-from diga_jax.types import Batch, Metrics, Params
+from diga_jax.types import Metrics, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def train(
   step_fn: Callable[..., tuple[TrainState, Metrics]],
   state: TrainState,
   frozen: Params | None,
-  batches: Callable[[int], Iterator[Batch]],
+  batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]],
   options: Options,
 ) -> int | None:
   """Trains up to a step, resuming from the newest checkpoint in the stage's directory.

@@ -6,7 +6,6 @@ or choice of a model may depend on what comes out.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -139,14 +138,14 @@ def _add(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
   return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
 
 
-def _ratio(part: SupportsFloat, whole: SupportsFloat) -> float | None:
+def _ratio(part: int, whole: int) -> float | None:
   return float(part) / float(whole) if whole else None
 
 
 def _accuracy(counts: np.ndarray, column: int | None = None) -> float | None:
   """Share of right labels in counts [C, C] (rows: truth), of all or of one label."""
   if column is None:
-    return _ratio(np.trace(counts), counts.sum())
+    return _ratio(int(np.trace(counts)), counts.sum())
   return _ratio(counts[column, column], counts[:, column].sum())
 
 
@@ -154,12 +153,12 @@ def _rates(total: dict[str, np.ndarray], column: int | None = None) -> LabelShar
   """The numbers that `measure` returns of all classes or of one, from its summed counts."""
   kept, rejected = total['kept'], total['rejected']
 
-  def count(counts: np.ndarray) -> SupportsFloat:
-    return counts.sum() if column is None else counts[column]
+  def count(counts: np.ndarray) -> int:
+    return int(counts.sum() if column is None else counts[column])
 
-  whole = total['size'] if column is None else count(total['labels'])
+  whole = int(total['size']) if column is None else count(total['labels'])
   return {
-    'pixels': int(count(total['labels'])),
+    'pixels': count(total['labels']),
     'kept': _ratio(count(total['selected']), whole),
     'coverage': _ratio(count(kept.sum(1)), count(total['truth'])),
     'accuracy': _accuracy(kept + rejected, column),

@@ -169,10 +169,10 @@ _confidence_counts = jax.jit(selection.confidence_counts, static_argnames='class
 
 def _count_confidences(predictions: Iterable[Prediction], classes: int) -> np.ndarray:
   """The summed `selection.confidence_counts` of the images of all processes: int64 [C, 15361]."""
-  counts = np.int64(0)
+  counts = np.zeros((), np.int64)
   for each in predictions:
     found = _confidence_counts(each.confidence, each.predicted, classes=classes)
-    counts = counts + np.asarray(found, np.int64)
+    counts = np.add(counts, np.asarray(found, np.int64))
   return functools.reduce(np.add, exchange(counts))  # 0 from a process without an image
 
 
@@ -182,23 +182,17 @@ def _select(
   settings: ConfigDict,
   count: int,
 ) -> Iterator[Selection]:
-  """The labels that the selector of a label stage takes from `predictions(title)`, in order."""
+  """The labels that a label stage's selector takes from `predictions(title)`, in their order."""
   selector, counts = selection.SELECTORS[settings.selector], None
   if selector.counts_first:
     counts = _count_confidences(predictions('confidences'), classes)
   thresholds = selector.start(settings, classes, counts)
-  select = jax.jit(functools.partial(selector.select, settings=settings))
+  select = jax.jit(functools.partial(selector.select, settings))
+  found = predictions('pseudo-labels')
   if selector.adapts:
-    batch_size = settings.selector_batch
-    return _select_batches(predictions('pseudo-labels'), select, thresholds, count, batch_size)
-  return _select_each(predictions('pseudo-labels'), select, thresholds)
-
-
-def _select_each(
-  predictions: Iterable[Prediction], select: Select, thresholds: np.ndarray
-) -> Iterator[Selection]:
-  """Selects from each image with the same thresholds."""
-  for each in predictions:
+    yield from _select_batches(found, select, thresholds, count, settings.selector_batch)
+    return
+  for each in found:
     labels, _ = select(each.confidence, each.predicted, thresholds)
     yield Selection(each, np.asarray(labels), thresholds)
 

@@ -67,7 +67,7 @@ def save_arrays(path: pathlib.Path, **arrays: jax.Array | np.ndarray) -> None:
   """Writes an .npz file, whole or not at all, by one process."""
   if processes.is_main_process():
     with atomic.replacing(path) as temporary, open(temporary, 'wb') as file:
-      np.savez(file, **arrays)
+      np.savez(file, allow_pickle=False, **arrays)
 
 
 def warn_of_absent_classes(

@@ -46,11 +46,10 @@ def _grey_out(labels: np.ndarray, kept: np.ndarray, palette: np.ndarray) -> np.n
   Hatched, because street palettes hold plain greys too (poles, buildings).
   """
   rows, columns = np.indices(labels.shape)
-  hatch = ((rows + columns) % 8 < 2)[..., None]
+  hatch = np.less((rows + columns) % 8, 2)[..., None]
   rejected = ~kept & (labels != IGNORE)
-  return np.where(
-    rejected[..., None], np.where(hatch, HATCH, REJECTED), colour_labels(labels, palette)
-  ).astype(np.uint8)
+  grey = np.where(hatch, HATCH, REJECTED)
+  return np.where(rejected[..., None], grey, colour_labels(labels, palette)).astype(np.uint8)
 
 
 def _panels(

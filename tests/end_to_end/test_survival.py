@@ -229,7 +229,7 @@ def test_sigterm_outside_training_leaves_at_once():
 
 @pytest.mark.slow
 def test_a_second_run_in_one_folder_is_refused(tmp_path, cache, capsys):
-  with stage_folder.locked(tmp_path / 'run'):
+  with stage_folder.lock(tmp_path / 'run'):
     assert main(short(tmp_path / 'run', cache)) == 2
   assert 'another run is at work there' in capsys.readouterr().err
   assert not (tmp_path / 'run' / 'warmup.partial').exists()
@@ -237,15 +237,15 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path, cache, capsys):
 
 def test_a_lock_goes_with_its_holder(tmp_path):
   refused = pytest.raises(BadInput, match=str(tmp_path))
-  with stage_folder.locked(tmp_path), refused, stage_folder.locked(tmp_path):
+  with stage_folder.lock(tmp_path), refused, stage_folder.lock(tmp_path):
     pass
-  with stage_folder.locked(tmp_path):
+  with stage_folder.lock(tmp_path):
     (tmp_path / 'made').touch()
   assert (tmp_path / 'made').exists()
 
 
 def test_a_folder_in_which_nothing_was_made_goes_with_the_lock(tmp_path):
-  with stage_folder.locked(tmp_path / 'run'):
+  with stage_folder.lock(tmp_path / 'run'):
     pass
   assert not (tmp_path / 'run').exists()
 
