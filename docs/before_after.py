@@ -6,6 +6,8 @@ The scene is the first of camera_test, whatever the networks make of it.
 import pathlib
 import sys
 
+import numpy as np
+
 from data_pipelines import atomic
 from diga_jax.config import config_file, read_config
 from diga_jax.recipe.experiment import Run, class_names, palette
@@ -20,9 +22,9 @@ def draw(workdir: pathlib.Path, place: pathlib.Path) -> None:
   run = Run(config, workdir)
   image, truth = run.images('camera_test').read(0)
 
-  def predict(stage: str):
+  def predict(stage: str) -> np.ndarray:
     predictor = run.predictor(stage, config.evaluation.network)
-    return predictor.classes(image[None], truth.shape)[0]
+    return np.asarray(predictor.classes(predictor.place(image[None]), image.shape[:2])[0])
 
   predictions = {caption: predict(stage) for caption, stage in STAGES.items()}
   options = {'palette': palette(run), 'names': class_names(run)}

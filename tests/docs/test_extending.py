@@ -27,9 +27,10 @@ BLOCK = re.compile(r'^ *```(\w+) (.+?)\n(.*?)^ *```$', re.M | re.S)
 
 @pytest.fixture
 def copy(tmp_path) -> pathlib.Path:
-  """The tracked files but the golden arrays and the pages; `diga_jax.configs` are the copy's."""
+  """The repository without the golden arrays and the pages; `diga_jax.configs` are the copy's."""
+  options = ['--cached', '--others', '--exclude-standard', '--', ':!docs', ':!tests/golden']
   listed = subprocess.run(
-    ['git', 'ls-files', '--', ':!docs', ':!tests/golden'],
+    ['git', 'ls-files', *options],
     cwd=ROOT, capture_output=True, text=True, check=False,
   ).stdout.splitlines()  # fmt: skip
   if not listed:
