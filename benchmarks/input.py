@@ -5,8 +5,8 @@
 Images and labels are generated with the statistics of natural ones (1/f spectra, edges, sensor
 noise; regions) in GTA5's size and formats, so that decoding costs what it costs on the real files.
 All ways of reading take turns in one run and are compared by CPU time, which is what a core can do,
-whatever else the machine does meanwhile. Last, the pipeline runs on for many batches and its memory
-is looked at.
+whatever else the machine does meanwhile. Last, the pipeline runs for many batches and its memory
+is measured.
 """
 
 import argparse
@@ -190,7 +190,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--images', type=int, default=12)
   parser.add_argument('--repeats', type=int, default=5)
-  parser.add_argument('--batches', type=int, default=2000, help='over which memory is looked at')
+  parser.add_argument('--batches', type=int, default=2000, help='over which memory is measured')
   arguments = parser.parse_args()
   tf.config.threading.set_intra_op_parallelism_threads(1)
   with tempfile.TemporaryDirectory() as place:

@@ -4,19 +4,15 @@ Labels are [B, H, W] and keep the dtype they were given, 255 where one is droppe
 confidence share one rule, a threshold for each class (`by_threshold`), and differ in where it comes
 from: fixed (`constant`), from the whole data set (`class_balanced_thresholds`) or moved by each
 batch (`instance_adaptive`). All have static shapes and sort or count over whatever batch they are
-given: under `jax.jit` over the global one. A label pass finds its selector in `SELECTORS`.
+given: under `jax.jit` over the global one.
 
 Sources: DiGA (arXiv 2304.02222), bilateral consensus, docs/method.md section 7; HIAST (arXiv
 2302.06992), section 10.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from data_pipelines.label_tables import IGNORE
 from diga_jax import resize
@@ -197,51 +193,3 @@ def class_balanced_thresholds(counts: np.ndarray, share: float = 0.2) -> np.ndar
 def none(labels: jax.Array) -> jax.Array:
   """Keeps every label: no selection."""
   return labels
-
-
-class Selector(NamedTuple):
-  """How a label pass selects. `settings` are those of its stage: a selector reads its own fields.
-
-  Attributes:
-    start: (settings, classes, counts) -> the thresholds float32 [C] that the first batch meets.
-    select: (settings, confidence, predicted, thresholds) -> (labels, thresholds), under `jax.jit`;
-      [H, W] or, if it adapts, [B, H, W].
-    counts_first: whether `start` needs the summed `confidence_counts` of the data set, which take
-      a pass of their own; else `counts` is None.
-    adapts: whether `select` moves the thresholds: it gets `selector_batch` images at a time.
-  """
-
-  start: Callable[[ConfigDict, int, np.ndarray | None], np.ndarray]
-  select: Callable[[ConfigDict, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-  counts_first: bool = False
-  adapts: bool = False
-
-
-def _equal_thresholds(settings, classes, counts):
-  return np.full(classes, settings.threshold, np.float32)
-
-
-def _by_threshold(settings, confidence, predicted, thresholds):
-  return by_threshold(confidence, predicted, thresholds), thresholds
-
-
-# The selectors of label stages, by their name in the config.
-SELECTORS: dict[str, Selector] = {
-  'none': Selector(
-    lambda settings, classes, counts: np.zeros(classes, np.float32),
-    lambda settings, confidence, predicted, thresholds: (none(predicted), thresholds),
-  ),
-  'constant': Selector(_equal_thresholds, _by_threshold),
-  'cbst': Selector(
-    lambda settings, classes, counts: class_balanced_thresholds(counts, settings.share),
-    _by_threshold,
-    counts_first=True,
-  ),
-  'ias': Selector(
-    _equal_thresholds,
-    lambda settings, *maps: instance_adaptive(
-      *maps, alpha=settings.alpha, beta=settings.beta, gamma=settings.gamma
-    ),
-    adapts=True,
-  ),
-}

@@ -21,10 +21,11 @@ from data_pipelines.errors import BadInput
 from diga_jax import selection
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, resize_to
+from diga_jax.inference.selectors import SELECTORS
 from diga_jax.parallel.processes import exchange, in_order
 from diga_jax.types import Size
 
-# (confidence, predicted, thresholds) -> (labels, thresholds), see `selection.Selector`.
+# (confidence, predicted, thresholds) -> (labels, thresholds), see `selectors.Selector`.
 Select = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]
 KEEP_ALL = ConfigDict({'selector': 'none', 'selector_batch': 1})
 # How much of the moving mean confidence a batch leaves in place.
@@ -88,7 +89,7 @@ def pseudo_labels(
     classes: C.
     settings: of the label stage: `selector`, `selector_batch` (images between two moves of the
       thresholds, and of the mean confidences) and the fields that this one of
-      `selection.SELECTORS` reads.
+      `selectors.SELECTORS` reads.
     order: the images' positions in the order in which thresholds see them; None: as they are.
     size: (h, w) of the images that the network gets, and of the labels when they are
       selected, before they are brought to the image's own size (nearest); None: as stored.
@@ -183,7 +184,7 @@ def _select(
   count: int,
 ) -> Iterator[Selection]:
   """The labels that a label stage's selector takes from `predictions(title)`, in their order."""
-  selector, counts = selection.SELECTORS[settings.selector], None
+  selector, counts = SELECTORS[settings.selector], None
   if selector.counts_first:
     counts = _count_confidences(predictions('confidences'), classes)
   thresholds = selector.start(settings, classes, counts)

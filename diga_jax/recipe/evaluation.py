@@ -85,8 +85,12 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
     batch_size=experiment.rows(1),
     place=experiment.put,
   )
-  row: LabelRow = {'name': name, 'selector': ' + '.join(selectors) or 'none', **found}
-  row['protocol'] = protocol(experiment, name, key)
+  row: LabelRow = {
+    'name': name,
+    'selector': ' + '.join(selectors) or 'none',
+    **found,
+    'protocol': protocol(experiment, name, key),
+  }
   if processes.is_main_process():
     draw_labels(experiment, select, images, pseudo, directory / 'pictures')
     stage_folder.write_metrics(directory / 'metrics.json', row)

@@ -149,7 +149,7 @@ def random_arrays(experiment: Experiment, stage: ConfigDict) -> Arrays:
   return Arrays(variables, centroids, frozen)
 
 
-# What a stage looks at.
+# The batches of a stage.
 
 
 def target_of(run: Run, stage: ConfigDict) -> dict[str, PyTree]:

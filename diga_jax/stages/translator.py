@@ -74,8 +74,8 @@ def train_step(
 
   def generator_loss(generators: Params) -> tuple[jax.Array, Metrics]:
     terms = generator_terms(model, generators, params['discriminators'], frozen, s, t, labels)
-    loss: jax.Array = sum(config.translator[name] * term for name, term in terms.items())
-    return loss, terms
+    weighted = (config.translator[name] * term for name, term in terms.items())
+    return functools.reduce(jnp.add, weighted), terms
 
   (loss, terms), grads = jax.value_and_grad(generator_loss, has_aux=True)(params['generators'])
   move('generators', grads)  # 4, the second item

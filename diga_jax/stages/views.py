@@ -16,7 +16,7 @@ from diga_jax.types import Batch, Params, StepConfig
 
 
 class Views(NamedTuple):
-  """What a step of DiGA's self-training looks at."""
+  """The images of a step of DiGA's self-training."""
 
   pair: jax.Array  # the source as it is and its cross-domain mixture, interleaved [2B, H, W, 3]
   target: jax.Array  # the target as it is
