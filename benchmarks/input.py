@@ -5,8 +5,8 @@
 Images and labels are generated with the statistics of natural ones (1/f spectra, edges, sensor
 noise; regions) in GTA5's size and formats, so that decoding costs what it costs on the real files.
 All ways of reading take turns in one run and are compared by CPU time, which is what a core can do,
-whatever else the machine does meanwhile. Last, the pipeline runs on for many batches, and its
-memory is measured.
+whatever else the machine does meanwhile. Last, the pipeline runs for many batches and its memory
+is measured.
 """
 
 import argparse

@@ -105,7 +105,7 @@ def student_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
 
 
 def teacher_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
-  """A forward pass in training mode whose moved statistics nobody keeps."""
+  """A forward pass in training mode whose moved statistics are dropped."""
 
   def teacher(*args):
     return forward(setup.model, *args)[:3]
@@ -174,7 +174,7 @@ def timed_step(setup: Setup, batch: Mapping[str, np.ndarray], mesh: Any) -> Call
 def timed_passes(
   experiment: Experiment, variables: Any, target: str, directory: pathlib.Path
 ) -> dict[str, tuple[Callable[[], Any], int]]:
-  """The passes over whole images: name -> (function, images that it looks at)."""
+  """The passes over whole images: name -> (function, number of images)."""
   settings, names = experiment.config.evaluation, class_names(experiment)
   images = experiment.images(target, labelled=False)
   truth = experiment.images(settings.sets[0])

@@ -138,10 +138,7 @@ COLOURS['gta5'] = {**COLOURS['cityscapes'], (20, 20, 20): 4}
 # One RGB triple per class: the colours in which the two data sets' own figures are drawn.
 PALETTE: dict[str, np.ndarray] = {
   'cityscapes19': np.array([
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
-    (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
-    (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
-    (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    {raw: colour for colour, raw in COLOURS['cityscapes'].items()}[raw] for raw in _CITYSCAPES
   ], np.uint8),
   'camvid11': np.array([
     (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),

@@ -109,10 +109,6 @@ class Pack:
     """(h, w) of an image at its own size."""
     return tuple(self.index['files'][name]['image'][2:])
 
-  def image(self, name: str) -> np.ndarray:
-    """uint8 [h, w, 3] RGB; raises BadInput if the shard is damaged."""
-    return self.pair(name)[0]
-
   def label(self, name: str) -> np.ndarray:
     """Raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
     return self._read(name, SPLIT)['label']

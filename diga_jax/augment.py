@@ -80,7 +80,8 @@ def hue(image: jax.Array, factor: float | jax.Array) -> jax.Array:
 
 def grayscale(image: jax.Array) -> jax.Array:
   """0.299, 0.587, 0.114 of the channels in their order, on all three channels."""
-  gray = sum(weight * image[..., i] for i, weight in enumerate(_GRAY))
+  red, green, blue = (weight * image[..., i] for i, weight in enumerate(_GRAY))
+  gray = red + green + blue
   return jnp.broadcast_to(gray[..., None], image.shape)
 
 

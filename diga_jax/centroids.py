@@ -24,14 +24,6 @@ def distance_weight(features: jax.Array, centroids: jax.Array) -> jax.Array:
   return jax.nn.softmax(-jnp.sqrt(jnp.sum(offsets**2, -1)))
 
 
-def labels_at(labels: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Labels [B, H, W] at size (h, w) by nearest neighbour: row i takes row floor(i * H / h)."""
-  height, width = labels.shape[1:]
-  rows = jnp.arange(size[0]) * height // size[0]
-  columns = jnp.arange(size[1]) * width // size[1]
-  return jnp.asarray(labels)[:, rows[:, None], columns]
-
-
 def class_means(
   features: jax.Array, logits: jax.Array, labels: jax.Array | None = None, minimum: int = 5
 ) -> tuple[jax.Array, jax.Array]:
@@ -78,7 +70,7 @@ def update(
     float32 [C, D].
   """
 
-  def one_image(current, image):
+  def one_image(current: jax.Array, image: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
     mean, present = image
     moved = (1 - momentum) * current + momentum * mean
     return jnp.where(present[:, None], moved, current), None
@@ -104,15 +96,15 @@ def accumulate(
     The new (centroids [C, D], counts [C]).
   """
 
-  def one_image(state, image):
+  def one_image(
+    state: tuple[jax.Array, jax.Array], image: tuple[jax.Array, jax.Array]
+  ) -> tuple[tuple[jax.Array, jax.Array], None]:
     current, count = state
     mean, present = image
     total = current * count[:, None] + mean
     moved = total / (count + 1)[:, None]
     grown = jnp.minimum(count + 1, cap)
-    return (
-      jnp.where(present[:, None], moved, current),
-      jnp.where(present, grown, count),
-    ), None
+    kept = present[:, None]
+    return (jnp.where(kept, moved, current), jnp.where(present, grown, count)), None
 
   return jax.lax.scan(one_image, (centroids, counts), (means, valid))[0]

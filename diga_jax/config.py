@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from data_pipelines import label_files, label_tables, pipeline
+from data_pipelines import label_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
 from diga_jax import models, optimizer, selection, strong_augment
@@ -226,7 +226,7 @@ FIELDS = {
   'data.palette': tuple_of(_COLOUR),
   'data.on_bad_file': words('stop', 'skip'),
   'data.crop': tuple_of(whole(1), 2),
-  'data.sets.*.kind': words('folder', 'scenes'),
+  'data.sets.*.kind': words(*sets.KINDS),
   'data.sets.*.images': text,
   'data.sets.*.labels': text,
   'data.sets.*.list': text,

@@ -1,9 +1,12 @@
-"""The teacher as an exponential moving average of the student (docs/method.md section 6.1)."""
+"""The teacher as an exponential moving average of the student (docs/method.md section 6.1).
 
-from typing import Any
+The decay is a setting of each stage: `ema_decay_max` and `ema_decay` in configs/stages.py (0.999).
+"""
 
 import jax
 import jax.numpy as jnp
+
+from diga_jax.types import Params
 
 
 def decay(step: int | jax.Array, maximum: float = 0.999) -> jax.Array:
@@ -11,7 +14,7 @@ def decay(step: int | jax.Array, maximum: float = 0.999) -> jax.Array:
   return jnp.minimum(1 - 1 / (jnp.asarray(step, jnp.float32) + 1), maximum)
 
 
-def update(teacher: Any, student: Any, decay: float | jax.Array) -> Any:
+def update(teacher: Params, student: Params, decay: float | jax.Array) -> Params:
   """decay * teacher + (1 - decay) * student over two trees of parameters of the same structure.
 
   With decay 0 the result equals the student to the bit.

@@ -4,8 +4,10 @@ Logits are [B, H, W, C], labels [B, H, W]. A pixel is labelled if its value is i
 other value (255 by convention) is ignored.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,11 @@ PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 _LAPLACIAN_NORM = 48
 
 
-def _labelled(labels: jax.Array, classes: int) -> jax.Array:
+def _sum(arrays: Iterable[jax.Array]) -> jax.Array:
+  return functools.reduce(operator.add, arrays)
+
+
+def _has_label(labels: jax.Array, classes: int) -> jax.Array:
   return (labels >= 0) & (labels < classes)
 
 
@@ -38,7 +44,7 @@ def _label_log_probability(logits: jax.Array, labels: jax.Array) -> jax.Array:
   # A comparison instead of a gather: its gradient is elementwise, where a gather's is a scatter.
   own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
   picked = jnp.sum(jnp.where(own, shifted, 0), -1)
-  return picked - jnp.where(_labelled(labels, logits.shape[-1]), log_sum, 0)
+  return picked - jnp.where(_has_label(labels, logits.shape[-1]), log_sum, 0)
 
 
 def _kth_smallest(values: jax.Array, k: jax.Array, axis_name: str | None = None) -> jax.Array:
@@ -59,6 +65,19 @@ def _kth_smallest(values: jax.Array, k: jax.Array, axis_name: str | None = None)
   return jax.lax.bitcast_convert_type(high, jnp.float32)
 
 
+def _batch_mean(total: jax.Array, count: jax.Array, axis_name: str | None) -> jax.Array:
+  """`total` over `count`, both summed over the whole batch; 0 where nothing is counted."""
+  total, count = (collectives.total(x, axis_name) for x in (total, count))
+  return total / jnp.maximum(count, 1)
+
+
+def _pixel_entropy(logits: jax.Array) -> jax.Array:
+  """The entropy of each pixel's softmax, [B, H, W]."""
+  shifted, log_sum = _shift(logits)
+  log_probability = shifted - log_sum[..., None]
+  return -jnp.sum(jnp.exp(log_probability) * log_probability, -1)
+
+
 def cross_entropy(
   logits: jax.Array,
   labels: jax.Array,
@@ -73,7 +92,7 @@ def cross_entropy(
     labels: integer [B, H, W].
     per_labelled: divide by the number of labelled pixels instead. The published DiGA divides by
       all pixels, ignored ones included, so images with much void count for less.
-    axis_name: as everywhere; only `per_labelled` needs it (see ohem_cross_entropy).
+    axis_name: see ohem_cross_entropy; only `per_labelled` needs it.
 
   Returns:
     A float32 scalar, 0 if nothing is labelled.
@@ -83,9 +102,7 @@ def cross_entropy(
   total = -jnp.sum(_label_log_probability(logits, labels))
   if not per_labelled:
     return total / labels.size
-  labelled = _labelled(labels, logits.shape[-1]).sum()
-  total, labelled = (collectives.total(x, axis_name) for x in (total, labelled))
-  return total / jnp.maximum(labelled, 1)
+  return _batch_mean(total, _has_label(labels, logits.shape[-1]).sum(), axis_name)
 
 
 def ohem_cross_entropy(
@@ -116,14 +133,13 @@ def ohem_cross_entropy(
   Source: DiGA's SYNTHIA warm-up; docs/method.md section 6.5.
   """
   log_probability = _label_log_probability(logits, labels)
-  labelled = _labelled(labels, logits.shape[-1])
+  labelled = _has_label(labels, logits.shape[-1])
   probability = jnp.where(labelled, jnp.exp(jax.lax.stop_gradient(log_probability)), jnp.inf)
   # Ignored pixels rank last, so static shapes hold whatever the number of labelled ones.
   last = jnp.maximum(collectives.total(labelled.sum(), axis_name) - 1, 0)
   kth = _kth_smallest(probability, jnp.minimum(max(1, min_kept), last), axis_name)
   kept = probability < jnp.maximum(kth, threshold)
-  total = collectives.total(jnp.sum(jnp.where(kept, log_probability, 0)), axis_name)
-  return -total / jnp.maximum(collectives.total(kept.sum(), axis_name), 1)
+  return -_batch_mean(jnp.sum(jnp.where(kept, log_probability, 0)), kept.sum(), axis_name)
 
 
 def soft_cross_entropy(teacher: jax.Array, student: jax.Array) -> jax.Array:
@@ -155,12 +171,6 @@ def symmetric_distillation(
   return outward + scale * soft_cross_entropy(teacher_mixed, student_plain)
 
 
-def _region_mean(terms: jax.Array, count: jax.Array, axis_name: str | None) -> jax.Array:
-  """Sum of `terms` over `count`, both over the whole batch; 0 where nothing is counted."""
-  total, count = (collectives.total(x, axis_name) for x in (jnp.sum(terms), count))
-  return total / jnp.maximum(count, 1)
-
-
 def smooth_confident(
   logits: jax.Array, labels: jax.Array, *, axis_name: str | None = None
 ) -> jax.Array:
@@ -177,10 +187,10 @@ def smooth_confident(
   Source: HIAST's region-adaptive regularization; docs/method.md section 10.
   """
   classes = logits.shape[-1]
-  labelled = _labelled(labels, classes)
+  labelled = _has_label(labels, classes)
   shifted, log_sum = _shift(logits)
   terms = jnp.where(labelled, log_sum - jnp.mean(shifted, -1), 0)
-  return _region_mean(terms, labelled.sum() * classes, axis_name)
+  return _batch_mean(jnp.sum(terms), labelled.sum() * classes, axis_name)
 
 
 def entropy_ignored(
@@ -191,11 +201,9 @@ def entropy_ignored(
   Arguments, result and source as smooth_confident's.
   """
   classes = logits.shape[-1]
-  ignored = ~_labelled(labels, classes)
-  shifted, log_sum = _shift(logits)
-  log_probability = shifted - log_sum[..., None]
-  terms = -jnp.sum(jnp.exp(log_probability) * log_probability, -1)
-  return _region_mean(jnp.where(ignored, terms, 0), ignored.sum() * classes, axis_name)
+  ignored = ~_has_label(labels, classes)
+  total = jnp.sum(jnp.where(ignored, _pixel_entropy(logits), 0))
+  return _batch_mean(total, ignored.sum() * classes, axis_name)
 
 
 def consistency_ignored(
@@ -211,23 +219,20 @@ def consistency_ignored(
     probabilities: float [B, H, W, C], the teacher's; no gradient reaches them.
     labels, axis_name, and the result: as smooth_confident's.
   """
-  ignored = ~_labelled(labels, logits.shape[-1])
+  ignored = ~_has_label(labels, logits.shape[-1])
   shifted, log_sum = _shift(logits)
   constant = jax.lax.stop_gradient(probabilities)
   terms = jnp.where(ignored[..., None], constant * (log_sum[..., None] - shifted), 0)
-  return _region_mean(terms, jnp.sum(terms != 0), axis_name)
+  return _batch_mean(jnp.sum(terms), jnp.sum(terms != 0), axis_name)
 
 
 def entropy(logits: jax.Array) -> jax.Array:
-  """Mean entropy over pixels as a share of the largest there is, log C: float32 scalar.
+  """Mean entropy over pixels as a share of the largest possible, log C: float32 scalar.
 
   Source: the adversarial warm-up's entropy term (base 2 logarithms over log2 C, which is the same);
   docs/method.md section 10.
   """
-  shifted, log_sum = _shift(logits)
-  log_probability = shifted - log_sum[..., None]
-  per_pixel = -jnp.sum(jnp.exp(log_probability) * log_probability, -1)
-  return jnp.mean(per_pixel) / math.log(logits.shape[-1])
+  return jnp.mean(_pixel_entropy(logits)) / math.log(logits.shape[-1])
 
 
 def edges(labels: jax.Array) -> jax.Array:
@@ -241,8 +246,8 @@ def edges(labels: jax.Array) -> jax.Array:
   height, width = labels.shape[1:]
   values = labels.astype(jnp.int32)
   padded = jnp.pad(values, ((0, 0), (2, 2), (2, 2)), mode='reflect')
-  rows = sum(padded[:, i : i + height] for i in range(5))
-  box = sum(rows[:, :, j : j + width] for j in range(5))
+  rows = _sum(padded[:, i : i + height] for i in range(5))
+  box = _sum(rows[:, :, j : j + width] for j in range(5))
   return (jnp.abs(box - 25 * values) > 0.1 * _LAPLACIAN_NORM).astype(jnp.float32)
 
 
@@ -263,12 +268,12 @@ def adversarial_discriminator(
     real_maps, fake_maps: one map of scores [B, h, w, 1] per scale. Detach the fakes.
   """
   pairs = zip(real_maps, fake_maps, strict=True)
-  return sum(jnp.mean((real - 1) ** 2) + jnp.mean(fake**2) for real, fake in pairs)
+  return _sum(jnp.mean((real - 1) ** 2) + jnp.mean(fake**2) for real, fake in pairs)
 
 
 def adversarial_generator(fake_maps: Sequence[jax.Array]) -> jax.Array:
   """Least-squares loss of a generator: its maps, one [B, h, w, 1] per scale, towards 1."""
-  return sum(jnp.mean((fake - 1) ** 2) for fake in fake_maps)
+  return _sum(jnp.mean((fake - 1) ** 2) for fake in fake_maps)
 
 
 def l1(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -289,4 +294,4 @@ def perceptual(
     weights: one per depth.
   """
   triples = zip(weights, features_a, features_b, strict=True)
-  return sum(weight * l1(a, jax.lax.stop_gradient(b)) for weight, a, b in triples)
+  return _sum(weight * l1(a, jax.lax.stop_gradient(b)) for weight, a, b in triples)

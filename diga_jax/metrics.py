@@ -1,7 +1,11 @@
-"""Segmentation scores from one confusion matrix [C, C]: rows are truth, columns predictions."""
+"""Segmentation scores from one confusion matrix [C, C]: rows are truth, columns predictions.
+
+inference/evaluate.py makes the matrix, recipe/evaluation.py writes the scores to metrics.json.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +19,10 @@ CLASS_SUBSETS = {
 }
 
 
-def confusion_matrix(prediction: Any, labels: Any, classes: int) -> Any:
+Array = TypeVar('Array', np.ndarray, jax.Array)
+
+
+def confusion_matrix(prediction: Array, labels: Array, classes: int) -> Array:
   """Counts pixels by (label, prediction).
 
   A pixel counts if its label and its prediction are both in 0..classes-1, so ignored labels and
@@ -29,18 +36,17 @@ def confusion_matrix(prediction: Any, labels: Any, classes: int) -> Any:
     [C, C], rows = labels. NumPy: int64; JAX: int32, so add matrices up on the host.
   """
   bins = classes**2 + 1
-  if isinstance(prediction, np.ndarray) and isinstance(labels, np.ndarray):
-    counts = np.bincount(_bin(np, prediction, labels, classes), minlength=bins)
-  else:
-    counts = jnp.bincount(_bin(jnp, prediction, labels, classes), length=bins)
-  return counts[:-1].reshape(classes, classes)
-
-
-def _bin(xp: Any, prediction: Any, labels: Any, classes: int) -> Any:
+  xp = _module_of(prediction, labels)
   prediction, labels = (xp.ravel(a).astype(xp.int32) for a in (prediction, labels))
   counted = (labels >= 0) & (labels < classes) & (prediction >= 0) & (prediction < classes)
   # Pixels that do not count fall into one bin of their own at the end: static shapes.
-  return xp.where(counted, labels * classes + prediction, classes**2)
+  index = xp.where(counted, labels * classes + prediction, classes**2)
+  counts = np.bincount(index, minlength=bins) if xp is np else jnp.bincount(index, length=bins)
+  return xp.asarray(counts)[:-1].reshape(classes, classes)
+
+
+def _module_of(*arrays: np.ndarray | jax.Array) -> ModuleType:
+  return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

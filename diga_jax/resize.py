@@ -11,19 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diga_jax.types import Size
 
-def _aligned(size: int, source: int) -> np.ndarray:
+Positions = Callable[[int, int], np.ndarray]  # (output size, input size) -> where outputs lie
+
+
+def _align(size: int, source: int) -> np.ndarray:
   """Where the `size` outputs lie among the sources: from the first one to the last."""
   return np.arange(size) * ((source - 1) / (size - 1) if size > 1 else 0.0)
 
 
-def _centred(size: int, source: int) -> np.ndarray:
+def _centre(size: int, source: int) -> np.ndarray:
   """The same where a pixel's centre is half a pixel from its border, none outside the sources."""
   return np.clip((np.arange(size) + 0.5) * (source / size) - 0.5, 0, source - 1)
 
 
 @functools.cache
-def _interpolation(size: int, source: int, positions: Callable) -> np.ndarray:
+def _interpolation(size: int, source: int, positions: Positions) -> np.ndarray:
   """Weights [size, source]: row i takes the two sources beside its position."""
   position = positions(size, source)
   low = np.minimum(position.astype(np.int64), source - 1)
@@ -35,7 +39,7 @@ def _interpolation(size: int, source: int, positions: Callable) -> np.ndarray:
   return weights.astype(np.float32)
 
 
-def align_corners(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def align_corners(x: jax.Array, size: Size) -> jax.Array:
   """Bilinear resize whose corner pixels stay where they are.
 
   Equal to PyTorch's `interpolate(mode='bilinear', align_corners=True)`: an output of one row (or
@@ -48,19 +52,19 @@ def align_corners(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   Returns:
     [B, H, W, C].
   """
-  return _bilinear(x, size, _aligned)
+  return _bilinear(x, size, _align)
 
 
-def half_pixel(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def half_pixel(x: jax.Array, size: Size) -> jax.Array:
   """Bilinear resize that aligns the outer borders of the corner pixels, not their centres.
 
   Equal to PyTorch's `interpolate(mode='bilinear', align_corners=False)`, which does not average
   when it shrinks. Arguments and result as `align_corners`'s.
   """
-  return _bilinear(x, size, _centred)
+  return _bilinear(x, size, _centre)
 
 
-def _bilinear(x, size, positions):
+def _bilinear(x: jax.Array, size: Size, positions: Positions) -> jax.Array:
   rows = _interpolation(size[0], x.shape[1], positions)
   columns = _interpolation(size[1], x.shape[2], positions)
   # The weights must not be rounded to bfloat16 on TPU: positions would move by parts of a pixel.
@@ -72,7 +76,7 @@ def _bilinear(x, size, positions):
   return x
 
 
-def nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def nearest(x: jax.Array, size: Size) -> jax.Array:
   """Nearest-pixel resize: row i of H takes row floor(i * h / H), columns alike.
 
   Args:

@@ -1,16 +1,15 @@
 """Everything about a training run that must survive: the state that steps map to states."""
 
-import flax
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from diga_jax.parallel import collectives
 from diga_jax.types import Params, PyTree
 
 
-@flax.struct.dataclass(kw_only=True)
-class TrainState:
+class TrainState(struct.PyTreeNode, kw_only=True):
   """One pytree for every stage; what a stage does not use is an empty tuple.
 
   Attributes:
@@ -29,8 +28,8 @@ class TrainState:
   batch_stats: PyTree = ()
   opt_state: optax.OptState
   teacher: Params = ()
-  centroids: jax.Array | tuple[()] = ()
-  discriminator: dict[str, PyTree] | tuple[()] = ()
+  centroids: PyTree = ()
+  discriminator: PyTree = ()
   key: jax.Array
 
 
@@ -40,8 +39,8 @@ def create(
   tx: optax.GradientTransformation,
   *,
   batch_stats: PyTree = (),
-  centroids: jax.Array | tuple[()] = (),
-  discriminator: dict[str, PyTree] | tuple[()] = (),
+  centroids: PyTree = (),
+  discriminator: PyTree = (),
 ) -> TrainState:
   """The state of a segmentation stage at step 0: a fresh optimizer, a teacher like the student.
 

@@ -8,12 +8,13 @@ section 10.
 Images are float32 RGB [B, H, W, 3]; a factor is one number per image, [B].
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from diga_jax import augment
 
-_GRAY = (0.299, 0.587, 0.114)
 _LARGEST = 41  # pixels, the largest kernel of the blur
 
 
@@ -27,8 +28,7 @@ def _per_image(factor: jax.Array) -> jax.Array:
 
 def to_gray(image: jax.Array) -> jax.Array:
   """0.299 R + 0.587 G + 0.114 B on all channels."""
-  gray = sum(weight * image[..., i] for i, weight in enumerate(_GRAY))
-  return _bytes(jnp.broadcast_to(gray[..., None], image.shape))
+  return _bytes(augment.grayscale(image))
 
 
 def colour_jitter(image: jax.Array, factors: jax.Array) -> jax.Array:
@@ -65,9 +65,9 @@ def blur(image: jax.Array, radius: jax.Array) -> jax.Array:
     matrix = tap(out - into) + reflected
     return matrix / jnp.sum(matrix, -1, keepdims=True)
 
-  exact = {'precision': jax.lax.Precision.HIGHEST}
-  image = jnp.einsum('bij,bjwc->biwc', weights(image.shape[1]), image, **exact)
-  return _bytes(jnp.einsum('bij,bhjc->bhic', weights(image.shape[2]), image, **exact))
+  product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+  image = product('bij,bjwc->biwc', weights(image.shape[1]), image)
+  return _bytes(product('bij,bhjc->bhic', weights(image.shape[2]), image))
 
 
 def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
@@ -81,7 +81,7 @@ def brightness(image: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def posterize(image: jax.Array) -> jax.Array:
-  """Keeps the upper four bits."""
+  """Keeps the upper four bits of each byte."""
   return 16 * jnp.floor(image / 16)
 
 
@@ -127,7 +127,7 @@ OPERATIONS = {
 }
 
 
-def applied(key: jax.Array, count: int, probability: float) -> jax.Array:
+def draw_operations(key: jax.Array, count: int, probability: float) -> jax.Array:
   """Which operations an image gets: `count` of them are chosen, each applied with a probability.
 
   Returns:
@@ -151,7 +151,7 @@ def strong_view(
   """
   pairs = jax.vmap(jax.random.split)(keys)
   draws = jax.vmap(lambda key: jax.random.uniform(key, (len(OPERATIONS), 6)))(pairs[:, 0])
-  which = jax.vmap(lambda key: applied(key, count, probability))(pairs[:, 1])
+  which = jax.vmap(lambda key: draw_operations(key, count, probability))(pairs[:, 1])
   image = images.astype(jnp.float32)
   for i, operation in enumerate(OPERATIONS.values()):
     image = jnp.where(_per_image(which[:, i]), operation(image, draws[:, i]), image)

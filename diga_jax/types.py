@@ -10,15 +10,13 @@ from ml_collections import ConfigDict
 if TYPE_CHECKING:
   from diga_jax.state import TrainState
 
-PyTree: TypeAlias = (
-  Any  # nested dicts, tuples and dataclasses with arrays, or shapes, at the leaves
-)
+PyTree: TypeAlias = Any  # nested dicts, tuples and dataclasses of arrays, or of their shapes
 Params: TypeAlias = Any  # a network's parameters, {layer: {..., 'kernel': array}}
 Variables: TypeAlias = Mapping[str, Params]  # {'params', ['batch_stats']}
 Outputs: TypeAlias = dict[str, jax.Array]  # {'logits', 'feature', ['auxiliary_logits']}
 Batch: TypeAlias = Mapping[str, jax.Array]  # {'source_image', 'source_label', 'target_image', ...}
 Metrics: TypeAlias = dict[str, jax.Array]  # scalars of one step
-Size: TypeAlias = tuple[int, int]  # (height, width) in pixels
+Size: TypeAlias = tuple[int, ...]  # (height, width) in pixels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,31 +40,18 @@ class Weather:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-  """How a world is painted, lit and photographed; amounts are 0 for a perfect picture.
+  """How a world is painted, lit and photographed; amounts are 0 for a perfect picture."""
 
-  Attributes:
-    paints: per material, the colours it is drawn from.
-    variation: relative spread of brightness between things of one material.
-    grain: contrast of the mottling within a surface.
-    weathers: one is drawn per scene.
-    exposure: range of the factor on brightness.
-    gamma: range of the exponent on brightness.
-    cast: spread of the colour balance.
-    vignette: most darkening of the corners.
-    blur: range of the lens blur, standard deviation in 1/128 of the height.
-    noise: range of the sensor noise, standard deviation at white.
-  """
-
-  paints: Mapping[str, np.ndarray]
-  variation: float
-  grain: float
-  weathers: tuple[Weather, ...]
-  exposure: tuple[float, float] = (1.0, 1.0)
-  gamma: tuple[float, float] = (1.0, 1.0)
-  cast: float = 0.0
-  vignette: float = 0.0
-  blur: tuple[float, float] = (0.0, 0.0)
-  noise: tuple[float, float] = (0.0, 0.0)
+  paints: Mapping[str, np.ndarray]  # per material, the colours it is drawn from
+  variation: float  # relative spread of brightness between things of one material
+  grain: float  # contrast of the mottling within a surface
+  weathers: tuple[Weather, ...]  # one is drawn per scene
+  exposure: tuple[float, float] = (1.0, 1.0)  # range of the factor on brightness
+  gamma: tuple[float, float] = (1.0, 1.0)  # range of the exponent on brightness
+  cast: float = 0.0  # spread of the colour balance
+  vignette: float = 0.0  # most darkening of the corners
+  blur: tuple[float, float] = (0.0, 0.0)  # range of the standard deviation, 1/128 of the height
+  noise: tuple[float, float] = (0.0, 0.0)  # range of the standard deviation at white
 
   def paint(self, rng: np.random.Generator, material: str) -> np.ndarray:
     """Draws a colour [3] for one thing made of `material`."""

@@ -41,9 +41,10 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   names = class_names(experiment)
   for name, folder, manifest in folders(arguments, config, check=False):
     with progress.bar(len(folder), f'reading {name}') as bar:
-      files = list(
-        doctor.inspect_all(folder, arguments.jobs, on_file=lambda bar=bar: bar.update(1))
-      )
+      files = []
+      for file in doctor.inspect_all(folder, arguments.jobs):
+        files.append(file)
+        bar.update(1)
     found = doctor.examine(folder, names, files)
     stage_folder.write_metrics(manifest, found.manifest)
     print(tables.render_report(name, found, names, folder.table))

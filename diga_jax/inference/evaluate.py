@@ -105,7 +105,7 @@ def _draw(
     panels = comparison_panels(
       batch.images[row],
       truth=None if batch.labels is None else batch.labels[row],
-      prediction=np.asarray(prediction[row]),
+      predictions={'prediction': np.asarray(prediction[row])},
       palette=pictures.palette,
       names=names,
     )

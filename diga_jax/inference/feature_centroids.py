@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.errors import BadInput
-from diga_jax import pixels
-from diga_jax.centroids import accumulate, class_means, labels_at
+from diga_jax import pixels, resize
+from diga_jax.centroids import accumulate, class_means
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch
 from diga_jax.parallel import processes
@@ -37,7 +37,7 @@ def _class_means(
   """(means [B, C, D], valid [B, C]) of the feature."""
   output = model.apply(variables, normalised, train=False)
   if labels is not None:
-    labels = labels_at(labels, output['feature'].shape[1:3])
+    labels = resize.nearest(labels, output['feature'].shape[1:3])
   return class_means(output['feature'], output['logits'], labels, minimum=minimum)
 
 

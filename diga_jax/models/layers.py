@@ -1,14 +1,16 @@
 """The layers that the networks share. All compute in `dtype` and keep float32 parameters.
 
-A layer's name is its name in the PyTorch state dict (dots included), so that weights.py needs no
-table: '.'.join(path) is the PyTorch name.
+A layer's name is its name in the PyTorch state dict (dots included), so that diga_jax/weights needs
+no table: '.'.join(path) is the PyTorch name.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from diga_jax.models import convolution
 from diga_jax.parallel import collectives
@@ -18,6 +20,41 @@ HE = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 SMALL = nn.initializers.normal(0.01)
 # What PyTorch gives a linear layer: uniform in +-1/sqrt(fan in).
 LINEAR = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+class Settings(NamedTuple):
+  """What the layers of a network share."""
+
+  batch_statistics: bool = False  # BatchNorm uses the batch's statistics and moves the running ones
+  axis_name: str | None = None  # under `jax.pmap`, the axis over which a batch is spread
+  dtype: DTypeLike = jnp.float32  # the type computed in
+
+
+class Network(nn.Module, kw_only=True):
+  """What all segmentation networks have in common.
+
+  They map normalised BGR images [B, H, W, 3] to `types.Outputs`, float32, at their output stride.
+  `keys` [B] is one typed key per example for dropout in training; without keys nothing is dropped.
+  The feature is what the classifier sees, after dropout.
+
+  Attributes:
+    classes: channels of the logits.
+    batch_norm: 'batch' normalises with batch statistics in training and moves the running ones (as
+      published); 'running' keeps to the running ones.
+    remat: whether the backward pass recomputes the inside of each block instead of keeping it: less
+      memory, about a third more arithmetic.
+    axis_name, dtype: see `Settings`.
+  """
+
+  classes: int = 19
+  batch_norm: str = 'batch'
+  remat: bool = False
+  axis_name: str | None = None
+  dtype: DTypeLike = jnp.float32
+
+  def settings(self, train: bool) -> Settings:
+    """What the network's layers share, in training and in evaluation."""
+    return Settings(train and self.batch_norm == 'batch', self.axis_name, self.dtype)
 
 
 class Conv(nn.Module):
@@ -31,7 +68,7 @@ class Conv(nn.Module):
   groups: int = 1
   bias: bool = False
   kernel_init: nn.initializers.Initializer = HE
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -40,9 +77,9 @@ class Conv(nn.Module):
     kernel = self.param('kernel', self.kernel_init, shape)
     strides, dilation = (self.stride, self.stride), (self.dilation, self.dilation)
     if self.padding == 'SAME':
-      padding = convolution.same_padding(x.shape[1:3], shape[:2], strides, dilation)
+      padding = convolution.same_padding((x.shape[1], x.shape[2]), shape[:2], strides, dilation)
     else:
-      padding = ((self.padding, self.padding),) * 2
+      padding = ((self.padding, self.padding), (self.padding, self.padding))
     x = convolution.conv2d(
       x.astype(self.dtype), kernel.astype(self.dtype), strides, padding, dilation, self.groups
     )
@@ -53,21 +90,21 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-  """Batch normalisation as PyTorch's: biased variance to normalise, unbiased in the moved one.
+  """Batch normalisation as PyTorch's: normalises by the biased variance, stores the unbiased one.
 
   The statistics are float32 and span the whole batch given: under `jax.jit` with a sharded batch
-  that is the global batch, whatever the number of devices; under `jax.pmap`, `axis_name` names the
-  axis to average them over.
+  that is the global batch, whatever the number of devices; under `jax.pmap` they are averaged over
+  the axis of the settings.
   """
 
+  settings: Settings = Settings()
   epsilon: float = 1e-5
   momentum: float = 0.1
-  axis_name: str | None = None
-  dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """[..., C] -> [..., C]; moves the running statistics when 'batch_stats' is mutable."""
+    batch_statistics, axis_name, dtype = self.settings
     channels = (x.shape[-1],)
     scale = self.param('scale', nn.initializers.ones, channels)
     bias = self.param('bias', nn.initializers.zeros, channels)
@@ -76,18 +113,18 @@ class BatchNorm(nn.Module):
     mean, var = running_mean.value, running_var.value
     axes = tuple(range(x.ndim - 1))
     if batch_statistics:
-      mean = collectives.mean(jnp.mean(x, axes, dtype=jnp.float32), self.axis_name)
+      mean = collectives.mean(jnp.mean(x, axes, dtype=jnp.float32), axis_name)
       squares = jnp.square(x.astype(jnp.float32) - jnp.expand_dims(mean, axes))
-      var = collectives.mean(jnp.mean(squares, axes), self.axis_name)
+      var = collectives.mean(jnp.mean(squares, axes), axis_name)
       if self.is_mutable_collection('batch_stats') and not self.is_initializing():
-        count = x.size // x.shape[-1] * collectives.devices(self.axis_name)
+        count = x.size // x.shape[-1] * collectives.devices(axis_name)
         self._move(running_mean, mean)
         self._move(running_var, var * (count / max(count - 1, 1)))
     factor = scale * jax.lax.rsqrt(var + self.epsilon)
-    shift = (bias - mean * factor).astype(self.dtype)
-    return x * jnp.expand_dims(factor.astype(self.dtype), axes) + jnp.expand_dims(shift, axes)
+    shift = (bias - mean * factor).astype(dtype)
+    return x * jnp.expand_dims(factor.astype(dtype), axes) + jnp.expand_dims(shift, axes)
 
-  def _move(self, running, value):
+  def _move(self, running: nn.Variable, value: jax.Array) -> None:
     running.value = (1 - self.momentum) * running.value + self.momentum * value
 
 
@@ -96,20 +133,19 @@ def conv_norm(
   features: int,
   size: int,
   names: tuple[str, str],
+  settings: Settings,
   *,
-  batch_statistics: bool,
-  axis_name: str | None,
-  dtype: Any,
-  relu: bool = True,
-  **conv,
+  epsilon: float = 1e-5,
+  activation: Callable[[jax.Array], jax.Array] | None = nn.relu,
+  **conv: Any,
 ) -> jax.Array:
-  """Convolution - BatchNorm - ReLU inside the calling module, the first two under these names.
+  """Convolution - BatchNorm - activation inside the calling module, the first two named so.
 
   [B, H, W, I] -> [B, H', W', features]; `conv` are further attributes of `Conv`.
   """
-  x = Conv(features, size, dtype=dtype, name=names[0], **conv)(x)
-  x = BatchNorm(axis_name=axis_name, dtype=dtype, name=names[1])(x, batch_statistics)
-  return nn.relu(x) if relu else x
+  x = Conv(features, size, dtype=settings.dtype, name=names[0], **conv)(x)
+  x = BatchNorm(settings, epsilon, name=names[1])(x)
+  return x if activation is None else activation(x)
 
 
 def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
@@ -121,29 +157,25 @@ def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
   return (centred * jax.lax.rsqrt(var + epsilon)).astype(x.dtype)
 
 
-def channel_dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
-  """Zeroes whole channels of [B, H, W, C] with probability `rate` and scales up the others.
+def dropout(x: jax.Array, rate: float, keys: jax.Array | None, *, whole: bool = False) -> jax.Array:
+  """Zeroes channels of [B, H, W, C] with probability `rate` and scales up the others.
 
-  `keys` [B] holds one typed key per example, so that the draw does not depend on how the batch
-  is spread over devices.
+  Args:
+    x: of any float type.
+    rate: below 1; at 0 nothing is dropped.
+    keys: [B], one typed key per example, so that the draw does not depend on how the batch is
+      spread over devices; without keys nothing is dropped.
+    whole: zero whole examples: on the inside of a residual block, stochastic depth (arXiv
+      1603.09382).
   """
-
-  def draw(key):
-    return jax.random.bernoulli(key, 1 - rate, (x.shape[-1],))
-
-  keep = jax.vmap(draw)(keys)[:, None, None, :]
+  if keys is None or rate == 0:
+    return x
+  shape = () if whole else (x.shape[-1],)
+  keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys)
+  keep = keep.reshape(len(x), 1, 1, -1)
   return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
 
 
-def example_dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
-  """Zeroes whole examples of [B, H, W, C] with probability `rate` and scales up the others.
-
-  On the inside of a residual block: stochastic depth (arXiv 1603.09382). `keys` [B] as above.
-  """
-  keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate))(keys)[:, None, None, None]
-  return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
-
-
-def folded(keys: jax.Array | None, number: int) -> jax.Array | None:
+def fold_in(keys: jax.Array | None, number: int) -> jax.Array | None:
   """The examples' keys [B] for the `number`-th of several uses; no keys, no draws."""
   return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, number)

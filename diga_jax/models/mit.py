@@ -5,12 +5,12 @@ Source: docs/method.md section 3. Tokens keep the image's layout, [B, h, w, C], 
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from data_pipelines.errors import BadInput
 from diga_jax.models import layers
@@ -34,7 +34,7 @@ LINEAR = nn.initializers.normal(0.02)
 FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
-def norm(x: jax.Array, name: str, epsilon: float, dtype: Any) -> jax.Array:
+def norm(x: jax.Array, name: str, epsilon: float, dtype: DTypeLike) -> jax.Array:
   """LayerNorm over channels, inside the calling module. PyTorch's own epsilon is 1e-5."""
   return nn.LayerNorm(epsilon, dtype=dtype, use_fast_variance=False, name=name)(x)
 
@@ -44,14 +44,14 @@ class Attention(nn.Module):
 
   heads: int
   reduction: int
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, h, w, C] -> [B, h, w, C]."""
     batch, height, width, channels = x.shape
     dense = functools.partial(nn.Dense, kernel_init=LINEAR, dtype=self.dtype)
-    seen = self._reduced(x)
+    seen = self._reduce(x)
     query = dense(channels, name='q')(x).reshape(batch, height * width, self.heads, -1)
     both = dense(2 * channels, name='kv')(seen).reshape(batch, -1, 2, self.heads, query.shape[-1])
     alike = jnp.einsum('bqhd,bkhd->bhqk', query, both[:, :, 0], preferred_element_type=jnp.float32)
@@ -59,25 +59,18 @@ class Attention(nn.Module):
     x = jnp.einsum('bhqk,bkhd->bqhd', weights, both[:, :, 1])
     return dense(channels, name='proj')(x.reshape(batch, height, width, channels))
 
-  def _reduced(self, x):
+  def _reduce(self, x: jax.Array) -> jax.Array:
     if self.reduction == 1:
       return x
-    conv = layers.Conv(
-      x.shape[-1],
-      self.reduction,
-      self.reduction,
-      bias=True,
-      kernel_init=FAN_OUT,
-      dtype=self.dtype,
-      name='sr',
-    )
+    options = {'bias': True, 'kernel_init': FAN_OUT, 'dtype': self.dtype}
+    conv = layers.Conv(x.shape[-1], self.reduction, self.reduction, name='sr', **options)
     return norm(conv(x), 'norm', 1e-5, self.dtype)
 
 
 class MixMlp(nn.Module):
   """Linear - 3x3 depthwise - GELU - linear: the convolution is what tells positions apart."""
 
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -98,18 +91,16 @@ class Block(nn.Module):
   heads: int
   reduction: int
   drop: float
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
     """[B, h, w, C] -> [B, h, w, C]; without `keys` [B] nothing is left out."""
     attention = Attention(self.heads, self.reduction, self.dtype, name='attn')
-    x = x + self._kept(attention(norm(x, 'norm1', 1e-6, self.dtype)), layers.folded(keys, 0))
-    mlp = MixMlp(self.dtype, name='mlp')
-    return x + self._kept(mlp(norm(x, 'norm2', 1e-6, self.dtype)), layers.folded(keys, 1))
-
-  def _kept(self, x, keys):
-    return x if keys is None or self.drop == 0 else layers.example_dropout(x, self.drop, keys)
+    y = attention(norm(x, 'norm1', 1e-6, self.dtype))
+    x = x + layers.dropout(y, self.drop, layers.fold_in(keys, 0), whole=True)
+    y = MixMlp(self.dtype, name='mlp')(norm(x, 'norm2', 1e-6, self.dtype))
+    return x + layers.dropout(y, self.drop, layers.fold_in(keys, 1), whole=True)
 
 
 class Body(nn.Module):
@@ -121,7 +112,7 @@ class Body(nn.Module):
     heads: attention heads per stage.
     drop_path: probability that an example goes past either half of the last block ("stochastic
       depth"); it grows evenly from 0 at the first block.
-    remat: whether the backward pass computes the inside of each block again instead of keeping it.
+    remat: whether the backward pass recomputes the inside of each block instead of keeping it.
   """
 
   widths: Sequence[int]
@@ -129,7 +120,7 @@ class Body(nn.Module):
   heads: Sequence[int]
   drop_path: float
   remat: bool = False
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> list[jax.Array]:
@@ -153,22 +144,14 @@ class Body(nn.Module):
       x = self._patches(x, width, stage)
       for i in range(depth):
         block = kind(heads, reduction, next(drops), self.dtype, name=f'block{stage}.{i}')
-        x = block(x, layers.folded(keys, number))
+        x = block(x, layers.fold_in(keys, number))
         number += 1
       x = norm(x, f'norm{stage}', 1e-6, self.dtype)
       stages.append(x)
     return stages
 
-  def _patches(self, x, width, stage):
+  def _patches(self, x: jax.Array, width: int, stage: int) -> jax.Array:
     size, stride = (7, 4) if stage == 1 else (3, 2)
-    conv = layers.Conv(
-      width,
-      size,
-      stride,
-      size // 2,
-      bias=True,
-      kernel_init=FAN_OUT,
-      dtype=self.dtype,
-      name=f'patch_embed{stage}.proj',
-    )
-    return norm(conv(x), f'patch_embed{stage}.norm', 1e-5, self.dtype)
+    name, options = f'patch_embed{stage}', {'kernel_init': FAN_OUT, 'dtype': self.dtype}
+    x = layers.Conv(width, size, stride, size // 2, bias=True, name=f'{name}.proj', **options)(x)
+    return norm(x, f'{name}.norm', 1e-5, self.dtype)

@@ -8,11 +8,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from diga_jax import resize
 from diga_jax.models import layers
 from diga_jax.types import Params, Size
+
+PADDING: Any = ((1, 1), (1, 1))  # flax annotates it as text
 
 
 class Block(nn.Module):
@@ -24,20 +27,20 @@ class Block(nn.Module):
   padding: int = 0
   norm: bool = True
   relu: bool = True
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, h, w, features]."""
     p = (self.padding, self.padding)
     x = jnp.pad(x, ((0, 0), p, p, (0, 0)), mode='reflect')
-    x = layers.Conv(
-      self.features, self.size, self.stride, bias=True, dtype=self.dtype, name='conv'
-    )(x)
+    options = {'bias': True, 'dtype': self.dtype, 'name': 'conv'}
+    x = layers.Conv(self.features, self.size, self.stride, **options)(x)
     x = layers.instance_norm(x) if self.norm else x
     return nn.relu(x) if self.relu else x
 
 
-def _residuals(x: jax.Array, blocks: int, prefix: str, dtype: Any) -> jax.Array:
+def _residuals(x: jax.Array, blocks: int, prefix: str, dtype: DTypeLike) -> jax.Array:
   """`blocks` residual blocks of two 3x3 convolutions, inside the calling module."""
   features = x.shape[-1]
   for i in range(blocks):
@@ -52,7 +55,7 @@ class Encoder(nn.Module):
 
   width: int = 64
   blocks: int = 4
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -68,7 +71,7 @@ class Decoder(nn.Module):
 
   width: int = 64
   blocks: int = 4
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -87,7 +90,7 @@ class Discriminator(nn.Module):
   width: int = 64
   scales: int = 3
   layers: int = 4
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> list[jax.Array]:
@@ -95,12 +98,11 @@ class Discriminator(nn.Module):
     maps = []
     for scale in range(self.scales):
       if scale > 0:
-        x = nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=False)
+        x = nn.avg_pool(x, (3, 3), (2, 2), PADDING, count_include_pad=False)
       y = x
       for i in range(self.layers):
-        y = layers.Conv(
-          self.width * 2**i, 4, 2, 1, dtype=self.dtype, name=f'cnns.{scale}.{i}.conv'
-        )(y)
+        at = f'cnns.{scale}.{i}.conv'
+        y = layers.Conv(self.width * 2**i, 4, 2, 1, dtype=self.dtype, name=at)(y)
         y = nn.leaky_relu(y, 0.2)
       y = layers.Conv(1, 1, bias=True, dtype=self.dtype, name=f'cnns.{scale}.{self.layers}')(y)
       maps.append(y.astype(jnp.float32))
@@ -117,8 +119,10 @@ def networks(settings: ConfigDict) -> dict[str, nn.Module]:
   discriminator = Discriminator(
     settings.discriminator_width, settings.discriminator_scales, settings.discriminator_layers
   )
-  generators = {'enc_s': encoder, 'enc_t': encoder, 'dec_s2t': decoder, 'dec_t2s': decoder}
-  return generators | {'dis_s2t': discriminator, 'dis_t2s': discriminator}
+  return {
+    **{'enc_s': encoder, 'enc_t': encoder, 'dec_s2t': decoder, 'dec_t2s': decoder},
+    **{'dis_s2t': discriminator, 'dis_t2s': discriminator},
+  }
 
 
 def initial_params(key: jax.Array, settings: ConfigDict, size: Size) -> dict[str, Params]:
@@ -143,4 +147,4 @@ def translate(generators: Params, images: jax.Array, settings: ConfigDict) -> ja
   """Source images in the target's style, normalised BGR [B, H, W, 3]; H and W multiples of 4."""
   nets = networks(settings)
   content = nets['enc_s'].apply({'params': generators['enc_s']}, images)
-  return nets['dec_s2t'].apply({'params': generators['dec_s2t']}, content)
+  return nets['dec_s2t'].bind({'params': generators['dec_s2t']})(content)

@@ -6,13 +6,13 @@ to be exchanged: `axis_name` is None, and these functions return what they are g
 devices hold equally many examples.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from diga_jax.types import PyTree
 
-def mean(tree: Any, axis_name: str | None) -> Any:
+
+def mean(tree: PyTree, axis_name: str | None) -> PyTree:
   """The mean over devices of every array: of means over examples, the mean over all of them."""
   return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 

@@ -1,9 +1,10 @@
 """Devices: a mesh with one axis, batches split over it, everything else on every device."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -35,7 +36,7 @@ def local_mesh(mesh: Mesh) -> Mesh:
   return mesh if jax.process_count() == 1 else _mesh(list(mesh.local_devices))
 
 
-def _mesh(devices: list[jax.Device]) -> Mesh:
+def _mesh(devices: Sequence[object]) -> Mesh:
   return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -46,7 +47,7 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.device_put(tree, everywhere)
 
   def place(x: jax.Array | np.ndarray) -> jax.Array:
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
       return jax.random.wrap_key_data(place(jax.random.key_data(x)))
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, everywhere, lambda index: x[index])

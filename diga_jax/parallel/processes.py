@@ -26,17 +26,17 @@ def connect(where: str) -> None:
   Raises:
     BadInput: the text is neither, or the others cannot be reached.
   """
-  if jax.config.jax_platforms == 'cpu':
+  if jax.config.values['jax_platforms'] == 'cpu':
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  options: dict[str, str | int] = {}
+  address, count, index = None, None, None
   if where != 'auto':
     try:
-      address, count, index = where.split(',')
-      options = dict(coordinator_address=address, num_processes=int(count), process_id=int(index))
+      address, *numbers = where.split(',')
+      count, index = map(int, numbers)
     except ValueError:
       raise BadInput(f"--distributed={where}: give 'auto' or HOST:PORT,PROCESSES,INDEX") from None
   try:
-    jax.distributed.initialize(**options)
+    jax.distributed.initialize(address, count, index)
   except (RuntimeError, ValueError) as error:
     raise BadInput(f'--distributed={where}: {one_line(error)}') from error
   # The channels are opened here, where all are; the first step comes when each has compiled it.

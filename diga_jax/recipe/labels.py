@@ -67,13 +67,13 @@ def save_arrays(path: pathlib.Path, **arrays: jax.Array | np.ndarray) -> None:
   """Writes an .npz file, whole or not at all, by one process."""
   if processes.is_main_process():
     with atomic.replacing(path) as temporary, open(temporary, 'wb') as file:
-      np.savez(file, **arrays)
+      np.savez(file, allow_pickle=False, **arrays)
 
 
 def warn_of_absent_classes(
   stage: str, what: str, counts: jax.Array | np.ndarray, names: tuple[str, ...]
 ) -> None:
-  """Warns of the classes that nothing was found for; training goes on without them."""
+  """Warns of the classes without a label or centroid; training continues without them."""
   absent = [names[i] for i in np.flatnonzero(np.asarray(counts) == 0)]
   if absent:
     logging.warning('%s: no %s for %s: no image shows it', stage, what, ', '.join(absent))

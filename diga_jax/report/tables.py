@@ -195,8 +195,9 @@ def _report_parts(
   for what, value in report.facts:
     yield f'  {what}: {rich.markup.escape(value)}'
   if report.shares is not None:
-    known = published_sets.SAME.get(table, table) if isinstance(table, str) else ''
-    yield _class_shares(report.shares, names, published_sets.SHARES.get(known))
+    yield _class_shares(
+      report.shares, names, published_sets.SHARES.get(table) if isinstance(table, str) else None
+    )
   if not report.findings:
     yield '[bold]nothing is wrong[/bold]'
   for finding in report.findings:

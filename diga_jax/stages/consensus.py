@@ -3,7 +3,7 @@
 import jax
 from ml_collections import ConfigDict
 
-from diga_jax import centroids, selection
+from diga_jax import centroids, resize, selection
 from diga_jax.parallel import collectives
 from diga_jax.stages.forward import Output
 from diga_jax.state import TrainState
@@ -43,7 +43,7 @@ def move_centroids(
   """
   if stage.selector != 'consensus':
     return current
-  small = centroids.labels_at(labels, teacher.feature.shape[1:3])
+  small = resize.nearest(labels, teacher.feature.shape[1:3])
   means, valid = centroids.class_means(teacher.feature, teacher.logits, small)
   means, valid = (collectives.gather(x, axis_name) for x in (means, valid))
   return centroids.update(current, means, valid, momentum=stage.centroid_momentum)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diga_jax import centroids
+from diga_jax import centroids, resize
 from tests.support import golden_formula
 
 MEANS = jax.jit(centroids.class_means, static_argnames='minimum')
@@ -33,7 +33,7 @@ def test_updates_by_target_then_source_are_the_published_ones(golden):
     ('selected', 'after_target', 'classes_updated_by_target'),
     ('ground_truth', 'after_source', 'classes_updated_by_source'),
   ):
-    small = centroids.labels_at(z[labels], (20, 28))
+    small = resize.nearest(z[labels], (20, 28))
     means, valid = MEANS(z['feature'], z['feature_logits'], small)
     np.testing.assert_array_equal(classes_of(valid), z[name])
     moved = UPDATE(current, means, valid)
@@ -82,13 +82,6 @@ def test_a_mean_that_sums_to_zero_is_not_valid():
   np.testing.assert_array_equal(centroids.class_means(features, logits)[1], [[True, False]])
 
 
-def test_labels_at_takes_row_floor_i_h_over_h():
-  labels = np.arange(7 * 9, dtype=np.int32).reshape(1, 7, 9)
-  got = np.asarray(centroids.labels_at(labels, (3, 4)))
-  want = [[labels[0, i * 7 // 3, j * 9 // 4] for j in range(4)] for i in range(3)]
-  np.testing.assert_array_equal(got[0], want)
-
-
 def test_update_goes_image_by_image_where_valid():
   current = np.zeros((2, 1), np.float32)
   means = np.array([[[1.0], [9.0]], [[2.0], [9.0]]], np.float32)
@@ -120,7 +113,7 @@ def test_all_of_it_can_be_jitted(golden):
 
   @jax.jit
   def step(current, features, logits, labels):
-    small = centroids.labels_at(labels, features.shape[1:3])
+    small = resize.nearest(labels, features.shape[1:3])
     return centroids.update(current, *centroids.class_means(features, logits, small))
 
   moved = step(z['start'], z['feature'], z['feature_logits'], z['selected'])

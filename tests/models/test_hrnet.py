@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diga_jax import models, weights
-from diga_jax.models import hrnet, ocr
+from diga_jax.models import hrnet, layers, ocr
 from tests.models.test_models import assert_close, drawn, state_dict
 from tests.support import golden_formula
 
@@ -173,12 +173,12 @@ def test_remat_changes_no_gradient():
 
   def gradient(kind, variables):
     def loss(variables):
-      return jnp.sum(kind().apply(variables, x, True, mutable=['batch_stats'])[0] ** 3)
+      return jnp.sum(kind(settings).apply(variables, x, mutable=['batch_stats'])[0] ** 3)
 
     return jax.grad(loss)(variables)
 
-  kinds = hrnet.BasicBlock, nn.remat(hrnet.BasicBlock, static_argnums=2)
-  shapes = jax.eval_shape(lambda: hrnet.BasicBlock().init(jax.random.key(0), x, False))
+  kinds, settings = (hrnet.BasicBlock, nn.remat(hrnet.BasicBlock)), layers.Settings(True)
+  shapes = jax.eval_shape(lambda: hrnet.BasicBlock().init(jax.random.key(0), x))
   kept, again = (jax.jit(functools.partial(gradient, kind))(drawn(shapes)) for kind in kinds)
   largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(kept))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), again, kept)

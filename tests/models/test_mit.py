@@ -66,7 +66,7 @@ def test_it_is_the_published_network(published, size):
   # The other network has the same body: no need to compile that again.
   variables = {kind: tree['decode_head'] for kind, tree in networks['daformer'][1].items()}
   head = segformer.DaFormerHead(19, 256, 0.1)
-  out = jax.jit(lambda variables, x: head.apply(variables, x, False, None))(variables, stages)
+  out = jax.jit(lambda variables, x: head.apply(variables, x, None))(variables, stages)
   assert_close(out['logits'], arrays['daformer_logits'], 1e-5)
   assert out['feature'].shape == (1, 16, 24, 256)
 
@@ -158,12 +158,12 @@ def test_every_draw_has_keys_of_its_own(small, monkeypatch):
   used = {}
 
   def draws(keys):
-    def note(x, rate, keys):
-      used[len(used)] = rate, jax.random.key_data(keys)
+    def note(x, rate, keys, whole=False):
+      if rate > 0:
+        used[len(used)] = rate, jax.random.key_data(keys)
       return x
 
-    monkeypatch.setattr(layers, 'example_dropout', note)
-    monkeypatch.setattr(layers, 'channel_dropout', note)
+    monkeypatch.setattr(layers, 'dropout', note)
     model = segformer.SegFormer(dropout=0.5, drop_path=0.4, **SMALL)
     model.apply(variables, images, train=True, keys=keys, mutable=['batch_stats'])
     return [data for _, data in used.values()]
@@ -177,9 +177,9 @@ def test_every_draw_has_keys_of_its_own(small, monkeypatch):
   np.testing.assert_array_equal(jax.jit(draws)(keys[::-1]), data[:, ::-1])
 
 
-def test_example_dropout_keeps_the_expectation():
+def test_dropout_of_whole_examples_keeps_the_expectation():
   keys = jax.random.split(jax.random.key(0), 4000)
-  out = np.asarray(layers.example_dropout(jnp.ones((4000, 1, 2, 3)), 0.2, keys))
+  out = np.asarray(layers.dropout(jnp.ones((4000, 1, 2, 3)), 0.2, keys, whole=True))
   assert set(np.unique(out)) == {0, np.float32(1.25)}
   assert (out == out[:, :1, :1, :1]).all()
   np.testing.assert_allclose(out.mean(), 1, atol=0.03)
@@ -262,11 +262,11 @@ def test_remat_changes_no_gradient():
 @pytest.mark.parametrize('kind', [segformer.SegFormerHead, segformer.DaFormerHead])
 def test_a_batch_on_several_devices_is_one_batch(kind):
   stages = [jnp.asarray(golden_formula.image(f's{n}', (4, 8 // n, 8 // n, 6))) for n in (1, 2, 4)]
-  whole, spread = (kind(3, 8, 0.1, axis_name) for axis_name in (None, 'data'))
-  variables = drawn(jax.eval_shape(lambda: whole.init(jax.random.key(0), stages, False, None)))
+  whole, spread = (kind(3, 8, 0.1, layers.Settings(True, axis)) for axis in (None, 'data'))
+  variables = drawn(jax.eval_shape(lambda: whole.init(jax.random.key(0), stages, None)))
 
   def apply(head, stages):
-    return head.apply(variables, stages, True, None, mutable=['batch_stats'])
+    return head.apply(variables, stages, None, mutable=['batch_stats'])
 
   shares = [x.reshape(2, 2, *x.shape[1:]) for x in stages]
   per_device = jax.vmap(functools.partial(apply, spread), axis_name='data')

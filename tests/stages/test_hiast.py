@@ -133,7 +133,7 @@ def test_with_consensus_labels_and_centroids_follow_the_teacher():
   selected_labels = selection.bilateral_consensus(labels, nearest)
   np.testing.assert_allclose(metrics['coverage'], np.mean(selected_labels != 255), rtol=1e-6)
   assert 0 < metrics['coverage'] < 1
-  reduced = centroids.labels_at(selected_labels, taught['feature'].shape[1:3])
+  reduced = resize.nearest(selected_labels, taught['feature'].shape[1:3])
   means, valid = centroids.class_means(taught['feature'], taught['logits'], reduced)
   moved = centroids.update(before, means, valid, momentum=0.5)
   assert (moved != before).any()
