@@ -37,9 +37,8 @@ from diga_jax.types import StepConfig
 
 SCENES = 8  # of every rendered data set
 BATCHES = 8  # that the input pipeline is timed over, each repeat
-# FLOPs are counted on XLA's optimised program; the machine code made of it can be as slow as it
-# likes, which halves the time to compile.
-QUICK = {'xla_backend_optimization_level': 0}
+# FLOPs are counted on XLA's optimised program; slow machine code halves the time to compile it.
+QUICK: dict[str, str | bool] = {'xla_backend_optimization_level': '0'}
 
 
 def run_compiled(function: Callable[..., Any], *args: Any) -> Any:

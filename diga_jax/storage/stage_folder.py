@@ -68,7 +68,7 @@ def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
   old, new = read_record(directory)['identity'], json.loads(json.dumps(identity))
   for field in sorted(old.keys() - new.keys()):
     for name in RENAMED:
-      if f'.{field}'.endswith(f'.{name}'):
+      if field.endswith(name):
         raise BadInput(
           f'{directory} was made by a version before fields of the config were renamed ({field} is '
           f'now {RENAMED[name]}): use another --workdir (see CHANGELOG.md)'
