@@ -213,12 +213,9 @@ def _odd_classes(
   with np.errstate(divide='ignore', invalid='ignore'):
     factor = np.maximum(shares / expected, expected / shares)
   odd = np.flatnonzero((expected >= SHARE_MATTERS) & (shares > 0) & (factor > SHARE_FACTOR))
-  where = [f'{names[c]}: {shares[c]:.2%}, known {expected[c]:.2%}' for c in odd]
+  where = [f'{names[c]}: {shares[c]:.2%}, known {expected[c]:.2%}' for c in odd.tolist()]
   fix = 'the labels are perhaps of another table or format, or the images a special selection'
   yield Finding('classes with another share of the pixels than known', where, fix)
-
-
-# The manifest.
 
 
 def _manifest(

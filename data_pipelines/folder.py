@@ -3,6 +3,7 @@
 The input pipeline (`pipeline.py`) reads the same files with TensorFlow; both give the same pixels.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -18,6 +19,7 @@ from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
 from data_pipelines.pack import Pack
 
+Pixels = tuple[np.ndarray, np.ndarray | None]  # an image, and its label or raw ids if there are any
 LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
 
 
@@ -98,7 +100,7 @@ class Folder:
         if entry is None:
           raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
 
-  def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+  def read(self, index: int) -> Pixels:
     """One image and its label.
 
     Returns:
@@ -123,8 +125,7 @@ class Folder:
     if unknown := sorted(set(raw.tobytes().translate(None, known))):
       raise BadInput(
         f'{path}: label id {", ".join(map(str, unknown[:5]))} is unknown to the table '
-        f'{label_tables.title(self.table)}{classes}; correct the file or choose another '
-        'table'
+        f'{label_tables.title(self.table)}{classes}; correct the file or choose another table'
       )
 
   @functools.cached_property
@@ -132,7 +133,7 @@ class Folder:
     """The table for `label_tables.translate`."""
     return self.lut.astype(np.uint8).tobytes()
 
-  def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+  def read_pair(self, index: int) -> Pixels:
     """As `read`, with raw ids. What lies in packs was checked when they were made."""
     if self.image_pack and self.image_pack is self.label_pack:  # one record, read once
       return self.image_pack.pair(self.ids[index])
@@ -141,9 +142,7 @@ class Folder:
       self.check_raw(index, raw, image.shape)
     return image, raw
 
-  def read_low(
-    self, index: int, size: tuple[int, int]
-  ) -> tuple[np.ndarray, np.ndarray | None] | None:
+  def read_low(self, index: int, size: tuple[int, int]) -> Pixels | None:
     """As `read_pair`, the image packed at this size and the label at this size or its own.
 
     None where the image was not packed so. Raises BadInput as `read` does.
@@ -323,17 +322,13 @@ def find_ids(pattern: str) -> list[str]:
   return sorted(match['id'] for match in map(fits.fullmatch, paths) if match)
 
 
-def _listing(directory: str) -> dict[str, os.DirEntry]:
-  try:
-    with os.scandir(directory or '.') as entries:
-      return {entry.name: entry for entry in entries}
-  except OSError:
-    return {}
-
-
 def _entries(paths: Iterable[str]) -> Iterator[tuple[str, os.DirEntry | None]]:
   """(path, its entry, None if it is missing) in order; lists each folder once, without stat."""
-  listing = functools.cache(_listing)
+  listed: dict[str, dict[str, os.DirEntry]] = {}
   for path in paths:
     directory, name = os.path.split(path)
-    yield path, listing(directory).get(name)
+    if directory not in listed:
+      listed[directory] = {}
+      with contextlib.suppress(OSError), os.scandir(directory or '.') as entries:
+        listed[directory] = {entry.name: entry for entry in entries}
+    yield path, listed[directory].get(name)

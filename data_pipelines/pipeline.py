@@ -18,7 +18,7 @@ import tensorflow as tf
 from data_pipelines import label_files, transforms
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput, one_line
-from data_pipelines.folder import Folder
+from data_pipelines.folder import Folder, Pixels
 
 # Accelerators belong to JAX: TensorFlow would take their memory.
 tf.config.set_visible_devices([], 'GPU')
@@ -30,7 +30,6 @@ PREFETCH = 2
 _FOREVER = 2**62
 DOCTOR = "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' leaves them out"
 
-RawPair = tuple[np.ndarray, np.ndarray | None]  # an image and the raw ids of its label
 Skipped = dict[str, str] | None  # path -> what is wrong; None where nothing may be skipped
 
 
@@ -157,8 +156,7 @@ def _dataset(
 ) -> tf.data.Dataset:
   """The view's rows, batched: {'image': [len(rows), h, w, 3], 'label': ...}."""
   own = tf.constant(list(rows), tf.int64)
-  types = {'image': tf.uint8} | ({'label': tf.uint8} if view.source.labels else {})
-  shapes = {'image': (*view.crop, 3), 'label': view.crop}
+  shapes = {'image': (*view.crop, 3)} | ({'label': view.crop} if view.source.labels else {})
   load = _decoder(view.source) if skipped is None else None
 
   def make(step: np.int64, row: np.int64, index: np.int64, *pixels: np.ndarray) -> list[np.ndarray]:
@@ -166,7 +164,7 @@ def _dataset(
     image, raw = (*pixels, None)[:2] if pixels else _read(view, index, row, skipped)
     if pixels and raw is not None:
       view.source.check_raw(index, raw, image.shape)
-    return _example(view, image, raw, row, _generator(name, seed, step, row), skipped)
+    return _example(view, (image, raw), row, _generator(name, seed, step, row), skipped)
 
   # No tensor meets Python's control flow in here; looking for it would double the start-up time.
   @tf.autograph.experimental.do_not_convert
@@ -174,8 +172,9 @@ def _dataset(
     step, row = position // len(rows), own[position % len(rows)]
     index = _image_index(name, len(view.source), seed, step * view.rows + row)
     pixels = load(index) if load else []
-    made = tf.numpy_function(make, [step, row, index, *pixels], list(types.values()))
-    return {part: tf.ensure_shape(x, shapes[part]) for part, x in zip(types, made, strict=True)}
+    made = tf.numpy_function(make, [step, row, index, *pixels], [tf.uint8] * len(shapes))
+    parts = zip(shapes.items(), made, strict=True)
+    return {part: tf.ensure_shape(x, shape) for (part, shape), x in parts}
 
   positions = tf.data.Dataset.range(start * len(rows), _FOREVER)
   mapped = positions.map(example, num_parallel_calls=parallel_calls, deterministic=True)
@@ -197,18 +196,11 @@ def _image_index(name: str, number: int, seed: int, position: tf.Tensor) -> tf.T
   return tf.random.experimental.index_shuffle(offset, key, number - 1)
 
 
-# One example, in NumPy.
-
-
 def _example(
-  view: View,
-  image: np.ndarray,
-  raw: np.ndarray | None,
-  row: int,
-  rng: np.random.Generator,
-  skipped: Skipped,
+  view: View, pixels: Pixels, row: int, rng: np.random.Generator, skipped: Skipped
 ) -> list[np.ndarray]:
   """Copy-paste, resize (low rows), flip, crop, in this order: [image] or [image, label]."""
+  image, raw = pixels
   label = None if raw is None else transforms.picture(raw, view.source.byte_table)
   pair = transforms.picture(image), label
   if view.copy_paste:
@@ -244,10 +236,7 @@ def _paste(
   return transforms.picture(image), transforms.picture(label)
 
 
-# Reading.
-
-
-def _read(view: View, index: int, row: int, skipped: Skipped) -> RawPair:
+def _read(view: View, index: int, row: int, skipped: Skipped) -> Pixels:
   """Image and raw ids, from shards; with `skipped` perhaps those of the next that is readable."""
   source = view.source
   if skipped is None:
@@ -267,16 +256,11 @@ def _decoder(source: Folder) -> Callable[[tf.Tensor], list[tf.Tensor]] | None:
   """index -> [image] or [image, raw label], decoded by TensorFlow; None for what is in shards."""
   if source.image_pack or source.label_pack:
     return None
-  images, labels = (
-    tf.constant([path(i) for i in range(len(source))])
-    for path in (source.image_path, source.label_path)
-  )
-
-  def load(index: tf.Tensor) -> list[tf.Tensor]:
-    image = _load_image(images[index])
-    return [image, _load_label(labels[index], source)] if source.labels else [image]
-
-  return load
+  images = tf.constant([source.image_path(i) for i in range(len(source))])
+  if not source.labels:
+    return lambda index: [_load_image(images[index])]
+  labels = tf.constant([source.label_path(i) for i in range(len(source))])
+  return lambda index: [_load_image(images[index]), _load_label(labels[index], source)]
 
 
 def _load_image(path: tf.Tensor) -> tf.Tensor:

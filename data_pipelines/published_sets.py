@@ -63,9 +63,8 @@ _SHARES = {
 SHARES = {name: np.array(values) / sum(values) for name, values in _SHARES.items()}
 
 # Tables that read the labels of the same pictures as another one does.
-for _facts in (COUNTS, SIZES, SHARES):
-  for _alias, _table in (('synthia', 'synthia16'), ('cityscapes_to_robotcar9', 'cityscapes')):
-    _facts[_alias] = _facts[_table]
+for _alias, _table in (('synthia', 'synthia16'), ('cityscapes_to_robotcar9', 'cityscapes')):
+  COUNTS[_alias], SIZES[_alias], SHARES[_alias] = COUNTS[_table], SIZES[_table], SHARES[_table]
 
 
 def which_list(table: str, ids: Collection[str]) -> str:

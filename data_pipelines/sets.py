@@ -4,8 +4,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, from_pack, open_folder
 from data_pipelines.pack import Pack
@@ -73,9 +71,11 @@ def _open_files(settings: Settings, place: _Place, classes: int, labelled: bool)
 
 def _check_names(settings: Settings, name: str) -> None:
   """Refuses Cityscapes' two kinds of files under each other's table, which nothing else notices."""
-  kinds = {'labelTrainIds': 'train_ids', 'labelIds': 'cityscapes'}
-  for kind, table in kinds.items():
-    (other,) = set(kinds.values()) - {table}
+  train_ids, raw_ids = 'train_ids', 'cityscapes'
+  for kind, table, other in (
+    ('labelTrainIds', train_ids, raw_ids),
+    ('labelIds', raw_ids, train_ids),
+  ):
     if kind in settings['labels'] and settings['table'] == other:
       raise BadInput(
         f"data.sets.{name}: {kind} files hold other ids than table '{other}' translates: set table "
@@ -89,16 +89,7 @@ def _render_scenes(settings: Settings, place: _Place, classes: int, labelled: bo
   name = f'scenes-{render.VERSION}-{settings["look"]}-{height}x{width}'
   directory = os.path.join(place.cache, name)
   indices = range(settings['first'], settings['first'] + settings['count'])
-  # The delay keeps the bar away when everything is there already.
-  with tqdm(desc=f'rendering {settings["look"]} scenes', unit=' scenes', delay=1.0) as bar:
-
-    def show(done: int, total: int) -> None:
-      bar.total = total
-      bar.update(done - bar.n)
-
-    images, labels, ids = materialise(
-      directory, settings['look'], indices, (height, width), progress=show
-    )
+  images, labels, ids = materialise(directory, settings['look'], indices, (height, width))
   found = Folder(images, labels if labelled else '', ids, classes=classes)
   found.check()
   return found

@@ -72,7 +72,7 @@ def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
   level (of white noise one in 50, and one in a million by 2).
   (Pillow 13 may begin with the rows, by how much each axis shrinks; earlier versions never do.)
   """
-  if tuple(size) == image.size:
+  if size == image.size:
     return image
 
   def at(window: Window) -> np.ndarray:
@@ -93,7 +93,7 @@ def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
     made = _resize_part(wide, window[3], window[2], (0, y, window[3], rows), kind)
     return np.frombuffer(made.get_buffer(), np.uint8).reshape(*window[2:], 3)
 
-  return Picture(tuple(size), at)
+  return Picture(size, at)
 
 
 def _resize_part(
@@ -109,20 +109,18 @@ def _resize_part(
 
 def nearest(label: Picture, size: Size) -> Picture:
   """A label resized by nearest neighbour, with exactly the pixels that Pillow takes."""
-  if tuple(size) == label.size:
+  if size == label.size:
     return label
-  positions = [nearest_positions(old, new) for old, new in zip(label.size, size, strict=True)]
+  rows_of, columns_of = map(nearest_positions, label.size, size)
 
   def at(window: Window) -> np.ndarray:
-    rows, columns = (
-      index[first : first + count]
-      for index, first, count in zip(positions, window[:2], window[2:], strict=True)
-    )
-    (top, bottom), (left, right) = (rows[0], rows[-1]), (columns[0], columns[-1])
-    part = label.at((top, left, bottom - top + 1, right - left + 1))
-    return part[rows - top].take(columns - left, axis=1)
+    top, left, height, width = window
+    rows, columns = rows_of[top : top + height], columns_of[left : left + width]
+    first, begin = rows[0], columns[0]
+    part = label.at((first, begin, rows[-1] - first + 1, columns[-1] - begin + 1))
+    return part[rows - first].take(columns - begin, axis=1)
 
-  return Picture(tuple(size), at)
+  return Picture(size, at)
 
 
 @functools.lru_cache(maxsize=256)
@@ -164,8 +162,8 @@ def crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
 def sized_crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
   """Scales height and width by U(0.7, 1), drawn for each (bilinear / nearest), then does `crop`."""
   scales = rng.uniform(*SIZED_CROP_RANGE, 2)
-  scaled = tuple(int(side) for side in scales * pair[0].size)
-  return crop(resize(pair, scaled, BILINEAR), size, rng)
+  height, width = (scales * pair[0].size).astype(int).tolist()
+  return crop(resize(pair, (height, width), BILINEAR), size, rng)
 
 
 def zoom(pair: Pair, size: Size, rng: np.random.Generator, *, heights: tuple[int, int]) -> Pair:

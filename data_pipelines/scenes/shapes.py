@@ -74,19 +74,15 @@ class Camera:
     axes = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]], np.float32)
     return vectors @ axes
 
-  def rays(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes of the pixel centres: x [width] to the right, y [height] upwards, at depth 1."""
-    x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / self.focal
-    y = (self.horizon - 0.5 - np.arange(height, dtype=np.float32)) / self.focal
-    return x, y
-
 
 class Canvas:
   """The picture being painted: colour [h, w, 3], label [h, w], inverse depth [h, w] (0 = sky)."""
 
   def __init__(self, camera: Camera, height: int, width: int):
     self.camera = camera
-    self.x, self.y = camera.rays(height, width)
+    # Slopes of the pixel centres: x [width] to the right, y [height] upwards, at depth 1.
+    self.x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / camera.focal
+    self.y = (camera.horizon - 0.5 - np.arange(height, dtype=np.float32)) / camera.focal
     self.colour = np.zeros((height, width, 3), np.float32)
     self.label = np.full((height, width), SKY, np.uint8)
     self.inverse_depth = np.zeros((height, width), np.float32)

@@ -118,33 +118,21 @@ def _lay_ground(street: Street) -> None:
   track = (1 - LANE) * half if street.tram else None
   road = textures.road(asphalt, street.paint('marking'), 2 * half, zebra, track)
   strips = [
-    (-300, 600, textures.plain(street.paint('grass')), shapes.TERRAIN),
-    (-half - walk, walk, textures.slabs(stone, kerb, walk), shapes.SIDEWALK),
-    (half, walk, textures.slabs(stone, kerb, 0), shapes.SIDEWALK),
-    (-half, 2 * half, road, shapes.ROAD),
+    (-300, 0.3, 600, 400, textures.plain(street.paint('grass')), shapes.TERRAIN),
+    (-half - walk, 0.3, walk, 400, textures.slabs(stone, kerb, walk), shapes.SIDEWALK),
+    (half, 0.3, walk, 400, textures.slabs(stone, kerb, 0), shapes.SIDEWALK),
+    (-half, 0.3, 2 * half, 400, road, shapes.ROAD),
   ]
-  for left, width, texture, label in strips:
-    street.ground.append(_level(left, 0.3, width, 400, texture, label))
   if street.crossing > 0:
-    texture = textures.plain(asphalt)
-    street.ground.append(_level(-300, street.crossing - 4, 600, 8, texture, shapes.ROAD))
+    strips.append((-300, street.crossing - 4, 600, 8, textures.plain(asphalt), shapes.ROAD))
+  for left, start, width, length, texture, label in strips:
+    corner, across, ahead = np.array([[left, 0, start], [width, 0, 0], [0, 0, length]], np.float32)
+    street.ground.append(shapes.Quad(corner, across, ahead, texture, label))
   height = rng.uniform(6, 14)
   trees = textures.ridge(street.paint('leaf'), height)
-  corner, across = np.array([-250, 0, 150], np.float32), np.array([500, 0, 0], np.float32)
-  street.ground.append(
-    shapes.Quad(corner, across, shapes.UP * height, trees, shapes.VEGETATION, thin=True)
-  )
-
-
-def _level(
-  left: float, start: float, width: float, length: float, texture: Texture, label: int
-) -> shapes.Quad:
-  """A strip of ground from (left, start)."""
-  corner, across, ahead = np.array([[left, 0, start], [width, 0, 0], [0, 0, length]], np.float32)
-  return shapes.Quad(corner, across, ahead, texture, label)
-
-
-# Beside the road.
+  corner, across = np.array([[-250, 0, 150], [500, 0, 0]], np.float32)
+  far = shapes.Quad(corner, across, shapes.UP * height, trees, shapes.VEGETATION, thin=True)
+  street.ground.append(far)
 
 
 def _line_with_plots(street: Street, side: int) -> None:
@@ -245,7 +233,8 @@ def _add_signal(street: Street, x: float, z: float) -> None:
 def _add_sign(street: Street, x: float, z: float) -> None:
   rng, side = street.rng, street.rng.uniform(0.9, 1.3)
   base = rng.uniform(2.0, 2.8)
-  texture = textures.sign(street.paint('sign'), street.paint('sign_face'), rng.integers(3), side)
+  colour, face, kind = street.paint('sign'), street.paint('sign_face'), int(rng.integers(3))
+  texture = textures.sign(colour, face, kind, side)
   metal = textures.plain(street.paint('metal'))
   street.stand((x, z), (0.12, base + 0.2), metal, shapes.POLE)
   street.stand((x, z - 0.1), (side, side), texture, shapes.SIGN, base)
@@ -259,9 +248,6 @@ def _add_pedestrians(street: Street, side: int) -> None:
     skin, shirt, trousers, hair = map(street.paint, ('skin', 'cloth', 'trousers', 'hair'))
     texture = textures.figure(trousers, skin, shirt, hair, rng.uniform(0.03, 0.25))
     street.stand((x, rng.uniform(4.5, 24)), (0.9, 1.8 * height), texture, shapes.PERSON)
-
-
-# On the road.
 
 
 def _fill_kerb(street: Street, side: int) -> None:

@@ -30,17 +30,13 @@ class Patch(NamedTuple):
   coat: Colour
 
   def disc(self, x: float, y: float, radius: float) -> np.ndarray:
-    return _disc(self.u, self.v, x, y, radius)
+    return (self.u - x) ** 2 + (self.v - y) ** 2 < radius**2
 
   def limb(self, start: Pair, end: Pair, radius: float) -> np.ndarray:
     """The points within `radius` of a line from `start` to `end`."""
     (x, y), dx, dy = start, end[0] - start[0], end[1] - start[1]
     along = np.clip(((self.u - x) * dx + (self.v - y) * dy) / (dx * dx + dy * dy), 0, 1)
-    return _disc(self.u - along * dx, self.v - along * dy, x, y, radius)
-
-
-def _disc(u: np.ndarray, v: np.ndarray, x: float, y: float, radius: float) -> np.ndarray:
-  return (u - x) ** 2 + (v - y) ** 2 < radius**2
+    return self._replace(u=self.u - along * dx, v=self.v - along * dy).disc(x, y, radius)
 
 
 def _texture(
@@ -190,13 +186,13 @@ def flank(
 ) -> None:
   """A vehicle's side: wheels of radius `wheel`, panes of glass at the heights `band`."""
   u, v, colour, alpha, paint = patch
-  axle = np.minimum(np.abs(u - 0.18 * length), np.abs(u - 0.82 * length))
-  tyre = _disc(axle, v, 0, wheel, wheel)
+  axle = patch._replace(u=np.minimum(np.abs(u - 0.18 * length), np.abs(u - 0.82 * length)))
+  tyre = axle.disc(0, wheel, wheel)
   if band:
     colour[(v > band[0]) & (v < band[1]) & (u % pane > 0.12)] = glass
   colour[v < 1.1 * wheel] = paint * 0.6
   colour[tyre] = BLACK
-  colour[_disc(axle, v, 0, wheel, 0.5 * wheel)] = 0.5
+  colour[axle.disc(0, wheel, 0.5 * wheel)] = 0.5
   alpha[(v < 0.8 * wheel) & ~tyre] = 0
 
 
