@@ -56,7 +56,7 @@ def resize_to(image: np.ndarray, size: Size | None, label: bool = False) -> np.n
     size: (h, w), or None to leave the image alone.
     label: whether the values are class ids.
   """
-  if size is None or tuple(size) == image.shape[:2]:
+  if size is None or image.shape[:2] == tuple(size):
     return image
   picture = transforms.picture(image)
   if label:
