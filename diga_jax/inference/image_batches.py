@@ -58,10 +58,10 @@ def resize_to(image: np.ndarray, size: Size | None, label: bool = False) -> np.n
   """
   if size is None or image.shape[:2] == tuple(size):
     return image
-  picture = transforms.picture(image)
+  picture, (height, width) = transforms.picture(image), size
   if label:
-    return transforms.nearest(picture, size).whole()
-  return transforms.resample(picture, size, transforms.BICUBIC).whole()
+    return transforms.nearest(picture, (height, width)).whole()
+  return transforms.resample(picture, (height, width), transforms.BICUBIC).whole()
 
 
 @dataclasses.dataclass(frozen=True)
