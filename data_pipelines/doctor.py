@@ -204,7 +204,7 @@ def _odd_classes(
 ) -> Iterator[Finding]:
   """Classes that never occur although the table yields them, or whose share is unusual."""
   able = set(folder.lut[(folder.lut >= 0) & (folder.lut < len(names))].tolist())
-  absent = [names[c] for c in sorted(able) if shares[c] == 0]
+  absent = [name for c, name in enumerate(names) if c in able and shares[c] == 0]
   fix = 'a network cannot learn them here: check table and label_format'
   yield Finding('classes that never occur', absent, fix)
   expected = published_sets.SHARES.get(table)

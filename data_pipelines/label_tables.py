@@ -6,6 +6,7 @@ of docs/method.md section 9.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ IGNORE = 255  # the train id of pixels that belong to no class; defined here alo
 UNKNOWN = -1
 
 Colour = tuple[int, int, int]
-TableLike = str | Sequence[tuple[int | Colour, int]]
+TableLike = str | Sequence[tuple[Any, int]]  # (raw id or colour, train id)
 
 
 def _ignore_rest(known: dict[int, int]) -> dict[int, int]:

@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from data_pipelines.image_files import read_image
 VERSION = '1.0.0'
 INDEX = 'index.json'
 SPLIT, LOW_SPLIT = 'train', 'low'  # as the files are; resized to what 'low' rows of a batch show
-Record = dict[str, np.ndarray | bytes]  # 'id', 'image' ([h, w, 3] or a file), 'label' (raw ids)
+Record = dict[str, Any]  # 'id', 'image' ([h, w, 3] or a file), 'label' (raw ids)
 
 
 class Plan(TypedDict):
@@ -49,7 +49,7 @@ class Index(Plan):
   """
 
   shards: list[Shard]
-  files: dict[str, dict[str, Sequence | None]]
+  files: dict[str, dict[str, Any]]
 
 
 class Pack:
@@ -91,7 +91,7 @@ class Pack:
     }
 
   @property
-  def low_size(self) -> tuple[int, int] | None:
+  def low_size(self) -> tuple[int, ...] | None:
     """(h, w), the second size at which the images are there, if there is one."""
     return tuple(self.index['low_size']) or None
 
@@ -109,7 +109,7 @@ class Pack:
     found = self._read(name, LOW_SPLIT)
     return found['image'], found.get('label')
 
-  def image_size(self, name: str) -> tuple[int, int]:
+  def image_size(self, name: str) -> tuple[int, ...]:
     """(h, w) of an image at its own size."""
     return tuple(self.index['files'][name]['image'][2:])
 
@@ -135,7 +135,7 @@ class Pack:
       ) from None
 
 
-def read_json(path: pathlib.Path) -> dict:
+def read_json(path: pathlib.Path) -> Any:
   """One of the JSON files of a pack. Raises BadInput if it is missing or damaged."""
   try:
     return json.loads(path.read_text())

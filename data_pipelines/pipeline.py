@@ -11,6 +11,7 @@ import functools
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +31,8 @@ PREFETCH = 2
 _FOREVER = 2**62
 DOCTOR = "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' leaves them out"
 
+Untyped = Any  # tensors: TensorFlow's type stubs lack operators and modules
+random: Untyped = tf.random
 Skipped = dict[str, str] | None  # path -> what is wrong; None where nothing may be skipped
 
 
@@ -142,7 +145,7 @@ def _options(parallel_calls: int) -> tf.data.Options:
 def _iterate(
   dataset: tf.data.Dataset, views: Mapping[str, View], seed: int, start: int, rows: slice
 ) -> Iterator[dict[str, np.ndarray]]:
-  iterator = dataset.as_numpy_iterator()
+  iterator: Untyped = dataset.as_numpy_iterator()
   for step in itertools.count(start):
     try:
       batch = next(iterator)
@@ -159,16 +162,17 @@ def _dataset(
   shapes = {'image': (*view.crop, 3)} | ({'label': view.crop} if view.source.labels else {})
   load = _decoder(view.source) if skipped is None else None
 
-  def make(step: np.int64, row: np.int64, index: np.int64, *pixels: np.ndarray) -> list[np.ndarray]:
-    step, row, index = int(step), int(row), int(index)
-    image, raw = (*pixels, None)[:2] if pixels else _read(view, index, row, skipped)
-    if pixels and raw is not None:
+  def make(step: int, row: int, index: int, *pixels: np.ndarray) -> list[np.ndarray]:
+    step, row, index = int(step), int(row), int(index)  # NumPy's, which seeds are not made of
+    image, raw = (pixels[0], None) if pixels else _read(view, index, row, skipped)
+    if len(pixels) > 1:
+      raw = pixels[1]
       view.source.check_raw(index, raw, image.shape)
     return _example(view, (image, raw), row, _generator(name, seed, step, row), skipped)
 
   # No tensor meets Python's control flow in here; looking for it would double the start-up time.
   @tf.autograph.experimental.do_not_convert
-  def example(position: tf.Tensor) -> dict[str, tf.Tensor]:
+  def example(position: Untyped) -> dict[str, Untyped]:
     step, row = position // len(rows), own[position % len(rows)]
     index = _image_index(name, len(view.source), seed, step * view.rows + row)
     pixels = load(index) if load else []
@@ -187,13 +191,13 @@ def _generator(name: str, seed: int, step: int, row: int) -> np.random.Generator
   return np.random.Generator(np.random.Philox(root))
 
 
-def _image_index(name: str, number: int, seed: int, position: tf.Tensor) -> tf.Tensor:
+def _image_index(name: str, number: int, seed: int, position: Untyped) -> Untyped:
   """The image at a position of the endless order: a new permutation every `number` positions."""
   epoch, offset = position // number, position % number
   # zlib's checksum is the same on every machine.
-  root = tf.random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
-  key = tf.random.fold_in(root, epoch)
-  return tf.random.experimental.index_shuffle(offset, key, number - 1)
+  root = random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
+  key = random.fold_in(root, epoch)
+  return random.experimental.index_shuffle(offset, key, number - 1)
 
 
 def _example(
@@ -203,8 +207,9 @@ def _example(
   image, raw = pixels
   label = None if raw is None else transforms.picture(raw, view.source.byte_table)
   pair = transforms.picture(image), label
-  if view.copy_paste:
-    pair = _paste(view, *(part.whole() for part in pair), rng, skipped)
+  if view.copy_paste and label is not None:
+    donors = view.copy_paste.draw(rng)
+    pair = _paste(view.source, donors, view.copy_paste.hard, image, label.whole(), skipped)
   if row < view.low_rows and view.low_size is not None:
     pair = transforms.resize(pair, view.low_size)
   pair = transforms.flip(pair, rng)
@@ -216,22 +221,22 @@ def _example(
 
 
 def _paste(
-  view: View, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, skipped: Skipped
-) -> transforms.Pair:
-  """All hard-class pixels of the drawn images over the image and its label."""
-  for donor in view.copy_paste.draw(rng):
-    if donor < 0:
-      break
+  source: Folder, donors: np.ndarray, hard: np.ndarray, image: np.ndarray, label: np.ndarray,
+  skipped: Skipped,
+) -> transforms.Pair:  # fmt: skip
+  """The donors' (-1: none) pixels of hard classes over the image and its label."""
+  for donor in donors[donors >= 0]:
     try:
-      other, truth = view.source.read(int(donor))
+      other, truth = source.read(int(donor))
     except BadInput as error:
       if skipped is None:
         raise
-      skipped[view.source.image_path(donor)] = str(error)
+      skipped[source.image_path(donor)] = str(error)
       continue
-    pair = transforms.picture(other), transforms.picture(truth)
-    other, truth = (part.whole() for part in transforms.resize(pair, label.shape))
-    mask = np.isin(truth, view.copy_paste.hard)
+    assert truth is not None  # a view with copy-paste has labels
+    other = transforms.resample(transforms.picture(other), label.shape, transforms.BICUBIC).whole()
+    truth = transforms.nearest(transforms.picture(truth), label.shape).whole()
+    mask = np.isin(truth, hard)
     image, label = np.where(mask[..., None], other, image), np.where(mask, truth, label)
   return transforms.picture(image), transforms.picture(label)
 
@@ -240,9 +245,8 @@ def _read(view: View, index: int, row: int, skipped: Skipped) -> Pixels:
   """Image and raw ids, from shards; with `skipped` perhaps those of the next that is readable."""
   source = view.source
   if skipped is None:
-    low = row < view.low_rows and view.low_size is not None and not view.copy_paste
-    found = source.read_low(index, view.low_size) if low else None
-    return found or source.read_pair(index)
+    low_size = view.low_size if row < view.low_rows and not view.copy_paste else None
+    return (low_size and source.read_low(index, low_size)) or source.read_pair(index)
   for place in range(index, index + len(source)):
     place %= len(source)
     try:
@@ -252,7 +256,7 @@ def _read(view: View, index: int, row: int, skipped: Skipped) -> Pixels:
   raise BadInput(f'{source.images}: none of the images can be read')
 
 
-def _decoder(source: Folder) -> Callable[[tf.Tensor], list[tf.Tensor]] | None:
+def _decoder(source: Folder) -> Callable[[Untyped], list[Untyped]] | None:
   """index -> [image] or [image, raw label], decoded by TensorFlow; None for what is in shards."""
   if source.image_pack or source.label_pack:
     return None
@@ -263,18 +267,18 @@ def _decoder(source: Folder) -> Callable[[tf.Tensor], list[tf.Tensor]] | None:
   return lambda index: [_load_image(images[index]), _load_label(labels[index], source)]
 
 
-def _load_image(path: tf.Tensor) -> tf.Tensor:
+def _load_image(path: Untyped) -> Untyped:
   # Despite its name, this decodes PNG as well; the method is Pillow's, so that both agree.
   return tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method='INTEGER_ACCURATE')
 
 
-def _load_label(path: tf.Tensor, source: Folder) -> tf.Tensor:
+def _load_label(path: Untyped, source: Folder) -> Untyped:
   """A label file's raw ids. TensorFlow reads the greyscale ones, which need no interpreter."""
 
   def read(file: bytes) -> np.ndarray:
     return label_files.read(file.decode(), source.label_format, source.colours)
 
-  def by_pillow() -> tf.Tensor:
+  def by_pillow() -> Untyped:
     return tf.numpy_function(read, [path], tf.uint8)
 
   if source.label_format != 'index':
@@ -293,9 +297,10 @@ def _blame(
   """Reads the batch again, file by file, to name the one that cannot be read."""
   for name, view in views.items():
     read = image_indices(name, view, seed=seed, step=step)[rows]
-    for row in range(view.rows)[rows] if view.copy_paste else ():
-      drawn = view.copy_paste.draw(_generator(name, seed, step, row))
-      read += [int(donor) for donor in drawn if donor >= 0]
+    for row in range(view.rows)[rows]:
+      if view.copy_paste:
+        drawn = view.copy_paste.draw(_generator(name, seed, step, row))
+        read += [int(donor) for donor in drawn if donor >= 0]
     for index in read:
       path = view.source.image_path(index)
       try:

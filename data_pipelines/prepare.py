@@ -12,6 +12,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -191,7 +192,7 @@ def _write_shard(
   return record
 
 
-def _resize(example: dict[str, object], size: transforms.Size) -> dict[str, object]:
+def _resize(example: dict[str, Any], size: transforms.Size) -> dict[str, Any]:
   """An example as the input pipeline resizes it."""
   image = transforms.picture(example['image'])
   resized = {'image': transforms.resample(image, size, transforms.BICUBIC).whole()}
@@ -200,10 +201,8 @@ def _resize(example: dict[str, object], size: transforms.Size) -> dict[str, obje
   return example | resized
 
 
-def _example(
-  folder: Folder, index: int, manifest: Manifest | None, images: str
-) -> dict[str, object]:
-  example: dict[str, object] = {'id': folder.ids[index]}
+def _example(folder: Folder, index: int, manifest: Manifest | None, images: str) -> dict[str, Any]:
+  example: dict[str, Any] = {'id': folder.ids[index]}
   facts = manifest['files'].get(folder.ids[index], {}) if manifest else None
   path = folder.image_path(index)
   pixels = folder.read_image(index)  # refuses what no training could read
@@ -220,7 +219,8 @@ def _example(
 def _check_hash(path: str, facts: Mapping[str, FileFacts | None] | None, part: str) -> None:
   if facts is None:
     return
-  if not facts.get(part) or facts[part][1] != digest(path):
+  inspected = facts.get(part)
+  if not inspected or inspected[1] != digest(path):
     raise BadInput(f'{path}: is not the file that doctor saw; run doctor again')
 
 

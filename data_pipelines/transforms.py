@@ -20,8 +20,8 @@ from PIL import Image
 
 from data_pipelines.label_tables import IGNORE, translate
 
-Size = tuple[int, int]
-Window = tuple[int, int, int, int]  # top, left, height, width
+Size = tuple[int, ...]
+Window = tuple[int, ...]  # top, left, height, width
 
 REDRAWS = 5
 REDRAW_SHARE = 0.02
@@ -204,6 +204,8 @@ def redraw(cut: Cut, pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
   """
   for _ in range(REDRAWS):
     image, label = cut(pair, size, rng)
+    if label is None:
+      return image, None
     pixels = label.whole()
     if acceptable(pixels):
       return image, picture(pixels)

@@ -47,7 +47,7 @@ def materialise(
   try:
     _claim(root, {'version': VERSION, 'look': look, 'size': [int(n) for n in size], 'seed': seed})
     missing = [index for index in dict.fromkeys(indices) if not _is_complete(root, index)]
-    jobs = [(root, index, look, tuple(size), seed) for index in missing]
+    jobs = [(root, index, look, (size[0], size[1]), seed) for index in missing]
     # Processes are started only for what takes longer than their start.
     workers = min(workers or os.cpu_count() or 1, len(jobs) // 16)
     written = processes.in_order(_write_scene, jobs, workers, chunk=4)

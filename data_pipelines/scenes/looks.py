@@ -199,4 +199,5 @@ def _blur(image: np.ndarray, sigma: float, axis: int) -> np.ndarray:
   padded = np.pad(image, padding, 'edge')
   size = image.shape[axis]
   shifted = (padded.take(range(start, start + size), axis) for start in range(len(taps)))
-  return sum(tap * part for tap, part in zip(taps / taps.sum(), shifted, strict=True))
+  weighted = (tap * part for tap, part in zip(taps / taps.sum(), shifted, strict=True))
+  return functools.reduce(np.add, weighted)
