@@ -5,8 +5,8 @@
 Images and labels are generated with the statistics of natural ones (1/f spectra, edges, sensor
 noise; regions) in GTA5's size and formats, so that decoding costs what it costs on the real files.
 All ways of reading take turns in one run and are compared by CPU time, which is what a core can do,
-whatever else the machine does meanwhile. Last, the pipeline runs on for many batches and its memory
-is looked at.
+whatever else the machine does meanwhile. Last, the pipeline runs for many batches and its memory
+is measured.
 """
 
 import argparse
@@ -26,10 +26,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_pipelines import doctor, label_tables, pipeline, prepare, sets
+from data_pipelines.folder import Folder
 from diga_jax.configs import datasets
 
 SIZE, LOW, CROP = (1052, 1914), (720, 1280), (512, 896)
-ROWS = {'low_rows': 1, 'full_rows': 2}  # DiGA's warm-up on GTA5
+LOW_ROWS, FULL_ROWS = 1, 2  # DiGA's warm-up on GTA5
 NAMES = label_tables.NAMES['cityscapes19']
 
 
@@ -53,7 +54,7 @@ def natural(rng: np.random.Generator) -> np.ndarray:
 
 
 def regions(rng: np.random.Generator, count: int = 60) -> np.ndarray:
-  """Which of so many random points is nearest: uint8 [H, W], ids of a label in its regions."""
+  """Which of `count` random points is nearest: uint8 [H, W], ids of a label in its regions."""
   points = rng.uniform(0, 1, (count, 2)) * SIZE
   grid = np.stack(np.meshgrid(*(np.arange(0, side, 8) for side in SIZE), indexing='ij'), -1)
   nearest = np.square(grid[:, :, None] - points).sum(-1).argmin(-1)
@@ -80,11 +81,13 @@ def write(root: pathlib.Path, count: int) -> None:
 # A plain loader: what docs/method.md section 2 says, line by line.
 
 
-def plain(paths: tuple[str, str], low: bool, rng: np.random.Generator) -> tuple:
+def plain(
+  paths: tuple[str, str], low: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
   image, label = Image.open(paths[0]).convert('RGB'), Image.open(paths[1])
   if low:
-    image = image.resize(LOW[::-1], Image.Resampling.BICUBIC)
-    label = label.resize(LOW[::-1], Image.Resampling.NEAREST)
+    image = image.resize((LOW[1], LOW[0]), Image.Resampling.BICUBIC)
+    label = label.resize((LOW[1], LOW[0]), Image.Resampling.NEAREST)
   if rng.random() < 0.5:
     image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     label = label.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -102,8 +105,11 @@ def plain(paths: tuple[str, str], low: bool, rng: np.random.Generator) -> tuple:
   return np.asarray(cut), truth
 
 
-def sized_crop(image, label, rng):
-  size = [int(side * rng.uniform(0.7, 1)) for side in image.size]
+def sized_crop(
+  image: Image.Image, label: Image.Image, rng: np.random.Generator
+) -> tuple[Image.Image, np.ndarray]:
+  width, height = (int(side * rng.uniform(0.7, 1)) for side in image.size)
+  size = width, height
   image = image.resize(size, Image.Resampling.BILINEAR)
   label = label.resize(size, Image.Resampling.NEAREST)
   left, top = (int(rng.integers(0, a - b + 1)) for a, b in zip(size, CROP[::-1], strict=True))
@@ -136,20 +142,22 @@ def resident() -> float:
   return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
 
-def stream(folder, start: int = 0) -> Iterator:
-  view = pipeline.View(folder, **ROWS, low_size=LOW, crop=CROP, cut='sized', redraw=True)
+def stream(folder: Folder, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
+  view = pipeline.View(
+    folder, LOW_ROWS, FULL_ROWS, low_size=LOW, crop=CROP, cut='sized', redraw=True
+  )
   return pipeline.batches({'v': view}, seed=0, start=start, parallel_calls=1)
 
 
-def opened(root: pathlib.Path, **changes):
+def open_gta5(root: pathlib.Path, **changes: str) -> Folder:
   settings = datasets.gta5(**changes).to_dict()
   return sets.open_set(settings, name='gta5', root=str(root), cache='', classes=19)
 
 
-def ways(folder, packed) -> dict[str, Callable[[], object]]:
+def ways(folder: Folder, packed: Folder) -> dict[str, Callable[[], object]]:
   """What is timed: one call reads each image once, or does one part of that."""
   paths = [(folder.image_path(i), folder.label_path(i)) for i in range(len(folder))]
-  rows = sum(ROWS.values())
+  rows = LOW_ROWS + FULL_ROWS
   batches = len(folder) // rows
   running = {'folder': stream(folder), 'shards': stream(packed)}
   for one in running.values():
@@ -159,7 +167,7 @@ def ways(folder, packed) -> dict[str, Callable[[], object]]:
   def by_plain_loader():
     rng = np.random.default_rng(0)
     for index, pair in enumerate(paths):
-      plain(pair, index % rows < ROWS['low_rows'], rng)
+      plain(pair, index % rows < LOW_ROWS, rng)
 
   return {
     'plain Pillow loader': by_plain_loader,
@@ -187,20 +195,20 @@ def show(times: dict[str, float], images: int) -> None:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
   parser.add_argument('--images', type=int, default=12)
   parser.add_argument('--repeats', type=int, default=5)
-  parser.add_argument('--batches', type=int, default=2000, help='over which memory is looked at')
+  parser.add_argument('--batches', type=int, default=2000, help='over which memory is measured')
   arguments = parser.parse_args()
   tf.config.threading.set_intra_op_parallelism_threads(1)
   with tempfile.TemporaryDirectory() as place:
     root = pathlib.Path(place)
-    write(root, arguments.images - arguments.images % sum(ROWS.values()))
-    folder = opened(root, list='')
+    write(root, arguments.images - arguments.images % (LOW_ROWS + FULL_ROWS))
+    folder = open_gta5(root, list='')
     found = list(doctor.inspect_all(folder, 1))
     manifest = doctor.examine(folder, NAMES, found).manifest
     prepare.prepare(folder, root / 'packed', manifest, low_size=LOW)
-    packed = opened(root, list='', shards='packed')
+    packed = open_gta5(root, list='', shards='packed')
 
     begun = time.perf_counter()
     next(stream(folder))

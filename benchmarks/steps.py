@@ -16,13 +16,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.console
 import rich.table
+from ml_collections import ConfigDict
 
 from diga_jax import optimizer, state
 from diga_jax.inference import evaluate, pseudo_labels
@@ -33,16 +34,15 @@ from diga_jax.recipe import training
 from diga_jax.recipe.experiment import Experiment, class_names
 from diga_jax.stages import views
 from diga_jax.stages.forward import forward
-from diga_jax.types import StepConfig
+from diga_jax.types import Params, PyTree, SegmentationNet, StepConfig, Variables
 
 SCENES = 8  # of every rendered data set
 BATCHES = 8  # that the input pipeline is timed over, each repeat
-# FLOPs are counted on XLA's optimised program; the machine code made of it can be as slow as it
-# likes, which halves the time to compile.
-QUICK = {'xla_backend_optimization_level': 0}
+# FLOPs are counted on XLA's optimised program; slow machine code halves the time to compile it.
+QUICK: dict[str, str | bool] = {'xla_backend_optimization_level': '0'}
 
 
-def run_compiled(function: Callable[..., Any], *args: Any) -> Any:
+def run_compiled(function: Callable[..., PyTree], *args: PyTree) -> PyTree:
   """The function's result; compiled in haste, for what runs once."""
   return jax.jit(function).lower(*args).compile(compiler_options=QUICK)(*args)
 
@@ -50,14 +50,14 @@ def run_compiled(function: Callable[..., Any], *args: Any) -> Any:
 class Setup(NamedTuple):
   """A training step and what it starts from."""
 
-  step: Callable[..., Any]  # (state, batch, frozen) -> (state, metrics)
-  model: Any
+  step: Callable[..., PyTree]  # (state, batch, frozen) -> (state, metrics)
+  model: SegmentationNet
   settings: StepConfig
   state: state.TrainState
-  frozen: Any  # the translator's parameters or None
+  frozen: Params | None  # the translator's parameters or None
 
 
-def set_up(experiment: Experiment, name: str, make: Callable[..., Any] = run_compiled) -> Setup:
+def set_up(experiment: Experiment, name: str, make: Callable[..., PyTree] = run_compiled) -> Setup:
   """A stage's step at its beginning, everything at random.
 
   Args:
@@ -76,13 +76,13 @@ def set_up(experiment: Experiment, name: str, make: Callable[..., Any] = run_com
 # FLOPs.
 
 
-def flops(function: Callable[..., Any], *args: Any) -> float:
+def flops(function: Callable[..., PyTree], *args: PyTree) -> float:
   """FLOPs of the program that XLA compiles for these arguments (or their shapes)."""
   compiled = jax.jit(function).lower(*args).compile(compiler_options=QUICK)
-  return compiled.cost_analysis()['flops']
+  return (compiled.cost_analysis() or {})['flops']
 
 
-def shapes(tree: Any) -> Any:
+def shapes(tree: PyTree) -> PyTree:
   """The arrays of a tree as shapes, on no device in particular."""
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
@@ -106,7 +106,7 @@ def student_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
 
 
 def teacher_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
-  """A forward pass in training mode whose moved statistics nobody keeps."""
+  """A forward pass in training mode whose moved statistics are dropped."""
 
   def teacher(*args):
     return forward(setup.model, *args)[:3]
@@ -114,13 +114,13 @@ def teacher_flops(setup: Setup, images: jax.ShapeDtypeStruct) -> float:
   return flops(teacher, *pass_shapes(setup, images))
 
 
-def pass_shapes(setup: Setup, images: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
+def pass_shapes(setup: Setup, images: jax.ShapeDtypeStruct) -> tuple[PyTree, ...]:
   """(params, batch_stats, images, dropout keys) of a pass, as shapes."""
   keys = jax.ShapeDtypeStruct(images.shape[:1], setup.state.key.dtype)
   return shapes(setup.state.params), shapes(setup.state.batch_stats), images, keys
 
 
-def part_flops(setup: Setup, batch: Mapping[str, Any]) -> dict[str, float]:
+def part_flops(setup: Setup, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
   """FLOPs of the passes that a step on a batch of B consists of, each compiled on its own.
 
   Student and teacher see 2B views, in self-training B target images too; the translator sees B.
@@ -143,7 +143,7 @@ def part_flops(setup: Setup, batch: Mapping[str, Any]) -> dict[str, float]:
   return found
 
 
-def step_flops(setup: Setup, batch: Mapping[str, Any]) -> float:
+def step_flops(setup: Setup, batch: Mapping[str, np.ndarray]) -> float:
   """FLOPs of the whole compiled step."""
   return flops(setup.step, *shapes((setup.state, dict(batch), setup.frozen)))
 
@@ -151,13 +151,15 @@ def step_flops(setup: Setup, batch: Mapping[str, Any]) -> float:
 # Times.
 
 
-def seconds(function: Callable[[], Any]) -> float:
+def seconds(function: Callable[[], PyTree]) -> float:
   start = time.perf_counter()
   jax.block_until_ready(function())
   return time.perf_counter() - start
 
 
-def timed_step(setup: Setup, batch: Mapping[str, np.ndarray], mesh: Any) -> Callable[[], Any]:
+def timed_step(
+  setup: Setup, batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh
+) -> Callable[[], PyTree]:
   """Takes the next step, as the training loop does: donated state, batch put on the mesh."""
   step = compile_step(setup.step, mesh, 'jit')
   # The stages share the network they start from, and a step takes its buffers.
@@ -173,9 +175,9 @@ def timed_step(setup: Setup, batch: Mapping[str, np.ndarray], mesh: Any) -> Call
 
 
 def timed_passes(
-  experiment: Experiment, variables: Any, target: str, directory: pathlib.Path
-) -> dict[str, tuple[Callable[[], Any], int]]:
-  """The passes over whole images: name -> (function, images that it looks at)."""
+  experiment: Experiment, variables: Variables, target: str, directory: pathlib.Path
+) -> dict[str, tuple[Callable[[], PyTree], int]]:
+  """The passes over whole images: name -> (function, number of images)."""
   settings, names = experiment.config.evaluation, class_names(experiment)
   images = experiment.images(target, labelled=False)
   truth = experiment.images(settings.sets[0])
@@ -196,7 +198,9 @@ def timed_passes(
   }
 
 
-def measure(tasks: Mapping[str, tuple[Callable[[], Any], int]], repeats: int) -> dict[str, float]:
+def measure(
+  tasks: Mapping[str, tuple[Callable[[], PyTree], int]], repeats: int
+) -> dict[str, float]:
   """Median seconds of each task per unit of its work; the tasks take turns."""
   for function, _ in tasks.values():
     jax.block_until_ready(function())  # compiles
@@ -210,7 +214,7 @@ def measure(tasks: Mapping[str, tuple[Callable[[], Any], int]], repeats: int) ->
 # The run.
 
 
-def first_stage(config: Any, kind: str, **wanted: Any) -> str:
+def first_stage(config: ConfigDict, kind: str, **wanted: str) -> str:
   """The first stage of the recipe that is of a kind."""
   for name in config.recipe:
     stage = config.stages[name]
@@ -219,7 +223,7 @@ def first_stage(config: Any, kind: str, **wanted: Any) -> str:
   raise SystemExit(f'the recipe has no {kind} stage')
 
 
-def stages(config: Any) -> dict[str, str]:
+def stages(config: ConfigDict) -> dict[str, str]:
   """The stages whose steps are timed; source-only is the warm-up without its second view."""
   warm = first_stage(config, 'warmup', method='distill')
   config.stages.timed_source_only = config.stages[warm].copy_and_resolve_references()
@@ -254,7 +258,7 @@ def print_flops(name: str, total: float, parts: Mapping[str, float]) -> None:
   rich.console.Console().print(table)
 
 
-def benchmark(config: Any, repeats: int, directory: pathlib.Path) -> None:
+def benchmark(config: ConfigDict, repeats: int, directory: pathlib.Path) -> None:
   """Measures and prints; writes only below `directory`."""
   config.model.weights = ''
   config.data.cache = str(directory / 'scenes')
@@ -278,7 +282,7 @@ def benchmark(config: Any, repeats: int, directory: pathlib.Path) -> None:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser = argparse.ArgumentParser(description=str(__doc__).partition('\n')[0])
   parser.add_argument('--config', default='configs/quickstart.py', help='a config file')
   parser.add_argument('--repeats', type=int, default=10, help='how often each time is taken')
   args = parser.parse_args()

@@ -9,7 +9,7 @@ from diga_jax.configs import synthcity_to_camvid
 from diga_jax.configs.stages import adversarial_stage, hiast_stage
 
 # The adversarial warm-up's weight of the target's entropy. With the published 3.0, and with 0.3,
-# these 250 steps end with nearly all of the target sky, road and car; with this the network goes on
+# these 250 steps end with nearly all of the target sky, road and car; with this the network keeps
 # telling every class (found without target labels, seed 0; docs/comparison.md).
 ENTROPY = 0.03
 SELECTORS = ('constant', 'cbst', 'ias')

@@ -11,7 +11,7 @@ from diga_jax.configs import datasets, networks, recipes
 
 
 def get_config() -> ConfigDict:
-  """The root: what is not said of one stage, one data set, an optimizer or a network's options."""
+  """The root of every config; stages, data sets and optimizers have files of their own."""
   return ConfigDict(
     {
       'seed': 0,  # of all randomness

@@ -22,7 +22,7 @@ def change(group: ConfigDict, **changes: Any) -> None:
   """Sets fields, also of the groups in a group, where they differ from what they are.
 
   A field that already has the value is left alone: after the first round, a later one that follows
-  it has the value and goes on following.
+  it has the value and still follows.
 
   Raises:
     ValueError: for a field that the group does not have.

@@ -17,24 +17,16 @@ from data_pipelines.errors import BadInput
 class CopyPaste:
   """Draws donors: images whose hard-class pixels are pasted.
 
-  Attributes:
-    counts: integer [N, C], pixels of each class in each image's pseudo-label.
-    confidence: float [C], mean confidence of each class's pseudo-labels; 0 for a class without any.
-    hard_classes: how many classes count as hard: those with the lowest confidence.
-    excluded_classes: never hard (published for SYNTHIA: 9, 14 and 16, which it lacks).
-    max_donors: donors at most.
-    leave_out: share of a class's images, those with the fewest pixels of it, that lend nothing.
-
   Raises (on construction):
     BadInput: no image holds a hard class.
   """
 
-  counts: np.ndarray
-  confidence: np.ndarray
-  hard_classes: int = 14
-  excluded_classes: Sequence[int] = ()
+  counts: np.ndarray  # integer [N, C], pixels of each class in each image's pseudo-label
+  confidence: np.ndarray  # float [C], mean of each class's pseudo-labels; 0 for one without any
+  hard_classes: int = 14  # how many classes count as hard: those with the lowest confidence
+  excluded_classes: Sequence[int] = ()  # never hard (for SYNTHIA: 9, 14 and 16, which it lacks)
   max_donors: int = 3
-  leave_out: float = 0.1
+  leave_out: float = 0.1  # share of a class's images, with the fewest pixels of it, not to lend it
 
   def __post_init__(self) -> None:
     if not any(map(len, self.donors)):

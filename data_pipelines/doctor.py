@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypedDict
 
@@ -27,34 +27,21 @@ FileFacts = tuple[int, str, int, int]  # bytes, SHA-256, height, width
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """One kind of thing that is wrong.
-
-  Attributes:
-    kind: a few words.
-    where: files or classes, each with what is wrong there.
-    fix: what to do about it.
-  """
+  """One kind of thing that is wrong."""
 
   kind: str
-  where: list[str]
+  where: list[str]  # files or classes, each with what is wrong there
   fix: str
 
 
 @dataclasses.dataclass(frozen=True)
 class FileReport:
-  """What was found of one image and its label.
+  """What was found of one image and its label."""
 
-  Attributes:
-    image: None if it cannot be read.
-    label: None if the image has none or it cannot be read.
-    pixels: int64 [256], how many pixels each train id has.
-    problems: (kind, path and reason).
-  """
-
-  image: FileFacts | None
-  label: FileFacts | None
-  pixels: np.ndarray
-  problems: list[tuple[str, str]]
+  image: FileFacts | None  # None if it cannot be read
+  label: FileFacts | None  # None if the image has none or it cannot be read
+  pixels: np.ndarray  # int64 [256], how many pixels each train id has
+  problems: list[tuple[str, str]]  # kind, path and reason
 
 
 class Manifest(TypedDict):
@@ -83,48 +70,45 @@ FIXES = {
 def inspect(folder: Folder, index: int) -> FileReport:
   """Reads an image and its label whole; nothing is raised for what is wrong with them."""
   problems: list[tuple[str, str]] = []
-  image = _inspect_image(folder.image_path(index), problems)
-  path, label, pixels = folder.label_path(index), None, np.zeros(256, np.int64)
-  if path and not os.path.exists(path):
-    problems.append(('missing label', path))
-  elif path:
-    try:
-      raw = folder.read_raw(index)
-      label = (os.path.getsize(path), digest(path), *raw.shape)
-    except BadInput as error:
-      problems.append(('unreadable label', _at(path, error)))
-    else:
-      train_ids = folder.lut[raw]
-      pixels = np.bincount(train_ids[train_ids >= 0], minlength=256)
-      problems += [(kind, _at(path, text)) for kind, text in _compare(raw, train_ids, image)]
-  return FileReport(image, label, pixels, problems)
+  path, label_path = folder.image_path(index), folder.label_path(index)
+  image = _read('image', path, lambda: read_image(path), problems)
+  raw, pixels = None, np.zeros(256, np.int64)
+  if image is not None and image.min() == image.max():
+    problems.append(('one colour', f'{path}: every pixel is {image.ravel()[0]}'))
+  if label_path:
+    raw = _read('label', label_path, lambda: folder.read_raw(index), problems)
+  if raw is not None:
+    train_ids = folder.lut[raw]
+    pixels = np.bincount(train_ids[train_ids >= 0], minlength=256)
+    problems += [(kind, f'{label_path}: {text}') for kind, text in _compare(raw, train_ids, image)]
+  return FileReport(_facts(path, image), _facts(label_path, raw), pixels, problems)
 
 
-def _inspect_image(path: str, problems: list[tuple[str, str]]) -> FileFacts | None:
+def _read(
+  part: str, path: str, read: Callable[[], np.ndarray], problems: list[tuple[str, str]]
+) -> np.ndarray | None:
+  """What `read` returns; None, and one more problem, if the file cannot be read."""
   if not os.path.exists(path):
-    problems.append(('missing image', path))
+    problems.append((f'missing {part}', path))
     return None
   try:
-    pixels = read_image(path)
+    return read()
   except BadInput as error:
-    problems.append(('unreadable image', _at(path, error)))
+    reason = str(error) if path in str(error) else f'{path}: {error}'
+    problems.append((f'unreadable {part}', reason))
     return None
-  if pixels.min() == pixels.max():
-    problems.append(('one colour', _at(path, f'every pixel is {pixels.ravel()[0]}')))
-  return os.path.getsize(path), digest(path), *pixels.shape[:2]
 
 
-def _at(path: str, message: object) -> str:
-  """A message that names its file."""
-  return str(message) if path in str(message) else f'{path}: {message}'
+def _facts(path: str, pixels: np.ndarray | None) -> FileFacts | None:
+  return None if pixels is None else (os.path.getsize(path), digest(path), *pixels.shape[:2])
 
 
 def _compare(
-  raw: np.ndarray, train_ids: np.ndarray, image: FileFacts | None
+  raw: np.ndarray, train_ids: np.ndarray, image: np.ndarray | None
 ) -> Iterator[tuple[str, str]]:
   """The problems of a readable label [h, w] beside its image: (kind, what is wrong)."""
-  if image and image[2:] != raw.shape:
-    (height, width), (other_height, other_width) = raw.shape, image[2:]
+  if image is not None and image.shape[:2] != raw.shape:
+    (height, width), (other_height, other_width) = raw.shape, image.shape[:2]
     yield 'label of another size', f'{width}x{height}, its image {other_width}x{other_height}'
   unknown = np.unique(raw[train_ids == UNKNOWN])
   if unknown.size:
@@ -139,30 +123,19 @@ def digest(path: str | os.PathLike[str]) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def inspect_all(
-  folder: Folder, jobs: int, on_file: Callable[[], object] = lambda: None
-) -> Iterator[FileReport]:
-  """`inspect` of every image, in order, by `jobs` processes; `on_file` is called after each."""
+def inspect_all(folder: Folder, jobs: int) -> Iterator[FileReport]:
+  """`inspect` of every image, in order, by `jobs` processes."""
   one = functools.partial(inspect, folder)
-  for report in processes.in_order(one, range(len(folder)), jobs, chunk=4):
-    yield report
-    on_file()
+  return processes.in_order(one, range(len(folder)), jobs, chunk=4)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What was found of a data set.
+  """What was found of a data set."""
 
-  Attributes:
-    facts: (what, value) pairs in words.
-    findings: what is wrong; empty for a sound set.
-    shares: float [C], the share of each class of the labelled pixels; None without labels.
-    manifest: what `check_manifest` compares later.
-  """
-
-  facts: list[tuple[str, str]]
-  findings: list[Finding]
-  shares: np.ndarray | None
+  facts: list[tuple[str, str]]  # what and value, in words
+  findings: list[Finding]  # what is wrong; empty for a sound set
+  shares: np.ndarray | None  # float [C], of the labelled pixels; None without labels
   manifest: Manifest
 
 
@@ -178,11 +151,15 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   pixels = sum((file.pixels for file in files), np.zeros(256, np.int64))
   classes = pixels[: len(names)]
   shares = classes / max(classes.sum(), 1) if folder.labels else None
-  findings = [*_by_kind(files), *_find_unpaired(folder), *_odd_sizes(folder, table, files)]
-  if unusable := published_sets.unusable(table, folder.ids):
-    fix = "HIAST leaves them out: set without='gta5_unusable_25' to do the same"
-    findings.append(Finding('unusable images of GTA5', unusable, fix))
-  if folder.labels:
+  problems = [problem for file in files for problem in file.problems]
+  unusable = "HIAST leaves them out: set without='gta5_unusable_25' to do the same"
+  findings = [
+    *(Finding(kind, [at for k, at in problems if k == kind], fix) for kind, fix in FIXES.items()),
+    _find_unpaired(folder),
+    _odd_sizes(folder, table, files),
+    Finding('unusable images of GTA5', published_sets.unusable(table, folder.ids), unusable),
+  ]
+  if shares is not None:
     findings += _odd_classes(folder, table, names, shares, len(files))
   sizes = Counter(file.image[2:] for file in files if file.image)
   common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
@@ -194,45 +171,32 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   if folder.labels:
     ignored = pixels[IGNORE] / max(pixels.sum(), 1)
     facts.append(('ignored pixels', f'{ignored:.1%}'))
+  findings = [finding for finding in findings if finding.where]
   return Report(facts, findings, shares, _manifest(folder, names, files, classes))
 
 
-def _by_kind(files: Sequence[FileReport]) -> list[Finding]:
-  """The problems of single files, kind by kind."""
-  kinds = defaultdict(list)
-  for kind, text in (problem for file in files for problem in file.problems):
-    kinds[kind].append(text)
-  return [Finding(kind, kinds[kind], fix) for kind, fix in FIXES.items() if kind in kinds]
-
-
-def _find_unpaired(folder: Folder) -> list[Finding]:
-  """Label files whose image is not there."""
-  if not folder.labels:
-    return []
-  alone = set(find_ids(folder.labels)) - set(find_ids(folder.images))
-  alone -= set(folder.ids)  # those are missing images
+def _find_unpaired(folder: Folder) -> Finding:
+  """Label files whose image is not there; those of `folder.ids` are missing images."""
+  labelled = set(find_ids(folder.labels)) if folder.labels else set()
+  alone = labelled - set(find_ids(folder.images)) - set(folder.ids)
   where = [folder.labels.replace('{id}', name) for name in sorted(alone)]
   fix = 'add the images: a part of the set is missing, or the pattern of the images is wrong'
-  return [Finding('labels without an image', where, fix)] if where else []
+  return Finding('labels without an image', where, fix)
 
 
-def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> list[Finding]:
+def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> Finding:
   """Images of sizes that the set does not have, or that nearly no other image has."""
-  sizes = [file.image[2:] if file.image else None for file in files]
-  counted = Counter(size for size in sizes if size)
-  usual = published_sets.SIZES.get(published_sets.SAME.get(table, table))
+  sizes = {i: file.image[2:] for i, file in enumerate(files) if file.image}
+  usual = published_sets.SIZES.get(table)
   if usual is None:
+    counted = Counter(sizes.values())
     usual = {size for size, n in counted.items() if n >= 0.05 * len(files)}
     if sum(counted[size] for size in usual) < 0.9 * len(files):
-      return []  # sizes of all kinds, as in Mapillary Vistas
-  odd = [
-    f'{folder.image_path(i)}: {size[1]}x{size[0]}'
-    for i, size in enumerate(sizes)
-    if size and size not in usual
-  ]
+      usual = set(counted)  # sizes of all kinds, as in Mapillary Vistas
+  odd = [f'{folder.image_path(i)}: {w}x{h}' for i, (h, w) in sizes.items() if (h, w) not in usual]
   expected = ' or '.join(f'{w}x{h}' for h, w in sorted(usual))
   fix = f'the set has images of {expected}: take the originals, not resized ones'
-  return [Finding('images of another size', odd, fix)] if odd else []
+  return Finding('images of another size', odd, fix)
 
 
 def _odd_classes(
@@ -241,22 +205,17 @@ def _odd_classes(
   """Classes that never occur although the table yields them, or whose share is unusual."""
   able = set(folder.lut[(folder.lut >= 0) & (folder.lut < len(names))].tolist())
   absent = [names[c] for c in sorted(able) if shares[c] == 0]
-  if absent:
-    fix = 'a network cannot learn them here: check table and label_format'
-    yield Finding('classes that never occur', absent, fix)
-  expected = published_sets.SHARES.get(published_sets.SAME.get(table, table))
+  fix = 'a network cannot learn them here: check table and label_format'
+  yield Finding('classes that never occur', absent, fix)
+  expected = published_sets.SHARES.get(table)
   if expected is None or len(expected) != len(shares) or images < SHARE_IMAGES:
     return
   with np.errstate(divide='ignore', invalid='ignore'):
     factor = np.maximum(shares / expected, expected / shares)
   odd = np.flatnonzero((expected >= SHARE_MATTERS) & (shares > 0) & (factor > SHARE_FACTOR))
-  where = [f'{names[c]}: {shares[c]:.2%}, known {expected[c]:.2%}' for c in odd]
+  where = [f'{names[c]}: {shares[c]:.2%}, known {expected[c]:.2%}' for c in odd.tolist()]
   fix = 'the labels are perhaps of another table or format, or the images a special selection'
-  if where:
-    yield Finding('classes with another share of the pixels than known', where, fix)
-
-
-# The manifest.
+  yield Finding('classes with another share of the pixels than known', where, fix)
 
 
 def _manifest(
@@ -282,19 +241,6 @@ def manifest_path(directory: str, name: str, settings: Mapping[str, object], roo
   return os.path.join(os.path.expanduser(directory), 'manifests', f'{name}-{mark}.json')
 
 
-def read_manifest(path: str) -> Manifest | None:
-  """A manifest, None if the file does not exist; raises BadInput if it is damaged."""
-  try:
-    with open(path, encoding='utf-8') as file:
-      return json.load(file)
-  except FileNotFoundError:
-    return None
-  except (OSError, ValueError) as error:
-    raise BadInput(
-      f'{path}: the manifest is damaged ({one_line(error)}); run doctor again'
-    ) from None
-
-
 def check_manifest(path: str, folder: Folder) -> Manifest | None:
   """Compares a data set with what `doctor` found, by the sizes of its files.
 
@@ -304,17 +250,24 @@ def check_manifest(path: str, folder: Folder) -> Manifest | None:
     The manifest, None if the file does not exist.
 
   Raises:
-    BadInput: a file has another size, or was not there.
+    BadInput: a file has another size or was not there, or the manifest is damaged.
   """
-  manifest = read_manifest(path)
-  if manifest is None or manifest['fingerprint'] == folder.fingerprint():
+  try:
+    with open(path, encoding='utf-8') as file:
+      manifest: Manifest = json.load(file)
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError) as error:
+    raise BadInput(
+      f'{path}: the manifest is damaged ({one_line(error)}); run doctor again'
+    ) from None
+  if manifest['fingerprint'] == folder.fingerprint():
     return manifest
   now = folder.file_sizes()
   changed = []
   for name, sizes in now.items():
     facts = manifest['files'].get(name, {})
-    was = {part: facts[part] and facts[part][0] for part in sizes if part in facts}
-    if was != sizes:
+    if {part: (facts[part] or [None])[0] for part in sizes if part in facts} != sizes:
       changed.append(name)
   if changed:
     raise BadInput(

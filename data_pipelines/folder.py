@@ -3,6 +3,7 @@
 The input pipeline (`pipeline.py`) reads the same files with TensorFlow; both give the same pixels.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -18,6 +19,7 @@ from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
 from data_pipelines.pack import Pack
 
+Pixels = tuple[np.ndarray, np.ndarray | None]  # an image, and its label or raw ids if there are any
 LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
 
 
@@ -25,29 +27,20 @@ LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers 
 class Folder:
   """Images and labels on disk, found by id.
 
-  Attributes:
-    images: path pattern with `{id}`, such as '/data/images/{id}.jpg'.
-    labels: the same for label files, '' when there are none.
-    ids: the images' ids in order; an id with '/' lies in a sub-folder.
-    table: what turns raw ids into train ids: a key of `label_tables.TABLES`, or (raw id, train id)
-      pairs; with the format 'colour' a key of `label_tables.COLOURS`, or ((red, green, blue), train
-      id) pairs.
-    classes: number of classes of the task, None for as many as the table has.
-    label_format: how label files hold raw ids, a key of `label_files.FORMATS`.
-    image_pack, label_pack: where the pixels lie if not in these files (a `pack.Pack`).
-
   Raises (on construction):
     BadInput: no ids, a pattern without `{id}`, a format that does not exist, or a table that does
       not fit. Files are not opened: `open_folder` and `check` see whether they are there.
   """
 
-  images: str
-  labels: str = ''
-  ids: Sequence[str] = ()
+  images: str  # path pattern with `{id}`, such as '/data/images/{id}.jpg'
+  labels: str = ''  # the same for label files, '' when there are none
+  ids: Sequence[str] = ()  # in order; an id with '/' lies in a sub-folder
+  # What turns raw ids into train ids: a key of `label_tables.TABLES`, or (raw id, train id) pairs;
+  # with the format 'colour' a key of `label_tables.COLOURS`, or ((red, green, blue), train id).
   table: label_tables.TableLike = 'identity'
-  classes: int | None = None
-  label_format: str = 'index'
-  image_pack: Pack | None = None
+  classes: int | None = None  # of the task, None for as many as the table has
+  label_format: str = 'index'  # how label files hold raw ids, a key of `label_files.FORMATS`
+  image_pack: Pack | None = None  # where the pixels lie if not in these files
   label_pack: Pack | None = None
 
   def __post_init__(self) -> None:
@@ -57,8 +50,10 @@ class Folder:
         raise BadInput(f'{pattern}: a path pattern needs {{id}} where the id of an image stands')
     if not self.ids:
       raise BadInput(f'{self.images}: there are no images; check the pattern and the list')
-    label_files.check_format(self.label_format)
-    label_tables.lut(*self._table())
+    if self.label_format not in label_files.FORMATS:
+      known = ', '.join(label_files.FORMATS)
+      raise BadInput(f'label_format {self.label_format!r} does not exist: it may be {known}')
+    _ = self.lut  # raises BadInput for a table that does not fit
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -66,7 +61,10 @@ class Folder:
   @functools.cached_property
   def lut(self) -> np.ndarray:
     """int16 [256]: raw id of a label file -> train id, 255, or -1 (unknown)."""
-    return label_tables.lut(*self._table())
+    table = self.table
+    if self.label_format == 'colour':
+      table = [(raw, train) for raw, (_, train) in enumerate(label_tables.colours(table))]
+    return label_tables.lut(table, self.classes)
 
   @property
   def colours(self) -> label_files.Colours:
@@ -95,21 +93,14 @@ class Folder:
     changed.check()
     return changed
 
-  def with_pack(self, pack: Pack, images: bool = True) -> 'Folder':
-    """The same images, and labels if there are any, from a pack; or the labels alone."""
-    image_pack = pack if images else self.image_pack
-    return dataclasses.replace(
-      self, image_pack=image_pack, label_pack=pack if self.labels else None
-    )
-
   def check(self) -> None:
     """Raises BadInput naming the first image or label file that does not exist."""
-    if not self.image_pack:
-      _check_exist(map(self.image_path, range(len(self))), 'image')
-    if self.labels and not self.label_pack:
-      _check_exist(map(self.label_path, range(len(self))), 'label')
+    for what, paths, pack in self._parts():
+      for path, entry in () if pack else _entries(paths):
+        if entry is None:
+          raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
 
-  def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+  def read(self, index: int) -> Pixels:
     """One image and its label.
 
     Returns:
@@ -119,16 +110,7 @@ class Folder:
       BadInput: a file is missing or damaged, the sizes differ, or a label id is unknown.
     """
     image, raw = self.read_pair(index)
-    return image, None if raw is None else self.train_ids(index, raw, image.shape)
-
-  def train_ids(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
-    """The train ids for an image's raw ids, both uint8 [h, w].
-
-    Raises:
-      BadInput: the image has another size, or a raw id is unknown.
-    """
-    self.check_raw(index, raw, image_shape)
-    return label_tables.translate(raw, self.byte_table)
+    return image, None if raw is None else label_tables.translate(raw, self.byte_table)
 
   def check_raw(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> None:
     """Raises BadInput if a label does not go with an image of this shape, or an id is unknown."""
@@ -143,8 +125,7 @@ class Folder:
     if unknown := sorted(set(raw.tobytes().translate(None, known))):
       raise BadInput(
         f'{path}: label id {", ".join(map(str, unknown[:5]))} is unknown to the table '
-        f'{label_tables.title(self.table)}{classes}; correct the file or choose another '
-        'table'
+        f'{label_tables.title(self.table)}{classes}; correct the file or choose another table'
       )
 
   @functools.cached_property
@@ -152,15 +133,16 @@ class Folder:
     """The table for `label_tables.translate`."""
     return self.lut.astype(np.uint8).tobytes()
 
-  def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """One image and its raw ids, unchecked; raises BadInput if a file cannot be read."""
+  def read_pair(self, index: int) -> Pixels:
+    """As `read`, with raw ids. What lies in packs was checked when they were made."""
     if self.image_pack and self.image_pack is self.label_pack:  # one record, read once
       return self.image_pack.pair(self.ids[index])
-    return self.read_image(index), self.read_raw(index) if self.labels else None
+    image, raw = self.read_image(index), self.read_raw(index) if self.labels else None
+    if raw is not None and not (self.image_pack and self.label_pack):
+      self.check_raw(index, raw, image.shape)
+    return image, raw
 
-  def read_low(
-    self, index: int, size: tuple[int, int]
-  ) -> tuple[np.ndarray, np.ndarray | None] | None:
+  def read_low(self, index: int, size: tuple[int, int]) -> Pixels | None:
     """As `read_pair`, the image packed at this size and the label at this size or its own.
 
     None where the image was not packed so. Raises BadInput as `read` does.
@@ -177,7 +159,7 @@ class Folder:
   def read_image(self, index: int) -> np.ndarray:
     """An image alone, uint8 [h, w, 3] RGB; raises BadInput as `read` does."""
     if self.image_pack:
-      return self.image_pack.image(self.ids[index])
+      return self.image_pack.pair(self.ids[index])[0]
     return read_image(self.image_path(index))
 
   def read_raw(self, index: int) -> np.ndarray:
@@ -188,21 +170,19 @@ class Folder:
 
   def file_sizes(self) -> dict[str, dict[str, int | None]]:
     """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
-    sizes = {'image': self._part_sizes('image', self.image_path, self.image_pack)}
-    if self.labels:
-      sizes['label'] = self._part_sizes('label', self.label_path, self.label_pack)
-    rows = zip(*sizes.values(), strict=True)
-    return {
-      name: dict(zip(sizes, row, strict=True)) for name, row in zip(self.ids, rows, strict=True)
-    }
+    sizes: dict[str, dict[str, int | None]] = {name: {} for name in self.ids}
+    for part, paths, pack in self._parts():
+      entries = ((None, None) for _ in self.ids) if pack else _entries(paths)
+      for name, (_, entry) in zip(self.ids, entries, strict=True):
+        sizes[name][part] = pack.sizes(name).get(part) if pack else entry and entry.stat().st_size
+    return sizes
 
-  def _part_sizes(
-    self, part: str, path_of: Callable[[int], str], pack: Pack | None
-  ) -> list[int | None]:
-    if pack:
-      return [pack.sizes(name).get(part) for name in self.ids]
-    entries = _entries(map(path_of, range(len(self))))
-    return [entry.stat().st_size if entry else None for _, entry in entries]
+  def _parts(self) -> list[tuple[str, Iterable[str], Pack | None]]:
+    """(which, paths, pack) of the images and, if there are any, of the labels."""
+    rows = range(len(self))
+    images = ('image', map(self.image_path, rows), self.image_pack)
+    labels = ('label', map(self.label_path, rows), self.label_pack)
+    return [images, labels] if self.labels else [images]
 
   def fingerprint(self) -> str:
     """SHA-256 (hex) over every id, size of the image file and size of the label file in bytes."""
@@ -210,13 +190,6 @@ class Folder:
     for name, sizes in self.file_sizes().items():
       digest.update(f'{name}\0{sizes["image"]}\0{sizes.get("label")}\n'.encode())
     return digest.hexdigest()
-
-  def _table(self) -> tuple[label_tables.TableLike, int | None]:
-    """(the table by raw ids, number of classes)."""
-    if self.label_format != 'colour':
-      return self.table, self.classes
-    pairs = label_tables.colours(self.table)
-    return [(raw, train) for raw, (_, train) in enumerate(pairs)], self.classes
 
 
 def open_folder(
@@ -253,9 +226,9 @@ def open_folder(
     raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
   images = os.path.join(root, images)
   everything = functools.cache(lambda: sorted(among) or find_ids(images))
-  ids = _read_ids(_list_path(root, list), everything) if list else everything()
+  ids = _read_ids(root, list, everything) if list else everything()
   if without:
-    out = set(_read_ids(_list_path(root, without), everything))
+    out = set(_read_ids(root, without, everything))
     absent = sorted(out.difference(ids))
     if absent:
       raise BadInput(
@@ -280,7 +253,9 @@ def from_pack(folder: Folder, pack: Pack) -> Folder:
     raise BadInput(f'{pack.directory}: lacks the image {missing}; prepare the set again')
   if folder.labels:
     _check_labels(folder, pack)
-  return folder.with_pack(pack, images=pack.index['images'] != 'none')
+  image_pack = pack if pack.index['images'] != 'none' else folder.image_pack
+  label_pack = pack if folder.labels else None
+  return dataclasses.replace(folder, image_pack=image_pack, label_pack=label_pack)
 
 
 def _check_labels(folder: Folder, pack: Pack) -> None:
@@ -302,17 +277,14 @@ def _check_labels(folder: Folder, pack: Pack) -> None:
     )
 
 
-def _list_path(root: str, name: str) -> str:
-  known = LISTS / f'{name}.txt'
-  return str(known) if known.is_file() else os.path.join(root, name)
-
-
-def _read_ids(path: str, everything: Callable[[], list[str]]) -> list[str]:
-  """The ids of a list file, with the folders that they lie in.
+def _read_ids(root: str, name: str, everything: Callable[[], list[str]]) -> list[str]:
+  """The ids of a list, a file under `root` or one of `LISTS`, with the folders that they lie in.
 
   Raises:
     BadInput: it does not exist or is empty, or two images end in the same name.
   """
+  published = LISTS / f'{name}.txt'
+  path = str(published) if published.is_file() else os.path.join(root, name)
   ids = read_list(path)
   if '/' in ids[0] or not any('/' in name for name in everything()):
     return ids
@@ -350,24 +322,13 @@ def find_ids(pattern: str) -> list[str]:
   return sorted(match['id'] for match in map(fits.fullmatch, paths) if match)
 
 
-def _listing(directory: str) -> dict[str, os.DirEntry]:
-  try:
-    with os.scandir(directory or '.') as entries:
-      return {entry.name: entry for entry in entries}
-  except OSError:
-    return {}
-
-
 def _entries(paths: Iterable[str]) -> Iterator[tuple[str, os.DirEntry | None]]:
   """(path, its entry, None if it is missing) in order; lists each folder once, without stat."""
-  listing = functools.cache(_listing)
+  listed: dict[str, dict[str, os.DirEntry]] = {}
   for path in paths:
     directory, name = os.path.split(path)
-    yield path, listing(directory).get(name)
-
-
-def _check_exist(paths: Iterable[str], what: str) -> None:
-  """Raises BadInput for the first path that is missing."""
-  for path, entry in _entries(paths):
-    if entry is None:
-      raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
+    if directory not in listed:
+      listed[directory] = {}
+      with contextlib.suppress(OSError), os.scandir(directory or '.') as entries:
+        listed[directory] = {entry.name: entry for entry in entries}
+    yield path, listed[directory].get(name)

@@ -8,14 +8,14 @@ from PIL import Image
 from data_pipelines.errors import BadInput, one_line
 
 
-def decode(file: str | io.BytesIO, mode: str = '', name: str = '') -> np.ndarray:
+def read_image(file: str | io.BytesIO, name: str = '', mode: str = 'RGB') -> np.ndarray:
   """The pixels of an image file, uint8 [h, w] or [h, w, channels].
 
   Args:
     file: a path, or the bytes of a file.
-    mode: Pillow's name of the channels wanted, such as 'RGB'; '' takes them as they are (of a
-      palette, the indices).
     name: what to call the file in a message; '' for its path.
+    mode: Pillow's name of the channels wanted; '' takes them as they are (of a palette, the
+      indices).
 
   Raises:
     BadInput: it does not exist or cannot be decoded.
@@ -32,8 +32,3 @@ def decode(file: str | io.BytesIO, mode: str = '', name: str = '') -> np.ndarray
     raise BadInput(
       f'{name}: cannot be decoded ({one_line(error)}); restore or remove the file'
     ) from None
-
-
-def read_image(file: str | io.BytesIO, name: str = '') -> np.ndarray:
-  """An image file as uint8 [h, w, 3] RGB; raises BadInput as `decode` does."""
-  return decode(file, 'RGB', name)

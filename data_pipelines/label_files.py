@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines.errors import BadInput, one_line
-from data_pipelines.image_files import decode
+from data_pipelines.image_files import read_image
 
 # The first bytes of a PNG file, up to and including bit depth and colour type (PNG specification,
 # 5.2 and 11.2.2).
@@ -44,12 +44,6 @@ FORMATS = {
 }
 
 
-def check_format(label_format: str) -> None:
-  """Raises BadInput for a format that does not exist."""
-  if label_format not in FORMATS:
-    raise BadInput(f'label_format {label_format!r} does not exist: it may be {", ".join(FORMATS)}')
-
-
 def read(path: str, label_format: str = 'index', colours: Colours = ()) -> np.ndarray:
   """A label file's raw ids, uint8 [h, w].
 
@@ -71,8 +65,8 @@ def read(path: str, label_format: str = 'index', colours: Colours = ()) -> np.nd
   if label_format == 'rgb16':
     return _first_of_16_bits(path)
   if label_format == 'colour':
-    return ids_of_colours(decode(path, 'RGB'), colours, path)
-  pixels = decode(path)
+    return ids_of_colours(read_image(path), colours, path)
+  pixels = read_image(path, mode='')
   return pixels[..., 0] if label_format == 'rgba' else pixels
 
 

@@ -96,61 +96,49 @@ NAMES: dict[str, tuple[str, ...]] = {
   ),
 }  # fmt: skip
 
+
+def _colours(text: str) -> list[Colour]:
+  """'804080 f423e8' -> [(128, 64, 128), (244, 35, 232)]."""
+  return [(red, green, blue) for red, green, blue in map(bytes.fromhex, text.split())]
+
+
 # The colours that stand for raw ids where label files hold colours. Cityscapes gives one colour to
 # poles (17) and pole groups (18, ignored), one to cars (26) and licence plates, and black to all
 # that is void: the first of each is what the colour means.
 COLOURS: dict[str, dict[Colour, int]] = {
-  'cityscapes': {
-    (0, 0, 0): 0, (111, 74, 0): 5, (81, 0, 81): 6, (128, 64, 128): 7, (244, 35, 232): 8,
-    (250, 170, 160): 9, (230, 150, 140): 10, (70, 70, 70): 11, (102, 102, 156): 12,
-    (190, 153, 153): 13, (180, 165, 180): 14, (150, 100, 100): 15, (150, 120, 90): 16,
-    (153, 153, 153): 17, (250, 170, 30): 19, (220, 220, 0): 20, (107, 142, 35): 21,
-    (152, 251, 152): 22, (70, 130, 180): 23, (220, 20, 60): 24, (255, 0, 0): 25, (0, 0, 142): 26,
-    (0, 0, 70): 27, (0, 60, 100): 28, (0, 0, 90): 29, (0, 0, 110): 30, (0, 80, 100): 31,
-    (0, 0, 230): 32, (119, 11, 32): 33,
-  },
-  'mapillary': {colour: raw for raw, colour in enumerate([
-    (165, 42, 42), (0, 192, 0), (196, 196, 196), (190, 153, 153), (180, 165, 180), (90, 120, 150),
-    (102, 102, 156), (128, 64, 255), (140, 140, 200), (170, 170, 170), (250, 170, 160),
-    (96, 96, 96), (230, 150, 140), (128, 64, 128), (110, 110, 110), (244, 35, 232),
-    (150, 100, 100), (70, 70, 70), (150, 120, 90), (220, 20, 60), (255, 0, 0), (255, 0, 100),
-    (255, 0, 200), (200, 128, 128), (255, 255, 255), (64, 170, 64), (230, 160, 50),
-    (70, 130, 180), (190, 255, 255), (152, 251, 152), (107, 142, 35), (0, 170, 30),
-    (255, 255, 128), (250, 0, 30), (100, 140, 180), (220, 220, 220), (220, 128, 128),
-    (222, 40, 40), (100, 170, 30), (40, 40, 40), (33, 33, 33), (100, 128, 160), (142, 0, 0),
-    (70, 100, 150), (210, 170, 100), (153, 153, 153), (128, 128, 128), (0, 0, 80),
-    (250, 170, 30), (192, 192, 192), (220, 220, 0), (140, 140, 20), (119, 11, 32), (150, 0, 255),
-    (0, 60, 100), (0, 0, 142), (0, 0, 90), (0, 0, 230), (0, 80, 100), (128, 64, 64), (0, 0, 110),
-    (0, 0, 70), (0, 0, 192), (32, 32, 32), (120, 10, 10), (0, 0, 0),
-  ])},
+  'cityscapes': dict(zip(_colours(
+    '000000 6f4a00 510051 804080 f423e8 faaaa0 e6968c 464646 66669c be9999 b4a5b4 966464 96785a '
+    '999999 faaa1e dcdc00 6b8e23 98fb98 4682b4 dc143c ff0000 00008e 000046 003c64 00005a 00006e '
+    '005064 0000e6 770b20'
+  ), (0, *range(5, 18), *range(19, 34)), strict=True)),
+  'mapillary': {colour: raw for raw, colour in enumerate(_colours(
+    'a52a2a 00c000 c4c4c4 be9999 b4a5b4 5a7896 66669c 8040ff 8c8cc8 aaaaaa faaaa0 606060 e6968c '
+    '804080 6e6e6e f423e8 966464 464646 96785a dc143c ff0000 ff0064 ff00c8 c88080 ffffff 40aa40 '
+    'e6a032 4682b4 beffff 98fb98 6b8e23 00aa1e ffff80 fa001e 648cb4 dcdcdc dc8080 de2828 64aa1e '
+    '282828 212121 6480a0 8e0000 466496 d2aa64 999999 808080 000050 faaa1e c0c0c0 dcdc00 8c8c14 '
+    '770b20 9600ff 003c64 00008e 00005a 0000e6 005064 804040 00006e 000046 0000c0 202020 780a0a '
+    '000000'
+  ))},
   # In the alphabetical order of the set's own list of colours.
-  'camvid32': {colour: raw for raw, colour in enumerate([
-    (64, 128, 64), (192, 0, 128), (0, 128, 192), (0, 128, 64), (128, 0, 0), (64, 0, 128),
-    (64, 0, 192), (192, 128, 64), (192, 192, 128), (64, 64, 128), (128, 0, 192), (192, 0, 64),
-    (128, 128, 64), (192, 0, 192), (128, 64, 64), (64, 192, 128), (64, 64, 0), (128, 64, 128),
-    (128, 128, 192), (0, 0, 192), (192, 128, 128), (128, 128, 128), (64, 128, 192), (0, 0, 64),
-    (0, 64, 64), (192, 64, 128), (128, 128, 0), (192, 128, 192), (64, 0, 64), (192, 192, 0),
-    (0, 0, 0), (64, 192, 0),
-  ])},
+  'camvid32': {colour: raw for raw, colour in enumerate(_colours(
+    '408040 c00080 0080c0 008040 800000 400080 4000c0 c08040 c0c080 404080 8000c0 c00040 808040 '
+    'c000c0 804040 40c080 404000 804080 8080c0 0000c0 c08080 808080 4080c0 000040 004040 c04080 '
+    '808000 c080c0 400040 c0c000 000000 40c000'
+  ))},
 }  # fmt: skip
 COLOURS['gta5'] = {**COLOURS['cityscapes'], (20, 20, 20): 4}
 
 # One RGB triple per class: the colours in which the two data sets' own figures are drawn.
 PALETTE: dict[str, np.ndarray] = {
   'cityscapes19': np.array([
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
-    (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
-    (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
-    (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    {raw: colour for colour, raw in COLOURS['cityscapes'].items()}[raw] for raw in _CITYSCAPES
   ], np.uint8),
-  'camvid11': np.array([
-    (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
-    (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
-  ], np.uint8),
-  'robotcar9': np.array([
-    (70, 130, 180), (220, 20, 60), (119, 11, 32), (0, 0, 142), (220, 220, 0), (250, 170, 30),
-    (70, 70, 70), (244, 35, 232), (128, 64, 128),
-  ], np.uint8),
+  'camvid11': np.array(_colours(
+    '808080 800000 c0c080 804080 3c28de 808000 c08080 404080 400080 404000 0080c0'
+  ), np.uint8),
+  'robotcar9': np.array(_colours(
+    '4682b4 dc143c 770b20 00008e dcdc00 faaa1e 464646 f423e8 804080'
+  ), np.uint8),
 }  # fmt: skip
 
 
@@ -172,7 +160,7 @@ def colours(table: TableLike) -> list[tuple[Colour, int]]:
   for colour, _ in pairs:
     if np.shape(colour) != (3,) or not all(0 <= part <= 255 for part in colour):
       raise BadInput(f'label table: {colour!r} is not a colour (red, green, blue) of 0 to 255')
-  if len({colour for colour, _ in pairs}) < len(pairs):
+  if len(dict(pairs)) < len(pairs):
     raise BadInput('label table: a colour stands in two pairs')
   return pairs
 
@@ -226,6 +214,6 @@ def _pairs(table: TableLike) -> list[tuple[int, int]]:
   for pair in table:
     if len(pair) != 2 or not all(isinstance(i, int) and 0 <= i <= 255 for i in pair):
       raise BadInput(f'label table: {pair!r} is not a pair (raw id, train id) of 0 to 255')
-  if len({raw for raw, _ in table}) < len(table):
+  if len(dict(table)) < len(table):
     raise BadInput('label table: a raw id stands in two pairs')
   return list(table)

@@ -98,7 +98,11 @@ class Pack:
   def pair(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """uint8 [h, w, 3] RGB and raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
     found = self._read(name, SPLIT)
-    return self._decode(name, found['image']), found.get('label')
+    image = found['image']
+    if not isinstance(image, np.ndarray) or image.ndim < 3:  # a file
+      data = image if isinstance(image, bytes) else image.item()
+      image = read_image(io.BytesIO(data), f'{name} in {self.directory}')
+    return image, found.get('label')
 
   def low(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """As `pair`, resized to `low_size` as the input pipeline does it."""
@@ -109,19 +113,9 @@ class Pack:
     """(h, w) of an image at its own size."""
     return tuple(self.index['files'][name]['image'][2:])
 
-  def image(self, name: str) -> np.ndarray:
-    """uint8 [h, w, 3] RGB; raises BadInput if the shard is damaged."""
-    return self.pair(name)[0]
-
   def label(self, name: str) -> np.ndarray:
     """Raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
     return self._read(name, SPLIT)['label']
-
-  def _decode(self, name: str, found: np.ndarray | bytes) -> np.ndarray:
-    if isinstance(found, np.ndarray) and found.ndim == 3:
-      return found
-    data = found if isinstance(found, bytes) else found.item()
-    return read_image(io.BytesIO(data), f'{name} in {self.directory}')
 
   def sizes(self, name: str) -> dict[str, int | None]:
     """Bytes of the files that an image and its label were, by 'image' and 'label'."""

@@ -8,6 +8,7 @@ those that it needs.
 
 import dataclasses
 import functools
+import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 
@@ -17,7 +18,7 @@ import tensorflow as tf
 from data_pipelines import label_files, transforms
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput, one_line
-from data_pipelines.folder import Folder
+from data_pipelines.folder import Folder, Pixels
 
 # Accelerators belong to JAX: TensorFlow would take their memory.
 tf.config.set_visible_devices([], 'GPU')
@@ -29,36 +30,22 @@ PREFETCH = 2
 _FOREVER = 2**62
 DOCTOR = "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' leaves them out"
 
-RawPair = tuple[np.ndarray, np.ndarray | None]  # an image and the raw ids of its label
 Skipped = dict[str, str] | None  # path -> what is wrong; None where nothing may be skipped
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """What one domain contributes to a batch.
-
-  Attributes:
-    source: the images.
-    low_rows: rows of the batch that are resized to `low_size` first; they come first.
-    full_rows: rows that keep the image's own size.
-    low_size: (h, w), None leaves low rows at their own size as well.
-    crop: (h, w) of the batch.
-    cut: how the crop is cut: 'plain'; 'sized', which first scales by U(0.7, 1); or 'zoom', a window
-      of a height drawn from `heights`, resized to the crop.
-    heights: (smallest, largest) height of the 'zoom' window, in pixels.
-    copy_paste: pastes hard-class pixels of other images first; needs labels.
-    redraw: draw the crop again until its label shows enough classes.
-  """
+  """What one domain contributes to a batch; sizes are (h, w)."""
 
   source: Folder
-  low_rows: int
-  full_rows: int
-  low_size: tuple[int, int] | None
-  crop: tuple[int, int]
-  cut: str = 'plain'
-  heights: tuple[int, int] = (341, 1000)
-  copy_paste: CopyPaste | None = None
-  redraw: bool = False
+  low_rows: int  # are resized to `low_size` first; they come first in the batch
+  full_rows: int  # keep the image's own size
+  low_size: tuple[int, int] | None  # None leaves low rows at their own size as well
+  crop: tuple[int, int]  # of the batch
+  cut: str = 'plain'  # how the crop is cut: a key of `CUTS`
+  heights: tuple[int, int] = (341, 1000)  # (smallest, largest) of the 'zoom' window, pixels
+  copy_paste: CopyPaste | None = None  # pastes hard-class pixels of other images; needs labels
+  redraw: bool = False  # draws the crop again until its label shows enough classes
 
   @property
   def rows(self) -> int:
@@ -66,7 +53,7 @@ class View:
     return self.low_rows + self.full_rows
 
 
-# How a view's crops are cut.
+# How a view's crops are cut: 'sized' scales by U(0.7, 1) first, 'zoom' resizes a larger window.
 CUTS: dict[str, Callable[[View], transforms.Cut]] = {
   'plain': lambda view: transforms.crop,
   'sized': lambda view: transforms.sized_crop,
@@ -155,15 +142,13 @@ def _options(parallel_calls: int) -> tf.data.Options:
 def _iterate(
   dataset: tf.data.Dataset, views: Mapping[str, View], seed: int, start: int, rows: slice
 ) -> Iterator[dict[str, np.ndarray]]:
-  step = start
   iterator = dataset.as_numpy_iterator()
-  while True:
+  for step in itertools.count(start):
     try:
       batch = next(iterator)
     except tf.errors.OpError as error:
       raise _blame(views, seed, step, rows, error) from None
     yield {f'{name}_{part}': x for name, parts in batch.items() for part, x in parts.items()}
-    step += 1
 
 
 def _dataset(
@@ -171,14 +156,15 @@ def _dataset(
 ) -> tf.data.Dataset:
   """The view's rows, batched: {'image': [len(rows), h, w, 3], 'label': ...}."""
   own = tf.constant(list(rows), tf.int64)
-  types = {'image': tf.uint8} | ({'label': tf.uint8} if view.source.labels else {})
-  shapes = {'image': (*view.crop, 3), 'label': view.crop}
+  shapes = {'image': (*view.crop, 3)} | ({'label': view.crop} if view.source.labels else {})
   load = _decoder(view.source) if skipped is None else None
 
   def make(step: np.int64, row: np.int64, index: np.int64, *pixels: np.ndarray) -> list[np.ndarray]:
     step, row, index = int(step), int(row), int(index)
-    image, raw = _check_pair(view, index, *pixels) if pixels else _read(view, index, row, skipped)
-    return _example(view, image, raw, row, _generator(name, seed, step, row), skipped)
+    image, raw = (*pixels, None)[:2] if pixels else _read(view, index, row, skipped)
+    if pixels and raw is not None:
+      view.source.check_raw(index, raw, image.shape)
+    return _example(view, (image, raw), row, _generator(name, seed, step, row), skipped)
 
   # No tensor meets Python's control flow in here; looking for it would double the start-up time.
   @tf.autograph.experimental.do_not_convert
@@ -186,17 +172,13 @@ def _dataset(
     step, row = position // len(rows), own[position % len(rows)]
     index = _image_index(name, len(view.source), seed, step * view.rows + row)
     pixels = load(index) if load else []
-    made = tf.numpy_function(make, [step, row, index, *pixels], list(types.values()))
-    return {part: tf.ensure_shape(x, shapes[part]) for part, x in zip(types, made, strict=True)}
+    made = tf.numpy_function(make, [step, row, index, *pixels], [tf.uint8] * len(shapes))
+    parts = zip(shapes.items(), made, strict=True)
+    return {part: tf.ensure_shape(x, shape) for (part, shape), x in parts}
 
   positions = tf.data.Dataset.range(start * len(rows), _FOREVER)
   mapped = positions.map(example, num_parallel_calls=parallel_calls, deterministic=True)
   return mapped.batch(len(rows), drop_remainder=True)
-
-
-def _root_key(name: str, seed: int) -> tf.Tensor:
-  """The key (integer [2]) of a view's orders; zlib's checksum is the same on every machine."""
-  return tf.random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
 def _generator(name: str, seed: int, step: int, row: int) -> np.random.Generator:
@@ -208,22 +190,17 @@ def _generator(name: str, seed: int, step: int, row: int) -> np.random.Generator
 def _image_index(name: str, number: int, seed: int, position: tf.Tensor) -> tf.Tensor:
   """The image at a position of the endless order: a new permutation every `number` positions."""
   epoch, offset = position // number, position % number
-  key = tf.random.fold_in(_root_key(name, seed), epoch)
+  # zlib's checksum is the same on every machine.
+  root = tf.random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
+  key = tf.random.fold_in(root, epoch)
   return tf.random.experimental.index_shuffle(offset, key, number - 1)
 
 
-# One example, in NumPy.
-
-
 def _example(
-  view: View,
-  image: np.ndarray,
-  raw: np.ndarray | None,
-  row: int,
-  rng: np.random.Generator,
-  skipped: Skipped,
+  view: View, pixels: Pixels, row: int, rng: np.random.Generator, skipped: Skipped
 ) -> list[np.ndarray]:
   """Copy-paste, resize (low rows), flip, crop, in this order: [image] or [image, label]."""
+  image, raw = pixels
   label = None if raw is None else transforms.picture(raw, view.source.byte_table)
   pair = transforms.picture(image), label
   if view.copy_paste:
@@ -259,51 +236,31 @@ def _paste(
   return transforms.picture(image), transforms.picture(label)
 
 
-# Reading.
-
-
-def _read(view: View, index: int, row: int, skipped: Skipped) -> RawPair:
+def _read(view: View, index: int, row: int, skipped: Skipped) -> Pixels:
   """Image and raw ids, from shards; with `skipped` perhaps those of the next that is readable."""
   source = view.source
   if skipped is None:
     low = row < view.low_rows and view.low_size is not None and not view.copy_paste
-    # What lies in shards was checked when they were made.
-    if found := low and source.read_low(index, view.low_size):
-      return found
-    pair = source.read_pair(index)
-    return pair if source.image_pack and source.label_pack else _check_pair(view, index, *pair)
+    found = source.read_low(index, view.low_size) if low else None
+    return found or source.read_pair(index)
   for place in range(index, index + len(source)):
     place %= len(source)
     try:
-      return _check_pair(view, place, *source.read_pair(place))
+      return source.read_pair(place)
     except BadInput as error:
       skipped[source.image_path(place)] = str(error)
   raise BadInput(f'{source.images}: none of the images can be read')
-
-
-def _check_pair(
-  view: View, index: int, image: np.ndarray, raw: np.ndarray | None = None
-) -> RawPair:
-  """Image and raw ids; raises BadInput unless they go together."""
-  if raw is not None:
-    view.source.check_raw(index, raw, image.shape)
-  return image, raw
 
 
 def _decoder(source: Folder) -> Callable[[tf.Tensor], list[tf.Tensor]] | None:
   """index -> [image] or [image, raw label], decoded by TensorFlow; None for what is in shards."""
   if source.image_pack or source.label_pack:
     return None
-  images, labels = (
-    tf.constant([path(i) for i in range(len(source))])
-    for path in (source.image_path, source.label_path)
-  )
-
-  def load(index: tf.Tensor) -> list[tf.Tensor]:
-    image = _load_image(images[index])
-    return [image, _load_label(labels[index], source)] if source.labels else [image]
-
-  return load
+  images = tf.constant([source.image_path(i) for i in range(len(source))])
+  if not source.labels:
+    return lambda index: [_load_image(images[index])]
+  labels = tf.constant([source.label_path(i) for i in range(len(source))])
+  return lambda index: [_load_image(images[index]), _load_label(labels[index], source)]
 
 
 def _load_image(path: tf.Tensor) -> tf.Tensor:
@@ -340,17 +297,16 @@ def _blame(
       drawn = view.copy_paste.draw(_generator(name, seed, step, row))
       read += [int(donor) for donor in drawn if donor >= 0]
     for index in read:
+      path = view.source.image_path(index)
       try:
         view.source.read(index)
         if not view.source.image_pack:
-          _load_image(view.source.image_path(index))
+          _load_image(path)
       except BadInput as found:
         return BadInput(f'{found}. {DOCTOR}')
       except tf.errors.OpError as failed:
-        return BadInput(
-          f'{view.source.image_path(index)}: cannot be decoded ({_first_line(failed)}); restore or '
-          f'remove it. {DOCTOR}'
-        )
+        reason = _first_line(failed)
+        return BadInput(f'{path}: cannot be decoded ({reason}); restore or remove it. {DOCTOR}')
   return BadInput(f'step {step} cannot be read ({_first_line(error)}); has a file been changed?')
 
 

@@ -68,12 +68,12 @@ def prepare(
   partial = directory / f'{VERSION}.partial'
   _begin(partial, plan)
   splits = [SPLIT] + [LOW_SPLIT] * bool(plan['low_size'])
-  todo = [t for s in splits for t in _shard_files(partial, directory.name, s, len(folder), plan)]
+  todo = [t for s in splits for t in _shard_files(partial, s, len(folder), plan)]
   shards, write = [], functools.partial(_write_shard, folder, manifest, plan)
   for shard in processes.in_order(write, todo, jobs):
     shards.append(shard)
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
-  _write_metadata(partial, directory.name, splits, folder, plan, shards)
+  _write_metadata(partial, splits, plan, shards)
   files = manifest['files'] if manifest else _sizes(folder)
   index: Index = {**plan, 'shards': shards, 'files': {name: files[name] for name in folder.ids}}
   (partial / INDEX).write_text(json.dumps(index))
@@ -128,33 +128,36 @@ def _begin(partial: pathlib.Path, plan: Plan) -> None:
 
 
 def _shard_files(
-  partial: pathlib.Path, name: str, split: str, images: int, plan: Plan
+  partial: pathlib.Path, split: str, images: int, plan: Plan
 ) -> Iterator[tuple[str, str, range]]:
   """(split, path, positions of the images) of every shard of a split."""
-  template, each = _template(partial, name, split), plan['images_per_shard']
+  template, each = _template(partial, split), plan['images_per_shard']
   count = -(-images // each)
   for i in range(count):
     path = template.sharded_filepath(shard_index=i, num_shards=count)
     yield split, os.fspath(path), range(i * each, min((i + 1) * each, images))
 
 
-def _template(directory: pathlib.Path, name: str, split: str) -> tfds.core.ShardedFileTemplate:
+def _template(partial: pathlib.Path, split: str) -> tfds.core.ShardedFileTemplate:
   return tfds.core.ShardedFileTemplate(
-    data_dir=str(directory), dataset_name=name, split=split, filetype_suffix='array_record'
+    data_dir=str(partial),
+    dataset_name=partial.parent.name,
+    split=split,
+    filetype_suffix='array_record',
   )
 
 
-def _features(images: str, labelled: bool) -> tfds.features.FeaturesDict:
+def _features(plan: Plan) -> tfds.features.FeaturesDict:
   kinds = tfds.features
-  raw = kinds.Tensor(shape=(None, None, 3), dtype=np.uint8, encoding=kinds.Encoding.BYTES)
-  file = kinds.Image(shape=(None, None, 3), encoding_format='jpeg' if images == 'jpeg' else 'png')
-  features = {'id': kinds.Text(), 'image': raw if images == 'raw' else file}
-  if images == 'none':
-    del features['image']
-  if labelled:
-    features['label'] = kinds.Tensor(
-      shape=(None, None), dtype=np.uint8, encoding=kinds.Encoding.ZLIB
-    )
+  features = {'id': kinds.Text()}
+  if plan['images'] == 'raw':
+    bytes_ = kinds.Encoding.BYTES
+    features['image'] = kinds.Tensor(shape=(None, None, 3), dtype=np.uint8, encoding=bytes_)
+  elif plan['images'] != 'none':
+    features['image'] = kinds.Image(shape=(None, None, 3), encoding_format=plan['images'])
+  if plan['labelled']:
+    zlib = kinds.Encoding.ZLIB
+    features['label'] = kinds.Tensor(shape=(None, None), dtype=np.uint8, encoding=zlib)
   return kinds.FeaturesDict(features)
 
 
@@ -166,14 +169,14 @@ def _write_shard(
   record_path = pathlib.Path(f'{path}.json')
   if os.path.exists(path):
     return json.loads(record_path.read_text())
-  features, raw_ids = _features(plan['images'], bool(folder.labels)), set()
+  features, raw_ids = _features(plan), set()
   with atomic.replacing(path) as part:
     writer = array_record_module.ArrayRecordWriter(str(part), OPTIONS)
     for index in indices:
       example = _example(folder, index, manifest, plan['images'])
       raw_ids.update(example.get('label', np.empty(0, np.uint8)).tobytes())
       if split == LOW_SPLIT:
-        example = _resize(example, plan['low_size'])
+        example = _resize(example, tuple(plan['low_size']))
       writer.write(features.serialize_example(example))
     writer.close()
     record: Shard = {
@@ -188,15 +191,13 @@ def _write_shard(
   return record
 
 
-def _resize(example: dict[str, np.ndarray], size: Sequence[int]) -> dict[str, object]:
+def _resize(example: dict[str, object], size: transforms.Size) -> dict[str, object]:
   """An example as the input pipeline resizes it."""
-  label = example.get('label')
-  pair = transforms.resize(
-    (transforms.picture(example['image']), None if label is None else transforms.picture(label)),
-    tuple(size),
-  )
-  parts = {'image': pair[0], 'label': pair[1]}
-  return example | {part: x.whole() for part, x in parts.items() if x is not None}
+  image = transforms.picture(example['image'])
+  resized = {'image': transforms.resample(image, size, transforms.BICUBIC).whole()}
+  if 'label' in example:
+    resized['label'] = transforms.nearest(transforms.picture(example['label']), size).whole()
+  return example | resized
 
 
 def _example(
@@ -212,7 +213,7 @@ def _example(
   if folder.labels:
     _check_hash(folder.label_path(index), facts, 'label')
     example['label'] = folder.read_raw(index)
-    folder.train_ids(index, example['label'], pixels.shape)
+    folder.check_raw(index, example['label'], pixels.shape)
   return example
 
 
@@ -224,12 +225,7 @@ def _check_hash(path: str, facts: Mapping[str, FileFacts | None] | None, part: s
 
 
 def _write_metadata(
-  partial: pathlib.Path,
-  name: str,
-  splits: Sequence[str],
-  folder: Folder,
-  plan: Plan,
-  shards: Sequence[Shard],
+  partial: pathlib.Path, splits: Sequence[str], plan: Plan, shards: Sequence[Shard]
 ) -> None:
   """What makes the folder a TensorFlow data set."""
   infos = [
@@ -237,16 +233,16 @@ def _write_metadata(
       name=split,
       shard_lengths=[shard['images'] for shard in shards if shard['split'] == split],
       num_bytes=sum(shard['bytes'] for shard in shards if shard['split'] == split),
-      filename_template=_template(partial, name, split),
+      filename_template=_template(partial, split),
     )
     for split in splits
   ]
   tfds.folder_dataset.write_metadata(
     data_dir=str(partial),
-    features=_features(plan['images'], bool(folder.labels)),
+    features=_features(plan),
     split_infos=infos,
     version=VERSION,
-    filename_template=_template(partial, name, SPLIT),
+    filename_template=_template(partial, SPLIT),
     check_data=False,
     description='Images with the raw ids of their labels, packed by diga_jax.',
   )

@@ -62,8 +62,9 @@ _SHARES = {
 }  # fmt: skip
 SHARES = {name: np.array(values) / sum(values) for name, values in _SHARES.items()}
 
-# Labels that are read by one table and hold the same pictures as those of another.
-SAME = {'synthia': 'synthia16', 'cityscapes_to_robotcar9': 'cityscapes'}
+# Tables that read the labels of the same pictures as another one does.
+for _alias, _table in (('synthia', 'synthia16'), ('cityscapes_to_robotcar9', 'cityscapes')):
+  COUNTS[_alias], SIZES[_alias], SHARES[_alias] = COUNTS[_table], SIZES[_table], SHARES[_table]
 
 
 def which_list(table: str, ids: Collection[str]) -> str:
@@ -72,7 +73,7 @@ def which_list(table: str, ids: Collection[str]) -> str:
   for path in sorted(LISTS.glob('*.txt')):
     if len(names) == len(ids) and names == set(read_list(str(path))):
       return f'the list {path.stem}'
-  return COUNTS.get(SAME.get(table, table), {}).get(len(ids), '')
+  return COUNTS.get(table, {}).get(len(ids), '')
 
 
 def unusable(table: str, ids: Collection[str]) -> list[str]:

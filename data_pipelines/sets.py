@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
-
-from tqdm import tqdm
+from typing import Any, NamedTuple
 
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, from_pack, open_folder
@@ -13,6 +11,15 @@ from data_pipelines.scenes import render
 from data_pipelines.scenes.cache import materialise
 
 Settings = Mapping[str, Any]  # the fields of `configs.datasets.dataset`
+
+
+class _Place(NamedTuple):
+  """Where a set lies, as for `open_set`."""
+
+  name: str
+  root: str
+  cache: str
+  check: bool
 
 
 def open_set(
@@ -39,28 +46,36 @@ def open_set(
   Raises:
     BadInput: if the settings or the files are wrong.
   """
-  if settings['kind'] == 'scenes':
-    return _render_scenes(settings, os.path.expanduser(cache), classes, labelled)
-  if settings['kind'] != 'folder':
-    raise BadInput(f"data.sets.{name}.kind is {settings['kind']!r}: 'folder' or 'scenes'")
+  place = _Place(name, root, os.path.expanduser(cache), check)
+  if settings['kind'] not in KINDS:
+    known = ' or '.join(map(repr, KINDS))
+    raise BadInput(f'data.sets.{name}.kind is {settings["kind"]!r}: {known}')
+  return KINDS[settings['kind']](settings, place, classes, labelled)
+
+
+def _open_files(settings: Settings, place: _Place, classes: int, labelled: bool) -> Folder:
+  """Files of a folder, or the shards that they were packed into."""
   if labelled and not settings['labels']:
-    raise BadInput(f'data.sets.{name}.labels is empty, but labels are needed here: name the files')
-  _check_names(settings, name)
+    raise BadInput(
+      f'data.sets.{place.name}.labels is empty, but labels are needed here: name the files'
+    )
+  _check_names(settings, place.name)
   labels = settings['labels'] if labelled else ''
   options = {key: settings[key] for key in ('list', 'without', 'table', 'label_format')}
-  options['classes'] = classes
+  options |= {'images': settings['images'], 'labels': labels, 'classes': classes}
   if not settings['shards']:
-    return open_folder(root, settings['images'], labels, check=check, **options)
-  pack = Pack(os.path.join(root, settings['shards']))
-  among = list(pack.index['files'])
-  return from_pack(open_folder(root, settings['images'], labels, among=among, **options), pack)
+    return open_folder(place.root, check=place.check, **options)
+  pack = Pack(os.path.join(place.root, settings['shards']))
+  return from_pack(open_folder(place.root, among=list(pack.index['files']), **options), pack)
 
 
 def _check_names(settings: Settings, name: str) -> None:
   """Refuses Cityscapes' two kinds of files under each other's table, which nothing else notices."""
-  kinds = {'labelTrainIds': 'train_ids', 'labelIds': 'cityscapes'}
-  for kind, table in kinds.items():
-    (other,) = set(kinds.values()) - {table}
+  train_ids, raw_ids = 'train_ids', 'cityscapes'
+  for kind, table, other in (
+    ('labelTrainIds', train_ids, raw_ids),
+    ('labelIds', raw_ids, train_ids),
+  ):
     if kind in settings['labels'] and settings['table'] == other:
       raise BadInput(
         f"data.sets.{name}: {kind} files hold other ids than table '{other}' translates: set table "
@@ -68,23 +83,17 @@ def _check_names(settings: Settings, name: str) -> None:
       )
 
 
-def _render_scenes(settings: Settings, cache: str, classes: int, labelled: bool) -> Folder:
+def _render_scenes(settings: Settings, place: _Place, classes: int, labelled: bool) -> Folder:
   """Scenes, rendered now if they are not in the cache yet."""
-  if settings['look'] not in render.LOOKS:
-    raise BadInput(f"a scene's look is {settings['look']!r}: one of {', '.join(render.LOOKS)}")
   height, width = settings['size']
-  directory = os.path.join(cache, f'scenes-{render.VERSION}-{settings["look"]}-{height}x{width}')
+  name = f'scenes-{render.VERSION}-{settings["look"]}-{height}x{width}'
+  directory = os.path.join(place.cache, name)
   indices = range(settings['first'], settings['first'] + settings['count'])
-  # The delay keeps the bar away when everything is there already.
-  with tqdm(desc=f'rendering {settings["look"]} scenes', unit=' scenes', delay=1.0) as bar:
-
-    def show(done: int, total: int) -> None:
-      bar.total = total
-      bar.update(done - bar.n)
-
-    images, labels, ids = materialise(
-      directory, settings['look'], indices, (height, width), progress=show
-    )
+  images, labels, ids = materialise(directory, settings['look'], indices, (height, width))
   found = Folder(images, labels if labelled else '', ids, classes=classes)
   found.check()
   return found
+
+
+# How a set's files come to be there.
+KINDS = {'folder': _open_files, 'scenes': _render_scenes}

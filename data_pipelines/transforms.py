@@ -13,16 +13,9 @@ import functools
 import math
 from collections.abc import Callable
 
+import cykooz_resizer
 import numpy as np
-from cykooz_resizer import (
-  CropBox,
-  FilterType,
-  ImageData,
-  PixelType,
-  ResizeAlg,
-  ResizeOptions,
-  Resizer,
-)
+from cykooz_resizer import FilterType, ImageData, PixelType
 from PIL import Image
 
 from data_pipelines.label_tables import IGNORE, translate
@@ -34,21 +27,17 @@ REDRAWS = 5
 REDRAW_SHARE = 0.02
 SIZED_CROP_RANGE = (0.7, 1.0)
 # Pillow's bicubic kernel is that of Catmull and Rom (a = -1/2).
+RGB = PixelType.U8x3
 BICUBIC, BILINEAR = FilterType.catmull_rom, FilterType.bilinear
 SUPPORT = {BICUBIC: 2.0, BILINEAR: 1.0}  # how far the kernels reach, in pixels of the larger grid
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-  """An image or a label, of which each window is computed when it is asked for.
-
-  Attributes:
-    size: (h, w).
-    at: window -> its pixels, uint8 [height, width, 3] or [height, width].
-  """
+  """An image or a label, of which each window is computed when it is asked for."""
 
   size: Size
-  at: Callable[[Window], np.ndarray]
+  at: Callable[[Window], np.ndarray]  # its pixels, uint8 [height, width, 3] or [height, width]
 
   def whole(self) -> np.ndarray:
     """All of its pixels."""
@@ -83,7 +72,7 @@ def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
   level (of white noise one in 50, and one in a million by 2).
   (Pillow 13 may begin with the rows, by how much each axis shrinks; earlier versions never do.)
   """
-  if tuple(size) == image.size:
+  if size == image.size:
     return image
 
   def at(window: Window) -> np.ndarray:
@@ -99,39 +88,39 @@ def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
     (top, height), (left, width) = parts
     (y, rows), (x, columns) = boxes
     part = image.at((top, left, height, width)).tobytes()
-    source = ImageData(width, height, PixelType.U8x3, part)
-    between = _resize_part(source, window[3], height, CropBox(x, 0, columns, height), kind)
-    made = _resize_part(between, window[3], window[2], CropBox(0, y, window[3], rows), kind)
+    source = ImageData(width, height, RGB, part)
+    wide = _resize_part(source, window[3], height, (x, 0, columns, height), kind)
+    made = _resize_part(wide, window[3], window[2], (0, y, window[3], rows), kind)
     return np.frombuffer(made.get_buffer(), np.uint8).reshape(*window[2:], 3)
 
-  return Picture(tuple(size), at)
+  return Picture(size, at)
 
 
 def _resize_part(
-  source: ImageData, width: int, height: int, box: CropBox, kind: FilterType
+  source: ImageData, width: int, height: int, box: tuple[float, ...], kind: FilterType
 ) -> ImageData:
-  made = ImageData(width, height, PixelType.U8x3)
-  options = ResizeOptions(resize_alg=ResizeAlg.convolution(kind), crop_box=box)
-  Resizer().resize(source, made, options)
+  made = ImageData(width, height, RGB)
+  options = cykooz_resizer.ResizeOptions(
+    resize_alg=cykooz_resizer.ResizeAlg.convolution(kind), crop_box=cykooz_resizer.CropBox(*box)
+  )
+  cykooz_resizer.Resizer().resize(source, made, options)
   return made
 
 
 def nearest(label: Picture, size: Size) -> Picture:
   """A label resized by nearest neighbour, with exactly the pixels that Pillow takes."""
-  if tuple(size) == label.size:
+  if size == label.size:
     return label
-  positions = [nearest_positions(old, new) for old, new in zip(label.size, size, strict=True)]
+  rows_of, columns_of = map(nearest_positions, label.size, size)
 
   def at(window: Window) -> np.ndarray:
-    rows, columns = (
-      index[first : first + count]
-      for index, first, count in zip(positions, window[:2], window[2:], strict=True)
-    )
-    (top, bottom), (left, right) = (rows[0], rows[-1]), (columns[0], columns[-1])
-    part = label.at((top, left, bottom - top + 1, right - left + 1))
-    return part[rows - top].take(columns - left, axis=1)
+    top, left, height, width = window
+    rows, columns = rows_of[top : top + height], columns_of[left : left + width]
+    first, begin = rows[0], columns[0]
+    part = label.at((first, begin, rows[-1] - first + 1, columns[-1] - begin + 1))
+    return part[rows - first].take(columns - begin, axis=1)
 
-  return Picture(tuple(size), at)
+  return Picture(size, at)
 
 
 @functools.lru_cache(maxsize=256)
@@ -150,15 +139,11 @@ def flip(pair: Pair, rng: np.random.Generator) -> Pair:
   """Mirrors left and right with probability 0.5."""
   if rng.random() >= 0.5:
     return pair
-  return _each(pair, _mirror)
 
+  def mirror(one: Picture) -> Picture:
+    return Picture(one.size, lambda w: one.at((w[0], one.size[1] - w[1] - w[3], *w[2:]))[:, ::-1])
 
-def _mirror(one: Picture) -> Picture:
-  def at(window: Window) -> np.ndarray:
-    top, left, height, width = window
-    return one.at((top, one.size[1] - left - width, height, width))[:, ::-1]
-
-  return Picture(one.size, at)
+  return _each(pair, mirror)
 
 
 def crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
@@ -171,14 +156,14 @@ def crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
   slack = np.subtract(pair[0].size, size)
   if (slack < 0).any():
     return resize(pair, size, BILINEAR)
-  return _window(pair, *(int(at) for at in place * (slack + 1)), *size)
+  return _window(pair, place * (slack + 1), size)
 
 
 def sized_crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
   """Scales height and width by U(0.7, 1), drawn for each (bilinear / nearest), then does `crop`."""
   scales = rng.uniform(*SIZED_CROP_RANGE, 2)
-  scaled = tuple(int(side) for side in scales * pair[0].size)
-  return crop(resize(pair, scaled, BILINEAR), size, rng)
+  height, width = (scales * pair[0].size).astype(int).tolist()
+  return crop(resize(pair, (height, width), BILINEAR), size, rng)
 
 
 def zoom(pair: Pair, size: Size, rng: np.random.Generator, *, heights: tuple[int, int]) -> Pair:
@@ -192,14 +177,17 @@ def zoom(pair: Pair, size: Size, rng: np.random.Generator, *, heights: tuple[int
   height = max(height, 1)
   window = height, min(max(round(height * ratio), 1), full[1])
   place = rng.random(2) * (np.subtract(full, window) + 1)
-  cut = _window(pair, *(int(at) for at in place), *window)
+  cut = _window(pair, place, window)
   # Nothing beyond the window is seen, not even by the kernel at its edge.
   return resize(_each(cut, lambda one: picture(one.whole())), size, BILINEAR)
 
 
-def _window(pair: Pair, top: int, left: int, height: int, width: int) -> Pair:
+def _window(pair: Pair, place: np.ndarray, size: Size) -> Pair:
+  """The part of `size` whose upper left corner is at `place` (rounded down)."""
+  top, left = place.astype(int).tolist()
+
   def cut(one: Picture) -> Picture:
-    return Picture((height, width), lambda w: one.at((top + w[0], left + w[1], *w[2:])))
+    return Picture(size, lambda w: one.at((top + w[0], left + w[1], *w[2:])))
 
   return _each(pair, cut)
 

@@ -16,9 +16,7 @@ COMMANDS = (run, study, predict, plan, data, weights, config)  # each has add_ar
 
 def parser() -> argparse.ArgumentParser:
   """The commands and their options, without the config's fields."""
-  top = argparse.ArgumentParser(
-    prog='python -m diga_jax', description=__doc__.splitlines()[0], epilog=OVERRIDES
-  )
+  top = argparse.ArgumentParser(prog='python -m diga_jax', description=__doc__, epilog=OVERRIDES)
   top.add_argument('--version', action='version', version=f'diga_jax {__version__}')
   commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
   for module in COMMANDS:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from data_pipelines import label_files, label_tables, pipeline
+from data_pipelines import label_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
 from diga_jax import models, optimizer, strong_augment
+from diga_jax.inference import selectors
 from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
-from diga_jax.stages import kinds, objective, views
+from diga_jax.stages import consensus, kinds, objective, views
 from diga_jax.types import PyTree
 
 
@@ -168,7 +169,7 @@ FIELDS = {
   'stages.*.target': text,
   'stages.*.scales': tuple_of(number(0, above=True), least=1),
   'stages.*.image_size': _SIDES,
-  'stages.*.selector': words('consensus', 'none', 'constant', 'cbst', 'ias'),
+  'stages.*.selector': words(*(consensus.SELECTORS | selectors.SELECTORS)),
   'stages.*.selector_batch': whole(1),
   'stages.*.threshold': number(0, 1),
   'stages.*.share': number(0, 1),
@@ -226,7 +227,7 @@ FIELDS = {
   'data.palette': tuple_of(_COLOUR),
   'data.on_bad_file': words('stop', 'skip'),
   'data.crop': tuple_of(whole(1), 2),
-  'data.sets.*.kind': words('folder', 'scenes'),
+  'data.sets.*.kind': words(*sets.KINDS),
   'data.sets.*.images': text,
   'data.sets.*.labels': text,
   'data.sets.*.list': text,

@@ -1,4 +1,7 @@
-"""Segmentation scores from one confusion matrix [C, C]: rows are truth, columns predictions."""
+"""Segmentation scores from one confusion matrix [C, C]: rows are truth, columns predictions.
+
+inference/evaluate.py makes the matrix, recipe/evaluation.py writes the scores to metrics.json.
+"""
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType

@@ -9,7 +9,7 @@ LARGEST = 3.4028234663852886e38  # float32, in which everything is computed
 
 
 class Rule(NamedTuple):
-  """A test of a value, which raises nothing, and how 'it may be ...' goes on."""
+  """A test of a value, which raises nothing, and what follows 'it may be' in its message."""
 
   accepts: Callable[[object], bool]
   text: str

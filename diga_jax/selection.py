@@ -17,9 +17,10 @@ import numpy as np
 from data_pipelines.label_tables import IGNORE
 from diga_jax import resize
 from diga_jax.centroids import distance_weight
+from diga_jax.types import Size
 
 
-def centroid_weights(features: jax.Array, centroids: jax.Array, size: tuple[int, int]) -> jax.Array:
+def centroid_weights(features: jax.Array, centroids: jax.Array, size: Size) -> jax.Array:
   """Softmax over classes of minus the distance to each centroid, upsampled: [B, H, W, C].
 
   The weights, not the distances, are interpolated (bilinear, align_corners).
@@ -27,7 +28,7 @@ def centroid_weights(features: jax.Array, centroids: jax.Array, size: tuple[int,
   return resize.align_corners(distance_weight(features, centroids), size)
 
 
-def nearest_centroid(features: jax.Array, centroids: jax.Array, size: tuple[int, int]) -> jax.Array:
+def nearest_centroid(features: jax.Array, centroids: jax.Array, size: Size) -> jax.Array:
   """The class whose centroid is nearest, per pixel.
 
   Args:

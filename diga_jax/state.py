@@ -28,8 +28,8 @@ class TrainState(struct.PyTreeNode, kw_only=True):
   batch_stats: PyTree = ()
   opt_state: optax.OptState
   teacher: Params = ()
-  centroids: jax.Array | tuple[()] = ()
-  discriminator: dict[str, PyTree] | tuple[()] = ()
+  centroids: PyTree = ()
+  discriminator: PyTree = ()
   key: jax.Array
 
 
@@ -39,8 +39,8 @@ def create(
   tx: optax.GradientTransformation,
   *,
   batch_stats: PyTree = (),
-  centroids: jax.Array | tuple[()] = (),
-  discriminator: dict[str, PyTree] | tuple[()] = (),
+  centroids: PyTree = (),
+  discriminator: PyTree = (),
 ) -> TrainState:
   """The state of a segmentation stage at step 0: a fresh optimizer, a teacher like the student.
 

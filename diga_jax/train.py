@@ -6,12 +6,12 @@ and those are repeated exactly.
 """
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ import optax
 from absl import logging
 from clu import metric_writers, profiler
 from jax.sharding import Mesh
+from orbax.checkpoint import CheckpointManager
 
 from data_pipelines.errors import BadInput
 from diga_jax.parallel import preemption, processes
@@ -26,41 +27,51 @@ from diga_jax.parallel.mesh import compile_step
 from diga_jax.progress import bar
 from diga_jax.state import TrainState
 from diga_jax.storage import checkpoint
+from diga_jax.types import Metrics, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How a stage is trained.
+
+  Attributes:
+    name: the stage, for the progress bar.
+    steps: the step to stop at.
+    directory: holds checkpoints/ and the metrics for TensorBoard.
+    mesh, parallel: see `mesh.compile_step`.
+    learning_rate: step -> rate, for the log.
+    save_every, log_every: in steps.
+    profile_steps: (first, last): a profiler trace of these steps goes to `directory`; () = none.
+    score: chooses the best checkpoint instead of the last (state -> higher is better).
+  """
+
+  name: str
+  steps: int
+  directory: pathlib.Path
+  mesh: Mesh
+  parallel: str
+  learning_rate: Callable[[int], float | jax.Array]
+  save_every: int
+  log_every: int
+  profile_steps: tuple[int, ...] = ()
+  score: Callable[[TrainState], float] | None = None
 
 
 def train(
-  step_fn: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
+  step_fn: Callable[..., tuple[TrainState, Metrics]],
   state: TrainState,
-  frozen: Any,
-  batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
-  *,
-  name: str,
-  steps: int,
-  directory: pathlib.Path,
-  mesh: Mesh,
-  parallel: str,
-  learning_rate: Callable[[int], float],
-  save_every: int,
-  log_every: int,
-  profile_steps: tuple[int, ...] = (),
-  score: Callable[[TrainState], float] | None = None,
-) -> int:
-  """Trains to step `steps`, resuming from the newest checkpoint in `directory`.
+  frozen: Params | None,
+  batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]],
+  options: Options,
+) -> int | None:
+  """Trains up to a step, resuming from the newest checkpoint in the stage's directory.
 
   Args:
     step_fn: (state, batch, frozen) -> (state, metrics), pure.
     state: where to start if there is no checkpoint, on the mesh.
     frozen: variables that the step reads but does not change, on the mesh.
     batches: start step -> this process's rows of the batches from there on.
-    name: the stage, for the progress bar.
-    steps: the step to stop at.
-    directory: holds checkpoints/ and the metrics for TensorBoard.
-    mesh: the devices.
-    parallel: 'jit' or 'pmap', see `sharding.compiled`.
-    learning_rate: step -> rate, for the log.
-    save_every, log_every: in steps.
-    profile_steps: (first, last): a profiler trace of these steps goes to `directory`; () = none.
-    score: chooses the best checkpoint instead of the last (state -> higher is better).
+    options: of the stage.
 
   Returns:
     The step of the checkpoint to use: the last, or the one with the best score.
@@ -69,21 +80,15 @@ def train(
     BadInput: a loss is not finite, a checkpoint cannot be written, or a batch cannot be read.
     Preempted: after SIGTERM, once the state is saved.
   """
-  step_fn = compile_step(step_fn, mesh, parallel)
-  saved = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
-  with saved as manager, preemption.watch() as noticed:
+  step_fn = compile_step(step_fn, options.mesh, options.parallel)
+  directory, steps, score = options.directory, options.steps, options.score
+  opened = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
+  with opened as manager, preemption.watch() as noticed:
     state = checkpoint.restore(manager, state)
     start = int(state.step)
     stream = batches(start)
-    log = Log(directory, name, start, steps)
-
-    def keep(state: TrainState, done: int) -> None:
-      value = score and score(state)
-      checkpoint.save(manager, state, done, value)
-      if score:
-        log.score(done, value)
-
-    with log, profiled(directory, profile_steps) as profile:
+    tracing = trace_steps(directory, options.profile_steps)
+    with Log(directory, options.name, start, steps) as log, tracing as profile:
       for step in range(start, steps):
         profile(step)
         with log.waiting():
@@ -91,40 +96,41 @@ def train(
         state, metrics = step_fn(state, batch, frozen)
         done = step + 1
         stop = noticed(done) and done < steps
-        save = stop or done % save_every == 0 or done == steps
+        save = stop or done % options.save_every == 0 or done == steps
         if save:
           metrics = metrics | {'parameter_norm': _norm((state.params, state.batch_stats))}
         log.step(done, metrics, now=save)
-        if done % log_every == 0 or done == steps:
-          log.write(done, learning_rate=float(learning_rate(step)))
+        if done % options.log_every == 0 or done == steps:
+          log.write(done, learning_rate=float(options.learning_rate(step)))
         if save:
-          keep(state, done)
+          save_and_score(manager, state, done, score, log)
         if stop:
           checkpoint.finish(manager)
           raise preemption.Preempted(
-            f'{name}: stopped by SIGTERM after step {done}, which is saved'
+            f'{options.name}: stopped by SIGTERM after step {done}, which is saved'
           )
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
-        keep(state, 0)
+        save_and_score(manager, state, 0, score, log)
     checkpoint.finish(manager)
     return manager.best_step() if score else manager.latest_step()
 
 
-_norm = jax.jit(optax.tree.norm)  # finite only if every parameter is: asked before a save
+_norm = jax.jit(optax.tree.norm)  # finite only if every parameter is: computed before a save
 
 
 class Log:
-  """What a run tells: a progress bar, curves for TensorBoard, and the first number gone wrong.
+  """A progress bar, curves for TensorBoard, and an error at the first number that is not finite.
 
-  The metrics of a step are looked at while the next one is computed, so that the devices never wait
-  for the host.
+  The metrics of a step are read while the next one is computed, so that the devices never wait for
+  the host.
   """
 
   def __init__(self, directory: pathlib.Path, name: str, start: int, steps: int):
     self.name, self.first = name, processes.is_main_process()
     self.bar = bar(steps, name, self.first, unit='steps', initial=start)
     self.writer = metric_writers.SummaryWriter(str(directory)) if self.first else None
-    self.pending = self.values = None
+    self.pending: tuple[int, Metrics] | None = None
+    self.values: dict[str, float] = {}
     self.since, self.waited, self.counted = time.perf_counter(), 0.0, 0
 
   def __enter__(self) -> 'Log':
@@ -142,8 +148,8 @@ class Log:
     yield
     self.waited += time.perf_counter() - begun
 
-  def step(self, done: int, metrics: dict[str, jax.Array], now: bool = False) -> None:
-    """Takes note of a step; looks at the one before, or, if `now`, at this one too."""
+  def step(self, done: int, metrics: Metrics, now: bool = False) -> None:
+    """Records a step; checks the one before, and this one too if `now`."""
     self._check()
     self.pending, self.counted = (done, metrics), self.counted + 1
     if now:
@@ -165,7 +171,7 @@ class Log:
         )
 
   def write(self, done: int, **more: float) -> None:
-    """Writes the metrics of a step, and how the time since the last time was spent."""
+    """Writes the metrics of a step, and how the time since the last call was spent."""
     self._check()
     passed = time.perf_counter() - self.since
     times = {
@@ -185,8 +191,22 @@ class Log:
       self.bar.write(f'{self.name}: step {done}, score {value:.4f}', file=sys.stderr)
 
 
+def save_and_score(
+  manager: CheckpointManager,
+  state: TrainState,
+  done: int,
+  score: Callable[[TrainState], float] | None,
+  log: Log,
+) -> None:
+  """Saves the state after `done` steps, with its score if there is one to choose by."""
+  value = score(state) if score else None
+  checkpoint.save(manager, state, done, value)
+  if value is not None:
+    log.score(done, value)
+
+
 @contextlib.contextmanager
-def profiled(directory: pathlib.Path, steps: tuple[int, ...]) -> Iterator[Callable[[int], None]]:
+def trace_steps(directory: pathlib.Path, steps: tuple[int, ...]) -> Iterator[Callable[[int], None]]:
   """Gives a function to be called before each step: traces those from steps[0] to steps[1]."""
   running = False
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 import jax
 from ml_collections import ConfigDict
@@ -10,15 +10,13 @@ from ml_collections import ConfigDict
 if TYPE_CHECKING:
   from diga_jax.state import TrainState
 
-PyTree: TypeAlias = (
-  Any  # nested dicts, tuples and dataclasses with arrays, or shapes, at the leaves
-)
+PyTree: TypeAlias = Any  # nested dicts, tuples and dataclasses of arrays, or of their shapes
 Params: TypeAlias = Any  # a network's parameters, {layer: {..., 'kernel': array}}
 Variables: TypeAlias = Mapping[str, Params]  # {'params', ['batch_stats']}
 Outputs: TypeAlias = dict[str, jax.Array]  # {'logits', 'feature', ['auxiliary_logits']}
 Batch: TypeAlias = Mapping[str, jax.Array]  # {'source_image', 'source_label', 'target_image', ...}
 Metrics: TypeAlias = dict[str, jax.Array]  # scalars of one step
-Size: TypeAlias = tuple[int, int]  # (height, width) in pixels
+Size: TypeAlias = tuple[int, ...]  # (height, width) in pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +68,10 @@ class TrainStep(Protocol):
   ) -> tuple['TrainState', Metrics]: ...
 
 
-class NetworkRow(TypedDict):
+class NetworkScores(TypedDict):
   """What `inference.evaluate` measures of a network. Shares are fractions, None without a pixel."""
 
   kind: Literal['network']
-  name: NotRequired[str]
   mean_iou: float | None
   mean_iou_subsets: dict[str, float | None]
   pixel_accuracy: float | None
@@ -87,21 +84,37 @@ class NetworkRow(TypedDict):
   protocol: dict[str, PyTree]
 
 
-class LabelRow(TypedDict):
-  """What `inference.label_quality` measures of pseudo-labels. Shares are fractions or None."""
+class NetworkRow(NetworkScores):
+  """A network's row of results."""
 
-  kind: Literal['labels']
-  name: NotRequired[str]
-  selector: NotRequired[str]
+  name: str
+
+
+class LabelShares(TypedDict):
+  """Shares of the pixels of all classes or of one: fractions, None without a pixel."""
+
   kept: float | None
   coverage: float | None
   accuracy: float | None
   accuracy_kept: float | None
   accuracy_rejected: float | None
   pixels: int
-  per_class: dict[str, dict[str, float | int | None]]
+
+
+class LabelScores(LabelShares):
+  """What `inference.label_quality` measures of pseudo-labels."""
+
+  kind: Literal['labels']
+  per_class: dict[str, LabelShares]
   images: int
-  protocol: NotRequired[dict[str, PyTree]]
+
+
+class LabelRow(LabelScores):
+  """A label pass's row of results."""
+
+  name: str
+  selector: str
+  protocol: dict[str, PyTree]
 
 
 Row: TypeAlias = NetworkRow | LabelRow

@@ -3,7 +3,9 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+
+from tqdm import tqdm
 
 from data_pipelines import atomic, processes
 from data_pipelines.errors import BadInput
@@ -20,7 +22,6 @@ def materialise(
   size: tuple[int, int],
   seed: int = 0,
   workers: int | None = None,
-  progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[str, str, list[str]]:
   """Renders the scenes that a folder does not hold yet, as images/ID.png and labels/ID.png.
 
@@ -32,9 +33,7 @@ def materialise(
     directory: the folder; its name should contain `VERSION`.
     look, size, seed: as for `render`.
     indices: which scenes.
-    workers: processes, all cores by default. A script that calls this needs the
-      usual `if __name__ == '__main__':` when there is much to render.
-    progress: called with (scenes done, scenes to render) in this process.
+    workers: processes, all cores by default; a script needs `if __name__ == '__main__':` for them.
 
   Returns:
     The absolute path patterns of images and labels, with '{id}', and the ids in order of `indices`.
@@ -52,8 +51,9 @@ def materialise(
     # Processes are started only for what takes longer than their start.
     workers = min(workers or os.cpu_count() or 1, len(jobs) // 16)
     written = processes.in_order(_write_scene, jobs, workers, chunk=4)
-    for done, _ in enumerate(written, start=1):
-      progress(done, len(jobs))
+    # The delay keeps the bar away when everything is there already.
+    for _ in tqdm(written, f'rendering {look} scenes', len(jobs), unit=' scenes', delay=1.0):
+      pass
   except OSError as error:
     raise BadInput(
       f'{error.filename or root}: cannot be written ({error.strerror or error})'

@@ -8,6 +8,7 @@ adaptation has to overcome.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,13 +16,10 @@ import numpy as np
 from data_pipelines.scenes import shapes
 
 
+@functools.cache
 def _colours(text: str) -> np.ndarray:
   """'8a8d96 9a9ca3' -> [2, 3] float32 in 0..1."""
   return np.array([list(bytes.fromhex(word)) for word in text.split()], np.float32) / 255
-
-
-def _paints(**materials: str) -> dict[str, np.ndarray]:
-  return {material: _colours(text) for material, text in materials.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,40 +38,27 @@ class Weather:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-  """How a world is painted, lit and photographed; amounts are 0 for a perfect picture.
+  """How a world is painted, lit and photographed; amounts are 0 for a perfect picture."""
 
-  Attributes:
-    paints: per material, the colours it is drawn from.
-    variation: relative spread of brightness between things of one material.
-    grain: contrast of the mottling within a surface.
-    weathers: one is drawn per scene.
-    exposure: range of the factor on brightness.
-    gamma: range of the exponent on brightness.
-    cast: spread of the colour balance.
-    vignette: most darkening of the corners.
-    blur: range of the lens blur, standard deviation in 1/128 of the height.
-    noise: range of the sensor noise, standard deviation at white.
-  """
-
-  paints: Mapping[str, np.ndarray]
-  variation: float
-  grain: float
-  weathers: tuple[Weather, ...]
-  exposure: tuple[float, float] = (1.0, 1.0)
-  gamma: tuple[float, float] = (1.0, 1.0)
-  cast: float = 0.0
-  vignette: float = 0.0
-  blur: tuple[float, float] = (0.0, 0.0)
-  noise: tuple[float, float] = (0.0, 0.0)
+  paints: Mapping[str, str]  # per material, the colours it is drawn from
+  variation: float  # relative spread of brightness between things of one material
+  grain: float  # contrast of the mottling within a surface
+  weathers: tuple[Weather, ...]  # one is drawn per scene
+  exposure: tuple[float, float] = (1.0, 1.0)  # range of the factor on brightness
+  gamma: tuple[float, float] = (1.0, 1.0)  # range of the exponent on brightness
+  cast: float = 0.0  # spread of the colour balance
+  vignette: float = 0.0  # most darkening of the corners
+  blur: tuple[float, float] = (0.0, 0.0)  # range of the standard deviation, 1/128 of the height
+  noise: tuple[float, float] = (0.0, 0.0)  # range of the standard deviation at white
 
   def paint(self, rng: np.random.Generator, material: str) -> np.ndarray:
     """Draws a colour [3] for one thing made of `material`."""
-    choices = self.paints[material]
+    choices = _colours(self.paints[material])
     factor = rng.uniform(1 - self.variation, 1 + self.variation)
     return np.clip(choices[rng.integers(len(choices))] * np.float32(factor), 0, 1)
 
 
-GAME_PAINTS = _paints(
+GAME_PAINTS = dict(
   asphalt='6c7280 777d8c', marking='ffffff', pavement='d8c4a0 ccb898', kerb='f0e8d8',
   facade='e8a05c d86a50 f0d488 78aad8 c890c0 e0c0a8', glass='3060a0', shop='b04838 30785c',
   stone='a84c38 b86040', fence='8a5020 f4f4f4 3c70b0', metal='3c4450', housing='101010',
@@ -92,7 +77,7 @@ GAME = Look(
   weathers=(Weather('3888f0', 'b8dcff', '706858', 'a4a4b0', (40, 65), 0.4, (0, 0), 0.0),),
 )
 
-CAMERA_PAINTS = _paints(
+CAMERA_PAINTS = dict(
   asphalt='5a5248 6b6254 4a4540', marking='c8c4b8 a8a498', pavement='7a7870 8c8a84 6a6660',
   kerb='a09a90 8a857c', facade='8f8578 a89a84 766a60 8e7464 b5b0a8 6c7078', glass='3a4044 5a6468',
   shop='4a4440 6a5a48', stone='8c8880 7a746a 9a8a78', fence='44484a 6a6a64 584a3c',
@@ -195,14 +180,14 @@ def photograph(colour: np.ndarray, look: Look, rng: np.random.Generator) -> np.n
     image = _blur(_blur(image, blur, axis=0), blur, axis=1)
   if vignette:
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
-    image *= np.float32(1 - vignette * (x * x + y * y) / 2)[..., None]
+    image *= (1 - vignette * (x * x + y * y) / 2).astype(np.float32)[..., None]
   image = np.clip(image, 0, 1)
   if gamma != 1:
     image **= np.float32(gamma)
   if noise:
     shot = np.sqrt(0.2 + 0.8 * image) * np.float32(noise)  # brighter is noisier
     image += shot * rng.standard_normal(image.shape, np.float32)
-  return np.uint8(np.clip(image * 255 + 0.5, 0, 255))
+  return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def _blur(image: np.ndarray, sigma: float, axis: int) -> np.ndarray:

@@ -13,12 +13,13 @@ although one sees through them.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 Colour = np.ndarray  # [3] float32, 0..1
 Surface = tuple[np.ndarray, np.ndarray]  # colour [n, 3] and alpha [n]
+Triple = tuple[float, float, float]
 Texture = Callable[[np.ndarray, np.ndarray], Surface]  # of (u, v), both [n]
 
 (
@@ -73,19 +74,15 @@ class Camera:
     axes = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]], np.float32)
     return vectors @ axes
 
-  def rays(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes of the pixel centres: x [width] to the right, y [height] upwards, at depth 1."""
-    x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / self.focal
-    y = (self.horizon - 0.5 - np.arange(height, dtype=np.float32)) / self.focal
-    return x, y
-
 
 class Canvas:
   """The picture being painted: colour [h, w, 3], label [h, w], inverse depth [h, w] (0 = sky)."""
 
   def __init__(self, camera: Camera, height: int, width: int):
     self.camera = camera
-    self.x, self.y = camera.rays(height, width)
+    # Slopes of the pixel centres: x [width] to the right, y [height] upwards, at depth 1.
+    self.x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / camera.focal
+    self.y = (camera.horizon - 0.5 - np.arange(height, dtype=np.float32)) / camera.focal
     self.colour = np.zeros((height, width, 3), np.float32)
     self.label = np.full((height, width), SKY, np.uint8)
     self.inverse_depth = np.zeros((height, width), np.float32)
@@ -191,27 +188,29 @@ def shade(canvas: Canvas, quads: list[Quad], sun: np.ndarray, strength: float) -
 
 
 def box(
-  x: float,
-  z: float,
-  size: tuple[float, float, float],
+  place: Triple,
+  size: Triple,
   label: int,
-  textures: tuple[Texture, Texture, Texture, Texture],
-  base: float = 0.0,
-  yaw: float = 0.0,
-  slope: float = 0.0,
+  faces: Sequence[Texture],
+  base: float = 0,
+  slope: float = 0,
 ) -> list[Quad]:
-  """A box (width, height, length) around (x, z), its length along z before it is turned by `yaw`.
+  """A box around (x, z), its length along z before it is turned by a yaw.
 
   Args:
-    textures: of its sides, front (far end), back (near end) and top.
+    place: x, z, yaw.
+    size: width, height, length.
+    label: its train id.
+    faces: textures of its sides, front (far end), back (near end) and top.
+    base: its height above the ground.
     slope: metres by which front and back lean inwards over the height.
   """
-  width, height, length = size
+  (x, z, yaw), (width, height, length) = place, size
   right = np.array([np.cos(yaw), 0, -np.sin(yaw)], np.float32) * width
   ahead = np.array([np.sin(yaw), 0, np.cos(yaw)], np.float32) * length
   corner = np.array([x, base, z], np.float32) - (right + ahead) / 2
   up, lean = UP * height, ahead * (slope / length)
-  side, front, back, top = textures
+  side, front, back, top = faces
   return [
     Quad(corner + right, ahead, up, side, label),
     Quad(corner + ahead, -ahead, up, side, label),

@@ -6,13 +6,36 @@ is in at least 15% of the scenes and covers at least 0.2% of the pixels.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from data_pipelines.scenes import looks, shapes, textures
+from data_pipelines.scenes.shapes import Texture, Triple
 
 FAR = 90.0  # metres along the street with plots; furniture and traffic end sooner
 LANE = 0.4  # where traffic drives, as a share of the carriageway; the kerb lane is beside it
+Pair = tuple[float, float]
+Paints = tuple[shapes.Colour, shapes.Colour, shapes.Colour]
+
+
+class Body(NamedTuple):
+  """A kind of vehicle's body, metres: heights of its lamps and of the glass in ends and sides."""
+
+  label: int
+  wheel: float  # radius
+  lamp: float
+  end: Pair | None = None
+  side: Pair | None = None
+  pane: float = 1.5
+  slope: float = 0.0  # by how much the ends lean inwards
+
+
+CAR = Body(shapes.CAR, 0.34, 0.7)
+CARGO = Body(shapes.TRUCK, 0.5, 0.8)
+CAB = Body(shapes.TRUCK, 0.3, 0.7, (1.3, 2.1), (1.3, 2.1))
+BUS = Body(shapes.BUS, 0.48, 0.75, (1.2, 2.6), (1.35, 2.4))
+TRAM = Body(shapes.TRAIN, 0.12, 0.85, (1.5, 2.9), (1.3, 2.5), pane=2.4, slope=0.4)
 
 
 @dataclasses.dataclass
@@ -39,16 +62,10 @@ class Street:
     return self.rng.random() < probability
 
   def stand(
-    self,
-    x: float,
-    z: float,
-    size: tuple[float, float],
-    texture: shapes.Texture,
-    label: int,
-    base: float = 0.0,
-    turn: float = 0.0,
+    self, place: Pair, size: Pair, texture: Texture, label: int, base: float = 0, turn: float = 0
   ) -> None:
-    """Adds an upright quad, `size` = (width, height), that faces the eye or turns from it."""
+    """Adds an upright quad (width, height) at (x, z) that faces the eye or is turned from it."""
+    x, z = place
     angle = np.arctan2(x - self.eye[0], z - self.eye[2]) + turn
     across = np.array([np.cos(angle), 0, -np.sin(angle)], np.float32) * size[0]
     corner = np.array([x, base, z], np.float32) - across / 2
@@ -101,44 +118,21 @@ def _lay_ground(street: Street) -> None:
   track = (1 - LANE) * half if street.tram else None
   road = textures.road(asphalt, street.paint('marking'), 2 * half, zebra, track)
   strips = [
-    (-300, 600, textures.plain(street.paint('grass')), shapes.TERRAIN),
-    (-half - walk, walk, textures.slabs(stone, kerb, walk), shapes.SIDEWALK),
-    (half, walk, textures.slabs(stone, kerb, 0), shapes.SIDEWALK),
-    (-half, 2 * half, road, shapes.ROAD),
+    (-300, 0.3, 600, 400, textures.plain(street.paint('grass')), shapes.TERRAIN),
+    (-half - walk, 0.3, walk, 400, textures.slabs(stone, kerb, walk), shapes.SIDEWALK),
+    (half, 0.3, walk, 400, textures.slabs(stone, kerb, 0), shapes.SIDEWALK),
+    (-half, 0.3, 2 * half, 400, road, shapes.ROAD),
   ]
-  for left, width, texture, label in strips:
-    street.ground.append(_level(left, 0.3, width, 400, texture, label))
   if street.crossing > 0:
-    street.ground.append(
-      _level(-300, street.crossing - 4, 600, 8, textures.plain(asphalt), shapes.ROAD)
-    )
+    strips.append((-300, street.crossing - 4, 600, 8, textures.plain(asphalt), shapes.ROAD))
+  for left, start, width, length, texture, label in strips:
+    corner, across, ahead = np.array([[left, 0, start], [width, 0, 0], [0, 0, length]], np.float32)
+    street.ground.append(shapes.Quad(corner, across, ahead, texture, label))
   height = rng.uniform(6, 14)
-  street.ground.append(
-    shapes.Quad(
-      np.array([-250, 0, 150], np.float32),
-      np.array([500, 0, 0], np.float32),
-      shapes.UP * height,
-      textures.ridge(street.paint('leaf'), height),
-      shapes.VEGETATION,
-      thin=True,
-    )
-  )
-
-
-def _level(
-  left: float, start: float, width: float, length: float, texture: shapes.Texture, label: int
-) -> shapes.Quad:
-  """A strip of ground from (left, start)."""
-  return shapes.Quad(
-    np.array([left, 0, start], np.float32),
-    np.array([width, 0, 0], np.float32),
-    np.array([0, 0, length], np.float32),
-    texture,
-    label,
-  )
-
-
-# Beside the road.
+  trees = textures.ridge(street.paint('leaf'), height)
+  corner, across = np.array([[-250, 0, 150], [500, 0, 0]], np.float32)
+  far = shapes.Quad(corner, across, shapes.UP * height, trees, shapes.VEGETATION, thin=True)
+  street.ground.append(far)
 
 
 def _line_with_plots(street: Street, side: int) -> None:
@@ -167,18 +161,12 @@ def _add_building(street: Street, side: int, front: float, z: float, length: flo
   """A house whose front is at x = `front`, away from the road."""
   rng, depth = street.rng, 8.0
   height = rng.uniform(2.8, 3.6) * rng.integers(2, 6)
-  walls = [
-    textures.facade(
-      street.paint('facade'),
-      street.paint('glass'),
-      street.paint('shop'),
-      storey=rng.uniform(2.8, 3.6),
-      bay=rng.uniform(1.8, 3.2),
-    )
-  ] * 3
+  wall, glass, shop = map(street.paint, ('facade', 'glass', 'shop'))
+  walls = textures.facade(wall, glass, shop, rng.uniform(2.8, 3.6), rng.uniform(1.8, 3.2))
   size = (depth, height, length * rng.uniform(0.85, 1))
-  faces = (*walls, textures.plain(street.paint('shop')))
-  street.quads += shapes.box(front + side * depth / 2, z + length / 2, size, shapes.BUILDING, faces)
+  place = (front + side * depth / 2, z + length / 2, 0)
+  faces = (walls, walls, walls, textures.plain(street.paint('shop')))
+  street.quads += shapes.box(place, size, shapes.BUILDING, faces)
 
 
 def _add_enclosure(street: Street, edge: float, z: float, length: float, label: int) -> None:
@@ -190,7 +178,7 @@ def _add_enclosure(street: Street, edge: float, z: float, length: float, label: 
   else:
     height = rng.uniform(1.4, 2.8)
     texture = textures.blocks(street.paint('stone'), rng.uniform(0.5, 1.2), rng.uniform(0.25, 0.5))
-  street.quads += shapes.box(edge, z + length / 2, (0.3, height, length), label, (texture,) * 4)
+  street.quads += shapes.box((edge, z + length / 2, 0), (0.3, height, length), label, [texture] * 4)
 
 
 def _add_trees(street: Street, side: int, edge: float, z: float, length: float, count: int) -> None:
@@ -201,7 +189,7 @@ def _add_trees(street: Street, side: int, edge: float, z: float, length: float, 
     if street.chance(0.3):
       size = (rng.uniform(1.5, 3), rng.uniform(1, 2))
       texture = textures.foliage(street.paint('leaf'), *size)
-      street.stand(x, depth, size, texture, shapes.VEGETATION, base=-0.2)
+      street.stand((x, depth), size, texture, shapes.VEGETATION, base=-0.2)
     else:
       _add_tree(street, x, depth)
 
@@ -209,17 +197,17 @@ def _add_trees(street: Street, side: int, edge: float, z: float, length: float, 
 def _add_tree(street: Street, x: float, z: float) -> None:
   rng, leaf = street.rng, street.paint('leaf')
   trunk, size = rng.uniform(1.8, 2.6), (rng.uniform(3.5, 6), rng.uniform(3.5, 6))
-  street.stand(x, z, (0.35, trunk + 1), textures.plain(leaf * 0.6), shapes.VEGETATION)
-  street.stand(x, z - 0.05, size, textures.foliage(leaf, *size), shapes.VEGETATION, base=trunk)
+  street.stand((x, z), (0.35, trunk + 1), textures.plain(leaf * 0.6), shapes.VEGETATION)
+  street.stand((x, z - 0.05), size, textures.foliage(leaf, *size), shapes.VEGETATION, base=trunk)
 
 
 def _furnish_pavement(street: Street, side: int) -> None:
   """Lamp posts, traffic lights, signs and trees near the kerb."""
   rng, x = street.rng, side * (street.half + 0.45)
-  z, metal = rng.uniform(5, 16), street.paint('metal')
+  z, metal = rng.uniform(5, 16), textures.plain(street.paint('metal'))
   while z < 60:
-    _add_post(street, x, z, 0.2, rng.uniform(5.5, 7.5), metal)
-    street.stand(x - side * 0.8, z, (1.8, 0.2), textures.plain(metal), shapes.POLE, base=5.4)
+    street.stand((x, z), (0.2, rng.uniform(5.5, 7.5)), metal, shapes.POLE)
+    street.stand((x - side * 0.8, z), (1.8, 0.2), metal, shapes.POLE, base=5.4)
     z += rng.uniform(14, 26)
   if street.crossing > 0 or street.chance(0.25):
     _add_signal(street, x, street.crossing - 5.2 if street.crossing > 0 else rng.uniform(8, 20))
@@ -231,30 +219,25 @@ def _furnish_pavement(street: Street, side: int) -> None:
         _add_tree(street, side * (street.half + street.walk - 0.6), float(z))
 
 
-def _add_post(
-  street: Street, x: float, z: float, width: float, height: float, metal: shapes.Colour
-) -> None:
-  street.stand(x, z, (width, height), textures.plain(metal), shapes.POLE)
-
-
 def _add_signal(street: Street, x: float, z: float) -> None:
   """A traffic light at the kerb and, on an arm, a second one over the road."""
   housing, lit = street.paint('housing'), int(street.rng.integers(3))
-  metal = street.paint('metal')
-  _add_post(street, x, z, 0.18, 5.0, metal)
-  over, arm = x - np.sign(x) * 2.6, textures.plain(metal)
-  texture = textures.signal(housing, lit)
-  street.stand((x + over) / 2, z, (abs(x - over), 0.16), arm, shapes.POLE, base=4.9)
-  street.stand(x, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, base=2.5)
-  street.stand(over, z - 0.1, (0.6, 1.56), texture, shapes.LIGHT, base=4.0)
+  metal, texture = textures.plain(street.paint('metal')), textures.signal(housing, lit)
+  over = x - np.sign(x) * 2.6
+  street.stand((x, z), (0.18, 5.0), metal, shapes.POLE)
+  street.stand(((x + over) / 2, z), (abs(x - over), 0.16), metal, shapes.POLE, base=4.9)
+  street.stand((x, z - 0.1), (0.6, 1.56), texture, shapes.LIGHT, base=2.5)
+  street.stand((over, z - 0.1), (0.6, 1.56), texture, shapes.LIGHT, base=4.0)
 
 
 def _add_sign(street: Street, x: float, z: float) -> None:
   rng, side = street.rng, street.rng.uniform(0.9, 1.3)
   base = rng.uniform(2.0, 2.8)
-  texture = textures.sign(street.paint('sign'), street.paint('sign_face'), rng.integers(3), side)
-  _add_post(street, x, z, 0.12, base + 0.2, street.paint('metal'))
-  street.stand(x, z - 0.1, (side, side), texture, shapes.SIGN, base)
+  colour, face, kind = street.paint('sign'), street.paint('sign_face'), int(rng.integers(3))
+  texture = textures.sign(colour, face, kind, side)
+  metal = textures.plain(street.paint('metal'))
+  street.stand((x, z), (0.12, base + 0.2), metal, shapes.POLE)
+  street.stand((x, z - 0.1), (side, side), texture, shapes.SIGN, base)
 
 
 def _add_pedestrians(street: Street, side: int) -> None:
@@ -263,11 +246,8 @@ def _add_pedestrians(street: Street, side: int) -> None:
     x = side * (street.half + rng.uniform(0.6, street.walk - 0.3))
     height = rng.uniform(0.88, 1.05)
     skin, shirt, trousers, hair = map(street.paint, ('skin', 'cloth', 'trousers', 'hair'))
-    texture = textures.figure(skin, shirt, trousers, hair, rng.uniform(0.03, 0.25))
-    street.stand(x, rng.uniform(4.5, 24), (0.9, 1.8 * height), texture, shapes.PERSON)
-
-
-# On the road.
+    texture = textures.figure(trousers, skin, shirt, hair, rng.uniform(0.03, 0.25))
+    street.stand((x, rng.uniform(4.5, 24)), (0.9, 1.8 * height), texture, shapes.PERSON)
 
 
 def _fill_kerb(street: Street, side: int) -> None:
@@ -291,11 +271,11 @@ def _add_two_wheeler(street: Street, x: float, z: float) -> None:
     label, texture = shapes.BICYCLE, textures.bicycle(street.paint('bicycle'))
   else:
     label, texture = shapes.MOTORCYCLE, textures.motorcycle(street.paint('motorcycle'))
-  street.stand(x, z, (1.8, 1.1), texture, label, turn=turn)
+  street.stand((x, z), (1.8, 1.1), texture, label, turn=turn)
   if street.chance(0.75):
     skin, shirt, trousers, helmet = map(street.paint, ('skin', 'cloth', 'trousers', 'helmet'))
-    rider = textures.sitter(skin, shirt, trousers, helmet)
-    street.stand(x, z - 0.03, (1.8, 1.9), rider, shapes.RIDER, turn=turn)
+    rider = textures.sitter(trousers, skin, shirt, helmet)
+    street.stand((x, z - 0.03), (1.8, 1.9), rider, shapes.RIDER, turn=turn)
 
 
 def _fill_lane(street: Street, x: float, z: float, yaw: float) -> None:
@@ -308,19 +288,16 @@ def _fill_lane(street: Street, x: float, z: float, yaw: float) -> None:
     z = add(street, x, z, yaw + rng.normal(0, 0.02)) + rng.uniform(6, 24)
 
 
-def _ends(
-  street: Street,
-  colour: shapes.Colour,
-  width: float,
-  lamp_height: float,
-  band: tuple[float, float] | None,
-  glass: shapes.Colour,
-) -> tuple[shapes.Texture, ...]:
-  """The textures (front, back) of a vehicle's ends."""
-  return tuple(
-    textures.bumper(colour, width, street.paint(lamp), lamp_height, band, glass)
+def _add_body(street: Street, kind: Body, place: Triple, size: Triple, paints: Paints) -> None:
+  """Adds a body at (x, z, yaw) of size (width, height, length); paints of body, glass and roof."""
+  (width, _, length), (colour, glass, roof) = size, paints
+  ends = [
+    textures.bumper(colour, glass, street.paint(lamp), width, kind.lamp, kind.end)
     for lamp in ('headlamp', 'taillamp')
-  )
+  ]
+  side = textures.flank(colour, glass, length, kind.wheel, kind.side, kind.pane)
+  faces = (side, *ends, textures.plain(roof))
+  street.quads += shapes.box(place, size, kind.label, faces, slope=kind.slope)
 
 
 def _add_car(street: Street, x: float, z: float, yaw: float) -> float:
@@ -329,21 +306,11 @@ def _add_car(street: Street, x: float, z: float, yaw: float) -> float:
   width, length = rng.uniform(1.7, 1.9), rng.uniform(3.8, 4.7)
   body, top, slope = rng.uniform(0.85, 1.0), rng.uniform(0.5, 0.65), rng.uniform(0.3, 0.6)
   z += length / 2
-  side, roof = textures.flank(colour, length, 0.34, None, glass), textures.plain(colour)
-  ends = _ends(street, colour, width, 0.7, None, glass)
-  street.quads += shapes.box(x, z, (width, body, length), shapes.CAR, (side, *ends, roof), yaw=yaw)
-  upper = 0.6 * length
-  window = textures.cabin(colour, upper, slope, top, glass)
-  street.quads += shapes.box(
-    x,
-    z - 0.1 * np.cos(yaw) * length,
-    (width - 0.2, top, upper),
-    shapes.CAR,
-    (window, textures.plain(glass), textures.plain(glass), roof),
-    body,
-    yaw,
-    slope,
-  )
+  _add_body(street, CAR, (x, z, yaw), (width, body, length), (colour, glass, colour))
+  upper, pane = 0.6 * length, textures.plain(glass)
+  faces = (textures.cabin(glass, colour, upper, slope, top), pane, pane, textures.plain(colour))
+  place, size = (x, z - 0.1 * np.cos(yaw) * length, yaw), (width - 0.2, top, upper)
+  street.quads += shapes.box(place, size, shapes.CAR, faces, body, slope)
   return z + length / 2
 
 
@@ -351,22 +318,9 @@ def _add_truck(street: Street, x: float, z: float, yaw: float) -> float:
   rng, colour, glass = street.rng, street.paint('truck'), street.paint('glass')
   cargo, length, height = street.paint('cargo'), rng.uniform(5, 8), rng.uniform(2.8, 3.6)
   z += length / 2 + 1
-  box_ends = _ends(street, cargo, 2.4, 0.8, None, glass)
-  side = textures.flank(cargo, length, 0.5, None, glass)
-  street.quads += shapes.box(
-    x, z, (2.4, height, length), shapes.TRUCK, (side, *box_ends, textures.plain(cargo)), yaw=yaw
-  )
-  cab_ends = _ends(street, colour, 2.3, 0.7, (1.3, 2.1), glass)
-  cab_side = textures.flank(colour, 1.9, 0.3, (1.3, 2.1), glass)
-  ahead = length / 2 + 1.0
-  street.quads += shapes.box(
-    x + np.sin(yaw) * ahead,
-    z + np.cos(yaw) * ahead,
-    (2.3, 2.5, 1.9),
-    shapes.TRUCK,
-    (cab_side, *cab_ends, textures.plain(colour)),
-    yaw=yaw,
-  )
+  _add_body(street, CARGO, (x, z, yaw), (2.4, height, length), (cargo, glass, cargo))
+  x, ahead = x + np.sin(yaw) * (length / 2 + 1.0), z + np.cos(yaw) * (length / 2 + 1.0)
+  _add_body(street, CAB, (x, ahead, yaw), (2.3, 2.5, 1.9), (colour, glass, colour))
   return z + length / 2 + 2
 
 
@@ -374,11 +328,7 @@ def _add_bus(street: Street, x: float, z: float, yaw: float) -> float:
   rng, colour, glass = street.rng, street.paint('bus'), street.paint('glass')
   length, height = rng.uniform(9, 12), rng.uniform(2.9, 3.3)
   z += length / 2
-  side = textures.flank(colour, length, 0.48, (1.35, 2.4), glass)
-  ends = _ends(street, colour, 2.5, 0.75, (1.2, 2.6), glass)
-  street.quads += shapes.box(
-    x, z, (2.5, height, length), shapes.BUS, (side, *ends, textures.plain(colour)), yaw=yaw
-  )
+  _add_body(street, BUS, (x, z, yaw), (2.5, height, length), (colour, glass, colour))
   return z + length / 2
 
 
@@ -387,11 +337,7 @@ def _add_tram(street: Street, x: float, z: float, yaw: float) -> float:
   rng, colour, glass = street.rng, street.paint('tram'), street.paint('glass')
   length, roof = rng.uniform(16, 26), street.paint('tram_roof')
   z += length / 2
-  side = textures.flank(colour, length, 0.12, (1.3, 2.5), glass, pane=2.4)
-  ends = _ends(street, colour, 2.6, 0.85, (1.5, 2.9), glass)
-  street.quads += shapes.box(
-    x, z, (2.6, 3.2, length), shapes.TRAIN, (side, *ends, textures.plain(roof)), yaw=yaw, slope=0.4
-  )
-  gear = (textures.plain(roof),) * 4
-  street.quads += shapes.box(x, z, (2.0, 0.6, length - 2), shapes.TRAIN, gear, 3.2, yaw)
+  _add_body(street, TRAM, (x, z, yaw), (2.6, 3.2, length), (colour, glass, roof))
+  gear = [textures.plain(roof)] * 4
+  street.quads += shapes.box((x, z, yaw), (2.0, 0.6, length - 2), shapes.TRAIN, gear, 3.2)
   return z + length / 2

@@ -17,9 +17,10 @@ def add_arguments(commands: Commands) -> None:
 
 def show(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints the fields of a config, one a line."""
-  from diga_jax.configs import default
+  from diga_jax.config import config_file, read_config
 
-  for line in lines(config, default.get_config(), only_changed=arguments.diff):
+  default = read_config([f'--config={config_file("default")}'])
+  for line in lines(config, default, only_changed=arguments.diff):
     print(line)
 
 

@@ -2,10 +2,9 @@
 
 import argparse
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines import atomic, doctor, sets
@@ -38,22 +37,21 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   from diga_jax.report import tables
   from diga_jax.storage import stage_folder
 
-  experiment = Experiment(config)
-  data, sets_with_findings = config.data, 0
-  for name, settings in folders(arguments, config):
-    folder = opened(name, settings, data, check=False)
+  experiment, sets_with_findings = Experiment(config), 0
+  names = class_names(experiment)
+  for name, folder, manifest in folders(arguments, config, check=False):
     with progress.bar(len(folder), f'reading {name}') as bar:
-      files = list(
-        doctor.inspect_all(folder, arguments.jobs, on_file=lambda bar=bar: bar.update(1))
-      )
-    found = doctor.examine(folder, class_names(experiment), files)
-    path = doctor.manifest_path(data.cache, name, settings, data.root)
-    stage_folder.write_metrics(path, found.manifest)
-    print(tables.render_report(name, found, class_names(experiment), settings['table']))
+      files = []
+      for file in doctor.inspect_all(folder, arguments.jobs):
+        files.append(file)
+        bar.update(1)
+    found = doctor.examine(folder, names, files)
+    stage_folder.write_metrics(manifest, found.manifest)
+    print(tables.render_report(name, found, names, folder.table))
     readable = [index for index, file in enumerate(files) if not file.problems]
-    pictures = pathlib.Path(path).with_suffix('')
+    pictures = pathlib.Path(manifest).with_suffix('')
     draw_samples(experiment, folder, readable, pictures)
-    print(f'manifest: {path}\nsamples with their labels: {pictures}\n')
+    print(f'manifest: {manifest}\nsamples with their labels: {pictures}\n')
     sets_with_findings += bool(found.findings)
   return int(sets_with_findings > 0)
 
@@ -62,78 +60,79 @@ def draw_samples(
   experiment: 'Experiment', images: Folder, readable: list[int], place: pathlib.Path, count: int = 3
 ) -> None:
   """Pictures of some images, evenly spread, beside their labels as they are read."""
+  from diga_jax.inference.evaluate import evenly_spread
   from diga_jax.recipe.experiment import class_names, palette
 
-  for index in np.linspace(0, len(readable) - 1, min(count, len(readable))).round().astype(int):
-    image, label = images.read(readable[index])
+  for index in (readable[i] for i in evenly_spread(count, len(readable))):
+    image, label = images.read(index)
     picture = comparison_panels(
-      image,
-      truth=label,
-      palette=palette(experiment),
-      names=class_names(experiment),
+      image, truth=label, palette=palette(experiment), names=class_names(experiment)
     )
-    atomic.write_png(place / f'{images.ids[readable[index]]}.png', picture)
+    atomic.write_png(place / f'{images.ids[index]}.png', picture)
 
 
-def folders(arguments: argparse.Namespace, config: ConfigDict) -> Iterator[tuple[str, dict]]:
-  """(name, settings) of the sets asked for, all by default, that are files on disk."""
+def folders(
+  arguments: argparse.Namespace, config: ConfigDict, check: bool
+) -> Iterator[tuple[str, Folder, str]]:
+  """(name, images with labels, manifest file) of the sets asked for that are files on disk."""
   data = config.data
   for name in arguments.sets or ():
     if name not in data.sets:
       raise BadInput(f'--sets: there is no {name!r} in data.sets: it has {", ".join(data.sets)}')
   for name in arguments.sets or data.sets:
-    settings = data.sets[name].to_dict()
-    if settings['kind'] == 'folder':
-      yield name, settings | {'shards': ''}
-    else:
+    settings = data.sets[name].to_dict() | {'shards': ''}
+    if settings['kind'] != 'folder':
       print(f'{name}: rendered scenes, which need no {arguments.command}\n')
-
-
-def opened(name: str, settings: dict, data: ConfigDict, check: bool) -> Folder:
-  """A set with its labels, if it has any."""
-  return sets.open_set(
-    settings,
-    name=name,
-    root=data.root,
-    cache=data.cache,
-    classes=data.classes,
-    labelled=bool(settings['labels']),
-    check=check,
-  )
+      continue
+    folder = sets.open_set(
+      settings,
+      name=name,
+      root=data.root,
+      cache=data.cache,
+      classes=data.classes,
+      labelled=bool(settings['labels']),
+      check=check,
+    )
+    yield name, folder, doctor.manifest_path(data.cache, name, settings, data.root)
 
 
 def pack(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Packs data sets, or a label stage's labels, into shards."""
+  (pack_labels if arguments.stage else pack_sets)(arguments, config)
+
+
+def pack_labels(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Packs the labels of a complete label stage, beside them."""
   from diga_jax.recipe import labels
   from diga_jax.recipe.experiment import Run
   from diga_jax.storage import stage_folder
 
-  if arguments.stage:
-    if not arguments.workdir:
-      raise BadInput('--stage: give the --workdir that the stage is in')
-    experiment = Run(config, arguments.workdir)
-    stage, made = experiment.stage(arguments.stage), arguments.workdir / arguments.stage
-    stage_folder.read_record(made)
-    target = experiment.images(stage.target, labelled=False)
-    labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
-    place = made / labels.LABEL_SHARDS
-    with stage_folder.locked(arguments.workdir):
-      write_shards(arguments, labelled, place, None, images='none')
-    print(f'{arguments.stage}: its labels are read from {place}')
-    return
+  if not arguments.workdir:
+    raise BadInput('--stage: give the --workdir that the stage is in')
+  experiment = Run(config, arguments.workdir)
+  stage, made = experiment.stage(arguments.stage), arguments.workdir / arguments.stage
+  stage_folder.read_record(made)
+  target = experiment.images(stage.target, labelled=False)
+  labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
+  place = made / labels.LABEL_SHARDS
+  with stage_folder.lock(arguments.workdir):
+    write_shards(arguments, labelled, place, None, images='none')
+  print(f'{arguments.stage}: its labels are read from {place}')
+
+
+def pack_sets(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Packs data sets that doctor has inspected, each into a folder of --output."""
+  from diga_jax.storage import stage_folder
+
   if not arguments.output:
     raise BadInput('--output: give the folder that the shards are to go to')
-  data = config.data
-  for name, settings in folders(arguments, config):
-    folder = opened(name, settings, data, check=True)
-    path = doctor.manifest_path(data.cache, name, settings, data.root)
+  for name, folder, path in folders(arguments, config, check=True):
     manifest = doctor.check_manifest(path, folder)
     if manifest is None:
       raise BadInput(f'{name}: no manifest: run python -m diga_jax doctor --sets {name} first')
-    place = arguments.output / name
-    options = {'images': arguments.images, 'low_size': tuple(settings['low_size'])}
-    with stage_folder.locked(arguments.output):
-      write_shards(arguments, folder, place, manifest, **options)
+    place, low_size = arguments.output / name, tuple(config.data.sets[name].low_size)
+    with stage_folder.lock(arguments.output):
+      write_shards(arguments, folder, place, manifest, arguments.images, low_size)
     print(f'{name}: --config.data.sets.{name}.shards={place.absolute()}')
 
 
@@ -141,10 +140,11 @@ def write_shards(
   arguments: argparse.Namespace,
   folder: Folder,
   place: pathlib.Path,
-  manifest: Mapping[str, object] | None,
-  **options: object,
+  manifest: doctor.Manifest | None,
+  images: str,
+  low_size: tuple[int, ...] = (),
 ) -> None:
-  """Packs a folder's files into shards at `place`, with a progress bar."""
+  """Packs a folder's files into shards at `place`, with a progress bar; see `prepare.prepare`."""
   from data_pipelines import prepare  # TensorFlow Datasets takes seconds to import
 
   with progress.bar(len(folder), f'packing {place.name}') as bar:
@@ -153,4 +153,12 @@ def write_shards(
       bar.total = total
       bar.update(done - bar.n)
 
-    prepare.prepare(folder, place, manifest, jobs=arguments.jobs, progress=show, **options)
+    prepare.prepare(
+      folder,
+      place,
+      manifest,
+      images=images,
+      low_size=low_size,
+      jobs=arguments.jobs,
+      progress=show,
+    )

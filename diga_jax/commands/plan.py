@@ -8,7 +8,7 @@ from diga_jax.commands.arguments import Commands, add_command
 
 
 def add_arguments(commands: Commands) -> None:
-  """What the training steps need on hardware that is not there."""
+  """Memory, FLOPs and time of the training steps on hardware you do not have."""
   text = 'memory, FLOPs and time of each step on hardware you do not have'
   command = add_command(commands, 'plan', text, plan)
   command.add_argument(

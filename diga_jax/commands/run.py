@@ -10,76 +10,51 @@ from diga_jax.commands.arguments import Commands, add_command, add_workdir
 
 if TYPE_CHECKING:
   from diga_jax.recipe.experiment import Run
+  from diga_jax.types import Rows
 
 
 def add_arguments(commands: Commands) -> None:
   """The whole recipe, one stage of it, and its evaluation."""
   text = 'the whole recipe and its evaluation; continues where it was stopped'
   add_workdir(add_command(commands, 'run', text, run))
-  for name, execute, text in (
-    ('train', train, 'one training stage'),
-    ('label', label, 'one label pass'),
-  ):
-    command = add_workdir(add_command(commands, name, text, execute))
+  for name, text in {'train': 'one training stage', 'label': 'one label pass'}.items():
+    command = add_workdir(add_command(commands, name, text, run_stage))
     command.add_argument('--stage', required=True, help='its name in config.stages')
   text = "the recipe's networks under the config's protocol"
-  add_workdir(add_command(commands, 'evaluate', text, evaluate))
+  add_workdir(add_command(commands, 'evaluate', text, run))
 
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """The whole recipe, then its table."""
+  """`run`: the whole recipe, then its tables. `evaluate`: the tables of complete stages."""
   from diga_jax.recipe import graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.storage import stage_folder
 
   experiment = Run(config, arguments.workdir)
-  with stage_folder.locked(arguments.workdir):
-    results = graph.run_recipe(experiment)
+  carry_out = {'run': graph.run_recipe, 'evaluate': graph.evaluate}[arguments.command]
+  with stage_folder.lock(arguments.workdir):
+    results = carry_out(experiment)
   show(experiment, results)
 
 
-def train(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """One training stage, whose inputs must be complete."""
+def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """One training stage or one label pass, whose inputs must be complete."""
   from diga_jax.recipe import graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.stages import kinds
   from diga_jax.storage import stage_folder
 
   experiment = Run(config, arguments.workdir)
-  if kinds.kind_of(experiment.stage(arguments.stage)).train_step is None:
-    raise BadInput(f'stage {arguments.stage!r} is not trained: use the command label')
-  with stage_folder.locked(arguments.workdir):
+  is_pass = kinds.kind_of(experiment.stage(arguments.stage)).train_step is None
+  what, command = ('trained', 'label') if is_pass else ('a label pass', 'train')
+  if arguments.command != command:
+    raise BadInput(f'stage {arguments.stage!r} is not {what}: use the command {command}')
+  with stage_folder.lock(arguments.workdir):
     graph.run_stage(experiment, arguments.stage)
 
 
-def label(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """One label pass."""
-  from diga_jax.recipe import graph
-  from diga_jax.recipe.experiment import Run
-  from diga_jax.stages import kinds
-  from diga_jax.storage import stage_folder
-
-  experiment = Run(config, arguments.workdir)
-  if kinds.kind_of(experiment.stage(arguments.stage)).train_step:
-    raise BadInput(f'stage {arguments.stage!r} is not a label pass: use the command train')
-  with stage_folder.locked(arguments.workdir):
-    graph.run_stage(experiment, arguments.stage)
-
-
-def evaluate(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """Every network of the recipe under the config's protocol."""
-  from diga_jax.recipe import graph
-  from diga_jax.recipe.experiment import Run
-  from diga_jax.storage import stage_folder
-
-  experiment = Run(config, arguments.workdir)
-  with stage_folder.locked(arguments.workdir):
-    results = graph.evaluate(experiment)
-  show(experiment, results)
-
-
-def show(experiment: 'Run', results: list[dict]) -> None:
-  """Prints the table, the table of classes, what of the labels was kept, and where the rest is."""
+def show(experiment: 'Run', results: 'Rows') -> None:
+  """Prints the tables, what of the labels was kept, and where the pictures are."""
   from diga_jax.parallel import processes
   from diga_jax.report import tables
 

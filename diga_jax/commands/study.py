@@ -28,16 +28,15 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
     seeded = config.copy_and_resolve_references()
     seeded.seed = seed
     workdir = arguments.workdir / f'seed_{seed}'
-    with stage_folder.locked(workdir):
+    with stage_folder.lock(workdir):
       runs.append(graph.run_recipe(Run(seeded, workdir)))
   if not processes.is_main_process():
     return
   place = arguments.workdir / 'study' / config.evaluation.name
   text = summarise(runs)
-  for name, draw, rows in drawings(runs):
-    draw(rows, place.with_name(f'{place.name}_{name}.png'))
-  with atomic.replacing(place.with_suffix('.md')) as temporary:
-    temporary.write_text(text + '\n')
+  for name, draw in drawings(runs):
+    draw(place.with_name(f'{place.name}_{name}.png'))
+  atomic.write_text(place.with_suffix('.md'), text + '\n')
   stage_folder.write_metrics(place.with_suffix('.json'), runs)
   print(text)
   print(f'these tables, all numbers and plots: {place}.md, .json and _*.png')

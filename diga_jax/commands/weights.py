@@ -123,7 +123,7 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
 
 def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
   """Writes a stage's network as a PyTorch state dict, or with its scales and flip as a program."""
-  from diga_jax import models, weights
+  from diga_jax import weights
   from diga_jax.inference import export
   from diga_jax.inference.forward import Predictor
   from diga_jax.recipe.experiment import Experiment
@@ -136,10 +136,10 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
     return
   if config is None or arguments.size is None:
     raise BadInput(f'--format={arguments.format}: give the --config of the network and a --size')
-  model = Experiment(config).model
-  variables, _ = weights.initialise(models.shapes(model), found)
-  settings, size = config.evaluation, tuple(arguments.size)
-  predictor = Predictor(model, variables, settings.scales, settings.flip)
+  experiment, settings = Experiment(config), config.evaluation
+  variables, _ = weights.initialise(experiment.shapes, found)
+  size = arguments.size[0], arguments.size[1]
+  predictor = Predictor(experiment.model, variables, settings.scales, settings.flip)
   what = f'uint8 RGB [B, {size[0]}, {size[1]}, 3] -> classes'
   if arguments.format == 'savedmodel':
     export.write_saved_model(arguments.output, predictor, size)
@@ -150,10 +150,10 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
 
 
 def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
-  """Prints two networks layer by layer, and what their layers make of an image."""
+  """Prints the differences of two networks by layer, and of their outputs for an image."""
   import jax.numpy as jnp
 
-  from diga_jax import models, pixels, weights
+  from diga_jax import pixels, weights
   from diga_jax.recipe.experiment import Experiment
   from diga_jax.weights import pretrained
 
@@ -163,10 +163,10 @@ def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) ->
     return
   if config is None:
     raise BadInput('--image: give the --config of the network as well')
-  model = Experiment(config).model
+  experiment = Experiment(config)
   image = pixels.normalise(jnp.asarray(read_image(arguments.image))[None])
   shown = [
-    weights.activations(model, weights.initialise(models.shapes(model), one)[0], image)
+    weights.activations(experiment.model, weights.initialise(experiment.shapes, one)[0], image)
     for one in pair
   ]
   print(weights.format_comparison(weights.compare(*shown)))

@@ -15,10 +15,10 @@ import numpy as np
 from data_pipelines import atomic
 from diga_jax import metrics
 from diga_jax.inference.forward import Predictor
-from diga_jax.inference.image_batches import Batch, Dataset, check_labels, for_each_batch
+from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, labels_of
 from diga_jax.parallel import processes
 from diga_jax.report.pictures import comparison_panels
-from diga_jax.types import NetworkRow, PyTree, Size
+from diga_jax.types import NetworkScores, PyTree, Size
 
 _confusion_matrix = jax.jit(metrics.confusion_matrix, static_argnames='classes')
 
@@ -52,7 +52,7 @@ def evaluate(
   size: Size | None = None,
   pictures: Pictures | None = None,
   progress: bool = True,
-) -> NetworkRow:
+) -> NetworkScores:
   """Evaluates a network on a labelled data set, holding a few images in memory at a time.
 
   Several processes share the images, and each gets the result of all.
@@ -76,53 +76,45 @@ def evaluate(
     BadInput: no images, no labels, label ids >= C, or a damaged file.
   """
   total = np.zeros((len(names), len(names)), np.int64)
-  sizes: set[tuple[Size, Size]] = set()  # of images and of their labels
+  sizes: set[tuple[tuple[int, ...], ...]] = set()  # of images and of their labels
 
   def step(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    check_labels(batch, dataset, len(names))
-    labels = predictor.place(batch.labels)
-    prediction = predictor.classes(predictor.place(batch.images), labels.shape[1:3])
+    labels = predictor.place(labels_of(batch, dataset, len(names)))
+    _, height, width = labels.shape
+    prediction = predictor.classes(predictor.place(batch.images), (height, width))
     return _confusion_matrix(prediction, labels, classes=len(names)), prediction
 
   for batch, (counts, prediction) in for_each_batch(
-    step,
-    dataset,
-    'evaluate',
-    progress,
-    batch_size=predictor.batch_size,
-    size=size,
+    step, dataset, 'evaluate', progress, batch_size=predictor.batch_size, size=size
   ):
     total += np.asarray(counts)
-    sizes.add((batch.images.shape[1:3], batch.labels.shape[1:3]))
+    sizes.add((batch.images.shape[1:3], prediction.shape[1:3]))
     if pictures is not None:
       _draw(batch, prediction, dataset, names, pictures)
   totals, everyones_sizes = zip(*processes.exchange((total, sizes)), strict=True)
-  protocol = {**(protocol or {}), **_measured(predictor, set().union(*everyones_sizes))}
-  return summarise(
-    sum(totals), names=names, subsets=subsets, images=len(dataset), protocol=protocol
-  )
+  protocol = {**(protocol or {}), **_own_protocol(predictor, set().union(*everyones_sizes))}
+  confusion = np.sum(totals, axis=0)
+  return summarise(confusion, names=names, subsets=subsets, images=len(dataset), protocol=protocol)
 
 
 def _draw(
-  batch: Batch,
-  prediction: jax.Array,
-  dataset: Dataset,
-  names: Sequence[str],
-  pictures: Pictures,
+  batch: Batch, prediction: jax.Array, dataset: Dataset, names: Sequence[str], pictures: Pictures
 ) -> None:
   """Writes the pictures of the images of a batch that are to be drawn."""
   for row in np.flatnonzero(np.isin(batch.indices, evenly_spread(pictures.count, len(dataset)))):
     panels = comparison_panels(
       batch.images[row],
-      truth=batch.labels[row],
-      prediction=np.asarray(prediction[row]),
+      truth=None if batch.labels is None else batch.labels[row],
+      predictions={'prediction': np.asarray(prediction[row])},
       palette=pictures.palette,
       names=names,
     )
     atomic.write_png(pictures.directory / f'{dataset.ids[batch.indices[row]]}.png', panels)
 
 
-def _measured(predictor: Predictor, sizes: set[tuple[Size, Size]]) -> dict[str, PyTree]:
+def _own_protocol(
+  predictor: Predictor, sizes: set[tuple[tuple[int, ...], ...]]
+) -> dict[str, PyTree]:
   """The part of the protocol that the evaluation itself knows; [h, w] where all images agree."""
   image_sizes, label_sizes = (list(dict.fromkeys(part)) for part in zip(*sizes, strict=True))
   return {
@@ -146,8 +138,8 @@ def summarise(
   protocol: Mapping[str, PyTree],
   names: Sequence[str],
   subsets: Mapping[str, Sequence[int]] | None = None,
-) -> NetworkRow:
-  """A network's row of results from its confusion matrix [C, C] (rows: truth), for JSON.
+) -> NetworkScores:
+  """A network's results from its confusion matrix [C, C] (rows: truth), for JSON.
 
   Returns:
     Numbers are fractions: 'mean_iou' over all classes, 'mean_iou_subsets' {name: number},

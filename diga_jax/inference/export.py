@@ -51,16 +51,21 @@ def write_saved_model(directory: pathlib.Path, predictor: Predictor, size: Size)
   from jax.experimental import jax2tf
 
   if directory.exists():
-    raise BadInput(f'{directory}: is there already; give another --output')
+    raise BadInput(f'{directory} exists already: give another --output')
   classes = jax2tf.convert(
     _classes_at(predictor, size),
     polymorphic_shapes=[f'(b, {size[0]}, {size[1]}, 3)'],
     with_gradient=False,
     native_serialization_platforms=PLATFORMS,
   )
-  module = tf.Module()
   images = tf.TensorSpec((None, *size, 3), tf.uint8, 'images')
-  module.predict = tf.function(classes, autograph=False, input_signature=[images])
+
+  class Program(tf.Module):
+    def __init__(self) -> None:
+      super().__init__()
+      self.predict = tf.function(classes, autograph=False, input_signature=[images])
+
+  module = Program()
   tf.saved_model.save(module, str(directory), signatures={'serving_default': module.predict})
 
 

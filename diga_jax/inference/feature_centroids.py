@@ -62,9 +62,8 @@ def image_means(
     dataset: training images.
     labelled: only pixels whose argmax is their label count (centroids from the source); False:
       labels are not read (from the target).
-    view: view(images, labels, indices) -> images, called on normalised BGR [B, h, w, 3], labels
-      [B, h, w] (None unless `labelled`) and the images' positions [B] (for keys of their own):
-      mixes the images with their translation as the published option does. None: plain images.
+    view: (normalised BGR [B, h, w, 3], labels [B, h, w], positions [B] for keys) -> images, where
+      `labelled`: mixes them with their translation, the published option. None: plain images.
     size: (h, w) that images and labels are resized to first (bicubic / nearest), the low size of
       training; None: as stored.
     minimum: feature pixels that a class needs in an image; published 5.
@@ -78,11 +77,12 @@ def image_means(
   """
 
   def step(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    if labelled and batch.labels is None:
-      raise BadInput(f'{dataset.ids[batch.indices[0]]}: source centroids need labelled images')
-    normalised = _normalise(predictor.place(batch.images))
-    labels = predictor.place(batch.labels) if labelled else None
-    if view is not None:
+    normalised, labels = _normalise(predictor.place(batch.images)), None
+    if labelled:
+      if batch.labels is None:
+        raise BadInput(f'{dataset.ids[batch.indices[0]]}: source centroids need labelled images')
+      labels = predictor.place(batch.labels)
+    if view is not None and labels is not None:
       indices = np.resize(np.asarray(batch.indices, np.int32), len(batch.images))
       normalised = view(normalised, labels, predictor.place(indices))
     return _class_means(

@@ -26,7 +26,7 @@ def multi_scale_logits(
   size: Size,
   *,
   model: SegmentationNet,
-  scales: tuple[float, ...],
+  scales: Sequence[float],
   flip: bool,
 ) -> jax.Array:
   """uint8 RGB [B, H, W, 3] -> float32 logits [B, h, w, C] at `size`; see `Predictor`."""
@@ -50,10 +50,16 @@ def multi_scale_logits(
 
 @functools.partial(jax.jit, static_argnames=('size', 'model', 'scales', 'flip'))
 def classify(
-  variables: Variables, images: jax.Array, size: Size, **options: SegmentationNet | tuple | bool
+  variables: Variables,
+  images: jax.Array,
+  size: Size,
+  *,
+  model: SegmentationNet,
+  scales: Sequence[float],
+  flip: bool,
 ) -> jax.Array:
   """uint8 RGB [B, H, W, 3] -> each pixel's class, uint8 [B, h, w], by `multi_scale_logits`."""
-  logits = multi_scale_logits(variables, images, size, **options)
+  logits = multi_scale_logits(variables, images, size, model=model, scales=scales, flip=flip)
   return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
 
 
@@ -91,14 +97,14 @@ class Predictor:
     object.__setattr__(self, 'scales', scales)
     object.__setattr__(self, 'flip', bool(self.flip))
 
-  @property
-  def _options(self) -> dict[str, SegmentationNet | tuple | bool]:
-    return {'model': self.model, 'scales': self.scales, 'flip': self.flip}
-
   def logits(self, images: jax.Array, size: Size) -> jax.Array:
     """uint8 RGB [B, H, W, 3] -> float32 logits [B, h, w, C] at `size`."""
-    return multi_scale_logits(self.variables, images, size, **self._options)
+    return multi_scale_logits(
+      self.variables, images, size, model=self.model, scales=self.scales, flip=self.flip
+    )
 
   def classes(self, images: jax.Array, size: Size) -> jax.Array:
     """uint8 RGB [B, H, W, 3] -> each pixel's class at `size`, uint8 [B, h, w]."""
-    return classify(self.variables, images, size, **self._options)
+    return classify(
+      self.variables, images, size, model=self.model, scales=self.scales, flip=self.flip
+    )

@@ -5,7 +5,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
@@ -21,9 +21,10 @@ T = TypeVar('T')
 
 
 class Dataset(Protocol):
-  """What the passes need of a data set (`data_pipelines.folder.Folder` has it)."""
+  """What the passes need of a data set, such as `data_pipelines.folder.Folder`."""
 
-  ids: list[str]
+  @property
+  def ids(self) -> Sequence[str]: ...
 
   def __len__(self) -> int: ...
 
@@ -55,7 +56,7 @@ def resize_to(image: np.ndarray, size: Size | None, label: bool = False) -> np.n
     size: (h, w), or None to leave the image alone.
     label: whether the values are class ids.
   """
-  if size is None or tuple(size) == image.shape[:2]:
+  if size is None or image.shape[:2] == tuple(size):
     return image
   picture = transforms.picture(image)
   if label:
@@ -84,15 +85,17 @@ def pad(rows: list[np.ndarray], batch_size: int, value: int) -> np.ndarray:
 
 
 def _stack(rows: list[_Row], batch_size: int) -> Batch:
-  labels = None
-  if rows[0].label is not None:
-    labels = pad([row.label for row in rows], batch_size, IGNORE)
-  images = pad([row.image for row in rows], batch_size, 0)
-  return Batch([row.index for row in rows], images, labels, rows[0].stored_size)
+  labels = [row.label for row in rows if row.label is not None]
+  return Batch(
+    [row.index for row in rows],
+    pad([row.image for row in rows], batch_size, 0),
+    pad(labels, batch_size, IGNORE) if labels else None,
+    rows[0].stored_size,
+  )
 
 
-def check_labels(batch: Batch, dataset: Dataset, classes: int) -> None:
-  """Raises BadInput if a batch has no labels or ids that C classes do not have."""
+def labels_of(batch: Batch, dataset: Dataset, classes: int) -> np.ndarray:
+  """The labels of a batch; raises BadInput if there are none, or ids that C classes lack."""
   name = dataset.ids[batch.indices[0]]
   if batch.labels is None:
     raise BadInput(f'{name}: labels are needed here, and this data set has none')
@@ -101,6 +104,7 @@ def check_labels(batch: Batch, dataset: Dataset, classes: int) -> None:
     raise BadInput(
       f'{name}: label {worst} for a network with {classes} classes: choose another label table'
     )
+  return batch.labels
 
 
 def read_ahead(read: Callable[[int], T], indices: Iterable[int], ahead: int) -> Iterator[T]:
@@ -149,7 +153,7 @@ def batches(
   def read(index: int) -> _Row:
     image, label = dataset.read(index)
     label = resize_to(label, size, label=True) if labelled and label is not None else None
-    return _Row(index, resize_to(image, size), label, image.shape[:2])
+    return _Row(index, resize_to(image, size), label, (image.shape[0], image.shape[1]))
 
   own = processes.local_share(len(dataset))
   indices = own if order is None else [order[i] for i in own]
@@ -163,12 +167,21 @@ def batches(
     yield _stack(waiting, batch_size)
 
 
+class BatchOptions(TypedDict, total=False):
+  """The options of `batches`."""
+
+  batch_size: int
+  size: Size | None
+  labelled: bool
+  order: Sequence[int] | None
+
+
 def for_each_batch(
   step: Callable[[Batch], T],
   dataset: Dataset,
   title: str,
   progress: bool,
-  **options: Size | Sequence[int] | int | None,
+  **options: Unpack[BatchOptions],
 ) -> Iterator[tuple[Batch, T]]:
   """(batch, step(batch)) for each batch of a data set, with the device one batch ahead.
 

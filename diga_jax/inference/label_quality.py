@@ -4,7 +4,6 @@ The true target labels serve these measurements and nothing else: no weight, cen
 or choice of a model may depend on what comes out.
 """
 
-import collections
 import functools
 from collections.abc import Callable, Sequence
 
@@ -13,17 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.errors import BadInput
+from data_pipelines.label_tables import IGNORE
 from diga_jax import metrics, pixels, selection
-from diga_jax.inference.image_batches import (
-  IGNORE,
-  Batch,
-  Dataset,
-  check_labels,
-  for_each_batch,
-  pad,
-)
+from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, labels_of, pad
 from diga_jax.parallel import processes
-from diga_jax.types import LabelRow, SegmentationNet, Variables
+from diga_jax.types import LabelScores, LabelShares, SegmentationNet, Variables
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'rank'))
@@ -45,7 +38,8 @@ def consensus_labels(
     rank: among how many nearest centroids the label's must be; 1 is bilateral consensus.
   """
   feature = model.apply(variables, pixels.normalise(images), train=False)['feature']
-  weights = selection.centroid_weights(feature, centroids, labels.shape[1:3])
+  _, height, width = labels.shape
+  weights = selection.centroid_weights(feature, centroids, (height, width))
   return selection.ranked_consensus(labels, weights, rank)
 
 
@@ -75,17 +69,19 @@ def _counts(
   }
 
 
-def _truth_of(truth: Dataset | None, batch: Batch) -> np.ndarray:
+def _truth_of(truth: Dataset | None, batch: Batch, labels: np.ndarray) -> np.ndarray:
   """True labels for a batch, all 255 if there are none. Raises BadInput if sizes differ."""
   if truth is None:
-    return np.full_like(batch.labels, IGNORE)
-  rows = [truth.read(index)[1] for index in batch.indices]
-  for index, row in zip(batch.indices, rows, strict=True):
-    if row is None or row.shape != batch.labels.shape[1:]:
+    return np.full_like(labels, IGNORE)
+  rows = []
+  for index in batch.indices:
+    _, row = truth.read(index)
+    if row is None or row.shape != labels.shape[1:]:
       raise BadInput(
         f'{truth.ids[index]}: a pseudo-label is measured by a true label of its own size'
       )
-  return pad(rows, len(batch.labels), IGNORE)
+    rows.append(row)
+  return pad(rows, len(labels), IGNORE)
 
 
 def measure(
@@ -97,7 +93,7 @@ def measure(
   batch_size: int = 1,
   place: Callable[[np.ndarray], jax.Array] = jnp.asarray,
   progress: bool = True,
-) -> LabelRow:
+) -> LabelScores:
   """How many of the pseudo-labels a selector keeps, and how many of those are right.
 
   Args:
@@ -122,21 +118,24 @@ def measure(
   if truth is not None and list(truth.ids) != list(dataset.ids):
     raise BadInput('the true labels are not those of the same images: use one list')
 
-  def step(batch: Batch) -> dict[str, jax.Array]:
-    check_labels(batch, dataset, len(names))
-    labels = place(batch.labels)
+  def step(batch: Batch) -> dict[str, jax.Array | int]:
+    stored = labels_of(batch, dataset, len(names))
+    labels, true_labels = place(stored), place(_truth_of(truth, batch, stored))
     selected = labels if select is None else select(place(batch.images), labels)
-    found = _counts(labels, selected, place(_truth_of(truth, batch)), classes=len(names))
-    return found | {'size': batch.labels[: len(batch.indices)].size}
+    found = _counts(labels, selected, true_labels, classes=len(names))
+    return {**found, 'size': stored[: len(batch.indices)].size}
 
-  total = collections.Counter()
+  found: list[dict[str, np.ndarray]] = []
   for _, counts in for_each_batch(step, dataset, 'label quality', progress, batch_size=batch_size):
-    for name, value in counts.items():
-      total[name] += np.asarray(value).astype(np.int64)
-  everyone = processes.exchange(total)
-  total = {name: sum(found[name] for found in everyone) for name in everyone[0]}
+    counts = {name: np.asarray(value).astype(np.int64) for name, value in counts.items()}
+    found = [_add([*found, counts])]
+  total = _add([one for everyone in processes.exchange(found) for one in everyone])
   per_class = {name: _rates(total, column) for column, name in enumerate(names)}
   return {'kind': 'labels', **_rates(total), 'per_class': per_class, 'images': len(dataset)}
+
+
+def _add(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
 
 
 def _ratio(part: int, whole: int) -> float | None:
@@ -146,22 +145,20 @@ def _ratio(part: int, whole: int) -> float | None:
 def _accuracy(counts: np.ndarray, column: int | None = None) -> float | None:
   """Share of right labels in counts [C, C] (rows: truth), of all or of one label."""
   if column is None:
-    return _ratio(np.trace(counts), counts.sum())
+    return _ratio(int(np.trace(counts)), counts.sum())
   return _ratio(counts[column, column], counts[:, column].sum())
 
 
-def _rates(
-  total: dict[str, np.ndarray], column: int | None = None
-) -> dict[str, float | int | None]:
+def _rates(total: dict[str, np.ndarray], column: int | None = None) -> LabelShares:
   """The numbers that `measure` returns of all classes or of one, from its summed counts."""
   kept, rejected = total['kept'], total['rejected']
 
   def count(counts: np.ndarray) -> int:
-    return counts.sum() if column is None else counts[column]
+    return int(counts.sum() if column is None else counts[column])
 
-  whole = total['size'] if column is None else count(total['labels'])
+  whole = int(total['size']) if column is None else count(total['labels'])
   return {
-    'pixels': int(count(total['labels'])),
+    'pixels': count(total['labels']),
     'kept': _ratio(count(total['selected']), whole),
     'coverage': _ratio(count(kept.sum(1)), count(total['truth'])),
     'accuracy': _accuracy(kept + rejected, column),

@@ -8,46 +8,26 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from diga_jax import selection
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, resize_to
+from diga_jax.inference.selectors import SELECTORS
 from diga_jax.parallel.processes import exchange, in_order
 from diga_jax.types import Size
 
-
-class Selector(NamedTuple):
-  """Which pseudo-labels are written; the others are 255 (docs/method.md section 10).
-
-  Attributes:
-    kind: 'none' (all of them) | 'constant' (one confidence) | 'cbst' (the most confident share of
-      each class over the data set) | 'ias' (thresholds that each batch moves).
-    threshold: of 'constant', and where those of 'ias' start.
-    share: of 'cbst'.
-    alpha, beta, gamma: of 'ias', see `selection.instance_adaptive`.
-    batch: images between two moves of the thresholds, and of the mean confidences.
-  """
-
-  kind: str = 'none'
-  threshold: float = 0.9
-  share: float = 0.2
-  alpha: float = 0.5
-  beta: float = 0.9
-  gamma: float = 8.0
-  batch: int = 1
-
-
-KEEP_ALL = Selector()
-
-
+# (confidence, predicted, thresholds) -> (labels, thresholds), see `selectors.Selector`.
+Select = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]
+KEEP_ALL = ConfigDict({'selector': 'none', 'selector_batch': 1})
 # How much of the moving mean confidence a batch leaves in place.
 CONFIDENCE_DECAY = 0.99
 
@@ -90,23 +70,26 @@ def pseudo_labels(
   directory: str | os.PathLike,
   classes: int,
   *,
-  selector: Selector = KEEP_ALL,
+  settings: ConfigDict = KEEP_ALL,
   order: Sequence[int] | None = None,
   size: Size | None = None,
   progress: bool = True,
 ) -> Statistics:
   """Labels every image with the forward pass of the evaluation (two scales, maximum, argmax).
 
-  Writes `directory`/ID.png, uint8 train ids of the image's own size, for every id of the data set
-  ('/' in an id makes a sub-folder). Each file appears whole, under its name, or not at all. Several
-  processes share the images; thresholds that move see all of them, in the given order.
+  Writes `directory`/ID.png, uint8 train ids of the image's own size and 255 where a label is not
+  selected, for every id of the data set ('/' in an id makes a sub-folder). Each file appears whole,
+  under its name, or not at all. Several processes share the images; thresholds that move see all of
+  them, in the given order.
 
   Args:
     predictor: the network that labels.
     dataset: images; their labels are not read.
     directory: for the label files.
     classes: C.
-    selector: which labels to keep.
+    settings: of the label stage: `selector`, `selector_batch` (images between two moves of the
+      thresholds, and of the mean confidences) and the fields that this one of
+      `selectors.SELECTORS` reads.
     order: the images' positions in the order in which thresholds see them; None: as they are.
     size: (h, w) of the images that the network gets, and of the labels when they are
       selected, before they are brought to the image's own size (nearest); None: as stored.
@@ -119,20 +102,19 @@ def pseudo_labels(
   predictions = functools.partial(
     predict_each, predictor, dataset, order=order, size=size, progress=progress
   )
-  thresholds = _initial_thresholds(selector, classes, predictions)
-  select = _select_adaptively if selector.kind == 'ias' else _select_by_threshold
-  found = []
-  for each in select(predictions('pseudo-labels'), thresholds, selector, len(dataset)):
+  found, thresholds = [], np.zeros(classes, np.float32)
+  for each in _select(predictions, classes, settings, len(dataset)):
     thresholds = each.thresholds
     stored = resize_to(each.labels, each.prediction.stored_size, label=True)
     atomic.write_png(pathlib.Path(directory, f'{dataset.ids[each.prediction.index]}.png'), stored)
     found.append((_per_class(stored, classes).astype(np.int64), *_confidence_sums(each, classes)))
-  # With 'ias' a process without an image in the last round lacks its thresholds; the first has one.
+  # A process without an image in the last round lacks its thresholds; the first has one.
   thresholds = exchange(thresholds)[0]
-  counts, *seen = map(np.stack, zip(*in_order(exchange(found)), strict=True))
+  counts, pixels, sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
   by_image = np.empty_like(counts)
   by_image[np.asarray(order)] = counts
-  return Statistics(by_image, _mean_confidence(*seen, selector.batch), thresholds)
+  confidence = _mean_confidence(pixels, sums, settings.selector_batch)
+  return Statistics(by_image, confidence, thresholds)
 
 
 def predict_each(
@@ -184,77 +166,73 @@ def _confidence_sums(chosen: Selection, classes: int) -> tuple[np.ndarray, np.nd
 
 
 _confidence_counts = jax.jit(selection.confidence_counts, static_argnames='classes')
-_by_threshold = jax.jit(selection.by_threshold)
-_instance_adaptive = jax.jit(
-  selection.instance_adaptive, static_argnames=('alpha', 'beta', 'gamma')
-)
 
 
-def _initial_thresholds(
-  selector: Selector, classes: int, predictions: Callable[[str], Iterator[Prediction]]
-) -> np.ndarray:
-  """The thresholds [C] that the first image is selected by; those of 'cbst' take all images."""
-  if selector.kind == 'cbst':
-    counts = sum(
-      np.asarray(_confidence_counts(each.confidence, each.predicted, classes=classes), np.int64)
-      for each in predictions('confidences')
-    )
-    counts = sum(exchange(np.asarray(counts)))
-    return selection.class_balanced_thresholds(counts, selector.share)
-  return np.full(classes, 0.0 if selector.kind == 'none' else selector.threshold, np.float32)
-
-
-def _select_by_threshold(
-  predictions: Iterator[Prediction], thresholds: np.ndarray, selector: Selector, count: int
-) -> Iterator[Selection]:
-  """Selects from each image with the same thresholds."""
+def _count_confidences(predictions: Iterable[Prediction], classes: int) -> np.ndarray:
+  """The summed `selection.confidence_counts` of the images of all processes: int64 [C, 15361]."""
+  counts = np.zeros((), np.int64)
   for each in predictions:
-    labels = each.predicted
-    if selector.kind != 'none':
-      labels = np.asarray(_by_threshold(each.confidence, labels, thresholds))
-    yield Selection(each, labels, thresholds)
+    found = _confidence_counts(each.confidence, each.predicted, classes=classes)
+    counts = np.add(counts, np.asarray(found, np.int64))
+  return functools.reduce(np.add, exchange(counts))  # 0 from a process without an image
 
 
-def _select_adaptively(
-  predictions: Iterator[Prediction], thresholds: np.ndarray, selector: Selector, count: int
+def _select(
+  predictions: Callable[[str], Iterator[Prediction]],
+  classes: int,
+  settings: ConfigDict,
+  count: int,
 ) -> Iterator[Selection]:
-  """Selects with thresholds that every batch of images moves first ('ias').
+  """The labels that a label stage's selector takes from `predictions(title)`, in their order."""
+  selector, counts = SELECTORS[settings.selector], None
+  if selector.counts_first:
+    counts = _count_confidences(predictions('confidences'), classes)
+  thresholds = selector.start(settings, classes, counts)
+  select = jax.jit(functools.partial(selector.select, settings))
+  found = predictions('pseudo-labels')
+  if selector.adapts:
+    yield from _select_batches(found, select, thresholds, count, settings.selector_batch)
+    return
+  for each in found:
+    labels, _ = select(each.confidence, each.predicted, thresholds)
+    yield Selection(each, np.asarray(labels), thresholds)
+
+
+def _select_batches(
+  predictions: Iterator[Prediction],
+  select: Select,
+  thresholds: np.ndarray,
+  count: int,
+  batch_size: int,
+) -> Iterator[Selection]:
+  """Selects with thresholds that every batch of images moves first.
 
   The network's work is shared among the processes, but the thresholds need all `count` images in
   order: in each round every process predicts a batch of its own, and they exchange the results.
   """
-  processes, size = jax.process_count(), selector.batch
-  for _ in range(-(-count // (processes * size))):
-    own = list(itertools.islice(predictions, size))
+  processes = jax.process_count()
+  for _ in range(-(-count // (processes * batch_size))):
+    own = list(itertools.islice(predictions, batch_size))
     everyone = in_order(exchange([(each.confidence, each.predicted) for each in own]))
     labels = []
-    for start in range(0, len(everyone), size):
-      selected, thresholds = _move_and_select(everyone[start : start + size], thresholds, selector)
+    for start in range(0, len(everyone), batch_size):
+      maps = _stack(everyone[start : start + batch_size])
+      selected, thresholds = map(np.asarray, select(*maps, thresholds))
       labels += list(selected)
     for each, chosen in zip(own, labels[jax.process_index() :: processes], strict=False):
       yield Selection(each, chosen, thresholds)
 
 
-def _move_and_select(
-  maps: Sequence[tuple[np.ndarray, np.ndarray]], thresholds: np.ndarray, selector: Selector
-) -> tuple[np.ndarray, np.ndarray]:
-  """(labels [B, h, w], moved thresholds [C]) from the (confidence, predicted) of B images."""
-  confidence, predicted = zip(*maps, strict=True)
-  sizes = {f'{x.shape[1]}x{x.shape[0]}' for x in confidence}
+def _stack(maps: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+  """(confidence, predicted) of B images -> both [B, h, w]; raises BadInput if sizes differ."""
+  sizes = {f'{confidence.shape[1]}x{confidence.shape[0]}' for confidence, _ in maps}
   if len(sizes) > 1:
     raise BadInput(
       f'images that are selected from together differ in size ({", ".join(sorted(sizes))}): '
       "set the label stage's image_size"
     )
-  labels, thresholds = _instance_adaptive(
-    np.stack(confidence),
-    np.stack(predicted),
-    thresholds,
-    alpha=selector.alpha,
-    beta=selector.beta,
-    gamma=selector.gamma,
-  )
-  return np.asarray(labels), np.asarray(thresholds)
+  confidence, predicted = zip(*maps, strict=True)
+  return np.stack(confidence), np.stack(predicted)
 
 
 def _mean_confidence(counts: np.ndarray, sums: np.ndarray, batch: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from data_pipelines.errors import BadInput
 from diga_jax import rules
 from diga_jax.models import deeplab, discriminator, mit, ocr, segformer, translator, vgg
 from diga_jax.pixels import PIXELS
-from diga_jax.types import Variables
+from diga_jax.types import SegmentationNet, Variables
 
 SEGMENTATION = {
   'deeplab_resnet101': deeplab.ResNetDeepLab,
@@ -41,7 +41,7 @@ PER_STAGE = ('widths', 'depths', 'heads', 'modules')
 
 def build(
   name: str, classes: int = 19, dtype: DTypeLike = 'float32', **options: object
-) -> nn.Module:
+) -> SegmentationNet:
   """The network called `name`, without weights.
 
   Args:
@@ -94,7 +94,7 @@ def check_values(kind: Callable[..., nn.Module], options: Mapping[str, object]) 
     raise BadInput(f'widths {sizes["widths"]} are not multiples of heads {sizes["heads"]}')
 
 
-def shapes(module: nn.Module) -> Variables:
+def shapes(module: SegmentationNet) -> Variables:
   """The variables of a network as jax.ShapeDtypeStruct, without computing anything."""
   match module:
     case translator.Decoder():  # starts from the encoder's channels

@@ -1,4 +1,4 @@
-"""SIGTERM, the notice before a machine is taken away: save what there is, then go."""
+"""SIGTERM, the notice before a pre-emption: train.py saves, __main__.py exits with status 75."""
 
 import contextlib
 import signal

@@ -115,7 +115,7 @@ def mesh(topology: str) -> Mesh:
     ).devices
   except Exception as error:  # libtpu's own kinds
     raise BadInput(
-      f"--topology={topology}: {one_line(error)} (the TPU compiler: pip install 'diga_jax[plan]')"
+      f"--topology={topology}: {one_line(error)} (the TPU compiler: pip install '.[plan]')"
     ) from error
   return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 

@@ -53,7 +53,7 @@ def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Pa
     size=tuple(experiment.config.data.sets[key].evaluation_size) or None,
     pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
   )
-  row = {'name': name, **found}
+  row: NetworkRow = {'name': name, **found}
   if processes.is_main_process():
     stage_folder.write_metrics(directory / 'metrics.json', row)
   return row
@@ -85,8 +85,12 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
     batch_size=experiment.rows(1),
     place=experiment.put,
   )
-  row = {'name': name, 'selector': ' + '.join(selectors) or 'none', **found}
-  row['protocol'] = protocol(experiment, name, key)
+  row: LabelRow = {
+    'name': name,
+    'selector': ' + '.join(selectors) or 'none',
+    **found,
+    'protocol': protocol(experiment, name, key),
+  }
   if processes.is_main_process():
     draw_labels(experiment, select, images, pseudo, directory / 'pictures')
     stage_folder.write_metrics(directory / 'metrics.json', row)
@@ -104,7 +108,7 @@ def draw_labels(
   for index in evaluate.evenly_spread(experiment.config.evaluation.pictures, len(images)):
     (image, truth), (_, labels) = images.read(index), pseudo.read(index)
     consensus = None
-    if select is not None:
+    if select is not None and labels is not None:
       selected = np.asarray(select(image[None], labels[None].astype(np.int32))[0])
       consensus = selected != label_tables.IGNORE
     picture = pictures.comparison_panels(

@@ -105,7 +105,7 @@ class Experiment:
 
   @functools.cached_property
   def examined(self) -> dict[str, str]:
-    """When `doctor` looked at the data sets that have been opened, where it did."""
+    """When `doctor` inspected the data sets opened so far, for those that it inspected."""
     return {}
 
   def _compare(self, name: str, images: Folder) -> None:

@@ -15,7 +15,7 @@ from data_pipelines.pack import Pack
 from diga_jax import mixing
 from diga_jax.inference.feature_centroids import View, image_means, running_mean
 from diga_jax.inference.forward import Predictor
-from diga_jax.inference.pseudo_labels import Selector, pseudo_labels
+from diga_jax.inference.pseudo_labels import pseudo_labels
 from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import to_local_mesh
@@ -50,15 +50,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
     target,
     directory / 'labels',
     experiment.config.data.classes,
-    selector=Selector(
-      stage.selector,
-      threshold=stage.threshold,
-      share=stage.share,
-      alpha=stage.alpha,
-      beta=stage.beta,
-      gamma=stage.gamma,
-      batch=stage.selector_batch,
-    ),
+    settings=stage,
     order=np.random.Generator(np.random.PCG64(seeds)).permutation(len(target)).tolist(),
     size=tuple(stage.image_size) or None,
   )
@@ -75,13 +67,13 @@ def save_arrays(path: pathlib.Path, **arrays: jax.Array | np.ndarray) -> None:
   """Writes an .npz file, whole or not at all, by one process."""
   if processes.is_main_process():
     with atomic.replacing(path) as temporary, open(temporary, 'wb') as file:
-      np.savez(file, **arrays)
+      np.savez(file, allow_pickle=False, **arrays)
 
 
 def warn_of_absent_classes(
   stage: str, what: str, counts: jax.Array | np.ndarray, names: tuple[str, ...]
 ) -> None:
-  """Warns of the classes that nothing was found for; training goes on without them."""
+  """Warns of the classes without a label or centroid; training continues without them."""
   absent = [names[i] for i in np.flatnonzero(np.asarray(counts) == 0)]
   if absent:
     logging.warning('%s: no %s for %s: no image shows it', stage, what, ', '.join(absent))

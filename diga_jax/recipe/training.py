@@ -33,11 +33,7 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
   begun = start(run, name, read_arrays(run, stage))
   skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
   chosen = config.checkpoint_choice if kind_of(stage).trains == 'segmentation' else 'last'
-  step = train.train(
-    begun.step,
-    replicate(begun.state, run.mesh),
-    begun.frozen,
-    functools.partial(batches, run, stage, skipped=skipped, **target_of(run, stage)),
+  options = train.Options(
     name=name,
     steps=stage.steps,
     directory=directory,
@@ -51,6 +47,9 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
     profile_steps=tuple(config.profile_steps),
     score=oracle(run) if chosen == 'oracle' else None,
   )
+  batches_from = functools.partial(batches, run, stage, skipped=skipped, **target_of(run, stage))
+  state = replicate(begun.state, run.mesh)
+  step = train.train(begun.step, state, begun.frozen, batches_from, options)
   result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
   return result | ({} if skipped is None else report_skipped(name, skipped))
 
@@ -98,10 +97,12 @@ def start(
     make: (function, *arguments) -> its result.
 
   Raises:
-    BadInput: a pattern of the optimizer matches no parameter.
+    BadInput: the stage is not trained, or a pattern of its optimizer matches no parameter.
   """
   config, stage = experiment.config, experiment.stage(name)
   kind, settings = kind_of(stage), StepConfig(stage, config.translator)
+  if kind.train_step is None:
+    raise BadInput(f'stage {name!r} is not trained')
   try:
     model, tx, create = kind.set_up(experiment.model, settings, arrays.variables)
   except BadInput:
@@ -148,13 +149,15 @@ def random_arrays(experiment: Experiment, stage: ConfigDict) -> Arrays:
   return Arrays(variables, centroids, frozen)
 
 
-# What a stage looks at.
+# The batches of a stage.
 
 
 def target_of(run: Run, stage: ConfigDict) -> dict[str, PyTree]:
   """The target set of a stage, with pseudo-labels if it learns from them, and who lends pixels."""
   reads = inputs(stage, run.config)
-  target = run.images(reads.target, labelled=False) if reads.target else None
+  if not reads.target:
+    return {'target': None}
+  target = run.images(reads.target, labelled=False)
   if not reads.labels:
     return {'target': target}
   made = run.workdir / reads.labels
@@ -240,6 +243,6 @@ def oracle(run: Run) -> Callable[[state.TrainState], float]:
     variables = {'params': current.params, 'batch_stats': current.batch_stats}
     predictor = run.predictor_of(to_local_mesh(variables, run.local_mesh))
     row = evaluate.evaluate(predictor, dataset, class_names(run), progress=False)
-    return float(row['mean_iou'])
+    return row['mean_iou'] or 0.0  # None: no labelled pixel
 
   return score

@@ -5,7 +5,7 @@ Every row is a bar, the mean over the seeds, with a dot for each seed.
 
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ def scores(rows: Sequence[Sequence[NetworkRow]], path: pathlib.Path) -> None:
   """
   figure = _figure(7, len(rows))
   axes = figure.subplots()
-  values = [[100 * run['mean_iou'] for run in row] for row in rows]
+  values = [_per_cent(run['mean_iou'] for run in row) for row in rows]
   _bars(axes, [row[0]['name'] for row in rows], values)
   smallest, largest = min(map(min, values)), max(map(max, values))
   # Bars that start at 0 would hide what differs; the axis says where they start.
@@ -43,12 +43,19 @@ def label_quality(rows: Sequence[Sequence[LabelRow]], path: pathlib.Path) -> Non
   """
   figure = _figure(8, len(rows))
   names = [f'{row[0]["name"]} ({row[0]["selector"]})' for row in rows]
-  shown = {'kept': 'pixels that keep a label', 'accuracy_kept': 'of those right'}
-  for axes, (key, title) in zip(figure.subplots(1, 2, sharey=True), shown.items(), strict=True):
-    _bars(axes, names, [[100 * run[key] for run in row] for row in rows])
+  shown = {
+    'pixels that keep a label': [_per_cent(run['kept'] for run in row) for row in rows],
+    'of those right': [_per_cent(run['accuracy_kept'] for run in row) for row in rows],
+  }
+  for axes, title in zip(figure.subplots(1, 2, sharey=True), shown, strict=True):
+    _bars(axes, names, shown[title])
     axes.set_xlim(0, 115)  # room for the numbers
     axes.set_xlabel(f'{title}, in per cent', fontsize=8)
   _save(figure, path)
+
+
+def _per_cent(values: Iterable[float | None]) -> list[float]:
+  return [100 * value for value in values if value is not None]
 
 
 def _figure(width: float, bars: int) -> Figure:

@@ -46,11 +46,10 @@ def _grey_out(labels: np.ndarray, kept: np.ndarray, palette: np.ndarray) -> np.n
   Hatched, because street palettes hold plain greys too (poles, buildings).
   """
   rows, columns = np.indices(labels.shape)
-  hatch = ((rows + columns) % 8 < 2)[..., None]
+  hatch = np.less((rows + columns) % 8, 2)[..., None]
   rejected = ~kept & (labels != IGNORE)
-  return np.where(
-    rejected[..., None], np.where(hatch, HATCH, REJECTED), colour_labels(labels, palette)
-  ).astype(np.uint8)
+  grey = np.where(hatch, HATCH, REJECTED)
+  return np.where(rejected[..., None], grey, colour_labels(labels, palette)).astype(np.uint8)
 
 
 def _panels(
@@ -109,17 +108,18 @@ def comparison_panels(
   *,
   palette: np.ndarray,
   truth: np.ndarray | None = None,
-  prediction: np.ndarray | None = None,
+  predictions: Mapping[str, np.ndarray] | None = None,
   pseudo: np.ndarray | None = None,
   consensus: np.ndarray | None = None,
   names: Sequence[str] | None = None,
 ) -> Image.Image:
-  """Image, truth, prediction, pseudo-label and consensus side by side, captioned, with a legend.
+  """Image, truth, predictions, pseudo-label and consensus side by side, captioned, with a legend.
 
   Args:
     image: uint8 RGB [H, W, 3]. Drawn 256 to 512 pixels wide, whatever its size.
     palette: uint8 [C, 3], RGB.
-    truth, prediction, pseudo: class ids, 255 = ignored (black); any size; None leaves it out.
+    truth, pseudo: class ids, 255 = ignored (black); any size; None leaves it out.
+    predictions: caption -> class ids.
     consensus: bool, True where the pseudo-label is kept; the rest of it is hatched grey.
     names: C class names for the legend, which holds the classes in sight; None: numbers.
 
@@ -128,7 +128,7 @@ def comparison_panels(
   """
   if consensus is not None and pseudo is None:
     raise ValueError('a consensus mask is drawn on pseudo-labels: give them too')
-  maps = {'truth': truth, 'prediction': prediction, 'pseudo-label': pseudo}
+  maps = {'truth': truth, **(predictions or {}), 'pseudo-label': pseudo}
   panels, present = _panels(image, maps, consensus, palette)
   font = ImageFont.load_default(14)
   height, width = panels['image'].shape[:2]

@@ -3,26 +3,33 @@
 The spread is the sample standard deviation. Rows of different protocols never share a table.
 """
 
+import functools
+import pathlib
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, TypeVar
 
 import rich.table
 
 from diga_jax.report import tables
-from diga_jax.types import LabelRow, NetworkRow, Row, Rows
+from diga_jax.types import LabelRow, NetworkRow, Rows
+
+R = TypeVar('R', NetworkRow, LabelRow)
+Share = Literal['kept', 'coverage', 'accuracy', 'accuracy_kept', 'accuracy_rejected']
 
 # Of a label pass: the share of the pixels that keep a pseudo-label, and how right those are.
-SHARES = {
+SHARES: dict[Share, str] = {
   'kept': 'kept',
   'accuracy': 'right, all',
   'accuracy_kept': 'right, kept',
   'accuracy_rejected': 'right, rejected',
 }
 # The same of each class.
-LABELLED = {
+LABELLED: dict[Share, str] = {
   'coverage': 'Coverage, the share of the pixels of a class that keep a label:',
   'accuracy_kept': 'Precision, the share of the kept labels of a class that are right:',
 }
+_FACTS = {'network': 'weights of the', 'chosen_by': 'step chosen by', 'seed': 'seeds'}
 
 
 def summarise(runs: Sequence[Rows]) -> str:
@@ -36,96 +43,95 @@ def summarise(runs: Sequence[Rows]) -> str:
     network; then tables of what every label pass keeps, of all pixels and by class. Values in per
     cent, mean ± spread.
   """
-  passes = [row for row in zip(*runs, strict=True) if row[0]['kind'] == 'labels']
   parts = []
   for measured, members in _networks(runs):
     facts = {key: {str(run['protocol'][key]) for row in members for run in row} for key in _FACTS}
     shared = ''.join(f', {word} {", ".join(sorted(facts[key]))}' for key, word in _FACTS.items())
-    parts += [tables.describe(measured) + shared, means(members)]
-    parts += ['IoU of every class:', classes(members)]
-  if passes:
-    parts += ['Pseudo-labels (target labels serve this measurement only):', shares(passes)]
+    parts += [tables.describe(measured) + shared, _table(members, _network_texts, _means)]
+    parts.append('IoU of every class:')
+    parts.append(_table(members, lambda run: {'network': run['name']}, lambda run: run['iou']))
+  if passes := _passes(runs):
+    parts.append('Pseudo-labels (target labels serve this measurement only):')
+    parts.append(_table(passes, _pass_texts, _shares))
     for key, title in LABELLED.items():
-      parts += [title, label_classes(passes, key)]
+      by_class = functools.partial(_class_shares, key=key)
+      parts += [title, _table(passes, lambda run: {'label pass': run['name']}, by_class)]
   return tables.render_tables(parts, width=1000)
 
 
-def _networks(runs: Sequence[Rows]) -> Iterator[tuple[tables.Measured, list[tuple[Row, ...]]]]:
-  """(measurement, the networks measured so, each once per seed)."""
-  networks = [row for row in zip(*runs, strict=True) if row[0]['kind'] == 'network']
-  for measured, first in tables.groups([row[0] for row in networks]):
-    yield measured, [row for row in networks if any(row[0] is other for other in first)]
-
-
-def drawings(
+def _networks(
   runs: Sequence[Rows],
-) -> Iterator[tuple[str, Callable[..., None], list[tuple[Row, ...]]]]:
-  """(name, drawing function of `charts`, rows) for what can be drawn of a study."""
+) -> Iterator[tuple[tables.Measured, list[list[NetworkRow]]]]:
+  """(measurement, the networks measured so, each once per seed)."""
+  rows = [[run for run in row if run['kind'] == 'network'] for row in zip(*runs, strict=True)]
+  for measured, first in tables.groups([row[0] for row in rows if row]):
+    yield measured, [row for row in rows if row and any(row[0] is other for other in first)]
+
+
+def _passes(runs: Sequence[Rows]) -> list[list[LabelRow]]:
+  """The label passes, each once per seed."""
+  rows = [[run for run in row if run['kind'] == 'labels'] for row in zip(*runs, strict=True)]
+  return [row for row in rows if row]
+
+
+def drawings(runs: Sequence[Rows]) -> Iterator[tuple[str, Callable[[pathlib.Path], None]]]:
+  """(name, function that draws a PNG at a path) for what can be drawn of a study."""
   from diga_jax.report import charts  # matplotlib: half a second that no other command needs
 
   for number, (_, members) in enumerate(_networks(runs)):
-    yield f'networks_{number}' if number else 'networks', charts.scores, members
-  passes = [row for row in zip(*runs, strict=True) if row[0]['kind'] == 'labels']
-  measured = [row for row in passes if row[0]['accuracy_kept'] is not None]
+    yield f'networks_{number}' if number else 'networks', functools.partial(charts.scores, members)
+  measured = [row for row in _passes(runs) if row[0]['accuracy_kept'] is not None]
   if measured:
-    yield 'labels', charts.label_quality, measured
-
-
-_FACTS = {'network': 'weights of the', 'chosen_by': 'step chosen by', 'seed': 'seeds'}
+    yield 'labels', functools.partial(charts.label_quality, measured)
 
 
 def spread(values: Iterable[float | None]) -> str:
   """'mean ± sample standard deviation' in per cent; '-' if a value is missing."""
   values = list(values)
-  if None in values:
+  known = [value for value in values if value is not None]
+  if len(known) < len(values):
     return '-'
-  mean = f'{100 * statistics.fmean(values):.1f}'
-  return mean if len(values) < 2 else f'{mean} ± {100 * statistics.stdev(values):.1f}'
+  mean = f'{100 * statistics.fmean(known):.1f}'
+  return mean if len(known) < 2 else f'{mean} ± {100 * statistics.stdev(known):.1f}'
 
 
-def _fill(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> rich.table.Table:
-  table = tables.markdown_table(*heads)
-  for line in lines:
-    table.add_row(*line)
-  return table
+def _table(
+  rows: Sequence[Sequence[R]],
+  texts: Callable[[R], dict[str, str]],
+  numbers: Callable[[R], Mapping[str, float | None]],
+) -> rich.table.Table:
+  """One line per row: texts of its first run, then the mean and spread of numbers of all runs.
 
-
-def means(rows: Sequence[Sequence[NetworkRow]]) -> rich.table.Table:
-  """Networks against their mIoU over every class set and pixel accuracy."""
-  subsets = list(rows[0][0]['mean_iou_subsets'])
-  lines = (
-    (
-      row[0]['name'],
-      str(row[0]['protocol']['step']),
-      *(spread(run['mean_iou_subsets'][name] for run in row) for name in subsets),
-      spread(run['pixel_accuracy'] for run in row),
+  Args:
+    rows: each once per seed.
+    texts, numbers: run -> {heading: cell}.
+  """
+  first = rows[0][0]
+  result = tables.markdown_table(*texts(first), *numbers(first))
+  for row in rows:
+    runs = list(map(numbers, row))
+    result.add_row(
+      *texts(row[0]).values(), *(spread(run[name] for run in runs) for name in numbers(first))
     )
-    for row in rows
-  )
-  return _fill(('network', 'steps', *(f'mIoU {name}' for name in subsets), 'pixel acc.'), lines)
+  return result
 
 
-def classes(rows: Sequence[Sequence[NetworkRow]]) -> rich.table.Table:
-  """Networks against the IoU of every class."""
-  names = list(rows[0][0]['iou'])
-  lines = ((row[0]['name'], *(spread(run['iou'][c] for run in row) for c in names)) for row in rows)
-  return _fill(('network', *names), lines)
+def _network_texts(run: NetworkRow) -> dict[str, str]:
+  return {'network': run['name'], 'steps': str(run['protocol']['step'])}
 
 
-def shares(rows: Sequence[Sequence[LabelRow]]) -> rich.table.Table:
-  """Label passes against what is kept and how right it is."""
-  lines = (
-    (row[0]['name'], row[0]['selector'], *(spread(run[key] for run in row) for key in SHARES))
-    for row in rows
-  )
-  return _fill(('label pass', 'kept by', *SHARES.values()), lines)
+def _means(run: NetworkRow) -> dict[str, float | None]:
+  means = {f'mIoU {name}': value for name, value in run['mean_iou_subsets'].items()}
+  return means | {'pixel acc.': run['pixel_accuracy']}
 
 
-def label_classes(rows: Sequence[Sequence[LabelRow]], key: str) -> rich.table.Table:
-  """Label passes against one measure of every class."""
-  names = list(rows[0][0]['per_class'])
-  lines = (
-    (row[0]['name'], *(spread(run['per_class'][c][key] for run in row) for c in names))
-    for row in rows
-  )
-  return _fill(('label pass', *names), lines)
+def _pass_texts(run: LabelRow) -> dict[str, str]:
+  return {'label pass': run['name'], 'kept by': run['selector']}
+
+
+def _shares(run: LabelRow) -> dict[str, float | None]:
+  return {heading: run[key] for key, heading in SHARES.items()}
+
+
+def _class_shares(run: LabelRow, key: Share) -> dict[str, float | None]:
+  return {name: shares[key] for name, shares in run['per_class'].items()}

@@ -46,7 +46,7 @@ def measurement(metrics: NetworkRow) -> Measured:
 
 
 def describe(measured: Measured) -> str:
-  """One line of words for `measurement(metrics)`."""
+  """`measurement(metrics)` in words, on one line."""
   words = [str(measured[key]) for key in ('data', 'split') if measured.get(key)]
   if 'images' in measured:
     words.append(f'{measured["images"]} images')
@@ -74,8 +74,9 @@ def groups(rows: Iterable[NetworkRow]) -> list[tuple[Measured, list[NetworkRow]]
 
 def render_tables(parts: Iterable[Part], width: int, color: bool = False) -> str:
   """Tables and lines of text one below the other."""
+  page = io.StringIO()
   console = rich.console.Console(
-    file=io.StringIO(),
+    file=page,
     width=width,
     force_terminal=color,
     highlight=False,
@@ -84,7 +85,7 @@ def render_tables(parts: Iterable[Part], width: int, color: bool = False) -> str
   )
   for part in parts:
     console.print(part)
-  lines = (line.rstrip() for line in console.file.getvalue().splitlines())
+  lines = (line.rstrip() for line in page.getvalue().splitlines())
   return '\n'.join(lines).rstrip('\n')
 
 
@@ -101,8 +102,15 @@ def markdown_table(first: str, *columns: str) -> rich.table.Table:
   return result
 
 
-def _empty_table() -> rich.table.Table:
-  return rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+def _plain_table(first: str, *columns: str) -> rich.table.Table:
+  """As `markdown_table`, for a terminal."""
+  result = rich.table.Table(
+    box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1)
+  )
+  result.add_column(first, no_wrap=True)
+  for name in columns:
+    result.add_column(rich.markup.escape(name), justify='right')
+  return result
 
 
 def _scores(row: NetworkRow, best: Mapping[str, float]) -> list[str]:
@@ -121,15 +129,11 @@ def _one_table(measured: Measured, rows: Sequence[NetworkRow]) -> Iterator[Part]
   subsets = list(dict.fromkeys(name for row in rows for name in row['mean_iou_subsets']))
   best = {name: max(row['mean_iou_subsets'].get(name) or 0 for row in rows) for name in subsets}
   facts = {key: [_fact(row, key) for row in rows] for key in FACTS}
-  # A column of equal cells is a waste of width, except for the two that readers look for.
+  # A column of equal cells wastes width; step and choice are always shown.
   columns = [
     key for key, cells in facts.items() if key in ('step', 'chosen_by') or len(set(cells)) > 1
   ]
-  result = _empty_table()
-  result.add_column('network', no_wrap=True)
-  for name in subsets:
-    result.add_column(f'mIoU {name}', justify='right')
-  result.add_column('pixel acc.', justify='right')
+  result = _plain_table('network', *(f'mIoU {name}' for name in subsets), 'pixel acc.')
   for key in columns:
     result.add_column(
       FACTS[key], justify='left' if key in ('network', 'chosen_by') else 'right', no_wrap=True
@@ -192,7 +196,7 @@ def _report_parts(
     yield f'  {what}: {rich.markup.escape(value)}'
   if report.shares is not None:
     yield _class_shares(
-      report.shares, names, published_sets.SHARES.get(published_sets.SAME.get(table, table))
+      report.shares, names, published_sets.SHARES.get(table) if isinstance(table, str) else None
     )
   if not report.findings:
     yield '[bold]nothing is wrong[/bold]'
@@ -209,14 +213,11 @@ def _class_shares(
   shares: np.ndarray, names: Sequence[str], expected: np.ndarray | None
 ) -> rich.table.Table:
   """Each class's share of the labelled pixels in per cent, beside what is known of the set."""
-  result = _empty_table()
-  result.add_column('class', no_wrap=True)
-  result.add_column('% of pixels', justify='right')
-  columns = [shares]
+  columns = {'% of pixels': shares}
   if expected is not None and len(expected) == len(shares):
-    result.add_column('known', justify='right')
-    columns.append(expected)
-  for name, *values in zip(names, *columns, strict=True):
+    columns['known'] = expected
+  result = _plain_table('class', *columns)
+  for name, *values in zip(names, *columns.values(), strict=True):
     result.add_row(rich.markup.escape(name), *(f'{100 * value:.2f}' for value in values))
   return result
 
@@ -235,10 +236,7 @@ def _split_to_fit(rows: Sequence[NetworkRow], width: int) -> Iterator[list[Netwo
 
 
 def _class_table(rows: Sequence[NetworkRow]) -> rich.table.Table:
-  result = _empty_table()
-  result.add_column('class', no_wrap=True)
-  for row in rows:
-    result.add_column(rich.markup.escape(row['name']), justify='right')
+  result = _plain_table('class', *(row['name'] for row in rows))
   for name in rows[0]['iou']:
     result.add_row(rich.markup.escape(name), *(_percent(row['iou'].get(name)) for row in rows))
   result.add_section()

@@ -7,7 +7,6 @@ docs/method.md section 10.
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -30,7 +29,7 @@ def train_step(
   batch: Batch,
   frozen: Params | None = None,
   *,
-  model: dict[str, nn.Module],
+  model: dict[str, SegmentationNet],
   tx: dict[str, optax.GradientTransformation],
   config: StepConfig,
   axis_name: str | None = None,
@@ -80,7 +79,7 @@ def train_step(
 def discriminator_step(
   state: dict[str, PyTree],
   probabilities: list[jax.Array],
-  discriminator: nn.Module,
+  discriminator: SegmentationNet,
   tx: optax.GradientTransformation,
   axis_name: str | None,
 ) -> tuple[dict[str, PyTree], jax.Array]:
@@ -92,7 +91,7 @@ def discriminator_step(
   def loss_fn(params: Params) -> jax.Array:
     pairs = zip(probabilities, (SOURCE, TARGET), strict=True)
     scores = ((discriminator.apply({'params': params}, x), domain) for x, domain in pairs)
-    return sum(jnp.mean((score - domain) ** 2) for score, domain in scores) / 2
+    return sum((jnp.mean((score - domain) ** 2) for score, domain in scores), jnp.float32(0)) / 2
 
   loss, grads = jax.value_and_grad(loss_fn)(state['params'])
   params, opt_state = update_params(state['params'], state['opt_state'], grads, tx, axis_name)

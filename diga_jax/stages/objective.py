@@ -60,7 +60,7 @@ def head_loss(
     teachers = deinterleave(soft)
     terms['distillation'] = losses.symmetric_distillation(*teachers, *views, scale=stage.reverse)
     loss = loss + stage.distillation * terms['distillation']
-  if on_target is not None:
+  if on_target is not None and target_labels is not None:
     terms['target'] = losses.cross_entropy(on_target, target_labels)
     loss = loss + terms['target']
   return loss, terms

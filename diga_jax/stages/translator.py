@@ -2,7 +2,6 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,7 +14,7 @@ from diga_jax.stages.views import normalise_images
 from diga_jax.state import TrainState, update_params
 from diga_jax.types import Batch, Metrics, Params, PyTree, SegmentationNet, StepConfig, Variables
 
-Networks = dict[str, nn.Module]
+Networks = dict[str, SegmentationNet]
 
 
 def set_up(network: SegmentationNet, config: StepConfig, variables: Variables) -> Setup:
@@ -75,7 +74,8 @@ def train_step(
 
   def generator_loss(generators: Params) -> tuple[jax.Array, Metrics]:
     terms = generator_terms(model, generators, params['discriminators'], frozen, s, t, labels)
-    return sum(config.translator[name] * term for name, term in terms.items()), terms
+    weighted = (config.translator[name] * term for name, term in terms.items())
+    return functools.reduce(jnp.add, weighted), terms
 
   (loss, terms), grads = jax.value_and_grad(generator_loss, has_aux=True)(params['generators'])
   move('generators', grads)  # 4, the second item
@@ -103,10 +103,8 @@ def discriminator_loss(
 ) -> jax.Array:
   """Least squares, real against fake (of `translate_both`), in both directions."""
   net = functools.partial(apply, model, discriminators)
-  return sum(
-    losses.adversarial_discriminator(net(f'dis_{way}', real), net(f'dis_{way}', fake[way]))
-    for way, real in (('s2t', t), ('t2s', s))
-  )
+  s2t = losses.adversarial_discriminator(net('dis_s2t', t), net('dis_s2t', fake['s2t']))
+  return s2t + losses.adversarial_discriminator(net('dis_t2s', s), net('dis_t2s', fake['t2s']))
 
 
 def generator_terms(
@@ -134,7 +132,8 @@ def generator_terms(
   }
   if vgg is not None:
     features = [model['vgg'].apply({'params': vgg}, x) for x in (s2t, s, t2s, t)]
-    terms['perceptual'] = losses.perceptual(*features[:2]) + losses.perceptual(*features[2:])
+    terms['perceptual'] = losses.perceptual(features[0], features[1])
+    terms['perceptual'] += losses.perceptual(features[2], features[3])
   return terms
 
 

@@ -16,7 +16,7 @@ from diga_jax.types import Batch, Params, StepConfig
 
 
 class Views(NamedTuple):
-  """What a step of DiGA's self-training looks at."""
+  """The images of a step of DiGA's self-training."""
 
   pair: jax.Array  # the source as it is and its cross-domain mixture, interleaved [2B, H, W, 3]
   target: jax.Array  # the target as it is
@@ -130,4 +130,4 @@ def target_mask(
 
 def paste_source(mask: jax.Array | None, source: jax.Array | None, target: jax.Array) -> jax.Array:
   """The source's images or labels under the mask, the target's elsewhere; `source` as `mask`."""
-  return target if mask is None else mixing.paste(mask, source, target)
+  return target if mask is None or source is None else mixing.paste(mask, source, target)

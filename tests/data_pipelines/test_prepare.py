@@ -201,7 +201,7 @@ def test_all_kinds_of_images_give_the_same_pixels(tmp_path, images):
   pack = Pack(tmp_path / 'it')
   assert pack.index['images'] == images
   for index, name in enumerate(folder.ids):
-    np.testing.assert_array_equal(pack.image(name), folder.read(index)[0])
+    np.testing.assert_array_equal(pack.pair(name)[0], folder.read(index)[0])
 
 
 @pytest.mark.parametrize('name', ['synthia', 'robotcar', 'camvid32', 'gta5'])

@@ -9,11 +9,11 @@ import pytest
 from benchmarks import steps
 from data_pipelines.errors import BadInput
 from diga_jax.configs import default, optimizers
-from diga_jax.configs.stages import adversarial_stage, hiast_stage
+from diga_jax.configs.stages import adversarial_stage, hiast_stage, label_stage
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.inference.feature_centroids import image_means, running_mean
 from diga_jax.inference.forward import Predictor
-from diga_jax.inference.pseudo_labels import Selector, pseudo_labels
+from diga_jax.inference.pseudo_labels import pseudo_labels
 from diga_jax.parallel.mesh import AXIS, compile_step, local_rows, make_mesh, replicate
 from diga_jax.recipe.experiment import Experiment
 from tests.support import small
@@ -129,7 +129,7 @@ def test_the_published_translators_losses_do_not_depend_on_the_devices(parallel,
 
 
 # Every threshold moves, half of the pixels are kept; tests/inference/test_ties.py looks for ties.
-IAS = Selector('ias', threshold=0.3, gamma=0.0, batch=2)
+IAS = label_stage('', selector='ias', threshold=0.3, gamma=0.0, selector_batch=2)
 
 
 @pytest.fixture(scope='module')
@@ -148,7 +148,7 @@ def passes():
     select = functools.partial(
       label_quality.consensus_labels, variables, centroids=means, model=model
     )
-    selected = pseudo_labels(predictor, source, directory / 'ias', 4, selector=IAS, progress=False)
+    selected = pseudo_labels(predictor, source, directory / 'ias', 4, settings=IAS, progress=False)
     return {
       'confusion': evaluate.evaluate(predictor, source, '0123', progress=False)['confusion'],
       'labels': pseudo_labels(predictor, source, directory / 'all', 4, progress=False).counts,

@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 TRAINED = ('warmup', 'self_training_1')
 RECIPE = "('warmup', 'label_1', 'self_training_1')"
 # Thresholds that every image moves, so that the processes have to tell each other what they see.
-SELECTOR = {'selector': 'ias', 'threshold': 0.05, 'beta': 0.1, 'gamma': 0.0, 'batch': 1}
+SELECTOR = {'selector': 'ias', 'threshold': 0.05, 'beta': 0.1, 'gamma': 0.0, 'selector_batch': 1}
 
 
 def command(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:

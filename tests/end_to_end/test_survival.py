@@ -229,7 +229,7 @@ def test_sigterm_outside_training_leaves_at_once():
 
 @pytest.mark.slow
 def test_a_second_run_in_one_folder_is_refused(tmp_path, cache, capsys):
-  with stage_folder.locked(tmp_path / 'run'):
+  with stage_folder.lock(tmp_path / 'run'):
     assert main(short(tmp_path / 'run', cache)) == 2
   assert 'another run is at work there' in capsys.readouterr().err
   assert not (tmp_path / 'run' / 'warmup.partial').exists()
@@ -237,15 +237,15 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path, cache, capsys):
 
 def test_a_lock_goes_with_its_holder(tmp_path):
   refused = pytest.raises(BadInput, match=str(tmp_path))
-  with stage_folder.locked(tmp_path), refused, stage_folder.locked(tmp_path):
+  with stage_folder.lock(tmp_path), refused, stage_folder.lock(tmp_path):
     pass
-  with stage_folder.locked(tmp_path):
+  with stage_folder.lock(tmp_path):
     (tmp_path / 'made').touch()
   assert (tmp_path / 'made').exists()
 
 
 def test_a_folder_in_which_nothing_was_made_goes_with_the_lock(tmp_path):
-  with stage_folder.locked(tmp_path / 'run'):
+  with stage_folder.lock(tmp_path / 'run'):
     pass
   assert not (tmp_path / 'run').exists()
 
@@ -453,13 +453,13 @@ def test_a_profile_covers_its_steps(tmp_path, monkeypatch):
   calls = []
   monkeypatch.setattr(train.profiler, 'start', lambda logdir: calls.append('start'))
   monkeypatch.setattr(train.profiler, 'stop', lambda: calls.append('stop'))
-  with train.profiled(tmp_path, (2, 3)) as before:
+  with train.trace_steps(tmp_path, (2, 3)) as before:
     for step in range(5):
       before(step)
       calls.append(step + 1)
   assert calls == [1, 'start', 2, 3, 'stop', 4, 5]
   calls.clear()
-  with train.profiled(tmp_path, (4, 9)) as before:
+  with train.trace_steps(tmp_path, (4, 9)) as before:
     for step in range(5):
       before(step)
   assert calls == ['start', 'stop']

@@ -9,10 +9,11 @@ from PIL import Image
 from data_pipelines.errors import BadInput
 from diga_jax import centroids as centroid_math
 from diga_jax import resize, selection
+from diga_jax.configs.stages import label_stage
 from diga_jax.inference import forward, image_batches
 from diga_jax.inference.feature_centroids import image_means, running_mean
 from diga_jax.inference.forward import Predictor
-from diga_jax.inference.pseudo_labels import Selector, pseudo_labels
+from diga_jax.inference.pseudo_labels import pseudo_labels
 from diga_jax.pixels import normalise
 from tests.support.tiny import Source, Tiny, tiny
 
@@ -191,13 +192,13 @@ def confident(source):
   return found
 
 
-def run_selector(source, directory, order=None, size=None, **selector):
+def run_selector(source, directory, order=None, size=None, **settings):
   return pseudo_labels(
     Predictor(*tiny(), scales=(1.0,)),
     source,
     directory,
     4,
-    selector=Selector(**selector),
+    settings=label_stage('', **settings),
     order=order,
     size=size,
     progress=False,
@@ -210,7 +211,7 @@ def written(source, directory):
 
 def test_a_constant_threshold_keeps_what_reaches_it(tmp_path):
   source = Source(4)
-  found = run_selector(source, tmp_path, kind='constant', threshold=0.4)
+  found = run_selector(source, tmp_path, selector='constant', threshold=0.4)
   wanted = np.stack([np.where(c >= 0.4, p, 255) for c, p in confident(source)])
   assert 0.05 < (wanted == 255).mean() < 0.95
   np.testing.assert_array_equal(written(source, tmp_path), wanted)
@@ -222,7 +223,7 @@ def test_a_constant_threshold_keeps_what_reaches_it(tmp_path):
 
 def test_class_balanced_thresholds_come_from_all_images(tmp_path):
   source = Source(5)
-  found = run_selector(source, tmp_path, kind='cbst', share=0.3)
+  found = run_selector(source, tmp_path, selector='cbst', share=0.3)
   seen = confident(source)
   wanted = np.ones(4)
   for c in range(4):
@@ -239,7 +240,9 @@ def test_class_balanced_thresholds_come_from_all_images(tmp_path):
 @pytest.mark.parametrize('batch', [1, 2])
 def test_instance_adaptive_thresholds_follow_the_given_order(tmp_path, batch):
   source, order = Source(5), [3, 0, 4, 1, 2]
-  found = run_selector(source, tmp_path, order, kind='ias', threshold=0.5, beta=0.5, batch=batch)
+  found = run_selector(
+    source, tmp_path, order, selector='ias', threshold=0.5, beta=0.5, selector_batch=batch
+  )
   seen, thresholds = confident(source), jnp.full(4, 0.5)
   labels = written(source, tmp_path)
   sums = np.zeros(4)
@@ -260,12 +263,16 @@ def test_instance_adaptive_thresholds_follow_the_given_order(tmp_path, batch):
   )
   np.testing.assert_allclose(found.thresholds, thresholds, rtol=1e-5)
   np.testing.assert_allclose(found.confidence, sums, rtol=1e-3)
-  other = run_selector(source, tmp_path / 'b', kind='ias', threshold=0.5, beta=0.5, batch=batch)
+  other = run_selector(
+    source, tmp_path / 'b', selector='ias', threshold=0.5, beta=0.5, selector_batch=batch
+  )
   assert (other.thresholds != found.thresholds).any()
 
 
 def test_labels_are_selected_at_the_size_looked_at_and_keep_the_stored_one(tmp_path):
-  found = run_selector(Source(2), tmp_path, size=(12, 16), kind='ias', threshold=0.5, batch=2)
+  found = run_selector(
+    Source(2), tmp_path, size=(12, 16), selector='ias', threshold=0.5, selector_batch=2
+  )
   labels = written(Source(2), tmp_path)
   assert labels.shape == (2, 24, 32)
   np.testing.assert_array_equal(labels, labels[:, ::2, ::2].repeat(2, 1).repeat(2, 2))
@@ -275,4 +282,4 @@ def test_labels_are_selected_at_the_size_looked_at_and_keep_the_stored_one(tmp_p
 def test_images_of_different_sizes_are_not_selected_from_together(tmp_path):
   source = Source(4, sizes=((24, 32), (28, 20)))
   with pytest.raises(BadInput, match=r"\(20x28, 32x24\): set the label stage's image_size"):
-    run_selector(source, tmp_path, kind='ias', batch=2)
+    run_selector(source, tmp_path, selector='ias', selector_batch=2)

@@ -73,8 +73,8 @@ def test_no_confidence_is_at_its_threshold():
 
   def select(noise):
     labels, thresholds = [], jnp.full(4, IAS.threshold)
-    for start in range(0, 5, IAS.batch):
-      rows = slice(start, start + IAS.batch)
+    for start in range(0, 5, IAS.selector_batch):
+      rows = slice(start, start + IAS.selector_batch)
       seen = confidence[rows] * (1 + noise * draws.choice([-1, 1], confidence[rows].shape))
       kept, thresholds = selection.instance_adaptive(
         seen.astype(np.float32), predicted[rows], thresholds, IAS.alpha, IAS.beta, IAS.gamma

@@ -59,6 +59,7 @@ def test_one_present_label_is_never_drawn():
   assert not np.any(mixing.class_mask(jax.random.key(0), labels))
 
 
+@jax.debug_key_reuse(False)  # on purpose
 def test_the_draw_belongs_to_the_example():
   labels = golden_formula.labels('own', (4, 32, 40))
   whole = mixing.class_mask(keys_of(5, 4), labels)

@@ -67,8 +67,8 @@ def test_protocols_are_kept_apart():
 def test_the_drawings_are_pictures(tmp_path):
   runs = [[_network('warm-up', i, (50 + i, 9)), _labels(i, 0.7)] for i in range(3)]
   names = []
-  for name, draw, rows in study.drawings(runs):
-    draw(rows, tmp_path / f'{name}.png')
+  for name, draw in study.drawings(runs):
+    draw(tmp_path / f'{name}.png')
     with Image.open(tmp_path / f'{name}.png') as picture:
       assert picture.size > (300, 100) and len(set(picture.convert('L').tobytes())) > 20
     names.append(name)

@@ -131,7 +131,11 @@ def test_overlay_is_between_image_and_colour():
 def test_panels_have_a_readable_size(shape):
   labels = _labels(shape)
   picture = pictures.comparison_panels(
-    np.zeros((*shape, 3), np.uint8), truth=labels, prediction=labels, palette=PALETTE, names=NAMES
+    np.zeros((*shape, 3), np.uint8),
+    truth=labels,
+    predictions={'prediction': labels},
+    palette=PALETTE,
+    names=NAMES,
   )
   width = (picture.width - 2 * pictures.MARGIN - 2 * pictures.GAP) // 3
   assert pictures.NARROW <= width <= pictures.WIDE

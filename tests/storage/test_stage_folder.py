@@ -10,7 +10,7 @@ from diga_jax.storage import stage_folder
   ('old', 'new'),
   [
     ('stage.optimizer.head', 'head_lr_multiplier'),
-    ('stage.discriminator_optimizer.total', 'decay_steps'),
+    ('stage.adversarial.optimizer.total', 'decay_steps'),
     ('stage.ema', 'ema_decay'),
     ('stage.batch', 'selector_batch'),
     ('stage.batch.full', 'full_rows'),
