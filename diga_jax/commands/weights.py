@@ -158,7 +158,7 @@ def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) ->
   from diga_jax.weights import pretrained
 
   pair = [weights.read(weights.weights_file(name)) for name in (arguments.first, arguments.second)]
-  print(weights.format_comparison(weights.compare(*map(pretrained.bare, pair))))
+  print(weights.format_comparison(weights.compare(*map(pretrained.strip_prefixes, pair))))
   if not arguments.image:
     return
   if config is None:

@@ -7,6 +7,7 @@ TPU compilation. So the compiler runs in a process of its own and dumps the prog
 
 import math
 import multiprocessing
+import multiprocessing.process
 import os
 import pathlib
 import re

@@ -15,9 +15,9 @@ from diga_jax.weights.files import (
   save,
   weights_file,
 )
+from diga_jax.weights.pretrained import StateDict
 from diga_jax.weights.state_dict import (
   Row,
-  StateDict,
   from_torch,
   initialise,
   match,

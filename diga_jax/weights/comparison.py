@@ -1,31 +1,34 @@
 """Two sets of weights layer by layer, and how a file and a network fit, as tables."""
 
+import collections
 import io
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 import rich.console
 import rich.table
 
-from diga_jax.weights.state_dict import _COUNTER, Row, StateDict
+from diga_jax.types import SegmentationNet, Variables
+from diga_jax.weights.state_dict import COUNTER, Row, StateDict
 
 
-def format_report(rows: Iterable[Row]) -> str:
+def _print(table: rich.table.Table, totals: str, width: int) -> str:
+  text = io.StringIO()
+  console = rich.console.Console(file=text, width=width, markup=False, highlight=False)
+  console.print(table)
+  console.print(totals)
+  return text.getvalue()
+
+
+def format_report(rows: Sequence[Row]) -> str:
   """The rows of `match` as a table: name, shape and status, with the totals beneath."""
-  rows = list(rows)
   table = rich.table.Table('name', 'shape', 'status')
   for key, shape, status in rows:
     table.add_row(key, 'x'.join(map(str, shape)) or 'scalar', status)
-  counts: dict[str, int] = {}
-  for _, _, status in rows:
-    kind = 'of another shape' if status.startswith('shape') else status
-    counts[kind] = counts.get(kind, 0) + 1
-  console = rich.console.Console(file=io.StringIO(), width=100, markup=False, highlight=False)
-  console.print(table)
-  console.print(', '.join(f'{count} {kind}' for kind, count in counts.items()))
-  return console.file.getvalue()
+  kinds = ('of another shape' if row[2].startswith('shape') else row[2] for row in rows)
+  counts = collections.Counter(kinds)
+  return _print(table, ', '.join(f'{count} {kind}' for kind, count in counts.items()), 100)
 
 
 def compare(first: StateDict, second: StateDict) -> list[tuple[str, ...]]:
@@ -38,22 +41,27 @@ def compare(first: StateDict, second: StateDict) -> list[tuple[str, ...]]:
   """
   rows = []
   for name in dict.fromkeys([*first, *second]):
-    if name.endswith(_COUNTER):
+    if name.endswith(COUNTER):
       continue
-    pair = [values.get(name) for values in (first, second)]
-    norms = ['-' if x is None else f'{np.linalg.norm(x.astype(np.float64)):.6g}' for x in pair]
-    shapes = ['x'.join(map(str, x.shape)) or 'scalar' for x in pair if x is not None]
+    pair = [values[name].astype(np.float64) for values in (first, second) if name in values]
+    shapes = ['x'.join(map(str, x.shape)) or 'scalar' for x in pair]
+    norms = [
+      f'{np.linalg.norm(values[name].astype(np.float64)):.6g}' if name in values else '-'
+      for values in (first, second)
+    ]
     if len(set(shapes)) > 1 or len(shapes) < 2:
       rows.append((name, ' != '.join(dict.fromkeys(shapes)), *norms, '-', '-'))
       continue
-    one, two = (x.astype(np.float64) for x in pair)
+    one, two = pair
     largest = np.abs(one - two).max(initial=0)
     scale = max(np.abs(one).max(initial=0), 1e-30)
     rows.append((name, shapes[0], *norms, f'{largest:.3g}', f'{largest / scale:.3g}'))
   return rows
 
 
-def activations(model: Any, variables: Mapping, images: jax.Array) -> dict[str, np.ndarray]:
+def activations(
+  model: SegmentationNet, variables: Variables, images: jax.Array
+) -> dict[str, np.ndarray]:
   """What every layer of a network gives in evaluation: PyTorch's name of the layer -> array."""
   _, seen = model.apply(
     variables, images, train=False, capture_intermediates=True, mutable=['intermediates']
@@ -65,9 +73,8 @@ def activations(model: Any, variables: Mapping, images: jax.Array) -> dict[str, 
   return {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
 
 
-def format_comparison(rows: Iterable[tuple[str, ...]]) -> str:
-  """The rows of `compare` as a table, with what they come to beneath."""
-  rows = list(rows)
+def format_comparison(rows: Sequence[tuple[str, ...]]) -> str:
+  """The rows of `compare` as a table, with the totals beneath."""
   heads = ('name', 'shape', 'norm of A', 'norm of B', 'largest difference', 'of the largest value')
   table = rich.table.Table(*heads)
   for column in table.columns[2:]:
@@ -76,9 +83,5 @@ def format_comparison(rows: Iterable[tuple[str, ...]]) -> str:
     table.add_row(*row)
   both = [row for row in rows if row[4] != '-']
   equal = sum(row[4] == '0' for row in both)
-  console = rich.console.Console(file=io.StringIO(), width=140, markup=False, highlight=False)
-  console.print(table)
-  console.print(
-    f'{equal} equal, {len(both) - equal} different, {len(rows) - len(both)} in one alone'
-  )
-  return console.file.getvalue()
+  totals = f'{equal} equal, {len(both) - equal} different, {len(rows) - len(both)} in one alone'
+  return _print(table, totals, 140)

@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -13,8 +12,10 @@ from absl import logging
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput, one_line
 from diga_jax.storage import checkpoint, stage_folder
-from diga_jax.weights import files, pretrained, torch_file
-from diga_jax.weights.state_dict import Row, StateDict, initialise, state_dict_of
+from diga_jax.types import PyTree, Variables
+from diga_jax.weights import pretrained, torch_file
+from diga_jax.weights.pretrained import StateDict
+from diga_jax.weights.state_dict import Row, initialise, state_dict_of
 
 # Where a training script has put the state dict among other things.
 _WRAPPERS = ('state_dict', 'model', 'resnet')  # the last is SimCLRv2's
@@ -38,7 +39,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   path = pathlib.Path(path)
   if path.is_dir():
     return read_stage(path)
-  readers: dict[str, Callable[[pathlib.Path], Any]] = {
+  readers: dict[str, Callable[[pathlib.Path], PyTree]] = {
     '.safetensors': safetensors.numpy.load_file,
     '.npz': _read_npz,
     **dict.fromkeys(('.pth', '.pt', '.bin', '.tar'), torch_file.read),
@@ -86,33 +87,32 @@ def save(path: str | pathlib.Path, state_dict: StateDict) -> None:
   """
   path = pathlib.Path(path)
   arrays = {name: np.asarray(value, order='C') for name, value in state_dict.items()}
-  writers: dict[str, Callable[[pathlib.Path], Any]] = {
-    '.pth': lambda place: torch_file.write(place, arrays),
-    '.safetensors': lambda place: safetensors.numpy.save_file(arrays, place),
-    '.npz': lambda place: _write_npz(place, arrays),
+  writers = {
+    '.pth': torch_file.write,
+    '.safetensors': lambda place, arrays: safetensors.numpy.save_file(arrays, place),
+    '.npz': _write_npz,
   }
   if path.suffix not in writers:
     raise BadInput(f'{path}: weights are written to {", ".join(writers)} files')
   with atomic.replacing(path) as temporary:
-    writers[path.suffix](temporary)
+    writers[path.suffix](temporary, arrays)
 
 
-def _write_npz(path, arrays):
+def _write_npz(path: pathlib.Path, arrays: dict[str, PyTree]) -> None:
   with open(path, 'wb') as file:
     np.savez(file, **arrays)
 
 
-def _read_npz(path):
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
   with np.load(path, allow_pickle=False) as arrays:
     return dict(arrays)
 
 
-def _state_dict(content: Any, path: pathlib.Path) -> dict[str, np.ndarray]:
-  wrapper = _WRAPPERS[0]
-  while isinstance(content, dict) and wrapper is not None:
-    wrapper = next((w for w in _WRAPPERS if isinstance(content.get(w), dict)), None)
-    content = content if wrapper is None else content[wrapper]
+def _state_dict(content: PyTree, path: pathlib.Path) -> dict[str, np.ndarray]:
   entries = content.items() if isinstance(content, dict) else ()
+  for wrapper in _WRAPPERS:
+    if isinstance(dict(entries).get(wrapper), dict):
+      return _state_dict(content[wrapper], path)
   arrays = {str(k).removeprefix('module.'): v for k, v in entries if isinstance(v, np.ndarray)}
   if not arrays:
     raise BadInput(
@@ -138,13 +138,13 @@ def lite0_file() -> pathlib.Path:
 
 def weights_file(name: str) -> pathlib.Path:
   """The file of a `weights` field: a path, or 'efficientnet_lite0'."""
-  return files.lite0_file() if name == 'efficientnet_lite0' else pathlib.Path(name)
+  return lite0_file() if name == 'efficientnet_lite0' else pathlib.Path(name)
 
 
 def file_digest(name: str) -> str:
   """SHA-256 of the file of a `weights` field; raises BadInput if it is missing."""
   path = weights_file(name)
-  if path.is_dir():  # of a stage or an import, which knows what it was made from
+  if path.is_dir():  # of a stage or an import, whose record holds what it was made from
     path = path / stage_folder.RECORD
   if not path.is_file():
     raise BadInput(f'{path}: no such weights file')
@@ -152,14 +152,16 @@ def file_digest(name: str) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def load_weights_into(variables: Any, name: str, partial: bool = False) -> tuple[dict, list[Row]]:
-  """`weights.initialise` from the file of a `weights` field, which its complaints name.
+def load_weights_into(
+  variables: Variables, name: str, partial: bool = False
+) -> tuple[Variables, list[Row]]:
+  """`weights.initialise` from the file of a `weights` field, which its errors name.
 
   Raises:
     BadInput: if the file is missing, damaged or of another network.
   """
   path = weights_file(name)
-  found = files.read(path)
+  found = read(path)
   if partial and path.is_file() and pretrained.is_whole(found):
     logging.warning('%s: %s', path, pretrained.HEAD_COMES_WITH_IT)
   try:

@@ -1,4 +1,4 @@
-"""The files of weights that people have: what each one is, and what its entries are called here.
+"""Published files of weights: what each one holds, and what its entries are called here.
 
 A network's names are those of the published code (docs/method.md section 3). Other distributions of
 the same layers have other names; each of `SCHEMES` turns one of them into ours.
@@ -18,11 +18,11 @@ HEAD_COMES_WITH_IT = (
   'this is a whole segmentation network, trained on labels of its own, and its head is used where '
   'it fits; for a start from ImageNet take the file of a body without a head'
 )
-BLOCKS_OF_MIT = {
+BLOCKS_OF_MIT: dict[tuple[tuple[int, ...], int], str] = {
   ((2, 2, 2, 2), 32): 'B0', ((2, 2, 2, 2), 64): 'B1', ((3, 4, 6, 3), 64): 'B2',
   ((3, 4, 18, 3), 64): 'B3', ((3, 8, 27, 3), 64): 'B4', ((3, 6, 40, 3), 64): 'B5',
 }  # fmt: skip
-RESNETS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+RESNETS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 # Names of Hugging Face's SegFormer -> those of its authors. {0} counts from 0 there, from 1 here.
 _HUGGING_FACE = (
@@ -51,8 +51,8 @@ _HUGGING_FACE_HEAD = (
 # Renaming.
 
 
-def bare(state_dict: StateDict) -> dict[str, np.ndarray]:
-  """Without the prefixes that all names share."""
+def strip_prefixes(state_dict: StateDict) -> dict[str, np.ndarray]:
+  """The entries without the prefixes that all names share."""
   found = dict(state_dict)
   while prefix := next((p for p in PREFIXES if all(_stands_before(p, n) for n in found)), None):
     found = {name.removeprefix(prefix): value for name, value in found.items()}
@@ -64,28 +64,20 @@ def _stands_before(prefix: str, name: str) -> bool:
   return name.startswith(prefix) and not name.removeprefix(prefix)[:1].isdigit()
 
 
-def _prefixed(prefix: str) -> Callable[[StateDict], dict[str, np.ndarray]]:
-  return lambda state_dict: {prefix + name: value for name, value in state_dict.items()}
+def _each_name(rename: Callable[[str], str]) -> Callable[[StateDict], dict[str, np.ndarray]]:
+  return lambda state_dict: {rename(name): value for name, value in state_dict.items()}
 
 
-def _resnet(state_dict: StateDict) -> dict[str, np.ndarray]:
+def _resnet(name: str) -> str:
   """torchvision's names, or those of the checkpoints converted from Caffe, -> DiGA's."""
-
-  def rename(name: str) -> str:
-    name = name.removeprefix('Scale.')
-    return re.sub(r'^bn1\.', 'layer0.1.', re.sub(r'^conv1\.', 'layer0.0.', name))
-
-  return {rename(name): value for name, value in state_dict.items()}
+  name = name.removeprefix('Scale.')
+  return re.sub(r'^bn1\.', 'layer0.1.', re.sub(r'^conv1\.', 'layer0.0.', name))
 
 
-def _hrnet_imagenet(state_dict: StateDict) -> dict[str, np.ndarray]:
+def _hrnet_imagenet(name: str) -> str:
   """HRNet's ImageNet classifier -> DiGA's names of its body."""
-
-  def rename(name: str) -> str:
-    name = re.sub(r'^transition(\d)', lambda m: f'transition_stage_{m[1]}_{int(m[1]) + 1}', name)
-    return 'hrnet.' + re.sub(r'^layer1\.', 'stage1.', name)
-
-  return {rename(name): value for name, value in state_dict.items()}
+  name = re.sub(r'^transition(\d)', lambda m: f'transition_stage_{m[1]}_{int(m[1]) + 1}', name)
+  return 'hrnet.' + re.sub(r'^layer1\.', 'stage1.', name)
 
 
 def _hugging_face(state_dict: StateDict) -> dict[str, np.ndarray]:
@@ -98,10 +90,10 @@ def _hugging_face(state_dict: StateDict) -> dict[str, np.ndarray]:
         joined[name.replace('.self.key.', '.self.kv.')] = np.concatenate([value, values])
     elif '.self.value.' not in name:
       joined[name] = value
-  return {_renamed(name): value for name, value in joined.items()}
+  return {_hugging_face_name(name): value for name, value in joined.items()}
 
 
-def _renamed(name: str) -> str:
+def _hugging_face_name(name: str) -> str:
   for start, patterns, prefix in (
     ('segformer.encoder.', _HUGGING_FACE, 'backbone.'),
     ('decode_head.', _HUGGING_FACE_HEAD, 'decode_head.'),
@@ -131,30 +123,27 @@ _SIMCLR = (
 )
 
 
-def _simclr(state_dict: StateDict) -> dict[str, np.ndarray]:
-  """SimCLRv2's names, if they are, -> torchvision's."""
-
-  def rename(name: str) -> str:
-    for pattern, ours in _SIMCLR:
-      if re.match(pattern, name):
-        return re.sub(pattern, ours, name, count=1)
-    return name
-
-  return {rename(name): value for name, value in state_dict.items()}
+def _simclr(name: str) -> str:
+  """A name of SimCLRv2 -> torchvision's; others stay."""
+  for pattern, ours in _SIMCLR:
+    if re.match(pattern, name):
+      return re.sub(pattern, ours, name, count=1)
+  return name
 
 
 SCHEMES: tuple[Callable[[StateDict], StateDict], ...] = (
   dict,
-  _prefixed('backbone.'),  # a body alone: EfficientNet-Lite0, MiT, a torchvision ResNet for HIAST
-  _hrnet_imagenet,
-  _resnet,
+  # A body alone: EfficientNet-Lite0, MiT, a torchvision ResNet for HIAST.
+  _each_name('backbone.{}'.format),
+  _each_name(_hrnet_imagenet),
+  _each_name(_resnet),
   _hugging_face,
 )
 
 
-def renamed(state_dict: StateDict, wanted: set[str]) -> dict[str, np.ndarray]:
-  """The entries under our names, by the scheme that hits most of the `wanted` ones."""
-  inside = _simclr(bare(state_dict))
+def rename(state_dict: StateDict, wanted: set[str]) -> StateDict:
+  """The entries under our names, by the scheme that finds most of the `wanted` ones."""
+  inside = _each_name(_simclr)(strip_prefixes(state_dict))
   return max((scheme(inside) for scheme in SCHEMES), key=lambda named: len(wanted & named.keys()))
 
 
@@ -162,8 +151,8 @@ def renamed(state_dict: StateDict, wanted: set[str]) -> dict[str, np.ndarray]:
 
 
 def describe(state_dict: StateDict) -> str:
-  """In words, what a file holds, by its names and shapes."""
-  names = bare(state_dict)
+  """What a file holds, in words, recognised by its names and shapes."""
+  names = strip_prefixes(state_dict)
   for recognise in (_simclr_kind, _mit, _resnet_kind, _hrnet, _lite0, _translator):
     if words := recognise(names):
       return words

@@ -4,7 +4,7 @@ A parameter's path in Flax, joined by dots, is its name in PyTorch but for the l
 and `scale` are PyTorch's `weight`, `mean` and `var` its `running_mean` and `running_var`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -13,28 +13,20 @@ import numpy as np
 
 from data_pipelines.errors import BadInput
 from diga_jax import models
+from diga_jax.types import PyTree, Variables
 from diga_jax.weights import pretrained
+from diga_jax.weights.pretrained import StateDict
 
-StateDict = Mapping[str, np.ndarray]
+Row = tuple[str, tuple[int, ...], str]  # PyTorch name, shape, status
+Path = tuple[str, ...]  # collection, layers, leaf
 
-
-Row = tuple[str, tuple[int, ...], str]
-
-
-_LEAVES = {
-  'kernel': 'weight',
-  'scale': 'weight',
-  'bias': 'bias',
-  'mean': 'running_mean',
-  'var': 'running_var',
-}
-
-
+_LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
+_LEAVES |= {'mean': 'running_mean', 'var': 'running_var'}
 # PyTorch's BatchNorm counts its batches; nothing here uses the count.
-_COUNTER = 'num_batches_tracked'
+COUNTER = 'num_batches_tracked'
 
 
-def from_torch(name: str, state_dict: StateDict, **options) -> dict:
+def from_torch(name: str, state_dict: StateDict, **options: Any) -> Variables:
   """The variables of the network `name` from its PyTorch state dict.
 
   Args:
@@ -48,28 +40,32 @@ def from_torch(name: str, state_dict: StateDict, **options) -> dict:
     BadInput: an entry is missing, unexpected or of another shape.
   """
   variables, rows = match(models.shapes(models.build(name, **options)), state_dict)
-  _refuse_misfits(rows, name)
+  _check_fit(rows, name)
   return variables
 
 
-def to_torch(name: str, variables: Mapping) -> dict[str, np.ndarray]:
-  """The inverse of `from_torch`: PyTorch names and layouts, batch counters as zeros."""
-  models.build(name)  # For its complaint about an unknown name.
+def to_torch(name: str, variables: Variables) -> dict[str, np.ndarray]:
+  """The inverse of `from_torch`: PyTorch names and layouts, batch counters as zeros.
+
+  Raises:
+    BadInput: there is no such network.
+  """
+  models.build(name)  # raises BadInput for an unknown name
   return state_dict_of(variables)
 
 
-def state_dict_of(variables: Mapping) -> dict[str, np.ndarray]:
+def state_dict_of(variables: Variables) -> dict[str, np.ndarray]:
   """Any network's variables under PyTorch's names and in its layouts."""
   state_dict = {}
   for path, leaf in _flat(variables):
     key = _torch_name(path)
-    state_dict[key] = _turned(np.asarray(leaf), path, (3, 2, 0, 1))
+    state_dict[key] = _transpose(np.asarray(leaf), path, (3, 2, 0, 1))
     if path[-1] == 'var':
-      state_dict[_sibling(key, _COUNTER)] = np.zeros((), np.int64)
+      state_dict[_sibling(key, COUNTER)] = np.zeros((), np.int64)
   return state_dict
 
 
-def match(variables: Mapping, state_dict: StateDict) -> tuple[dict, list[Row]]:
+def match(variables: Variables, state_dict: StateDict) -> tuple[Variables, list[Row]]:
   """Puts every entry that fits, by name and shape, into a copy of `variables`.
 
   Args:
@@ -90,9 +86,9 @@ def match(variables: Mapping, state_dict: StateDict) -> tuple[dict, list[Row]]:
       target = _torch_shape(path, leaf)
       rows.append((key, shape, 'used' if shape == target else f'shape {shape} != {target}'))
       if shape == target:
-        found[path] = jnp.asarray(_turned(np.asarray(value), path, (2, 3, 1, 0)), leaf.dtype)
+        found[path] = jnp.asarray(_transpose(np.asarray(value), path, (2, 3, 1, 0)), leaf.dtype)
     else:
-      counter = key.endswith(_COUNTER) and _sibling(key, 'running_var') in wanted
+      counter = key.endswith(COUNTER) and _sibling(key, 'running_var') in wanted
       rows.append((key, shape, 'used' if counter else 'unexpected'))
   for key, (path, leaf) in wanted.items():
     if key not in state_dict:
@@ -102,11 +98,11 @@ def match(variables: Mapping, state_dict: StateDict) -> tuple[dict, list[Row]]:
 
 
 def initialise(
-  variables: Mapping, state_dict: StateDict, partial: bool = False
-) -> tuple[dict, list[Row]]:
+  variables: Variables, state_dict: StateDict, partial: bool = False
+) -> tuple[Variables, list[Row]]:
   """`variables` with a file's weights in them, for a start from a pretrained network.
 
-  Accepts the network's own names and those of the other files that people have (`pretrained`).
+  Accepts the network's own names and those of the usual other distributions (`pretrained`).
 
   Args:
     variables: the freshly initialised network.
@@ -124,46 +120,39 @@ def initialise(
     _torch_name(path): np.broadcast_to(0, _torch_shape(path, leaf))
     for path, leaf in _flat(variables)
   }
-  variables, rows = match(variables, pretrained.renamed(state_dict, set(wanted)))
+  variables, rows = match(variables, pretrained.rename(state_dict, set(wanted)))
   holds = (
-    f'the file holds {pretrained.describe(state_dict)}; wanted is {pretrained.describe(wanted)}'
+    f': the file holds {pretrained.describe(state_dict)}; wanted is {pretrained.describe(wanted)}'
   )
-  try:
-    if not partial:
-      _refuse_misfits(rows, 'this network')
-  except BadInput as error:
-    raise BadInput(f'{error}: {holds}') from None
-  if partial and not any(status == 'used' for _, _, status in rows):
-    raise BadInput(f'none of the {len(state_dict)} entries fits this network: {holds}')
+  if not partial:
+    _check_fit(rows, 'this network', holds)
+  elif not any(status == 'used' for _, _, status in rows):
+    raise BadInput(f'none of the {len(state_dict)} entries fits this network{holds}')
   return variables, rows
 
 
-def _refuse_misfits(rows: list[Row], network: str):
+def _check_fit(rows: list[Row], network: str, holds: str = '') -> None:
   misfits = [f'{key} ({status})' for key, _, status in rows if status != 'used']
   if misfits:
-    raise BadInput(f'{len(misfits)} of {len(rows)} entries do not fit {network}: {_some(misfits)}')
+    first = ', '.join(misfits[:3]) + ', ...' * (len(misfits) > 3)
+    raise BadInput(f'{len(misfits)} of {len(rows)} entries do not fit {network}: {first}{holds}')
 
 
-def _some(names: Iterable[str]) -> str:
-  names = list(names)
-  return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
-
-
-def _flat(variables: Mapping) -> list[tuple[tuple[str, ...], Any]]:
+def _flat(variables: Variables) -> list[tuple[Path, PyTree]]:
   leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
   return [(_names(path), leaf) for path, leaf in leaves]
 
 
-def _names(path) -> tuple[str, ...]:
+def _names(path: Iterable[PyTree]) -> Path:
   return tuple(entry.key for entry in path)
 
 
-def _torch_name(path: tuple[str, ...]) -> str:
+def _torch_name(path: Path) -> str:
   # The first part is the collection, 'params' or 'batch_stats'.
   return '.'.join((*path[1:-1], _LEAVES[path[-1]]))
 
 
-def _torch_shape(path: tuple[str, ...], leaf: Any) -> tuple[int, ...]:
+def _torch_shape(path: Path, leaf: PyTree) -> tuple[int, ...]:
   return tuple(leaf.shape[i] for i in _order(path, len(leaf.shape), (3, 2, 0, 1)))
 
 
@@ -171,12 +160,12 @@ def _sibling(key: str, leaf: str) -> str:
   return f'{key.rpartition(".")[0]}.{leaf}'
 
 
-def _order(path, ndim, convolution):
+def _order(path: Path, ndim: int, convolution: tuple[int, ...]) -> tuple[int, ...]:
   if path[-1] != 'kernel':
     return tuple(range(ndim))
   return convolution if ndim == 4 else (1, 0)
 
 
-def _turned(value: np.ndarray, path: tuple[str, ...], convolution: tuple[int, ...]) -> np.ndarray:
+def _transpose(value: np.ndarray, path: Path, convolution: tuple[int, ...]) -> np.ndarray:
   """Between convolutions OIHW and HWIO, and between linear layers OI and IO."""
   return value.transpose(_order(path, value.ndim, convolution))

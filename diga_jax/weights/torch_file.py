@@ -14,28 +14,24 @@ import pathlib
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, BinaryIO, Literal
 
 import ml_dtypes
 import numpy as np
 
 from data_pipelines.errors import BadInput
+from diga_jax.types import PyTree
 
+ByteOrder = Literal['<', '>']
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
-_STORAGES = {
-  'FloatStorage': np.dtype(np.float32),
-  'DoubleStorage': np.dtype(np.float64),
-  'HalfStorage': np.dtype(np.float16),
-  'BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
-  'LongStorage': np.dtype(np.int64),
-  'IntStorage': np.dtype(np.int32),
-  'ShortStorage': np.dtype(np.int16),
-  'CharStorage': np.dtype(np.int8),
-  'ByteStorage': np.dtype(np.uint8),
-  'BoolStorage': np.dtype(np.bool_),
+_TYPES = {
+  **{'Float': np.float32, 'Double': np.float64, 'Half': np.float16, 'BFloat16': ml_dtypes.bfloat16},
+  **{'Long': np.int64, 'Int': np.int32, 'Short': np.int16, 'Char': np.int8},
+  **{'Byte': np.uint8, 'Bool': np.bool_},
 }
+_STORAGES = {f'{name}Storage': np.dtype(kind) for name, kind in _TYPES.items()}
 
 
 @dataclasses.dataclass
@@ -57,7 +53,7 @@ class Tensor:
   size: tuple[int, ...]
   stride: tuple[int, ...]
 
-  def array(self, byte_order: str) -> np.ndarray:
+  def array(self, byte_order: ByteOrder) -> np.ndarray:
     """The numbers. Raises ValueError if the view leaves its storage."""
     dtype = self.storage.dtype
     stored = np.frombuffer(self.storage.data, dtype.newbyteorder(byte_order), self.storage.count)
@@ -73,14 +69,12 @@ class Tensor:
     return view.astype(dtype)
 
 
-def _tensor(storage, offset, size, stride, *_):
+def _tensor(
+  storage: Storage, offset: int, size: Iterable[int], stride: Iterable[int], *_: object
+) -> Tensor:
   if not isinstance(storage, Storage):
     raise ValueError('a tensor without a storage')
   return Tensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
-
-
-def _parameter(data, *_):
-  return data
 
 
 _NAMES = {
@@ -88,7 +82,7 @@ _NAMES = {
   ('torch', 'Size'): tuple,
   ('torch._utils', '_rebuild_tensor'): _tensor,
   ('torch._utils', '_rebuild_tensor_v2'): _tensor,
-  ('torch._utils', '_rebuild_parameter'): _parameter,
+  ('torch._utils', '_rebuild_parameter'): lambda data, *_: data,
   ('torch.storage', 'UntypedStorage'): np.dtype(np.uint8),
   ('torch.storage', 'TypedStorage'): np.dtype(np.uint8),
   **{('torch', name): dtype for name, dtype in _STORAGES.items()},
@@ -98,16 +92,16 @@ _NAMES = {
 class _Unpickler(pickle.Unpickler):
   """Knows the names of `_NAMES` and no other; collects the storages that it meets."""
 
-  def __init__(self, file: BinaryIO):
+  def __init__(self, file: IO[bytes]):
     super().__init__(file, encoding='utf-8')
     self.storages: dict[str, Storage] = {}
 
-  def find_class(self, module: str, name: str) -> Any:
+  def find_class(self, module: str, name: str) -> object:
     if (module, name) not in _NAMES:
       raise BadInput(f'it asks for {module}.{name}, which is not part of a tensor: refused')
     return _NAMES[module, name]
 
-  def persistent_load(self, pid: Any) -> Storage:
+  def persistent_load(self, pid: Sequence[PyTree]) -> Storage:
     kind, dtype, key, _, count, *view = pid
     if kind != 'storage' or not isinstance(dtype, np.dtype):
       raise BadInput(f'it holds a stored {kind!r}, which is not a tensor: refused')
@@ -116,7 +110,7 @@ class _Unpickler(pickle.Unpickler):
     return self.storages.setdefault(str(key), Storage(str(key), dtype, int(count)))
 
 
-def read(path: pathlib.Path) -> Any:
+def read(path: pathlib.Path) -> PyTree:
   """What a .pth file holds, with arrays for its tensors.
 
   Returns:
@@ -126,14 +120,11 @@ def read(path: pathlib.Path) -> Any:
     BadInput: it asks for anything that is not a tensor.
     Exception: of whatever kind a damaged file causes; weights.read turns it into BadInput.
   """
-  if zipfile.is_zipfile(path):
-    content, byte_order = _read_zip(path)
-  else:
-    content, byte_order = _read_legacy(path)
+  content, byte_order = (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
   return _with_arrays(content, byte_order)
 
 
-def _read_zip(path):
+def _read_zip(path: pathlib.Path) -> tuple[PyTree, ByteOrder]:
   with zipfile.ZipFile(path) as archive:
     pickles = [n for n in archive.namelist() if n == 'data.pkl' or n.endswith('/data.pkl')]
     if len(pickles) != 1:
@@ -148,7 +139,7 @@ def _read_zip(path):
   return content, '>' if big else '<'
 
 
-def _read_legacy(path):
+def _read_legacy(path: pathlib.Path) -> tuple[PyTree, ByteOrder]:
   with open(path, 'rb') as file:
     if _Unpickler(file).load() != LEGACY_MAGIC:
       raise BadInput('it does not start as a PyTorch file does')
@@ -161,14 +152,14 @@ def _read_legacy(path):
   return content, '<' if machine.get('little_endian', True) else '>'
 
 
-def _fill(storage: Storage, file: BinaryIO):
+def _fill(storage: Storage, file: BinaryIO) -> None:
   (count,) = struct.unpack('<q', file.read(8))
   if count != storage.count:
-    raise ValueError('a storage has not the announced length')
+    raise ValueError('a storage does not have the announced length')
   storage.data = file.read(count * storage.dtype.itemsize)
 
 
-def _with_arrays(content, byte_order):
+def _with_arrays(content: PyTree, byte_order: ByteOrder) -> PyTree:
   if isinstance(content, Tensor):
     return content.array(byte_order)
   if isinstance(content, dict):
@@ -185,7 +176,7 @@ def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     BadInput: an array is of a type that PyTorch does not have.
   """
   with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
-    archive.writestr('archive/data.pkl', _pickled(arrays))
+    archive.writestr('archive/data.pkl', _pickle(arrays))
     archive.writestr('archive/byteorder', 'little')
     for key, array in enumerate(arrays.values()):
       little = array.astype(array.dtype.newbyteorder('<'), copy=False)
@@ -193,7 +184,7 @@ def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     archive.writestr('archive/version', '3\n')
 
 
-def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
+def _pickle(arrays: Mapping[str, np.ndarray]) -> bytes:
   """The pickle (protocol 2) of a dict of tensors, each with a storage of its own.
 
   Written opcode by opcode, because a pickler would have to import torch to name its functions.

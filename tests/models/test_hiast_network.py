@@ -20,18 +20,19 @@ def conv(x, tensors, name, stride=1, padding=0, dilation=1):
     rhs_dilation=(dilation, dilation),
     dimension_numbers=('NHWC', 'OIHW', 'NHWC'),
   )
-  return y + tensors.get(f'{name}.bias', 0)
+  return y + jnp.reshape(tensors.get(f'{name}.bias', 0), (1, 1, 1, -1))
 
 
 def norm(x, tensors, name):
-  mean, var = tensors[f'{name}.running_mean'], tensors[f'{name}.running_var']
-  scaled = (x - mean) / jnp.sqrt(var + 1e-5) * tensors[f'{name}.weight']
-  return scaled + tensors[f'{name}.bias']
+  names = ('running_mean', 'running_var', 'weight', 'bias')
+  mean, var, scale, bias = (tensors[f'{name}.{part}'][None, None, None] for part in names)
+  return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
 
 
 def drawn(tensors, rgb):
   """Logits of the published network for RGB images in 0..255."""
-  x = (rgb / 255 - np.array((0.485, 0.456, 0.406))) / np.array((0.229, 0.224, 0.225))
+  mean, deviation = np.array([(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)])[:, None, None, None]
+  x = (rgb / 255 - mean) / deviation
   x = jax.nn.relu(norm(conv(x.astype(np.float32), tensors, 'conv1', 2, 3), tensors, 'bn1'))
   x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))  # zeros, after a ReLU as good as -inf
   rows, columns = ((n - 3) // 2 + 1 for n in x.shape[1:3])

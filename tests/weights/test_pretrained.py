@@ -84,7 +84,7 @@ def test_hugging_faces_names_are_turned_into_the_authors(size):
   ours = mit(size)
   wanted = {f'backbone.{name}': value for name, value in ours.items()}
   for state_dict in (hugging_face(ours), ours, {f'module.{n}': v for n, v in ours.items()}):
-    found = pretrained.renamed(state_dict, set(wanted))
+    found = pretrained.rename(state_dict, set(wanted))
     assert set(wanted) <= set(found)
     for name, value in wanted.items():
       np.testing.assert_array_equal(found[name], value, err_msg=name)
@@ -98,7 +98,7 @@ def test_hugging_faces_decode_head():
     'decode_head.batch_norm.running_var': 'decode_head.linear_fuse.bn.running_var',
     'decode_head.classifier.bias': 'decode_head.linear_pred.bias',
   }
-  found = pretrained.renamed(dict.fromkeys(theirs, some(2)), set(theirs.values()))
+  found = pretrained.rename(dict.fromkeys(theirs, some(2)), set(theirs.values()))
   assert set(found) == set(theirs.values())
 
 
@@ -135,7 +135,7 @@ def test_files_are_recognised(state_dict, words):
 def test_hiasts_own_checkpoint_is_read_under_its_prefixes():
   theirs = resnet(prefix='seg_model.backbone.')
   wanted = {name.removeprefix('seg_model.') for name in theirs}
-  assert set(pretrained.renamed(theirs, wanted)) == wanted
+  assert set(pretrained.rename(theirs, wanted)) == wanted
 
 
 SIMCLR = (
@@ -163,7 +163,7 @@ def hiast(name: str) -> str:
 @pytest.mark.parametrize('here', [diga, hiast])
 def test_simclrs_names_are_turned_into_ours(here):
   theirs = {name: some(2) for _, name in SIMCLR}
-  found = pretrained.renamed(theirs, {here(ours) for ours, _ in SIMCLR})
+  found = pretrained.rename(theirs, {here(ours) for ours, _ in SIMCLR})
   for ours, name in SIMCLR:
     np.testing.assert_array_equal(found[here(ours)], theirs[name])
 
