@@ -400,7 +400,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, cache, capsys, monkeyp
     wrong = jnp.where(state.step == 7, value, metrics['cross_entropy'])
     return state, metrics | {'cross_entropy': wrong}
 
-  monkeypatch.setitem(train_steps(), 'warmup', train_step)
+  use_step(monkeypatch, train_step)
   assert main(short(tmp_path, cache)) == 2
   error = capsys.readouterr().err.strip().splitlines()[-1]
   assert f'warmup: cross_entropy is {value} at step 7' in error
@@ -408,10 +408,12 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, cache, capsys, monkeyp
   assert sorted(int(path.name) for path in kept) == [4, 6]
 
 
-def train_steps():
+def use_step(monkeypatch, train_step) -> None:
+  """Gives the warm-up another step."""
   from diga_jax.stages import kinds
 
-  return kinds.STEPS
+  kind = kinds.KINDS['warmup']._replace(train_step=train_step)
+  monkeypatch.setitem(kinds.KINDS, 'warmup', kind)
 
 
 @pytest.mark.slow
@@ -426,7 +428,7 @@ def test_parameters_that_are_no_numbers_are_not_saved(tmp_path, cache, capsys, m
     stats[first] = {key: x + bad for key, x in stats[first].items()}
     return state.replace(batch_stats=stats), metrics | {'loss': jnp.float32(1)}
 
-  monkeypatch.setitem(train_steps(), 'warmup', train_step)
+  use_step(monkeypatch, train_step)
   assert main(short(tmp_path, cache)) == 2
   assert 'parameter_norm is nan at step 6' in capsys.readouterr().err
   kept = (tmp_path / 'warmup.partial' / 'checkpoints').glob('[0-9]*')

