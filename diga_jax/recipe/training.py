@@ -237,12 +237,15 @@ def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:
 
 def oracle(run: Run) -> Callable[[state.TrainState], float]:
   """state -> mIoU on the first evaluation set: the published choice, which uses its labels."""
-  dataset = run.images(run.config.evaluation.sets[0])
+  name = run.config.evaluation.sets[0]
+  dataset = run.images(name)
 
   def score(current: state.TrainState) -> float:
     variables = {'params': current.params, 'batch_stats': current.batch_stats}
     predictor = run.predictor_of(to_local_mesh(variables, run.local_mesh))
     row = evaluate.evaluate(predictor, dataset, class_names(run), progress=False)
-    return row['mean_iou'] or 0.0  # None: no labelled pixel
+    if row['mean_iou'] is None:
+      raise BadInput(f'config.evaluation.sets: {name!r} has no labelled pixel to choose weights by')
+    return row['mean_iou']
 
   return score

@@ -130,4 +130,7 @@ def target_mask(
 
 def paste_source(mask: jax.Array | None, source: jax.Array | None, target: jax.Array) -> jax.Array:
   """The source's images or labels under the mask, the target's elsewhere; `source` as `mask`."""
-  return target if mask is None or source is None else mixing.paste(mask, source, target)
+  if mask is None:
+    return target
+  assert source is not None  # a mask is of source labels, which come with their images
+  return mixing.paste(mask, source, target)
