@@ -190,6 +190,7 @@ def self_training_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
       'ema_decay_max': 0.999,  # upper bound of the teacher's decay
       # 'cross_entropy' | 'labelled_cross_entropy' | 'ohem', as in the warm-up.
       'loss': 'cross_entropy',
+      'target_loss': 'cross_entropy',  # of the mixed target images: as loss
       'ohem_threshold': 0.7,  # 'ohem': pixels whose class has less probability are hard
       'ohem_min_kept': 100_000,  # 'ohem': at least this many pixels of a batch count as hard
       'centroid_momentum': 1e-4,  # step of a centroid towards the mean of each image

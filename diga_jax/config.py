@@ -105,12 +105,14 @@ _OPTIMIZER = {
   'decay': words(*optimizer.DECAYS),
   'power': number(0),
   'final_lr_ratio': number(0),
+  'common_final_lr': boolean,
   'warmup': whole(0),
   'decay_steps': whole(0),
   'head_lr_multiplier': number(0),
   'head_pattern': pattern,
   'frozen': tuple_of(pattern),
   'repeats': tuple_of(tuple_as(pattern, whole(1))),
+  'first_step_momentum': boolean,
 }
 _SIDES = tuple_of(whole(1), 0, 2)  # (height, width), or () for a size that is not changed
 _TRAIN_ID = whole(0, 255)
@@ -143,6 +145,7 @@ FIELDS = {
   'stages.*.auxiliary': number(0),
   'stages.*.ema_decay_max': number(0, 1),
   'stages.*.loss': words(*objective.LOSSES),
+  'stages.*.target_loss': words(*objective.LOSSES),
   'stages.*.ohem_threshold': number(0, 1),
   'stages.*.ohem_min_kept': whole(0),
   'stages.*.target_statistics': boolean,

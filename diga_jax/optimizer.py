@@ -40,28 +40,43 @@ def poly(
 def cosine(
   step: int | jax.Array, base: float, total: int, final: float, warmup: int = 0
 ) -> jax.Array:
-  """Half a cosine from base to final * base over `total` steps, after a linear warm-up from 0.
+  """Half a cosine from base to the rate `final` over `total` steps, after a linear warm-up from 0.
 
-  Arguments and result as `poly`'s; `final` is the share that is left at the end.
+  Other arguments and result as `poly`'s.
   """
   step = jnp.asarray(step)
   done = jnp.clip((step - warmup).astype(jnp.float32) / total, 0, 1)
-  decayed = base * (final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
+  decayed = final + (base - final) * 0.5 * (1 + jnp.cos(jnp.pi * done))
   return jnp.where(step < warmup, base * step / max(warmup, 1), decayed)
 
 
-# kind: (curve, field of its last setting, what that is by default).
-DECAYS = {'poly': (poly, 'power', 0.9), 'cosine': (cosine, 'final_lr_ratio', 0.0)}
+def _poly(config: Mapping[str, Any], step: int | jax.Array, base: float) -> jax.Array:
+  power, warmup = config.get('power', 0.9), config.get('warmup', 0)
+  return poly(step, base, config['decay_steps'], power, warmup)
 
 
-def learning_rate(config: Mapping[str, Any], step: int | jax.Array) -> jax.Array:
-  """The rate of the body at a step, for the log; the head's is `head_lr_multiplier` times it."""
+def _cosine(config: Mapping[str, Any], step: int | jax.Array, base: float) -> jax.Array:
+  whole = config['learning_rate'] if config.get('common_final_lr', False) else base
+  final = config.get('final_lr_ratio', 0.0) * whole
+  return cosine(step, base, config['decay_steps'], final, config.get('warmup', 0))
+
+
+# (config, step, base: the rate after the warm-up) -> the rate at the step.
+DECAYS = {'poly': _poly, 'cosine': _cosine}
+
+
+def learning_rate(
+  config: Mapping[str, Any], step: int | jax.Array, multiplier: float = 1.0
+) -> jax.Array:
+  """The rate at a step of the parameters whose rate is `multiplier` times the body's.
+
+  Raises:
+    ValueError: an unknown decay.
+  """
   decay = config.get('decay', 'poly')
   if decay not in DECAYS:
     raise ValueError(f'decay is {decay!r}; it must be {" or ".join(map(repr, DECAYS))}')
-  curve, field, default = DECAYS[decay]
-  base, total, warmup = config['learning_rate'], config['decay_steps'], config.get('warmup', 0)
-  return curve(step, base, total, config.get(field, default), warmup)
+  return DECAYS[decay](config, step, multiplier * config['learning_rate'])
 
 
 UNDECAYED = '_undecayed'
@@ -75,29 +90,35 @@ class SgdState(NamedTuple):
 
 
 def sgd(
-  rate: Callable[[jax.Array], jax.Array], momentum: float, weight_decay: float, repeats: int = 1
+  rate: Callable[[jax.Array], jax.Array],
+  momentum: float,
+  weight_decay: float,
+  repeats: int = 1,
+  first_step_momentum: bool = True,
 ) -> optax.GradientTransformation:
   """SGD as PyTorch's, which may step a parameter several times with one gradient.
 
   A parameter that stands `repeats` times in PyTorch's list is stepped as often; each time decays
-  the weights anew, and from the second step of the run on also the momentum (in the first, every
-  entry starts a buffer of its own).
+  the weights anew, and the momentum, which all of its entries share.
 
   Args:
     rate: step -> learning rate.
     momentum, weight_decay: as in PyTorch.
     repeats: how often each parameter stands in the list.
+    first_step_momentum: whether the later entries find the first one's momentum in the very first
+      step too, as in PyTorch 1.7.1. False: each then starts a buffer of its own, as newer ones do.
   """
 
   def init(params: Any) -> SgdState:
     return SgdState(jnp.int32(0), jax.tree.map(jnp.zeros_like, params))
 
   def update(grads: Any, state: SgdState, params: Any) -> tuple[Any, SgdState]:
-    keep = jnp.where(state.count > 0, momentum, 0.0)
+    later = jnp.where(state.count > 0, momentum, 0.0)
 
     def leaf(grad, buffer, param):
       moved = jnp.zeros_like(param)
-      for _ in range(repeats):
+      for entry in range(repeats):
+        keep = momentum if entry and first_step_momentum else later
         buffer = keep * buffer + grad + weight_decay * (param + moved)
         moved = moved - rate(state.count) * buffer
       return moved, buffer
@@ -113,7 +134,13 @@ def sgd(
 def _sgd(
   config: Mapping[str, Any], rate: Callable[[jax.Array], jax.Array], repeats: int
 ) -> optax.GradientTransformation:
-  return sgd(rate, config.get('momentum', 0.9), config.get('weight_decay', 0.0), repeats)
+  return sgd(
+    rate,
+    config.get('momentum', 0.9),
+    config.get('weight_decay', 0.0),
+    repeats,
+    config.get('first_step_momentum', True),
+  )
 
 
 def _adam(
@@ -141,7 +168,7 @@ def _rule(
   kind = config.get('kind', 'sgd')
   if kind not in KINDS:
     raise ValueError(f'optimizer kind is {kind!r}; it must be {" or ".join(map(repr, KINDS))}')
-  return KINDS[kind](config, lambda step: multiplier * learning_rate(config, step), repeats)
+  return KINDS[kind](config, lambda step: learning_rate(config, step, multiplier), repeats)
 
 
 def _path(keys: Iterable[Any]) -> str:
@@ -185,10 +212,10 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
   Args:
     config: learning_rate, decay_steps and, with defaults, kind ('sgd', 'adam' or 'adamw'),
       momentum (0.9), betas ((0.9, 0.999)), weight_decay (0), undecayed_pattern (''), decay
-      ('poly' or 'cosine') with power (0.9) or final_lr_ratio (0), warmup (0),
-      head_lr_multiplier (1), head_pattern, frozen (patterns) and repeats ((pattern, count) pairs;
-      see `sgd`). Patterns are
-      regular expressions searched in 'a/b/kernel'.
+      ('poly' or 'cosine') with power (0.9) or final_lr_ratio (0) and common_final_lr
+      (False), warmup (0), head_lr_multiplier (1), head_pattern, frozen (patterns), and repeats
+      ((pattern, count) pairs) with first_step_momentum (True; see `sgd`). Patterns are regular
+      expressions searched in 'a/b/kernel'.
     params: the tree, or its shapes.
 
   Raises:
