@@ -11,6 +11,7 @@ What is drawn follows docs/method.md section 2 (DiGA, arXiv 2304.02222). Sizes a
 import dataclasses
 import functools
 import math
+import zlib
 from collections.abc import Callable
 
 import cykooz_resizer
@@ -23,7 +24,7 @@ from data_pipelines.label_tables import IGNORE, translate
 Size = tuple[int, ...]
 Window = tuple[int, ...]  # top, left, height, width
 
-REDRAWS = 5
+DRAWS = 5
 REDRAW_SHARE = 0.02
 SIZED_CROP_RANGE = (0.7, 1.0)
 # Pillow's bicubic kernel is that of Catmull and Rom (a = -1/2).
@@ -46,6 +47,13 @@ class Picture:
 
 Pair = tuple[Picture, Picture | None]  # an image, and its label if there is one
 Cut = Callable[[Pair, Size, np.random.Generator], Pair]
+
+
+def generator(seed: int, *place: str | int) -> np.random.Generator:
+  """A generator of its own for each place: names, whose checksums count, and numbers from 0."""
+  # zlib's checksum is the same on every machine.
+  numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in place]
+  return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed % 2**64, *numbers])))
 
 
 def picture(pixels: np.ndarray, table: bytes | None = None) -> Picture:
@@ -198,18 +206,16 @@ def _each(pair: Pair, transform: Callable[[Picture], Picture]) -> Pair:
 
 
 def redraw(cut: Cut, pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
-  """Draws `cut` (crop or sized_crop) again, up to 5 times, until `acceptable`.
+  """Draws `cut` (crop or sized_crop) up to 5 times, until `acceptable`; the fifth is used as it is.
 
-  The sixth draw is taken as it comes. Only labels are computed until one is accepted.
+  Only labels are computed until one is accepted.
   """
-  for _ in range(REDRAWS):
+  image, label = cut(pair, size, rng)
+  for _ in range(DRAWS - 1):
+    if label is None or acceptable(label.whole()):
+      break
     image, label = cut(pair, size, rng)
-    if label is None:
-      return image, None
-    pixels = label.whole()
-    if acceptable(pixels):
-      return image, picture(pixels)
-  return cut(pair, size, rng)
+  return image, label
 
 
 def acceptable(label: np.ndarray) -> bool:

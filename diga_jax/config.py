@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from data_pipelines import label_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
-from diga_jax import models, optimizer, strong_augment
+from diga_jax import metrics, models, optimizer, strong_augment
 from diga_jax.inference import selectors
 from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
 from diga_jax.stages import consensus, kinds, objective, views
@@ -135,6 +135,7 @@ FIELDS = {
   'profile_steps': tuple_of(whole(0), 0, 2),
   'compilation_cache': text,
   'stages.*.kind': words(*kinds.KINDS),
+  'stages.*.data_stream': text,
   'stages.*.start': text,
   'stages.*.translator': text,
   'stages.*.steps': whole(0),
@@ -168,7 +169,6 @@ FIELDS = {
   'stages.*.batch.redraw': boolean,
   # Label stages, and the selector of those that learn from labels.
   'stages.*.network': words('student', 'teacher'),
-  'stages.*.source': text,
   'stages.*.target': text,
   'stages.*.scales': tuple_of(number(0, above=True), least=1),
   'stages.*.image_size': _SIDES,
@@ -179,7 +179,10 @@ FIELDS = {
   'stages.*.alpha': number(0, 1),
   'stages.*.beta': number(0, 1),
   'stages.*.gamma': number(0),
-  'stages.*.centroids_from': words('target', 'source', 'none'),
+  'stages.*.centroids_from': words('target', 'source', 'earlier', 'none'),
+  'stages.*.earlier': text,
+  'stages.*.centroid_set': text,
+  'stages.*.centroid_crops': boolean,
   'stages.*.passes': whole(1),
   'stages.*.cap': whole(1),
   # Stages that learn from labels.
@@ -245,6 +248,7 @@ FIELDS = {
   'data.sets.*.count': whole(0),
   'data.sets.*.size': tuple_of(whole(16), 2),
   'data.sets.*.low_size': _SIDES,
+  'data.sets.*.full_size': _SIDES,
   'data.sets.*.zoom_heights': tuple_of(whole(1), 2),
   'data.sets.*.evaluation_size': _SIDES,
   'evaluation.name': text,
@@ -253,6 +257,8 @@ FIELDS = {
   'evaluation.scales': tuple_of(number(0, above=True), least=1),
   'evaluation.flip': boolean,
   'evaluation.network': words('student', 'teacher'),
+  'evaluation.class_means': words(*metrics.WAYS),
+  'evaluation.mean': text,
   'evaluation.batch_size': whole(1),
   'evaluation.pictures': whole(0),
 }
@@ -285,11 +291,26 @@ def check(config: ConfigDict) -> None:
         f'config.data.{field} has {len(config.data[field])} entries for {config.data.classes} '
         'classes: give one for each, or none'
       )
+  check_means(config)
   if config.checkpoint_choice == 'oracle' and not config.evaluation.sets:
     raise BadInput("config.evaluation.sets is (): checkpoint_choice 'oracle' needs its first set")
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
+    )
+
+
+def check_means(config: ConfigDict) -> None:
+  """Refuses means that the classes do not have; raises BadInput."""
+  data, settings = config.data, config.evaluation
+  class_set = '' if data.class_names else data.names
+  if settings.class_means == 'hiast' and class_set != 'cityscapes19':
+    raise BadInput("config.evaluation.class_means: 'hiast' is for data.names 'cityscapes19' alone")
+  means = metrics.class_means(class_set, data.classes, settings.class_means).subsets
+  if settings.mean and settings.mean not in means:
+    raise BadInput(
+      f'config.evaluation.mean is {settings.mean!r}: it may be {", ".join(means)}, or empty for '
+      'the mean over all classes'
     )
 
 

@@ -20,7 +20,7 @@ class TrainState(struct.PyTreeNode, kw_only=True):
     teacher: the EMA teacher's parameters (the teacher has no statistics of its own).
     centroids: [C, D] class centroids (self-training only).
     discriminator: {'params', 'opt_state'} of the adversarial warm-up's discriminator.
-    key: the run's root key; a step derives its keys from it and never replaces it.
+    key: the stage's root key; a step derives its keys from it and never replaces it.
   """
 
   step: jax.Array

@@ -22,33 +22,38 @@ class Inputs(NamedTuple):
   Attributes:
     source: data set whose images and labels are read.
     target: data set whose images alone are read.
+    images: another one.
     start: stage whose network it starts from; '' = the config's files, or random weights.
     labels: label stage whose pseudo-labels it learns from.
     copy_paste: whether hard classes are pasted by the index of these labels.
     centroids: whether it starts from the class centroids of these labels.
     translator: translator stage.
+    earlier: label stage whose centroids are kept.
     files: fields of the config that name files of weights.
   """
 
   source: str = ''
   target: str = ''
+  images: str = ''
   start: str = ''
   labels: str = ''
   copy_paste: bool = False
   centroids: bool = False
   translator: str = ''
+  earlier: str = ''
   files: tuple[str, ...] = ('model.weights',)
 
   @property
   def stages(self) -> list[str]:
     """The stages that must be complete before this one."""
-    return [name for name in (self.start, self.labels, self.translator) if name]
+    names = (self.start, self.labels, self.translator, self.earlier)
+    return [name for name in names if name]
 
   @property
   def sets(self) -> dict[str, bool]:
     """The data sets, and whether their labels are read."""
-    target = {self.target: False} if self.target else {}
-    return target | ({self.source: True} if self.source else {})
+    found = {name: False for name in (self.target, self.images) if name}
+    return found | ({self.source: True} if self.source else {})
 
 
 class Kind(NamedTuple):
@@ -127,12 +132,14 @@ def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
 
 
 def _of_label(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  from_source = stage.centroids_from == 'source'
+  made_from = stage.centroids_from
   return Inputs(
-    source=stage.source if from_source else '',
+    source=(stage.centroid_set or 'source') if made_from == 'source' else '',
     target=stage.target,
+    images=stage.centroid_set if made_from == 'target' else '',
     start=stage.start,
-    translator=_translator_if(from_source, stage, config),
+    translator=_translator_if(made_from == 'source', stage, config),
+    earlier=stage.earlier if made_from == 'earlier' else '',
   )
 
 
@@ -141,6 +148,13 @@ def _label_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
     stage.selector == 'consensus',
     "selector 'consensus' follows the teacher while it trains: set it in the self-training stage, "
     "and here 'none' or a selector by confidence",
+  )
+  earlier = config.stages.get(stage.earlier)
+  yield (
+    stage.centroids_from == 'earlier'
+    and (earlier is None or earlier.kind != 'label' or earlier.centroids_from == 'none'),
+    f"centroids_from is 'earlier' and earlier {stage.earlier!r}: name a label stage that makes "
+    'centroids',
   )
 
 

@@ -83,11 +83,12 @@ def test_names_and_colours_for_another_number_of_classes_are_refused(root):
 def test_training_goes_on_without_bad_files_if_told_so(root, caplog):
   (root / 'simulator/images/3.png').write_bytes(b'')
   stopping = experiment(root)
-  stage = stopping.stage('source_only')
   with pytest.raises(BadInput, match=r'simulator/images/3.png: .*doctor.*on_bad_file'):
-    list(itertools.islice(training.batches(stopping, stage, 0, target=None), 3))
+    list(itertools.islice(training.batches(stopping, 'source_only', 0, target=None), 3))
   skipped: dict[str, str] = {}
-  list(itertools.islice(training.batches(stopping, stage, 0, target=None, skipped=skipped), 3))
+  list(
+    itertools.islice(training.batches(stopping, 'source_only', 0, target=None, skipped=skipped), 3)
+  )
   with caplog.at_level(logging.WARNING):
     result = training.report_skipped('source_only', skipped)
   bad = str(root / 'simulator/images/3.png')

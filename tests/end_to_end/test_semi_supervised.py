@@ -30,7 +30,7 @@ def test_a_few_labels_and_many_images(tmp_path, capsys):
   # Only what has no labels is labelled; the centroids are those of what has them.
   made = folder.find_ids(str(workdir / 'label_1/labels/{id}.png'))
   assert set(made) == unlabelled
-  centroids = read_centroids(workdir / 'label_1')
+  centroids, _ = read_centroids(workdir / 'label_1')
   feature = experiment.config.model.options.feature
   assert centroids.shape == (19, feature) and np.isfinite(centroids).all()
   identity = json.loads((workdir / 'label_1/stage.json').read_text())['identity']
