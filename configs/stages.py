@@ -165,9 +165,9 @@ def label_stage(start: str, **changes: Any) -> ConfigDict:
       # Centroids from 'source' or 'target': the set, by its name in data.sets; '' = 'source' or the
       # set that is labelled.
       'centroid_set': '',
-      # Whether they are made of random crops, of each image one at the set's low size and one at its
-      # full size, drawn anew in every pass, instead of whole images at the low size. Published for
-      # centroids from 'source' and in semi-supervised learning.
+      # Whether they are made of random crops, of each image one at the set's low and one at its
+      # full size, drawn anew in every pass, and not of whole images at the low size. Published for
+      # those from 'source' and in semi-supervised learning.
       'centroid_crops': False,
       'translator': 'translator',  # centroids from 'source': the translator stage to use
       # Passes over the images. Published quirk: five, of which those after the first change nothing

@@ -3,9 +3,9 @@
 Set data.root to a folder that holds SYNTHIA-RAND-CITYSCAPES/ and cityscapes/, and model.weights to
 the ImageNet/COCO checkpoint of DeepLabV2-ResNet101.
 
-The network has 16 outputs, and pixels of the three classes that SYNTHIA lacks are ignored. Published
-quirk: the released warm-up's learning rate rises in a straight line to its last step. What was meant
-is `--config.stages.warmup.optimizer.warmup=1000`.
+The network has 16 outputs, and pixels of the three classes that SYNTHIA lacks are ignored.
+Published quirk: the released warm-up's learning rate rises in a straight line to its last step;
+what was meant is `--config.stages.warmup.optimizer.warmup=1000`.
 """
 
 from diga_jax.configs import datasets, default
