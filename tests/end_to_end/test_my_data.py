@@ -58,7 +58,7 @@ def test_the_template_reads_its_files(root):
   assert found.images('target', labelled=False).ids == ['0', '1', '2']
   assert class_names(found) == my_data.CLASSES
   np.testing.assert_array_equal(palette(found), my_data.COLOURS)
-  assert evaluation.class_subsets(found) == {'6': (0, 1, 2, 3, 4, 5)}
+  assert evaluation.class_means(found).subsets == {'6': range(6)}
 
 
 def test_the_doctor_looks_at_it(root, capsys):

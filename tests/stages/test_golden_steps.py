@@ -71,9 +71,12 @@ def movements(name: str, before, after, names) -> np.ndarray:
 
 
 def gradients(name: str, after, names) -> np.ndarray:
-  """The norm of every gradient of the last step, 0 for the statistics."""
-  still = jax.tree.map(np.zeros_like, after.batch_stats)
-  return norms(name, {'params': after.opt_state[1], 'batch_stats': still}, names)
+  """The norm of every gradient of the last step; of the statistics nan.
+
+  Frozen parameters have one as well, which is not used.
+  """
+  none = jax.tree.map(lambda x: np.full_like(x, np.nan), after.batch_stats)
+  return norms(name, {'params': after.opt_state[1], 'batch_stats': none}, names)
 
 
 def check_each(found: np.ndarray, wanted: np.ndarray, names, tolerance: float = 5e-3) -> None:

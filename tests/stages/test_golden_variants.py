@@ -48,18 +48,24 @@ def warm_up(monkeypatch, model, tx, config):
   return step
 
 
+def check_gradients(name, after, wanted, names, check=check_each):
+  """The norms of the gradients of a step, where the released code has one."""
+  there = wanted > 0
+  check(gradients(name, after, names)[there], wanted[there], names[there])
+
+
 def split(names):
   """Which names are of parameters, and which of running statistics."""
   running = np.array(['running' in name for name in names])
   return ~running, running
 
 
-def check_step(name, before, after, wanted, prefix, suffix='', tolerance=5e-3):
+def check_step(name, before, after, wanted, prefix, suffix=''):
   """Movements of a step's parameters, and what it did to the statistics."""
   names = wanted['names']
   moved, expected = movements(name, before, after, names), wanted[f'{prefix}student_moved{suffix}']
   parameters, running = split(names)
-  check_each(moved[parameters], expected[parameters], names[parameters], tolerance)
+  check_each(moved[parameters], expected[parameters], names[parameters])
   np.testing.assert_allclose(moved[running], expected[running], rtol=1e-4)
 
 
@@ -108,7 +114,7 @@ def test_synthias_warmup(golden, monkeypatch, first_step_momentum, suffix):
     np.testing.assert_allclose(found, wanted[f'late_losses{suffix}'][i], rtol=1e-4)
     if i == 0:
       names = wanted['names']
-      check_each(gradients(DEEPLAB, current, names), wanted['warmup_grad_norm'][0], names)
+      check_gradients(DEEPLAB, current, wanted['warmup_grad_norm'][0], names)
   check_step(DEEPLAB, initial, current, wanted, 'late_', suffix)
 
 
@@ -160,18 +166,16 @@ def self_train(model, tx, config, initial, wanted, views):
   return step(initial, batch, views)
 
 
-def check_self_training(name, initial, after, metrics, wanted, suffix='', tolerance=5e-3):
+def check_self_training(name, initial, after, metrics, wanted, suffix='', check=check_each):
   np.testing.assert_allclose(metrics['loss'], wanted['st_total'], rtol=1e-4)
   moved = np.abs(wanted['st_centroids_after'] - wanted['st_centroids_before']).max()
   np.testing.assert_allclose(after.centroids, wanted['st_centroids_after'], atol=2e-2 * moved)
   assert abs(float(metrics['coverage']) - (wanted['st_selected'] != 255).mean()) < 1e-3
   names = wanted['names']
-  if tolerance < 1e-2:
-    check_each(gradients(name, after, names), wanted['st_grad_norm'], names, tolerance)
-    check_step(name, initial, after, wanted, 'st_', suffix, tolerance)
-  else:
-    check_deep(gradients(name, after, names), wanted['st_grad_norm'])
-    check_deep(movements(name, initial, after, names), wanted['st_student_moved'])
+  check_gradients(name, after, wanted['st_grad_norm'], names, check)
+  parameters = split(names)[0]
+  moved, expected = movements(name, initial, after, names), wanted[f'st_student_moved{suffix}']
+  check(moved[parameters], expected[parameters], names[parameters])
 
 
 def test_synthias_rates(golden):
@@ -217,7 +221,7 @@ def test_generalization(golden, monkeypatch, target_statistics):
   found = [float(metrics[key]) for key in ('cross_entropy', 'distillation')]
   np.testing.assert_allclose(found, wanted['losses'], rtol=1e-4)
   names = wanted['names']
-  check_each(gradients(DEEPLAB, after, names), wanted['grad_norm'], names)
+  check_gradients(DEEPLAB, after, wanted['grad_norm'], names)
   if target_statistics:  # as released
     check_step(DEEPLAB, initial, after, wanted, '', '_sgd_1_7')
   else:
@@ -230,12 +234,13 @@ def test_generalization(golden, monkeypatch, target_statistics):
 # Semi-supervised.
 
 
-def check_deep(found: np.ndarray, wanted: np.ndarray, tolerance=3e-2, median=2e-3) -> None:
+def check_deep(found: np.ndarray, wanted: np.ndarray, names, tolerance=3e-2, median=2e-3) -> None:
   """As check_each, for a network under whose BatchNorm rounding grows: each, and the median."""
   still = wanted == 0
   np.testing.assert_array_equal(found[still], 0)
   error = np.abs(found - wanted)[~still] / wanted[~still]
-  assert error.max() < tolerance and np.median(error) < median
+  assert np.median(error) < median
+  assert error.max() < tolerance, names[~still][int(error.argmax())]
 
 
 def semi(golden, stage, centroids=()):
@@ -270,9 +275,9 @@ def test_the_semi_supervised_warmup(golden, monkeypatch):
     ]
     np.testing.assert_allclose(found, expected, rtol=(1e-4, 5e-3)[i])
     if i == 0:
-      check_deep(gradients(HRNET, current, names), wanted['warmup_grad_norm'][0])
+      check_gradients(HRNET, current, wanted['warmup_grad_norm'][0], names, check_deep)
       moved, running = movements(HRNET, initial, current, names), split(names)[1]
-      check_deep(moved, wanted['warmup_student_moved'][0])
+      check_deep(moved, wanted['warmup_student_moved'][0], names)
       np.testing.assert_allclose(
         moved[running], wanted['warmup_student_moved'][0][running], rtol=1e-4
       )
@@ -301,4 +306,4 @@ def test_semi_supervised_self_training(golden):
   entropy, a, on_target, b, distilled, c = wanted['st_losses']
   found = [float(metrics[k]) for k in ('cross_entropy', 'target', 'distillation', 'auxiliary')]
   np.testing.assert_allclose(found, [entropy, on_target, distilled, a + b + 0.5 * c], rtol=1e-4)
-  check_self_training(HRNET, initial, after, metrics, wanted, tolerance=3e-2)
+  check_self_training(HRNET, initial, after, metrics, wanted, check=check_deep)
