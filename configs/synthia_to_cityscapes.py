@@ -26,7 +26,6 @@ def get_config():
   warmup = config.stages.warmup
   warmup.steps = 60_000
   warmup.optimizer.warmup = warmup.get_ref('steps')
-  warmup.optimizer.decay_steps = 60_000  # also where the warm-up takes 1000 steps
   change(warmup, distillation=0.25, reverse=0.25, loss='ohem')
   warmup.view = photometric_view(jitter=0.7, grayscale=0.1)
   warmup.batch = batch(low_rows=1, full_rows=3, source_crop='plain')

@@ -27,6 +27,7 @@ from diga_jax.configs import (
 from diga_jax.configs.fields import change, follow
 from diga_jax.plan import steps
 from diga_jax.recipe.experiment import Experiment
+from diga_jax.stages.setup import schedule
 
 DIGA = (gta5_to_cityscapes, synthia_to_cityscapes, gta5_generalization)
 TRACED = []
@@ -63,7 +64,7 @@ def test_published_values():
     gta5.stages.self_training_1.batch.full_rows,
   ) == (2, 1)
   warmup, trained = synthia.stages.warmup, synthia.stages.self_training_2
-  assert warmup.optimizer.warmup == warmup.steps == warmup.optimizer.decay_steps == 60_000
+  assert warmup.optimizer.warmup == warmup.steps == 60_000
   assert (warmup.loss, trained.loss, trained.target_loss) == ('ohem', 'ohem', 'ohem')
   assert (warmup.distillation, warmup.reverse, trained.reverse) == (0.25, 0.25, 0.25)
   assert trained.optimizer.warmup == 0 and synthia.translator.reconstruction == 0.025
@@ -78,7 +79,8 @@ def test_the_rate_that_was_meant_for_synthias_warmup(golden):
   config = read_config(
     ['--config=configs/synthia_to_cityscapes.py', '--config.stages.warmup.optimizer.warmup=1000']
   )
-  settings, steps = config.stages.warmup.optimizer.to_dict(), golden('schedules')['step'][:3]
+  stage, steps = config.stages.warmup, golden('schedules')['step'][:3]
+  settings = schedule(stage.optimizer, stage.steps)
   wanted = optimizer.poly(steps, 2.5e-4, 60_000, 0.9, warmup=1000)
   assert (optimizer.learning_rate(settings, steps) == wanted).all()
 
