@@ -1,6 +1,5 @@
 """Reads every file of a data set and reports what is wrong with it and how to fix it."""
 
-import dataclasses
 import datetime
 import functools
 import hashlib
@@ -8,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -25,8 +24,7 @@ SHARE_MATTERS, SHARE_FACTOR, SHARE_IMAGES = 0.005, 3.0, 100
 FileFacts = tuple[int, str, int, int]  # bytes, SHA-256, height, width
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
   """One kind of thing that is wrong."""
 
   kind: str
@@ -34,8 +32,7 @@ class Finding:
   fix: str
 
 
-@dataclasses.dataclass(frozen=True)
-class FileReport:
+class FileReport(NamedTuple):
   """What was found of one image and its label."""
 
   image: FileFacts | None  # None if it cannot be read
@@ -125,12 +122,10 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 def inspect_all(folder: Folder, jobs: int) -> Iterator[FileReport]:
   """`inspect` of every image, in order, by `jobs` processes."""
-  one = functools.partial(inspect, folder)
-  return processes.in_order(one, range(len(folder)), jobs, chunk=4)
+  return processes.in_order(functools.partial(inspect, folder), range(len(folder)), jobs, chunk=4)
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
   """What was found of a data set."""
 
   facts: list[tuple[str, str]]  # what and value, in words
@@ -140,13 +135,7 @@ class Report:
 
 
 def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -> Report:
-  """Puts the reports on all images together.
-
-  Args:
-    folder: the data set, its files not necessarily there.
-    names: of the classes.
-    files: what `inspect_all` gave.
-  """
+  """Combines what `inspect_all` gave for a data set whose classes have these names."""
   table = folder.table if isinstance(folder.table, str) else ''
   pixels = sum((file.pixels for file in files), np.zeros(256, np.int64))
   classes = pixels[: len(names)]
@@ -242,15 +231,10 @@ def manifest_path(directory: str, name: str, settings: Mapping[str, object], roo
 
 
 def check_manifest(path: str, folder: Folder) -> Manifest | None:
-  """Compares a data set with what `doctor` found, by the sizes of its files.
+  """Compares a data set, or a selection of it, with what `doctor` found, by the sizes of its files.
 
-  A selection of those images passes.
-
-  Returns:
-    The manifest, None if the file does not exist.
-
-  Raises:
-    BadInput: a file has another size or was not there, or the manifest is damaged.
+  Returns the manifest, None if the file does not exist. Raises BadInput: a file has another size or
+  was not there, or the manifest is damaged.
   """
   try:
     with open(path, encoding='utf-8') as file:

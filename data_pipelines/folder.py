@@ -17,7 +17,7 @@ import numpy as np
 from data_pipelines import label_files, label_tables
 from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
-from data_pipelines.pack import Pack
+from data_pipelines.pack import LOW_SPLIT, Pack
 
 Pixels = tuple[np.ndarray, np.ndarray | None]  # an image, and its label or raw ids if there are any
 LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
@@ -27,9 +27,8 @@ LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers 
 class Folder:
   """Images and labels on disk, found by id.
 
-  Raises (on construction):
-    BadInput: no ids, a pattern without `{id}`, a format that does not exist, or a table that does
-      not fit. Files are not opened: `open_folder` and `check` see whether they are there.
+  Raises BadInput on construction: no ids, a pattern without `{id}`, an unknown format, or a table
+  that does not fit. Whether the files exist is for `open_folder` and `check` to see.
   """
 
   images: str  # path pattern with `{id}`, such as '/data/images/{id}.jpg'
@@ -82,14 +81,9 @@ class Folder:
     return self.labels.replace('{id}', self.ids[index])
 
   def with_labels(self, labels: str, table: str = 'identity') -> 'Folder':
-    """The same images with other labels, such as pseudo-labels ('' for none).
-
-    Raises:
-      BadInput: a label file is missing.
-    """
-    changed = dataclasses.replace(
-      self, labels=labels, table=table, label_format='index', label_pack=None
-    )
+    """The same images with other labels ('' for none); raises BadInput if a label is missing."""
+    other = {'labels': labels, 'table': table, 'label_format': 'index', 'label_pack': None}
+    changed = dataclasses.replace(self, **other)
     changed.check()
     return changed
 
@@ -101,16 +95,13 @@ class Folder:
           raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
 
   def read(self, index: int) -> Pixels:
-    """One image and its label.
+    """An image, uint8 [h, w, 3] RGB, and its label, uint8 [h, w] train ids and 255 (ignored).
 
-    Returns:
-      uint8 [h, w, 3] RGB and uint8 [h, w] train ids (255 = ignored), or None without labels.
-
-    Raises:
-      BadInput: a file is missing or damaged, the sizes differ, or a label id is unknown.
+    The label is None without labels. Raises BadInput: a file is missing or damaged, the sizes
+    differ, or a label id is unknown.
     """
     image, raw = self.read_pair(index)
-    return image, None if raw is None else label_tables.translate(raw, self.byte_table)
+    return image, None if raw is None else label_tables.translate(raw, self.lut)
 
   def check_raw(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> None:
     """Raises BadInput if a label does not go with an image of this shape, or an id is unknown."""
@@ -128,11 +119,6 @@ class Folder:
         f'{label_tables.title(self.table)}{classes}; correct the file or choose another table'
       )
 
-  @functools.cached_property
-  def byte_table(self) -> bytes:
-    """The table for `label_tables.translate`."""
-    return self.lut.astype(np.uint8).tobytes()
-
   def read_pair(self, index: int) -> Pixels:
     """As `read`, with raw ids. What lies in packs was checked when they were made."""
     if self.image_pack and self.image_pack is self.label_pack:  # one record, read once
@@ -147,13 +133,13 @@ class Folder:
 
     None where the image was not packed so. Raises BadInput as `read` does.
     """
-    pack = self.image_pack
-    if not pack or pack.low_size != tuple(size):
+    pack, name = self.image_pack, self.ids[index]
+    if not pack or pack.index['low_size'] != list(size):
       return None
-    image, raw = pack.low(self.ids[index])
+    image, raw = pack.pair(name, LOW_SPLIT)
     if self.labels and self.label_pack is not pack:
       raw = self.read_raw(index)
-      self.check_raw(index, raw, pack.image_size(self.ids[index]))
+      self.check_raw(index, raw, pack.index['files'][name]['image'][2:])
     return image, raw if self.labels else None
 
   def read_image(self, index: int) -> np.ndarray:
@@ -172,9 +158,13 @@ class Folder:
     """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
     sizes: dict[str, dict[str, int | None]] = {name: {} for name in self.ids}
     for part, paths, pack in self._parts():
-      entries = ((None, None) for _ in self.ids) if pack else _entries(paths)
-      for name, (_, entry) in zip(self.ids, entries, strict=True):
-        sizes[name][part] = pack.sizes(name).get(part) if pack else entry and entry.stat().st_size
+      if pack:
+        packed = (pack.index['files'][name].get(part) or [None] for name in self.ids)
+        found = [facts[0] for facts in packed]
+      else:
+        found = [entry and entry.stat().st_size for _, entry in _entries(paths)]
+      for name, size in zip(self.ids, found, strict=True):
+        sizes[name][part] = size
     return sizes
 
   def _parts(self) -> list[tuple[str, Iterable[str], Pack | None]]:
@@ -231,9 +221,8 @@ def open_folder(
     out = set(_read_ids(root, without, everything))
     absent = sorted(out.difference(ids))
     if absent:
-      raise BadInput(
-        f'{without}: {absent[0]} cannot be left out: there is no such image; take it off the list'
-      )
+      text = f'{absent[0]} cannot be left out: there is no such image; take it off the list'
+      raise BadInput(f'{without}: {text}')
     ids = [name for name in ids if name not in out]
   labels = os.path.join(root, labels) if labels else ''
   found = Folder(images, labels, ids, table, classes, label_format)
@@ -245,8 +234,7 @@ def open_folder(
 def from_pack(folder: Folder, pack: Pack) -> Folder:
   """The folder's labels if it has any, and the images if the pack has them, read from a pack.
 
-  Raises:
-    BadInput: the pack lacks an image or the labels, or holds labels of another format.
+  Raises BadInput: the pack lacks an image or the labels, or holds labels of another format.
   """
   missing = next((name for name in folder.ids if name not in pack), None)
   if missing is not None:
@@ -280,8 +268,7 @@ def _check_labels(folder: Folder, pack: Pack) -> None:
 def _read_ids(root: str, name: str, everything: Callable[[], list[str]]) -> list[str]:
   """The ids of a list, a file under `root` or one of `LISTS`, with the folders that they lie in.
 
-  Raises:
-    BadInput: it does not exist or is empty, or two images end in the same name.
+  Raises BadInput: it does not exist or is empty, or two images end in the same name.
   """
   published = LISTS / f'{name}.txt'
   path = str(published) if published.is_file() else os.path.join(root, name)

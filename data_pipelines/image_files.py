@@ -11,14 +11,12 @@ from data_pipelines.errors import BadInput, one_line
 def read_image(file: str | io.BytesIO, name: str = '', mode: str = 'RGB') -> np.ndarray:
   """The pixels of an image file, uint8 [h, w] or [h, w, channels].
 
+  Raises BadInput if it does not exist or cannot be decoded.
+
   Args:
     file: a path, or the bytes of a file.
     name: what to call the file in a message; '' for its path.
-    mode: Pillow's name of the channels wanted; '' takes them as they are (of a palette, the
-      indices).
-
-  Raises:
-    BadInput: it does not exist or cannot be decoded.
+    mode: Pillow's name of the channels; '' leaves them as they are (of a palette, the indices).
   """
   name = name or str(file)
   try:

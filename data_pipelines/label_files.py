@@ -47,14 +47,12 @@ FORMATS = {
 def read(path: str, label_format: str = 'index', colours: Colours = ()) -> np.ndarray:
   """A label file's raw ids, uint8 [h, w].
 
+  Raises BadInput: missing, damaged or of another format, or a pixel's colour is none of `colours`.
+
   Args:
     path: a PNG file.
     label_format: a key of `FORMATS`.
     colours: for 'colour': the RGB triple of each raw id; all of them different.
-
-  Raises:
-    BadInput: the file is missing, damaged or of another format, or a pixel's colour is none of
-      `colours`.
   """
   try:
     with open(path, 'rb') as file:
@@ -89,8 +87,7 @@ def check_header(header: bytes, path: str, label_format: str = 'index') -> None:
 def ids_of_colours(pixels: np.ndarray, colours: Colours, path: str) -> np.ndarray:
   """uint8 [h, w, 3] -> the position of each pixel's colour in the list: uint8 [h, w].
 
-  Raises:
-    BadInput: naming a colour of the file that the list lacks.
+  Raises BadInput naming a colour of the file that the list lacks.
   """
   codes, ids = _sorted_codes(colours)
   found = _codes(pixels)

@@ -73,24 +73,17 @@ def batches(
   parallel_calls: int = PARALLEL_CALLS,
   skipped: Skipped = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Endless batches of all views, from step `start` on.
+  """Endless batches of all named views, from step `start` on; `seed` is the run's data seed.
+
+  Yields {f'{name}_image': uint8 [B, h, w, 3] RGB, f'{name}_label': uint8 [B, h, w]} with train ids
+  and 255; the label is left out for a view whose source has none. Raises BadInput: a view cannot be
+  made; or, while iterating, a file is missing or damaged, sizes differ or a label id is unknown.
 
   Args:
-    views: name -> view.
-    seed: the run's data seed.
-    start: the first step.
     rows: which of each view's B = low_rows + full_rows rows to make; the others are not read.
     parallel_calls: images decoded at a time; does not change the batches.
     skipped: None stops at the first file that cannot be read. A dict takes note of such images
       (path -> what is wrong), and the next readable one of the data set stands in for each.
-
-  Returns:
-    An iterator over {f'{name}_image': uint8 [B, h, w, 3] RGB, f'{name}_label': uint8 [B, h, w]}
-    with train ids and 255; the label is left out for a view whose source has none.
-
-  Raises:
-    BadInput: a view cannot be made; or, while iterating, a file is missing or damaged, sizes differ
-      or a label id is unknown.
   """
   for name, view in views.items():
     _check(name, view, rows)
@@ -98,7 +91,12 @@ def batches(
     name: _dataset(name, view, seed, start, range(view.rows)[rows], parallel_calls, skipped)
     for name, view in views.items()
   }
-  dataset = tf.data.Dataset.zip(datasets).prefetch(PREFETCH).with_options(_options(parallel_calls))
+  options = tf.data.Options()
+  options.deterministic = True
+  options.threading.private_threadpool_size = parallel_calls
+  options.threading.max_intra_op_parallelism = 1
+  options.autotune.enabled = False
+  dataset = tf.data.Dataset.zip(datasets).prefetch(PREFETCH).with_options(options)
   return _iterate(dataset, views, seed, start, rows)
 
 
@@ -131,15 +129,6 @@ def _check(name: str, view: View, rows: slice) -> None:
     )
   if view.redraw and not view.source.labels:
     raise BadInput(f'{name}: redraw needs labels, but the source has none; turn redraw off')
-
-
-def _options(parallel_calls: int) -> tf.data.Options:
-  options = tf.data.Options()
-  options.deterministic = True
-  options.threading.private_threadpool_size = parallel_calls
-  options.threading.max_intra_op_parallelism = 1
-  options.autotune.enabled = False
-  return options
 
 
 def _iterate(
@@ -205,7 +194,7 @@ def _example(
 ) -> list[np.ndarray]:
   """Copy-paste, resize (low rows), flip, crop, in this order: [image] or [image, label]."""
   image, raw = pixels
-  label = None if raw is None else transforms.picture(raw, view.source.byte_table)
+  label = None if raw is None else transforms.picture(raw, view.source.lut)
   pair = transforms.picture(image), label
   if view.copy_paste and label is not None:
     donors = view.copy_paste.draw(rng)
@@ -299,8 +288,8 @@ def _blame(
     read = image_indices(name, view, seed=seed, step=step)[rows]
     for row in range(view.rows)[rows]:
       if view.copy_paste:
-        drawn = view.copy_paste.draw(_generator(name, seed, step, row))
-        read += [int(donor) for donor in drawn if donor >= 0]
+        donors = view.copy_paste.draw(_generator(name, seed, step, row))
+        read += donors[donors >= 0].tolist()
     for index in read:
       path = view.source.image_path(index)
       try:

@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from data_pipelines import atomic, processes, transforms
-from data_pipelines.doctor import FileFacts, Manifest, digest
+from data_pipelines.doctor import Manifest, digest
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from data_pipelines.pack import INDEX, LOW_SPLIT, SPLIT, VERSION, Index, Plan, Shard, read_json
@@ -39,7 +39,10 @@ def prepare(
   jobs: int = 1,
   progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> pathlib.Path:
-  """Packs a data set into DIRECTORY/1.0.0, going on where an earlier attempt was killed.
+  """Packs a data set into DIRECTORY/1.0.0, resuming where an earlier attempt was killed.
+
+  Returns the directory. Raises BadInput: a file is not what the manifest says, or the directory
+  holds something else.
 
   Args:
     folder: the data set; its directory's name becomes that of the TensorFlow data set.
@@ -53,12 +56,6 @@ def prepare(
     images_per_shard: 64 full-size images of raw pixels are 400 MB.
     jobs: processes.
     progress: called with the number of images packed and of all, sizes counted apart.
-
-  Returns:
-    The folder, complete.
-
-  Raises:
-    BadInput: a file is not what the manifest says, or the folder holds something else.
   """
   directory = pathlib.Path(directory)
   images = images or ('jpeg' if _is_jpeg(folder) else 'raw')
@@ -75,7 +72,14 @@ def prepare(
     shards.append(shard)
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
   _write_metadata(partial, splits, plan, shards)
-  files = manifest['files'] if manifest else _sizes(folder)
+  files = (
+    manifest['files']
+    if manifest
+    else {
+      name: {part: [size] for part, size in sizes.items()}
+      for name, sizes in folder.file_sizes().items()
+    }
+  )
   index: Index = {**plan, 'shards': shards, 'files': {name: files[name] for name in folder.ids}}
   (partial / INDEX).write_text(json.dumps(index))
   for left in partial.glob('*.array_record-*.json'):
@@ -96,11 +100,6 @@ def _plan(folder: Folder, images: str, low_size: Sequence[int], each: int) -> Pl
     'colours': folder.colours,
   }
   return json.loads(json.dumps(plan))
-
-
-def _sizes(folder: Folder) -> dict[str, dict[str, list[int | None]]]:
-  found = folder.file_sizes()
-  return {name: {part: [size] for part, size in sizes.items()} for name, sizes in found.items()}
 
 
 def _is_jpeg(folder: Folder) -> bool:
@@ -194,34 +193,31 @@ def _write_shard(
 
 def _resize(example: dict[str, Any], size: transforms.Size) -> dict[str, Any]:
   """An example as the input pipeline resizes it."""
-  image = transforms.picture(example['image'])
-  resized = {'image': transforms.resample(image, size, transforms.BICUBIC).whole()}
-  if 'label' in example:
-    resized['label'] = transforms.nearest(transforms.picture(example['label']), size).whole()
-  return example | resized
+  label = transforms.picture(example['label']) if 'label' in example else None
+  pair = transforms.resize((transforms.picture(example['image']), label), size)
+  parts = zip(('image', 'label'), pair, strict=True)
+  return example | {part: picture.whole() for part, picture in parts if picture}
 
 
 def _example(folder: Folder, index: int, manifest: Manifest | None, images: str) -> dict[str, Any]:
   example: dict[str, Any] = {'id': folder.ids[index]}
-  facts = manifest['files'].get(folder.ids[index], {}) if manifest else None
-  path = folder.image_path(index)
   pixels = folder.read_image(index)  # refuses what no training could read
   if images != 'none':
-    _check_hash(path, facts, 'image')
+    path = _check_hash(folder.image_path(index), manifest, folder.ids[index], 'image')
     example['image'] = pixels if images == 'raw' else path
   if folder.labels:
-    _check_hash(folder.label_path(index), facts, 'label')
+    _check_hash(folder.label_path(index), manifest, folder.ids[index], 'label')
     example['label'] = folder.read_raw(index)
     folder.check_raw(index, example['label'], pixels.shape)
   return example
 
 
-def _check_hash(path: str, facts: Mapping[str, FileFacts | None] | None, part: str) -> None:
-  if facts is None:
-    return
-  inspected = facts.get(part)
-  if not inspected or inspected[1] != digest(path):
+def _check_hash(path: str, manifest: Manifest | None, name: str, part: str) -> str:
+  """The path; raises BadInput unless the file there is the one of the manifest."""
+  facts = manifest and manifest['files'].get(name, {}).get(part)
+  if manifest and (not facts or facts[1] != digest(path)):
     raise BadInput(f'{path}: is not the file that doctor saw; run doctor again')
+  return path
 
 
 def _write_metadata(
