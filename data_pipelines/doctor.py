@@ -242,9 +242,8 @@ def check_manifest(path: str, folder: Folder) -> Manifest | None:
   except FileNotFoundError:
     return None
   except (OSError, ValueError) as error:
-    raise BadInput(
-      f'{path}: the manifest is damaged ({one_line(error)}); run doctor again'
-    ) from None
+    reason = one_line(error)
+    raise BadInput(f'{path}: the manifest is damaged ({reason}); run doctor again') from None
   if manifest['fingerprint'] == folder.fingerprint():
     return manifest
   now = folder.file_sizes()

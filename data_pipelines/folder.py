@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from data_pipelines import label_files, label_tables
+from data_pipelines import image_files, label_tables
 from data_pipelines.errors import BadInput
-from data_pipelines.image_files import read_image
 from data_pipelines.pack import LOW_SPLIT, Pack
 
 Pixels = tuple[np.ndarray, np.ndarray | None]  # an image, and its label or raw ids if there are any
@@ -38,7 +37,7 @@ class Folder:
   # with the format 'colour' a key of `label_tables.COLOURS`, or ((red, green, blue), train id).
   table: label_tables.TableLike = 'identity'
   classes: int | None = None  # of the task, None for as many as the table has
-  label_format: str = 'index'  # how label files hold raw ids, a key of `label_files.FORMATS`
+  label_format: str = 'index'  # how label files hold raw ids, a key of `LABEL_FORMATS`
   image_pack: Pack | None = None  # where the pixels lie if not in these files
   label_pack: Pack | None = None
 
@@ -49,8 +48,8 @@ class Folder:
         raise BadInput(f'{pattern}: a path pattern needs {{id}} where the id of an image stands')
     if not self.ids:
       raise BadInput(f'{self.images}: there are no images; check the pattern and the list')
-    if self.label_format not in label_files.FORMATS:
-      known = ', '.join(label_files.FORMATS)
+    if self.label_format not in image_files.LABEL_FORMATS:
+      known = ', '.join(image_files.LABEL_FORMATS)
       raise BadInput(f'label_format {self.label_format!r} does not exist: it may be {known}')
     _ = self.lut  # raises BadInput for a table that does not fit
 
@@ -66,7 +65,7 @@ class Folder:
     return label_tables.lut(table, self.classes)
 
   @property
-  def colours(self) -> label_files.Colours:
+  def colours(self) -> image_files.Colours:
     """The colours whose positions are the raw ids; none but with the format 'colour'."""
     if self.label_format != 'colour':
       return ()
@@ -146,13 +145,13 @@ class Folder:
     """An image alone, uint8 [h, w, 3] RGB; raises BadInput as `read` does."""
     if self.image_pack:
       return self.image_pack.pair(self.ids[index])[0]
-    return read_image(self.image_path(index))
+    return image_files.read_image(self.image_path(index))
 
   def read_raw(self, index: int) -> np.ndarray:
     """An image's label file as it is: raw ids, uint8 [h, w]; raises BadInput as `read` does."""
     if self.label_pack:
       return self.label_pack.label(self.ids[index])
-    return label_files.read(self.label_path(index), self.label_format, self.colours)
+    return image_files.read_label(self.label_path(index), self.label_format, self.colours)
 
   def file_sizes(self) -> dict[str, dict[str, int | None]]:
     """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
@@ -196,10 +195,12 @@ def open_folder(
 ) -> Folder:
   """The images under a root folder.
 
+  Raises BadInput: the root or a list does not exist or is empty, an image or a label is missing, or
+  an id to leave out does not exist.
+
   Args:
     root: the folder; the other paths are relative to it (absolute ones are taken as they are).
-    images: pattern of the image files, such as 'images/{id}.jpg'.
-    labels: pattern of the label files, '' for none.
+    images, labels: patterns of the files, such as 'images/{id}.jpg'; '' for no labels.
     list: text file with one id per line, or the name of a list of `LISTS`; '' takes every file
       that fits `images`, sorted. An entry may also be the last part of an id that has folders
       before it ('jena_000078_000019' for 'jena/jena_000078_000019').
@@ -207,10 +208,6 @@ def open_folder(
     check: whether every image and label has to be there.
     among: the ids of all images, where their files are not there to be listed.
     table, classes, label_format: as in `Folder`.
-
-  Raises:
-    BadInput: the root or a list does not exist or is empty, an image or a label is missing, or an
-      id to leave out does not exist.
   """
   if not os.path.isdir(root):
     raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')

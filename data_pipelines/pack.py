@@ -53,11 +53,7 @@ class Index(Plan):
 
 
 class Pack:
-  """Images and raw labels by id, from a folder that `prepare` has made.
-
-  Attributes:
-    directory: where it is.
-    index: the content of its index.json.
+  """Images and raw labels by id, from a folder that `prepare` has made; `index` is its index.json.
 
   Raises BadInput on construction if it is incomplete, or a shard is missing or of another size.
   """
@@ -128,6 +124,5 @@ def read_json(path: pathlib.Path) -> Any:
       f'{path}: no such file: name the folder of one data set, and finish `prepare` first'
     ) from None
   except (OSError, ValueError) as error:
-    raise BadInput(
-      f'{path}: is damaged ({one_line(error)}); delete the folder and prepare again'
-    ) from None
+    reason = one_line(error)
+    raise BadInput(f'{path}: is damaged ({reason}); delete the folder and prepare again') from None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_pipelines import label_files, transforms
+from data_pipelines import image_files, transforms
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput, one_line
 from data_pipelines.folder import Folder, Pixels
@@ -265,18 +265,16 @@ def _load_label(path: Untyped, source: Folder) -> Untyped:
   """A label file's raw ids. TensorFlow reads the greyscale ones, which need no interpreter."""
 
   def read(file: bytes) -> np.ndarray:
-    return label_files.read(file.decode(), source.label_format, source.colours)
+    return image_files.read_label(file.decode(), source.label_format, source.colours)
 
-  def by_pillow() -> Untyped:
-    return tf.numpy_function(read, [path], tf.uint8)
-
+  by_pillow = functools.partial(tf.numpy_function, read, [path], tf.uint8)
   if source.label_format != 'index':
     return by_pillow()
   data = tf.io.read_file(path)
   # A file that is cut shorter than this has zeros there, and goes to Pillow to be refused.
-  start = tf.strings.substr(data, 0, label_files.HEADER_SIZE) + '\0' * label_files.HEADER_SIZE
+  start = tf.strings.substr(data, 0, image_files.HEADER_SIZE) + '\0' * image_files.HEADER_SIZE
   header = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32)
-  grey = (header[24] == 8) & (header[25] == label_files.GREY)
+  grey = (header[24] == 8) & (header[25] == image_files.GREY)
   return tf.cond(grey, lambda: tf.io.decode_png(data, channels=1)[..., 0], by_pillow)
 
 

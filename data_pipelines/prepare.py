@@ -72,15 +72,7 @@ def prepare(
     shards.append(shard)
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
   _write_metadata(partial, splits, plan, shards)
-  files = (
-    manifest['files']
-    if manifest
-    else {
-      name: {part: [size] for part, size in sizes.items()}
-      for name, sizes in folder.file_sizes().items()
-    }
-  )
-  index: Index = {**plan, 'shards': shards, 'files': {name: files[name] for name in folder.ids}}
+  index: Index = {**plan, 'shards': shards, 'files': _files(folder, manifest)}
   (partial / INDEX).write_text(json.dumps(index))
   for left in partial.glob('*.array_record-*.json'):
     left.unlink()
@@ -100,6 +92,14 @@ def _plan(folder: Folder, images: str, low_size: Sequence[int], each: int) -> Pl
     'colours': folder.colours,
   }
   return json.loads(json.dumps(plan))
+
+
+def _files(folder: Folder, manifest: Manifest | None) -> dict[str, dict[str, Any]]:
+  """By id and 'image' or 'label': what the manifest has of the file; without one, its size."""
+  if manifest:
+    return {name: manifest['files'][name] for name in folder.ids}
+  found = folder.file_sizes()
+  return {name: {part: [size] for part, size in sizes.items()} for name, sizes in found.items()}
 
 
 def _is_jpeg(folder: Folder) -> bool:

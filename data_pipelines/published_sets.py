@@ -33,14 +33,10 @@ COUNTS: dict[str, dict[int, str]] = {
 }
 
 SIZES: dict[str, set[tuple[int, int]]] = {
-  'gta5': {(1052, 1914), (1046, 1914)},
-  'synthia16': {(760, 1280)},
-  'cityscapes': {(1024, 2048)},
-  'bdd100k': {(720, 1280)},
-  'robotcar9': {(960, 1280)},
-  'camvid11': {(360, 480)},
+  'gta5': {(1052, 1914), (1046, 1914)}, 'synthia16': {(760, 1280)}, 'cityscapes': {(1024, 2048)},
+  'bdd100k': {(720, 1280)}, 'robotcar9': {(960, 1280)}, 'camvid11': {(360, 480)},
   'camvid32': {(720, 960)},
-}
+}  # fmt: skip
 
 # In per cent, before they are brought to a sum of 1. GTA5, SYNTHIA and Cityscapes (train and val
 # together) as counted by github.com/m-birke/automotive-segmentation-datasets, CamVid's train split

@@ -75,17 +75,15 @@ def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
     return image
 
   def at(window: Window) -> np.ndarray:
-    parts, boxes = [], []
+    spans = []
     for first, count, old, new in zip(window[:2], window[2:], image.size, size, strict=True):
       scale = old / new
       reach = SUPPORT[kind] * max(scale, 1) + 1
       low = max(math.floor(first * scale - reach), 0)
       high = min(math.ceil((first + count) * scale + reach), old)
-      parts.append((low, high - low))
       begin = first * scale - low
-      boxes.append((begin, min((first + count) * scale, old) - low - begin))
-    (top, height), (left, width) = parts
-    (y, rows), (x, columns) = boxes
+      spans.append((low, high - low, begin, min((first + count) * scale, old) - low - begin))
+    (top, height, y, rows), (left, width, x, columns) = spans
     part = image.at((top, left, height, width)).tobytes()
     source = ImageData(width, height, RGB, part)
     wide = _resize_part(source, window[3], height, (x, 0, columns, height), kind)

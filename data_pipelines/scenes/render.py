@@ -109,9 +109,8 @@ def materialise(
     for _ in tqdm(written, f'rendering {look} scenes', len(missing), unit=' scenes', delay=1.0):
       pass
   except OSError as error:
-    raise BadInput(
-      f'{error.filename or root}: cannot be written ({error.strerror or error})'
-    ) from None
+    path, reason = error.filename or root, error.strerror or error
+    raise BadInput(f'{path}: cannot be written ({reason})') from None
   return str(root / 'images/{id}.png'), str(root / 'labels/{id}.png'), [_id(i) for i in indices]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 Colour = np.ndarray  # [3] float32, 0..1
 Surface = tuple[np.ndarray, np.ndarray]  # colour [n, 3] and alpha [n]
+Pair = tuple[float, float]
 Triple = tuple[float, float, float]
 Texture = Callable[[np.ndarray, np.ndarray], Surface]  # of (u, v), both [n]
 

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines.scenes import looks, shapes, textures
-from data_pipelines.scenes.shapes import Texture, Triple
+from data_pipelines.scenes.shapes import Pair, Texture, Triple
 
 FAR = 90.0  # metres along the street with plots; furniture and traffic end sooner
 LANE = 0.4  # where traffic drives, as a share of the carriageway; the kerb lane is beside it
-Pair = tuple[float, float]
 Paints = tuple[shapes.Colour, shapes.Colour, shapes.Colour]
 
 
