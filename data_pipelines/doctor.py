@@ -68,36 +68,33 @@ def inspect(folder: Folder, index: int) -> FileReport:
   """Reads an image and its label whole; nothing is raised for what is wrong with them."""
   problems: list[tuple[str, str]] = []
   path, label_path = folder.image_path(index), folder.label_path(index)
-  image = _read('image', path, lambda: read_image(path), problems)
-  raw, pixels = None, np.zeros(256, np.int64)
+  image, image_facts = _read('image', path, lambda: read_image(path), problems)
+  raw, label_facts, pixels = None, None, np.zeros(256, np.int64)
   if image is not None and image.min() == image.max():
     problems.append(('one colour', f'{path}: every pixel is {image.ravel()[0]}'))
   if label_path:
-    raw = _read('label', label_path, lambda: folder.read_raw(index), problems)
+    raw, label_facts = _read('label', label_path, lambda: folder.read_raw(index), problems)
   if raw is not None:
     train_ids = folder.lut[raw]
     pixels = np.bincount(train_ids[train_ids >= 0], minlength=256)
     problems += [(kind, f'{label_path}: {text}') for kind, text in _compare(raw, train_ids, image)]
-  return FileReport(_facts(path, image), _facts(label_path, raw), pixels, problems)
+  return FileReport(image_facts, label_facts, pixels, problems)
 
 
 def _read(
   part: str, path: str, read: Callable[[], np.ndarray], problems: list[tuple[str, str]]
-) -> np.ndarray | None:
-  """What `read` returns; None, and one more problem, if the file cannot be read."""
+) -> tuple[np.ndarray | None, FileFacts | None]:
+  """What `read` returns, and the file's facts; two None, and a problem, if it cannot be read."""
   if not os.path.exists(path):
     problems.append((f'missing {part}', path))
-    return None
+    return None, None
   try:
-    return read()
+    pixels = read()
+    return pixels, (os.path.getsize(path), digest(path), *pixels.shape[:2])
   except BadInput as error:
     reason = str(error) if path in str(error) else f'{path}: {error}'
     problems.append((f'unreadable {part}', reason))
-    return None
-
-
-def _facts(path: str, pixels: np.ndarray | None) -> FileFacts | None:
-  return None if pixels is None else (os.path.getsize(path), digest(path), *pixels.shape[:2])
+    return None, None
 
 
 def _compare(

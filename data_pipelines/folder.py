@@ -233,7 +233,7 @@ def from_pack(folder: Folder, pack: Pack) -> Folder:
 
   Raises BadInput: the pack lacks an image or the labels, or holds labels of another format.
   """
-  missing = next((name for name in folder.ids if name not in pack), None)
+  missing = next((name for name in folder.ids if name not in pack.index['files']), None)
   if missing is not None:
     raise BadInput(f'{pack.directory}: lacks the image {missing}; prepare the set again')
   if folder.labels:

@@ -12,8 +12,7 @@ from PIL import Image
 
 from data_pipelines.errors import BadInput, one_line
 
-# The first bytes of a PNG file, up to and including bit depth and colour type (PNG specification,
-# 5.2 and 11.2.2).
+# The first bytes of a PNG file, to its bit depth and colour type (PNG specification, 5.2, 11.2.2).
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 HEADER_SIZE = 26
 GREY, RGB, PALETTE, RGBA = 0, 2, 3, 6
@@ -62,14 +61,10 @@ def read_image(file: str | io.BytesIO, name: str = '', mode: str = 'RGB') -> np.
 
 
 def read_label(path: str, label_format: str = 'index', colours: Colours = ()) -> np.ndarray:
-  """A label file's raw ids, uint8 [h, w].
+  """The raw ids, uint8 [h, w], of a PNG label file in one of `LABEL_FORMATS`.
 
-  Raises BadInput: missing, damaged or of another format, or a pixel's colour is none of `colours`.
-
-  Args:
-    path: a PNG file.
-    label_format: a key of `LABEL_FORMATS`.
-    colours: for 'colour': the RGB triple of each raw id; all of them different.
+  `colours` are for 'colour': the RGB triple of each raw id, all of them different. Raises BadInput:
+  missing, damaged or of another format, or a pixel's colour is none of `colours`.
   """
   try:
     with open(path, 'rb') as file:

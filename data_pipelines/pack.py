@@ -71,9 +71,6 @@ class Pack:
         )
     self._positions = {name: i for i, name in enumerate(self.index['files'])}
 
-  def __contains__(self, name: str) -> bool:
-    return name in self._positions
-
   @functools.cached_property
   def _records(self) -> dict[str, Sequence[Record]]:
     import tensorflow_datasets as tfds  # takes seconds, and folders of files do without it

@@ -39,14 +39,13 @@ def prepare(
   jobs: int = 1,
   progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> pathlib.Path:
-  """Packs a data set into DIRECTORY/1.0.0, resuming where an earlier attempt was killed.
+  """Packs a data set into DIRECTORY/1.0.0 by `jobs` processes; resumes an attempt that was killed.
 
   Returns the directory. Raises BadInput: a file is not what the manifest says, or the directory
   holds something else.
 
   Args:
     folder: the data set; its directory's name becomes that of the TensorFlow data set.
-    directory: the folder to make.
     manifest: what `doctor` found (`doctor.check_manifest`): each file is compared with its hash.
       None for labels that this package made.
     images: 'raw' pixels, 'jpeg' / 'png' files as they are, or 'none' for labels alone; '' keeps
@@ -54,7 +53,6 @@ def prepare(
     low_size: (h, w) at which raw images are packed once more, () for no size: what the 'low' rows
       of a batch show need not be resized again.
     images_per_shard: 64 full-size images of raw pixels are 400 MB.
-    jobs: processes.
     progress: called with the number of images packed and of all, sizes counted apart.
   """
   directory = pathlib.Path(directory)
@@ -148,16 +146,14 @@ def _template(partial: pathlib.Path, split: str) -> tfds.core.ShardedFileTemplat
 
 
 def _features(plan: Plan) -> tfds.features.FeaturesDict:
-  kinds = tfds.features
+  kinds, encoding = tfds.features, tfds.features.Encoding
   features = {'id': kinds.Text()}
   if plan['images'] == 'raw':
-    bytes_ = kinds.Encoding.BYTES
-    features['image'] = kinds.Tensor(shape=(None, None, 3), dtype=np.uint8, encoding=bytes_)
+    features['image'] = kinds.Tensor(shape=(None, None, 3), dtype=np.uint8, encoding=encoding.BYTES)
   elif plan['images'] != 'none':
     features['image'] = kinds.Image(shape=(None, None, 3), encoding_format=plan['images'])
   if plan['labelled']:
-    zlib = kinds.Encoding.ZLIB
-    features['label'] = kinds.Tensor(shape=(None, None), dtype=np.uint8, encoding=zlib)
+    features['label'] = kinds.Tensor(shape=(None, None), dtype=np.uint8, encoding=encoding.ZLIB)
   return kinds.FeaturesDict(features)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipelines.folder import LISTS, read_list
 
+LABELLED = (186, 372, 744, 1488)  # sizes of the semi-supervised splits of Cityscapes
 # What a set of so many images is.
 COUNTS: dict[str, dict[int, str]] = {
   'gta5': {
@@ -21,9 +22,7 @@ COUNTS: dict[str, dict[int, str]] = {
   'cityscapes': {
     2_975: 'Cityscapes train',
     500: 'Cityscapes val',
-    **{
-      2_975 - n: f'Cityscapes train without its {n} labelled images' for n in (186, 372, 744, 1488)
-    },
+    **{2_975 - n: f'Cityscapes train without its {n} labelled images' for n in LABELLED},
   },
   'bdd100k': {1_000: 'BDD100K val', 7_000: 'BDD100K train'},
   'mapillary': {2_000: 'Mapillary Vistas validation', 18_000: 'Mapillary Vistas training'},

@@ -91,8 +91,7 @@ def materialise(
 
   Args:
     directory: the folder; its name should contain `VERSION`.
-    look, size, seed: as for `render`.
-    indices: which scenes.
+    look, indices, size, seed: as for `render`.
     workers: processes, all cores by default; a script needs `if __name__ == '__main__':` for them.
   """
   root = pathlib.Path(directory).absolute()
