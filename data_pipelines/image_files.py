@@ -71,16 +71,16 @@ def read_label(path: str, label_format: str = 'index', colours: Colours = ()) ->
       header = file.read(HEADER_SIZE)
   except OSError as error:
     raise BadInput(f'{path}: cannot be read ({error.strerror})') from None
-  check_header(header, path, label_format)
+  _check_header(header, path, label_format)
   if label_format == 'rgb16':
     return _first_of_16_bits(path)
   if label_format == 'colour':
-    return ids_of_colours(read_image(path), colours, path)
+    return _ids_of_colours(read_image(path), colours, path)
   pixels = read_image(path, mode='')
   return pixels[..., 0] if label_format == 'rgba' else pixels
 
 
-def check_header(header: bytes, path: str, label_format: str = 'index') -> None:
+def _check_header(header: bytes, path: str, label_format: str = 'index') -> None:
   """Raises BadInput unless a file that begins with `header` is of the format."""
   if len(header) < HEADER_SIZE or not header.startswith(SIGNATURE):
     raise BadInput(f'{path}: is not a PNG file, or is cut short; write it again')
@@ -95,11 +95,8 @@ def check_header(header: bytes, path: str, label_format: str = 'index') -> None:
   )
 
 
-def ids_of_colours(pixels: np.ndarray, colours: Colours, path: str) -> np.ndarray:
-  """uint8 [h, w, 3] -> the position of each pixel's colour in the list: uint8 [h, w].
-
-  Raises BadInput naming a colour of the file that the list lacks.
-  """
+def _ids_of_colours(pixels: np.ndarray, colours: Colours, path: str) -> np.ndarray:
+  """uint8 [h, w, 3] -> the position of each pixel's colour in the list: uint8 [h, w]."""
   codes, ids = _sorted_codes(colours)
   found = _codes(pixels)
   place = np.minimum(np.searchsorted(codes, found), len(codes) - 1)
