@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_pipelines import label_files, transforms
+from data_pipelines import image_files, transforms
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput, one_line
 from data_pipelines.folder import Folder, Pixels
@@ -80,25 +80,18 @@ def batches(
   parallel_calls: int = PARALLEL_CALLS,
   skipped: Skipped = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Endless batches of all views, from step `start` on.
+  """Endless batches of all named views, from step `start` on; `seed` is the run's.
+
+  Yields {f'{name}_image': uint8 [B, h, w, 3] RGB, f'{name}_label': uint8 [B, h, w]} with train ids
+  and 255; the label is left out for a view whose source has none. Raises BadInput: a view cannot be
+  made; or, while iterating, a file is missing or damaged, sizes differ or a label id is unknown.
 
   Args:
-    views: name -> view.
-    seed: the run's seed.
     stream: a name; streams of one seed share no draw.
-    start: the first step.
     rows: which of each view's B = low_rows + full_rows rows to make; the others are not read.
     parallel_calls: images decoded at a time; does not change the batches.
     skipped: None stops at the first file that cannot be read. A dict takes note of such images
       (path -> what is wrong), and the next readable one of the data set stands in for each.
-
-  Returns:
-    An iterator over {f'{name}_image': uint8 [B, h, w, 3] RGB, f'{name}_label': uint8 [B, h, w]}
-    with train ids and 255; the label is left out for a view whose source has none.
-
-  Raises:
-    BadInput: a view cannot be made; or, while iterating, a file is missing or damaged, sizes differ
-      or a label id is unknown.
   """
   for name, view in views.items():
     _check(name, view, rows)
@@ -108,7 +101,12 @@ def batches(
     )
     for name, view in views.items()
   }
-  dataset = tf.data.Dataset.zip(datasets).prefetch(PREFETCH).with_options(_options(parallel_calls))
+  options = tf.data.Options()
+  options.deterministic = True
+  options.threading.private_threadpool_size = parallel_calls
+  options.threading.max_intra_op_parallelism = 1
+  options.autotune.enabled = False
+  dataset = tf.data.Dataset.zip(datasets).prefetch(PREFETCH).with_options(options)
   return _iterate(dataset, views, (seed, stream), start, rows)
 
 
@@ -143,15 +141,6 @@ def _check(name: str, view: View, rows: slice) -> None:
     )
   if view.redraw and not view.source.labels:
     raise BadInput(f'{name}: redraw needs labels, but the source has none; turn redraw off')
-
-
-def _options(parallel_calls: int) -> tf.data.Options:
-  options = tf.data.Options()
-  options.deterministic = True
-  options.threading.private_threadpool_size = parallel_calls
-  options.threading.max_intra_op_parallelism = 1
-  options.autotune.enabled = False
-  return options
 
 
 def _iterate(
@@ -216,7 +205,7 @@ def _example(
 ) -> list[np.ndarray]:
   """Copy-paste, resize (low rows), flip, crop, in this order: [image] or [image, label]."""
   image, raw = pixels
-  label = None if raw is None else transforms.picture(raw, view.source.byte_table)
+  label = None if raw is None else transforms.picture(raw, view.source.lut)
   pair = transforms.picture(image), label
   if view.copy_paste and label is not None:
     donors = view.copy_paste.draw(rng)
@@ -288,18 +277,16 @@ def _load_label(path: Untyped, source: Folder) -> Untyped:
   """A label file's raw ids. TensorFlow reads the greyscale ones, which need no interpreter."""
 
   def read(file: bytes) -> np.ndarray:
-    return label_files.read(file.decode(), source.label_format, source.colours)
+    return image_files.read_label(file.decode(), source.label_format, source.colours)
 
-  def by_pillow() -> Untyped:
-    return tf.numpy_function(read, [path], tf.uint8)
-
+  by_pillow = functools.partial(tf.numpy_function, read, [path], tf.uint8)
   if source.label_format != 'index':
     return by_pillow()
   data = tf.io.read_file(path)
   # A file that is cut shorter than this has zeros there, and goes to Pillow to be refused.
-  start = tf.strings.substr(data, 0, label_files.HEADER_SIZE) + '\0' * label_files.HEADER_SIZE
+  start = tf.strings.substr(data, 0, image_files.HEADER_SIZE) + '\0' * image_files.HEADER_SIZE
   header = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32)
-  grey = (header[24] == 8) & (header[25] == label_files.GREY)
+  grey = (header[24] == 8) & (header[25] == image_files.GREY)
   return tf.cond(grey, lambda: tf.io.decode_png(data, channels=1)[..., 0], by_pillow)
 
 
@@ -311,8 +298,8 @@ def _blame(
     read = image_indices(name, view, seed=root[0], stream=root[1], step=step)[rows]
     for row in range(view.rows)[rows]:
       if view.copy_paste:
-        drawn = view.copy_paste.draw(_generator(name, root, step, row))
-        read += [int(donor) for donor in drawn if donor >= 0]
+        donors = view.copy_paste.draw(_generator(name, root, step, row))
+        read += donors[donors >= 0].tolist()
     for index in read:
       path = view.source.image_path(index)
       try:

@@ -8,11 +8,11 @@ The kernels and the order of the axes are Pillow's, the code is several times fa
 What is drawn follows docs/method.md section 2 (DiGA, arXiv 2304.02222). Sizes are (height, width).
 """
 
-import dataclasses
 import functools
 import math
 import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import cykooz_resizer
 import numpy as np
@@ -33,8 +33,7 @@ BICUBIC, BILINEAR = FilterType.catmull_rom, FilterType.bilinear
 SUPPORT = {BICUBIC: 2.0, BILINEAR: 1.0}  # how far the kernels reach, in pixels of the larger grid
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
   """An image or a label, of which each window is computed when it is asked for."""
 
   size: Size
@@ -56,8 +55,8 @@ def generator(seed: int, *place: str | int) -> np.random.Generator:
   return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed % 2**64, *numbers])))
 
 
-def picture(pixels: np.ndarray, table: bytes | None = None) -> Picture:
-  """Pixels that are there: uint8 [h, w, 3] or [h, w]; a table of 256 translates them."""
+def picture(pixels: np.ndarray, table: np.ndarray | None = None) -> Picture:
+  """Pixels that are there: uint8 [h, w, 3] or [h, w]; a `label_tables.lut` translates them."""
 
   def at(window: Window) -> np.ndarray:
     top, left, height, width = window
@@ -84,17 +83,15 @@ def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
     return image
 
   def at(window: Window) -> np.ndarray:
-    parts, boxes = [], []
+    spans = []
     for first, count, old, new in zip(window[:2], window[2:], image.size, size, strict=True):
       scale = old / new
       reach = SUPPORT[kind] * max(scale, 1) + 1
       low = max(math.floor(first * scale - reach), 0)
       high = min(math.ceil((first + count) * scale + reach), old)
-      parts.append((low, high - low))
       begin = first * scale - low
-      boxes.append((begin, min((first + count) * scale, old) - low - begin))
-    (top, height), (left, width) = parts
-    (y, rows), (x, columns) = boxes
+      spans.append((low, high - low, begin, min((first + count) * scale, old) - low - begin))
+    (top, height, y, rows), (left, width, x, columns) = spans
     part = image.at((top, left, height, width)).tobytes()
     source = ImageData(width, height, RGB, part)
     wide = _resize_part(source, window[3], height, (x, 0, columns, height), kind)

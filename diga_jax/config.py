@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from data_pipelines import label_files, label_tables, pipeline, sets
+from data_pipelines import image_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
 from diga_jax import metrics, models, optimizer, strong_augment
@@ -238,7 +238,7 @@ FIELDS = {
   'data.sets.*.labels': text,
   'data.sets.*.list': text,
   'data.sets.*.without': text,
-  'data.sets.*.label_format': words(*label_files.FORMATS),
+  'data.sets.*.label_format': words(*image_files.LABEL_FORMATS),
   'data.sets.*.table': either(
     words(*label_tables.TABLES), _PAIRS._replace(text='pairs of an id, or a colour, and a train id')
   ),
