@@ -8,6 +8,8 @@ from flax import struct
 from diga_jax.parallel import collectives
 from diga_jax.types import Params, PyTree
 
+NETWORKS = {'student': 'params', 'teacher': 'teacher'}  # -> the field with its parameters
+
 
 class TrainState(struct.PyTreeNode, kw_only=True):
   """One pytree for every stage; what a stage does not use is an empty tuple.
