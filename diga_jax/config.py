@@ -16,18 +16,7 @@ from data_pipelines.scenes import render
 from diga_jax import models, optimizer, strong_augment
 from diga_jax.inference import selectors
 from diga_jax.parallel import mesh
-from diga_jax.rules import (
-  Rule,
-  boolean,
-  either,
-  number,
-  pattern,
-  text,
-  tuple_as,
-  tuple_of,
-  whole,
-  words,
-)  # fmt: skip
+from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
 from diga_jax.stages import consensus, kinds, objective, views, warmup
 from diga_jax.state import NETWORKS
 from diga_jax.types import PyTree
@@ -191,7 +180,7 @@ _GROUPS = {
     'network': words(*NETWORKS), 'batch_size': whole(1), 'pictures': whole(0),
   },
 }  # fmt: skip
-FIELDS: dict[str, Rule] = {
+FIELDS = {
   f'{group}{field}': rule
   for group, fields in _GROUPS.items()
   for names, rule in fields.items()

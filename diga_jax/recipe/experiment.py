@@ -17,14 +17,7 @@ from diga_jax import models, weights
 from diga_jax.config import check
 from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
-from diga_jax.parallel.mesh import (
-  AXIS,
-  PARALLEL,
-  local_mesh,
-  make_mesh,
-  replicate,
-  to_local_mesh,
-)
+from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
 from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
