@@ -17,8 +17,6 @@ CLASS_SUBSETS = {
   '16': tuple(i for i in range(19) if i not in (9, 14, 16)),
   '13': tuple(i for i in range(19) if i not in (3, 4, 5, 9, 14, 16)),
 }
-
-
 Array = TypeVar('Array', np.ndarray, jax.Array)
 
 

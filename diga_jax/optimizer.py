@@ -5,12 +5,17 @@ Source: docs/method.md sections 4, 6.2, 7 and 10.
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from diga_jax.types import Params, PyTree
+
+Settings: TypeAlias = Mapping[str, Any]  # those that `build` reads
+Rate: TypeAlias = Callable[[jax.Array], jax.Array]  # step -> learning rate
 
 
 def poly(
@@ -21,14 +26,11 @@ def poly(
   `total` does not include the warm-up, as published; past the end the rate is 0.
 
   Args:
-    step: the step, from 0; any shape.
+    step: the step, from 0; any shape, which is that of the result, float32.
     base: the rate at the end of the warm-up.
     total: steps over which the rate would fall to 0.
     power: exponent of the decay.
     warmup: steps of linear growth.
-
-  Returns:
-    float32, the shape of `step`.
   """
   step = jnp.asarray(step)
   # The difference is taken first: near the end, 1 - step / total would lose its digits in float32.
@@ -54,7 +56,7 @@ def cosine(
 DECAYS = {'poly': (poly, 'power', 0.9), 'cosine': (cosine, 'final_lr_ratio', 0.0)}
 
 
-def learning_rate(config: Mapping[str, Any], step: int | jax.Array) -> jax.Array:
+def learning_rate(config: Settings, step: int | jax.Array) -> jax.Array:
   """The rate of the body at a step, for the log; the head's is `head_lr_multiplier` times it."""
   decay = config.get('decay', 'poly')
   if decay not in DECAYS:
@@ -71,28 +73,23 @@ class SgdState(NamedTuple):
   """Steps taken and the momentum buffers."""
 
   count: jax.Array
-  buffer: Any
+  buffer: Params
 
 
 def sgd(
-  rate: Callable[[jax.Array], jax.Array], momentum: float, weight_decay: float, repeats: int = 1
+  rate: Rate, momentum: float, weight_decay: float, repeats: int = 1
 ) -> optax.GradientTransformation:
   """SGD as PyTorch's, which may step a parameter several times with one gradient.
 
   A parameter that stands `repeats` times in PyTorch's list is stepped as often; each time decays
   the weights anew, and from the second step of the run on also the momentum (in the first, every
-  entry starts a buffer of its own).
-
-  Args:
-    rate: step -> learning rate.
-    momentum, weight_decay: as in PyTorch.
-    repeats: how often each parameter stands in the list.
+  entry starts a buffer of its own). `momentum` and `weight_decay` are as in PyTorch.
   """
 
-  def init(params: Any) -> SgdState:
+  def init(params: Params) -> SgdState:
     return SgdState(jnp.int32(0), jax.tree.map(jnp.zeros_like, params))
 
-  def update(grads: Any, state: SgdState, params: Any) -> tuple[Any, SgdState]:
+  def update(grads: Params, state: SgdState, params: Params) -> tuple[Params, SgdState]:
     keep = jnp.where(state.count > 0, momentum, 0.0)
 
     def leaf(grad, buffer, param):
@@ -110,17 +107,12 @@ def sgd(
   return optax.GradientTransformation(init, update)
 
 
-def _sgd(
-  config: Mapping[str, Any], rate: Callable[[jax.Array], jax.Array], repeats: int
-) -> optax.GradientTransformation:
+def _sgd(config: Settings, rate: Rate, repeats: int) -> optax.GradientTransformation:
   return sgd(rate, config.get('momentum', 0.9), config.get('weight_decay', 0.0), repeats)
 
 
 def _adam(
-  config: Mapping[str, Any],
-  rate: Callable[[jax.Array], jax.Array],
-  repeats: int,
-  decoupled: bool = False,
+  config: Settings, rate: Rate, repeats: int, decoupled: bool = False
 ) -> optax.GradientTransformation:
   if repeats > 1:
     raise ValueError("optimizer repeats are for kind 'sgd'")
@@ -134,21 +126,23 @@ def _adam(
 KINDS = {'sgd': _sgd, 'adam': _adam, 'adamw': functools.partial(_adam, decoupled=True)}
 
 
-def _rule(
-  config: Mapping[str, Any], multiplier: float, repeats: int = 1
-) -> optax.GradientTransformation:
-  """One update rule."""
+def _rule(config: Settings, group: str) -> optax.GradientTransformation:
+  """The update rule of one of `groups`, other than 'frozen'."""
+  part = group.removesuffix(UNDECAYED)
+  settings = {**config, 'weight_decay': 0.0} if part != group else config
+  head = part == 'head'
+  multiplier = config.get('head_lr_multiplier', 1.0) if head else 1.0
+  repeats = 1 if head else int(part.removeprefix('body_'))
   kind = config.get('kind', 'sgd')
   if kind not in KINDS:
     raise ValueError(f'optimizer kind is {kind!r}; it must be {" or ".join(map(repr, KINDS))}')
-  return KINDS[kind](config, lambda step: multiplier * learning_rate(config, step), repeats)
+  return KINDS[kind](settings, lambda step: multiplier * learning_rate(config, step), repeats)
 
 
-def _path(keys: Iterable[Any]) -> str:
-  return '/'.join(str(getattr(k, 'key', getattr(k, 'idx', getattr(k, 'name', k)))) for k in keys)
+_path = functools.partial(jax.tree_util.keystr, simple=True, separator='/')  # such as a/b/kernel
 
 
-def groups(config: Mapping[str, Any], params: Any) -> Any:
+def groups(config: Settings, params: Params) -> PyTree:
   """The tree of 'frozen', 'head' or 'body_N' (N = repeats); the first that fits, in this order.
 
   What is not to be decayed is in a group of its own: 'head_undecayed', 'body_N_undecayed'.
@@ -176,7 +170,7 @@ def groups(config: Mapping[str, Any], params: Any) -> Any:
   return jax.tree_util.tree_map_with_path(group, params)
 
 
-def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformation:
+def build(config: Settings, params: Params) -> optax.GradientTransformation:
   """The optimizer for a tree of parameters.
 
   Frozen parameters get no update, no weight decay and no optimizer state, and their gradients
@@ -187,24 +181,15 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
       momentum (0.9), betas ((0.9, 0.999)), weight_decay (0), undecayed_pattern (''), decay
       ('poly' or 'cosine') with power (0.9) or final_lr_ratio (0), warmup (0),
       head_lr_multiplier (1), head_pattern, frozen (patterns) and repeats ((pattern, count) pairs;
-      see `sgd`). Patterns are
-      regular expressions searched in 'a/b/kernel'.
+      see `sgd`). Patterns are regular expressions searched in 'a/b/kernel'.
     params: the tree, or its shapes.
 
   Raises:
     ValueError: an unknown kind, or a pattern that matches no parameter.
   """
   labels = groups(config, params)
-  rules = {
-    'frozen': optax.set_to_zero(),
-    'head': _rule(config, config.get('head_lr_multiplier', 1.0)),
-  }
+  rules = {'frozen': optax.set_to_zero(), 'head': _rule(config, 'head')}
   # Sorted: every process, and every start, must trace the same program.
-  for name in sorted(set(jax.tree.leaves(labels)) - rules.keys()):
-    part = name.removesuffix(UNDECAYED)
-    settings = {**config, 'weight_decay': 0.0} if part != name else config
-    if part == 'head':
-      rules[name] = _rule(settings, config.get('head_lr_multiplier', 1.0))
-    else:
-      rules[name] = _rule(settings, 1.0, int(part.removeprefix('body_')))
+  for group in sorted(set(jax.tree.leaves(labels)) - rules.keys()):
+    rules[group] = _rule(config, group)
   return optax.partition(rules, labels)

@@ -20,6 +20,7 @@ from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import to_local_mesh
 from diga_jax.recipe.experiment import Run, class_names
+from diga_jax.stages.kinds import FROM_SOURCE, NO_CENTROIDS
 from diga_jax.types import Params, PyTree
 
 LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
@@ -56,7 +57,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
   )
   save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
   warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names)
-  if stage.centroids_from != 'none':
+  if stage.centroids_from != NO_CENTROIDS:
     means, counts = label_centroids(experiment, stage, predictor)
     save_arrays(directory / 'centroids.npz', centroids=means, counts=counts)
     warn_of_absent_classes(name, 'centroid', counts, names)
@@ -83,7 +84,7 @@ def label_centroids(
   experiment: Run, stage: ConfigDict, predictor: Predictor
 ) -> tuple[jax.Array, jax.Array]:
   """(centroids [C, D], counts [C]) from target or from labelled source images."""
-  config, from_source = experiment.config, stage.centroids_from == 'source'
+  config, from_source = experiment.config, stage.centroids_from == FROM_SOURCE
   name, view = stage.source if from_source else stage.target, None
   if from_source and config.translator.kind == 'network':
     params = to_local_mesh(experiment.translator(stage.translator), experiment.local_mesh)

@@ -11,7 +11,11 @@ from ml_collections import ConfigDict
 from diga_jax.stages import adversarial, hiast, self_training, translator, warmup
 from diga_jax.stages.consensus import SELECTORS
 from diga_jax.stages.setup import Setup, segmentation
+from diga_jax.stages.views import CLASS, COPY_PASTE
 from diga_jax.types import SegmentationNet, StepConfig, TrainStep, Variables
+
+# Of which images a label stage makes class centroids: its target, its labelled source, of none.
+CENTROIDS_FROM = FROM_TARGET, FROM_SOURCE, NO_CENTROIDS = 'target', 'source', 'none'
 
 Problems = Iterator[tuple[bool, str]]  # (whether it is one, why and what to set instead)
 
@@ -89,7 +93,7 @@ def _of_translator(stage: ConfigDict, config: ConfigDict) -> Inputs:
 
 
 def _of_warmup(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  mixes = stage.method == 'distill' and stage.mixing == 'class'
+  mixes = stage.method == warmup.DISTILL and stage.mixing == CLASS
   swaps = mixes and config.translator.kind == 'fourier'
   return Inputs(
     source=stage.batch.source,
@@ -109,25 +113,25 @@ def _of_self_training(stage: ConfigDict, config: ConfigDict) -> Inputs:
     target=stage.batch.target,
     start=stage.start,
     labels=stage.labels,
-    copy_paste=stage.target_mixing == 'copy_paste',
+    copy_paste=stage.target_mixing == COPY_PASTE,
     centroids=stage.selector == 'consensus',
-    translator=_translator_if(stage.mixing == 'class', stage, config),
+    translator=_translator_if(stage.mixing == CLASS, stage, config),
   )
 
 
 def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
   return Inputs(
-    source=stage.batch.source if stage.target_mixing == 'class' else '',
+    source=stage.batch.source if stage.target_mixing == CLASS else '',
     target=stage.batch.target,
     start=stage.start,
     labels=stage.labels,
-    copy_paste=stage.target_mixing == 'copy_paste',
+    copy_paste=stage.target_mixing == COPY_PASTE,
     centroids=stage.selector == 'consensus',
   )
 
 
 def _of_label(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  from_source = stage.centroids_from == 'source'
+  from_source = stage.centroids_from == FROM_SOURCE
   return Inputs(
     source=stage.source if from_source else '',
     target=stage.target,
@@ -156,14 +160,14 @@ def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
     f'labels is {stage.labels!r}: name a stage of kind label',
   )
   yield (
-    stage.selector == 'consensus' and labels is not None and labels.centroids_from == 'none',
+    stage.selector == 'consensus' and labels is not None and labels.centroids_from == NO_CENTROIDS,
     f"selector 'consensus' compares with centroids, and {stage.labels!r} makes none: set its "
     "centroids_from to 'target'",
   )
   classes = config.data.classes
   yield not 1 <= stage.rank <= classes, f'rank is {stage.rank}: give 1 to {classes}'
   yield (
-    stage.target_mixing == 'copy_paste' and labels is not None and labels.target != wanted,
+    stage.target_mixing == COPY_PASTE and labels is not None and labels.target != wanted,
     f'copy-paste among {wanted!r} needs their labels, but {stage.labels!r} is of '
     f'{labels.target if labels else None!r}',
   )
