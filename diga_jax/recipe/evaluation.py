@@ -15,6 +15,7 @@ from diga_jax.parallel import processes
 from diga_jax.recipe.experiment import Experiment, Run, class_names, labelled, palette
 from diga_jax.recipe.labels import read_centroids, with_pseudo_labels
 from diga_jax.report import pictures
+from diga_jax.stages.kinds import NO_CENTROIDS
 from diga_jax.storage import stage_folder
 from diga_jax.types import LabelRow, NetworkRow, PyTree
 
@@ -69,7 +70,7 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
   images = experiment.images(key, labelled(experiment, key))
   pseudo = with_pseudo_labels(images, made)
   select, selectors = None, [stage.selector] * (stage.selector != 'none')
-  if stage.centroids_from != 'none':
+  if stage.centroids_from != NO_CENTROIDS:
     selectors.append('consensus')
     select = functools.partial(
       label_quality.consensus_labels,

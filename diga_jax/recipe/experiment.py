@@ -18,7 +18,8 @@ from diga_jax.config import check
 from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
 from diga_jax.parallel.example_keys import initial_key
-from diga_jax.parallel.mesh import AXIS, local_mesh, make_mesh, replicate, to_local_mesh
+from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
+from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
 
@@ -62,7 +63,7 @@ class Experiment:
       classes=self.config.data.classes,
       dtype=model.dtype,
       remat=self.config.remat,
-      axis_name=AXIS if self.config.parallel == 'pmap' else None,
+      axis_name=PARALLEL[self.config.parallel][1],
       **model.options.to_dict(),
     )
 
@@ -183,7 +184,7 @@ class Run(Experiment):
     Raises:
       BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
     """
-    part = {'student': 'params', 'teacher': 'teacher'}[network]
+    part = NETWORKS[network]
     abstract = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
     found = self._read(stage, abstract)
     return {'params': found[part], 'batch_stats': found['batch_stats']}

@@ -25,7 +25,7 @@ from diga_jax.parallel import processes
 from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import to_local_mesh
 from diga_jax.recipe.experiment import Run, class_names
-from diga_jax.stages.kinds import inputs
+from diga_jax.stages.kinds import NO_CENTROIDS, inputs
 from diga_jax.types import Params, PyTree, Size
 
 LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
@@ -62,7 +62,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
   )
   save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
   warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names)
-  if stage.centroids_from != 'none':
+  if stage.centroids_from != NO_CENTROIDS:
     means, counts = label_centroids(experiment, name, predictor)
     save_arrays(directory / 'centroids.npz', centroids=means, counts=counts)
     warn_of_absent_classes(name, 'centroid', counts, names)
