@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from data_pipelines.errors import BadInput
 from diga_jax.models import layers
+from diga_jax.types import Keys
 
 _WIDE = (64, 128, 320, 512)
 # What differs between the published sizes.
@@ -94,7 +95,7 @@ class Block(nn.Module):
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+  def __call__(self, x: jax.Array, keys: Keys) -> jax.Array:
     """[B, h, w, C] -> [B, h, w, C]; without `keys` [B] nothing is left out."""
     attention = Attention(self.heads, self.reduction, self.dtype, name='attn')
     y = attention(norm(x, 'norm1', 1e-6, self.dtype))
@@ -123,7 +124,7 @@ class Body(nn.Module):
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> list[jax.Array]:
+  def __call__(self, x: jax.Array, keys: Keys = None) -> list[jax.Array]:
     """[B, H, W, 3] -> [B, ceil(H / 4), ceil(W / 4), widths[0]] and so on, in `dtype`.
 
     `keys` [B]: one typed key per example for stochastic depth, which there is none of without keys.
@@ -136,16 +137,16 @@ class Body(nn.Module):
         f'images of {x.shape[1]}x{x.shape[2]} pixels are too small for a Mix Transformer: give '
         f'crops of {SMALLEST}x{SMALLEST} at least'
       )
-    drops = iter(np.linspace(0, self.drop_path, sum(self.depths)).tolist())
+    drops = iter(enumerate(np.linspace(0, self.drop_path, sum(self.depths)).tolist()))
     reductions = REDUCTIONS[: len(self.widths)]
     sizes = zip(self.widths, self.depths, self.heads, reductions, strict=True)
-    kind, stages, number = nn.remat(Block) if self.remat else Block, [], 0
+    kind, stages = nn.remat(Block) if self.remat else Block, []
     for stage, (width, depth, heads, reduction) in enumerate(sizes, 1):
       x = self._patches(x, width, stage)
       for i in range(depth):
-        block = kind(heads, reduction, next(drops), self.dtype, name=f'block{stage}.{i}')
+        number, drop = next(drops)
+        block = kind(heads, reduction, drop, self.dtype, name=f'block{stage}.{i}')
         x = block(x, layers.fold_in(keys, number))
-        number += 1
       x = norm(x, f'norm{stage}', 1e-6, self.dtype)
       stages.append(x)
     return stages

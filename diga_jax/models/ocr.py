@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from diga_jax.models import hrnet, layers
 from diga_jax.pixels import PIXELS
-from diga_jax.types import Outputs
+from diga_jax.types import Keys, Outputs
 
 
 class Head(nn.Module):
@@ -25,7 +25,7 @@ class Head(nn.Module):
   settings: layers.Settings
 
   @nn.compact
-  def __call__(self, x: jax.Array, keys: jax.Array | None) -> Outputs:
+  def __call__(self, x: jax.Array, keys: Keys) -> Outputs:
     """[B, h, w, C] -> logits and auxiliary logits [B, h, w, classes], feature [B, h, w, feature].
 
     All float32. `keys` [B] are for dropout; without keys nothing is dropped.
@@ -97,9 +97,7 @@ class HrNetOcr(layers.Network):
   pixels: str = 'given'
 
   @nn.compact
-  def __call__(
-    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-  ) -> Outputs:
+  def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits, auxiliary logits and feature; see layers.Network."""
     settings = self.settings(train)
     sizes = (self.width, self.stem, self.modules, self.depths)
