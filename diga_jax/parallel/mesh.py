@@ -28,15 +28,16 @@ def make_mesh(devices: int = 0) -> Mesh:
       f'config.devices is {devices}, but {jax.process_count()} processes share all '
       f'{len(available)} devices: set it to 0'
     )
-  return _mesh(available[: devices or len(available)])
+  return mesh_over(available[: devices or len(available)])
 
 
 def local_mesh(mesh: Mesh) -> Mesh:
   """The part of a mesh that belongs to this process."""
-  return mesh if jax.process_count() == 1 else _mesh(list(mesh.local_devices))
+  return mesh if jax.process_count() == 1 else mesh_over(list(mesh.local_devices))
 
 
-def _mesh(devices: Sequence[object]) -> Mesh:
+def mesh_over(devices: Sequence[object]) -> Mesh:
+  """A mesh over given devices with one axis."""
   return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -103,14 +104,9 @@ def compile_step(
     return lambda state, batch, frozen: step(state, put_batch(batch, mesh), frozen)
   if jax.process_count() > 1:
     raise BadInput("config.parallel is 'pmap', which is for one process: use 'jit'")
-  step = jax.pmap(
-    functools.partial(step, axis_name=AXIS),
-    axis_name=AXIS,
-    in_axes=(None, 0, None),
-    out_axes=None,
-    devices=list(mesh.devices.flat),
-    donate_argnums=0,
-  )
+  axes = {'axis_name': AXIS, 'in_axes': (None, 0, None), 'out_axes': None}
+  step, devices = functools.partial(step, axis_name=AXIS), list(mesh.devices.flat)
+  step = jax.pmap(step, devices=devices, donate_argnums=0, **axes)
 
   def split(x: np.ndarray) -> np.ndarray:
     return x.reshape(mesh.size, -1, *x.shape[1:])
