@@ -18,9 +18,10 @@ def batch_rows(stage: ConfigDict, chips: int) -> int:
   return math.ceil((stage.batch.low_rows + stage.batch.full_rows) / chips) * chips
 
 
-def abstract_step(experiment: Experiment, name: str, rows: int) -> tuple[PyTree, ...]:
+def abstract_step(config: ConfigDict, name: str, rows: int) -> tuple[PyTree, ...]:
   """(step, state, batch, frozen) of a training stage, the last three as shapes."""
-  config, stage = experiment.config, experiment.stage(name)
+  experiment = Experiment(config)
+  stage = experiment.stage(name)
   arrays = jax.eval_shape(functools.partial(training.random_arrays, experiment, stage))
   begun = training.start(experiment, name, arrays, make=jax.eval_shape)
   reads = inputs(stage, config)
@@ -34,11 +35,6 @@ def abstract_step(experiment: Experiment, name: str, rows: int) -> tuple[PyTree,
   if reads.labels:
     batch['target_label'] = label
   return begun.step, begun.state, batch, begun.frozen
-
-
-def make_step(config: ConfigDict, name: str, rows: int) -> tuple[PyTree, ...]:
-  """`abstract_step` for another process."""
-  return abstract_step(Experiment(config), name, rows)
 
 
 def program_key(stage: ConfigDict) -> str:

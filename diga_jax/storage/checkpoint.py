@@ -1,6 +1,8 @@
 """Orbax checkpoints: the whole state while a stage trains, its network for the next one."""
 
 import contextlib
+import functools
+import operator
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel import processes
 from diga_jax.state import TrainState
 from diga_jax.types import PyTree
+
+_score = operator.itemgetter('score')
 
 
 class Damaged(BadInput):
@@ -44,10 +48,6 @@ def open_manager(
     # What went wrong while a checkpoint was written has been raised by then.
     with contextlib.suppress(Exception):
       manager.close()
-
-
-def _score(metrics: dict[str, float]) -> float:
-  return metrics['score']
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: float | None) -> None:
@@ -217,15 +217,12 @@ def _read_through(where: pathlib.Path) -> None:
 
 def _check_shapes(where: pathlib.Path, saved: PyTree, wanted: PyTree) -> None:
   """Refuses a checkpoint in which a wanted array is absent or of another shape."""
-  there = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(saved)}
+  name_of = functools.partial(jax.tree_util.keystr, simple=True, separator='/')
+  there = {name_of(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(saved)}
   for path, leaf in jax.tree.leaves_with_path(wanted):
-    name = _name(path)
+    name = name_of(path)
     if there.get(name) != tuple(leaf.shape):
       raise BadInput(
         f'{where}: the checkpoint is of another network: {name} is {there.get(name, "absent")} '
         f'there and {tuple(leaf.shape)} by this config'
       )
-
-
-def _name(path: jax.tree_util.KeyPath) -> str:
-  return '/'.join(str(getattr(p, 'key', getattr(p, 'name', getattr(p, 'idx', p)))) for p in path)

@@ -142,7 +142,7 @@ from diga_jax.plan import steps
 from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny
 import jax
-step, *shapes = steps.abstract_step(Experiment(tiny.get_config()), 'self_training_1', 2)
+step, *shapes = steps.abstract_step(tiny.get_config(), 'self_training_1', 2)
 print(hashlib.sha256(jax.jit(step).lower(*shapes).as_text().encode()).hexdigest())
 """
 

@@ -28,7 +28,7 @@ def test_a_step_exchanges_sums_alone(config, name):
   found = roofline.stage_cost(small, name, 'cpu:4', rows=4).collectives
   assert set(found) == {'all-reduce'}
   parameters = sum(
-    x.size * 4 for x in jax.tree.leaves(steps.abstract_step(small, name, 4)[1].params)
+    x.size * 4 for x in jax.tree.leaves(steps.abstract_step(small.config, name, 4)[1].params)
   )
   # The gradients, and beside them only statistics and metrics. The translator's networks each act
   # on up to three images, and the CPU's compiler sums every use of a weight over the devices.

@@ -46,7 +46,7 @@ def test_every_step_traces_and_keeps_its_shapes(module):
       continue
     TRACED.append((model, experiment.stage(name)))
     batch = experiment.stage(name).batch
-    step, *shapes = steps.abstract_step(experiment, name, batch.low_rows + batch.full_rows)
+    step, *shapes = steps.abstract_step(experiment.config, name, batch.low_rows + batch.full_rows)
     after, metrics = jax.eval_shape(step, *shapes)
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, shapes[0])
     assert metrics['loss'].shape == ()

@@ -135,7 +135,6 @@ def test_published_values():
 def test_the_networks_and_optimizers_of_the_configs_fit(module):
   """Their options exist, and every pattern of the optimizer finds parameters."""
   from diga_jax.plan import steps
-  from diga_jax.recipe.experiment import Experiment
 
-  _, state, _, _ = steps.abstract_step(Experiment(module.get_config()), 'warmup', 2)
+  _, state, _, _ = steps.abstract_step(module.get_config(), 'warmup', 2)
   assert jax.tree.leaves(state.opt_state)
