@@ -80,15 +80,13 @@ def _conv2d_backward(window: Window, saved: Saved, grad: jax.Array) -> Saved:
 _conv2d.defvjp(_save_operands(_conv2d), _conv2d_backward)
 
 
-def same_padding(size: Pair, kernel: Pair, strides: Pair, dilation: Pair) -> Padding:
-  """TensorFlow's 'SAME' padding: ceil(size / stride) outputs, an odd pixel goes after the image."""
+def same_padding(length: int, taps: int, stride: int, rate: int) -> Pair:
+  """TensorFlow's 'SAME' padding of an axis: ceil(length / stride) outputs, an odd pixel goes after.
 
-  def pads(axis: int) -> Pair:
-    length, stride, reach = size[axis], strides[axis], (kernel[axis] - 1) * dilation[axis] + 1
-    total = max((-(-length // stride) - 1) * stride + reach - length, 0)
-    return total // 2, total - total // 2
-
-  return pads(0), pads(1)
+  `rate` is the dilation of the kernel's `taps`.
+  """
+  total = max((-(-length // stride) - 1) * stride + (taps - 1) * rate + 1 - length, 0)
+  return total // 2, total - total // 2
 
 
 def plain(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -123,8 +121,8 @@ def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _pointwise_backward(saved: Saved, grad: jax.Array) -> Saved:
-  # XLA's CPU back end transposes the left operand of the kernel's gradient, and fuses into that
-  # copy all that computes the operand, against the grain of memory: the narrow one costs least.
+  # For the kernel's gradient XLA's CPU back end transposes the left operand, and computes it anew
+  # inside that strided copy: the narrower one costs least there.
   x, kernel = saved
   rows, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
   over_pixels = (((0,), (0,)), ((), ()))

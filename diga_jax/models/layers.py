@@ -78,10 +78,11 @@ class Conv(nn.Module):
     kernel = self.param('kernel', self.kernel_init, shape)
     strides, dilation = (self.stride, self.stride), (self.dilation, self.dilation)
     if self.padding == 'SAME':
-      padding = convolution.same_padding((x.shape[1], x.shape[2]), shape[:2], strides, dilation)
+      sizes = (self.size, self.stride, self.dilation)
+      rows, columns = (convolution.same_padding(length, *sizes) for length in x.shape[1:3])
     else:
-      padding = ((self.padding, self.padding), (self.padding, self.padding))
-    window = convolution.Window(strides, padding, dilation, self.groups)
+      rows = columns = (self.padding, self.padding)
+    window = convolution.Window(strides, (rows, columns), dilation, self.groups)
     x = convolution.conv2d(x.astype(self.dtype), kernel.astype(self.dtype), window)
     if self.bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))

@@ -41,7 +41,7 @@ def norm(x: jax.Array, name: str, epsilon: float, dtype: DTypeLike) -> jax.Array
 
 
 class Attention(nn.Module):
-  """Every pixel asks the image at 1 / `reduction` of its size."""
+  """Attention of every pixel to the image at 1 / `reduction` of its size."""
 
   heads: int
   reduction: int
@@ -55,8 +55,8 @@ class Attention(nn.Module):
     seen = self._reduce(x)
     query = dense(channels, name='q')(x).reshape(batch, height * width, self.heads, -1)
     both = dense(2 * channels, name='kv')(seen).reshape(batch, -1, 2, self.heads, query.shape[-1])
-    alike = jnp.einsum('bqhd,bkhd->bhqk', query, both[:, :, 0], preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(alike * query.shape[-1] ** -0.5, -1).astype(self.dtype)
+    scores = jnp.einsum('bqhd,bkhd->bhqk', query, both[:, :, 0], preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, -1).astype(self.dtype)
     x = jnp.einsum('bhqk,bkhd->bqhd', weights, both[:, :, 1])
     return dense(channels, name='proj')(x.reshape(batch, height, width, channels))
 
@@ -69,7 +69,7 @@ class Attention(nn.Module):
 
 
 class MixMlp(nn.Module):
-  """Linear - 3x3 depthwise - GELU - linear: the convolution is what tells positions apart."""
+  """Linear - 3x3 depthwise - GELU - linear: the convolution encodes positions."""
 
   dtype: DTypeLike = jnp.float32
 
@@ -127,7 +127,7 @@ class Body(nn.Module):
   def __call__(self, x: jax.Array, keys: Keys = None) -> list[jax.Array]:
     """[B, H, W, 3] -> [B, ceil(H / 4), ceil(W / 4), widths[0]] and so on, in `dtype`.
 
-    `keys` [B]: one typed key per example for stochastic depth, which there is none of without keys.
+    `keys` are for stochastic depth; without keys no block is left out.
 
     Raises:
       BadInput: the images are too small for the first stage's keys, at a 32nd of their size.

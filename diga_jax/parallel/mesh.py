@@ -79,12 +79,6 @@ def local_rows(rows: int, mesh: Mesh) -> slice:
   return slice(jax.process_index() * count, (jax.process_index() + 1) * count)
 
 
-def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Splits the leading axis over the devices; `batch` holds the rows of this process."""
-  sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-  return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
-
-
 def compile_step(
   step: Callable[..., tuple[PyTree, Metrics]], mesh: Mesh, parallel: str
 ) -> Callable[[PyTree, Mapping[str, np.ndarray], Params | None], tuple[PyTree, Metrics]]:
@@ -100,8 +94,9 @@ def compile_step(
     BadInput: 'pmap' with several processes.
   """
   if parallel == 'jit':
-    step = jax.jit(step, donate_argnums=0)
-    return lambda state, batch, frozen: step(state, put_batch(batch, mesh), frozen)
+    step, sharding = jax.jit(step, donate_argnums=0), NamedSharding(mesh, PartitionSpec(AXIS))
+    place = functools.partial(jax.make_array_from_process_local_data, sharding)
+    return lambda state, batch, frozen: step(state, jax.tree.map(place, dict(batch)), frozen)
   if jax.process_count() > 1:
     raise BadInput("config.parallel is 'pmap', which is for one process: use 'jit'")
   axes = {'axis_name': AXIS, 'in_axes': (None, 0, None), 'out_axes': None}

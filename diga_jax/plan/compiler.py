@@ -242,9 +242,7 @@ def make_readable(text: str) -> str:
   return _DONE.sub(pick, text)
 
 
-_EXCHANGES = (
-  'all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast'
-)
+_EXCHANGES = 'all-(?:reduce|gather|to-all)|reduce-scatter|collective-(?:permute|broadcast)'
 _COLLECTIVE = re.compile(rf' = (.*?) ({_EXCHANGES})(?:-start)?\(')
 _ARRAY = re.compile(r'\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]')
 

@@ -23,7 +23,7 @@ _score = operator.itemgetter('score')
 
 
 class Damaged(BadInput):
-  """A checkpoint that cannot be read, whatever it should hold."""
+  """A checkpoint that cannot be read."""
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: fl
 
 
 def _check_space(manager: ocp.CheckpointManager, state: TrainState) -> None:
-  """Asks before Orbax finds out: its threads would print a traceback for every array."""
+  """Checked before Orbax notices: its threads would print a traceback for every array."""
   needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   if before := manager.latest_step():  # names and indices need space as well
     files = (pathlib.Path(manager.directory) / str(before)).rglob('*')

@@ -90,12 +90,8 @@ def test_accelerators_get_the_plain_convolution_forward_and_backward(platform):
 
 def test_the_choice_leaves_no_condition_in_the_program():
   x, kernel = arrays((1, 8, 8, 4), (1, 1, 4, 4))
-  compiled = (
-    jax.jit(lambda x, k: convolution.conv2d(x, k, convolution.Window()))
-    .lower(x, kernel)
-    .compile()
-    .as_text()
-  )
+  lowered = jax.jit(lambda x, k: convolution.conv2d(x, k, convolution.Window())).lower(x, kernel)
+  compiled = lowered.compile().as_text()
   assert ' conditional(' not in compiled
   assert ' dot(' in compiled
 
@@ -111,6 +107,7 @@ def test_same_padding_is_tensorflows(length, taps, stride, rate):
     rhs_dilation=(rate, rate),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
-  padding = convolution.same_padding((length, length), (taps, taps), (stride, stride), (rate, rate))
-  got = convolution.conv2d(x, kernel, convolution.Window((stride, stride), padding, (rate, rate)))
+  pads = convolution.same_padding(length, taps, stride, rate)
+  window = convolution.Window((stride, stride), (pads, pads), (rate, rate))
+  got = convolution.conv2d(x, kernel, window)
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
