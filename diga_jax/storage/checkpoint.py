@@ -166,12 +166,7 @@ def read_arrays(directory: pathlib.Path, step: int) -> dict[str, PyTree]:
   """
   handler = ocp.PyTreeCheckpointHandler()
   with ocp.CheckpointManager(directory.absolute(), item_handlers=handler) as manager:
-    where = pathlib.Path(manager.directory) / str(step)
-    with _reading(where):
-      saved = manager.item_metadata(step).tree
-      _read_through(where)
-      wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-      return manager.restore(step, args=ocp.args.PyTreeRestore(restore_args=wanted))
+    return _read(manager, step)
 
 
 def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) -> None:
@@ -181,18 +176,20 @@ def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) ->
     manager.wait_until_finished()
 
 
-def _read(manager: ocp.CheckpointManager, step: int, arguments: ocp.args.CheckpointArgs) -> PyTree:
+def _read(
+  manager: ocp.CheckpointManager, step: int, arguments: ocp.args.CheckpointArgs | None = None
+) -> PyTree:
+  """What the arguments ask for, of the shapes that they have; without them all, as NumPy arrays."""
   where = pathlib.Path(manager.directory) / str(step)
-  with _reading(where):
-    _check_shapes(where, manager.item_metadata(step).tree, arguments.item)
+  try:
+    saved = manager.item_metadata(step).tree
+    if arguments is None:
+      wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+      arguments = ocp.args.PyTreeRestore(restore_args=wanted)
+    else:
+      _check_shapes(where, saved, arguments.item)
     _read_through(where)
     return manager.restore(step, args=arguments)
-
-
-@contextlib.contextmanager
-def _reading(where: pathlib.Path) -> Iterator[None]:
-  try:
-    yield
   except BadInput:
     raise
   # Orbax and TensorStore raise many kinds of errors for damaged files.
