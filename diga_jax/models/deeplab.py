@@ -118,12 +118,12 @@ class Aspp(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, h, w, C] -> logits [B, h, w, classes]."""
     options = {'bias': True, 'kernel_init': layers.SMALL, 'dtype': self.dtype}
-    logits = jnp.float32(0)
+    logits = []
     for i, dilation in enumerate(DILATIONS):
       wide = {'padding': dilation, 'dilation': dilation, **options}
       branch = layers.Conv(self.classes, 3, name=f'conv2d_list.{i}', **wide)
-      logits += branch(x).astype(jnp.float32)
-    return logits
+      logits.append(branch(x).astype(jnp.float32))
+    return sum(logits, jnp.float32(0))
 
 
 class HiastDeepLab(layers.Network):
