@@ -97,7 +97,7 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
   from diga_jax.storage import checkpoint, stage_folder
   from diga_jax.weights import pretrained
 
-  found = weights.read(weights.weights_file(arguments.file))
+  found = weights.read(weights.path_of(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
   model = models.build(arguments.model, classes=arguments.classes)
   variables = models.shapes(model)
@@ -157,7 +157,7 @@ def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) ->
   from diga_jax.recipe.experiment import Experiment
   from diga_jax.weights import pretrained
 
-  pair = [weights.read(weights.weights_file(name)) for name in (arguments.first, arguments.second)]
+  pair = [weights.read(weights.path_of(name)) for name in (arguments.first, arguments.second)]
   print(weights.format_comparison(weights.compare(*map(pretrained.strip_prefixes, pair))))
   if not arguments.image:
     return
