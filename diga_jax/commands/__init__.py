@@ -1,4 +1,4 @@
-"""The commands of the command line, one file each: its arguments, and what it does.
+"""The commands of the command line, by subject: their arguments, and what they do.
 
 A new command is a file with `add_arguments(commands)` and one more name in `__main__.COMMANDS`.
 JAX, TensorFlow and Orbax take seconds to import: commands import them, and what needs them, in the

@@ -1,20 +1,17 @@
-"""run, train, label and evaluate: a recipe, whole or in parts."""
+"""run, train, label, evaluate, study and predict: a recipe, whole or in parts, and its networks."""
 
 import argparse
-from typing import TYPE_CHECKING
+import pathlib
 
 from ml_collections import ConfigDict
 
+from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from diga_jax.commands.arguments import Commands, add_command, add_workdir
 
-if TYPE_CHECKING:
-  from diga_jax.recipe.experiment import Run
-  from diga_jax.types import Rows
-
 
 def add_arguments(commands: Commands) -> None:
-  """The whole recipe, one stage of it, and its evaluation."""
+  """The whole recipe, one stage of it, its evaluation, several seeds of it, and its networks."""
   text = 'the whole recipe and its evaluation; continues where it was stopped'
   add_workdir(add_command(commands, 'run', text, run))
   for name, text in {'train': 'one training stage', 'label': 'one label pass'}.items():
@@ -22,19 +19,39 @@ def add_arguments(commands: Commands) -> None:
     command.add_argument('--stage', required=True, help='its name in config.stages')
   text = "the recipe's networks under the config's protocol"
   add_workdir(add_command(commands, 'evaluate', text, run))
+  text = 'the recipe with several seeds; mean and spread of every row'
+  command = add_workdir(add_command(commands, 'study', text, study))
+  command.add_argument('--seeds', type=int, nargs='+', required=True, metavar='N')
+  command = add_workdir(
+    add_command(commands, 'predict', 'label images with a trained network', predict)
+  )
+  command.add_argument('--stage', required=True, help='the stage whose network labels them')
+  command.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
+  command.add_argument('images', nargs='+', type=pathlib.Path, help='image files or folders')
 
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """`run`: the whole recipe, then its tables. `evaluate`: the tables of complete stages."""
+  from diga_jax.parallel import processes
   from diga_jax.recipe import graph
   from diga_jax.recipe.experiment import Run
+  from diga_jax.report import tables
   from diga_jax.storage import stage_folder
 
-  experiment = Run(config, arguments.workdir)
   carry_out = {'run': graph.run_recipe, 'evaluate': graph.evaluate}[arguments.command]
+  experiment = Run(config, arguments.workdir)
   with stage_folder.lock(arguments.workdir):
     results = carry_out(experiment)
-  show(experiment, results)
+  if not processes.is_main_process():
+    return
+  networks = [row for row in results if row['kind'] == 'network']
+  print(tables.table(networks))
+  print(tables.per_class(networks))
+  for row in results:
+    if row['kind'] == 'labels':
+      print(tables.describe_labels(row))
+  place = arguments.workdir / 'evaluation' / config.evaluation.name
+  print(f'metrics.json and pictures of every network: {place}')
 
 
 def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -53,18 +70,38 @@ def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
     graph.run_stage(experiment, arguments.stage)
 
 
-def show(experiment: 'Run', results: 'Rows') -> None:
-  """Prints the tables, what of the labels was kept, and where the pictures are."""
+def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """The recipe once per seed, in WORKDIR/seed_N; then mean and spread, in WORKDIR/study/."""
   from diga_jax.parallel import processes
-  from diga_jax.report import tables
+  from diga_jax.recipe import graph
+  from diga_jax.recipe.experiment import Run
+  from diga_jax.report.study import drawings, summarise
+  from diga_jax.storage import stage_folder
 
+  runs = []
+  for seed in arguments.seeds:
+    seeded = config.copy_and_resolve_references()
+    seeded.seed = seed
+    workdir = arguments.workdir / f'seed_{seed}'
+    with stage_folder.lock(workdir):
+      runs.append(graph.run_recipe(Run(seeded, workdir)))
   if not processes.is_main_process():
     return
-  networks = [row for row in results if row['kind'] == 'network']
-  print(tables.table(networks))
-  print(tables.per_class(networks))
-  for row in results:
-    if row['kind'] == 'labels':
-      print(tables.describe_labels(row))
-  place = experiment.workdir / 'evaluation' / experiment.config.evaluation.name
-  print(f'metrics.json and pictures of every network: {place}')
+  place = arguments.workdir / 'study' / config.evaluation.name
+  text = summarise(runs)
+  for name, draw in drawings(runs):
+    draw(place.with_name(f'{place.name}_{name}.png'))
+  atomic.write_text(place.with_suffix('.md'), text + '\n')
+  stage_folder.write_metrics(place.with_suffix('.json'), runs)
+  print(text)
+  print(f'these tables, all numbers and plots: {place}.md, .json and _*.png')
+
+
+def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Labels images with the network of a stage."""
+  from diga_jax.inference.predict import predict_images
+  from diga_jax.recipe.experiment import Run, palette
+
+  experiment = Run(config, arguments.workdir)
+  predictor = experiment.predictor(arguments.stage, config.evaluation.network)
+  predict_images(predictor, arguments.images, arguments.output, palette(experiment))

@@ -64,10 +64,8 @@ def image_means(
       labels are not read (from the target).
     view: (normalised BGR [B, h, w, 3], labels [B, h, w], positions [B] for keys) -> images, where
       `labelled`: mixes them with their translation, the published option. None: plain images.
-    size: (h, w) that images and labels are resized to first (bicubic / nearest), the low size of
-      training; None: as stored.
     minimum: feature pixels that a class needs in an image; published 5.
-    progress: whether to show a progress bar on stderr.
+    size, progress: as of `evaluate.evaluate`; the size is the low one of training.
 
   Returns:
     [(means [C, D], valid [C])] of all images in order, those of all processes, on the host.

@@ -157,14 +157,10 @@ def batches(
 
   own = processes.local_share(len(dataset))
   indices = own if order is None else [order[i] for i in own]
-  waiting = []
-  for row in read_ahead(read, indices, ahead=batch_size + READERS):
-    if waiting and (len(waiting) == batch_size or row.shapes != waiting[0].shapes):
-      yield _stack(waiting, batch_size)
-      waiting = []
-    waiting.append(row)
-  if waiting:
-    yield _stack(waiting, batch_size)
+  rows = read_ahead(read, indices, ahead=batch_size + READERS)
+  for _, alike in itertools.groupby(rows, key=lambda row: row.shapes):
+    while group := list(itertools.islice(alike, batch_size)):
+      yield _stack(group, batch_size)
 
 
 class BatchOptions(TypedDict, total=False):

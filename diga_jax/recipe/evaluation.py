@@ -42,7 +42,7 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
 
 
 def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Path) -> NetworkRow:
-  """Evaluates a stage's network on a labelled set: metrics.json and pictures/."""
+  """Evaluates a stage's network on a labelled set, with pictures/ of it."""
   settings = experiment.config.evaluation
   found = evaluate.evaluate(
     experiment.predictor(name, settings.network),
@@ -53,10 +53,7 @@ def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Pa
     size=tuple(experiment.config.data.sets[key].evaluation_size) or None,
     pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
   )
-  row: NetworkRow = {'name': name, **found}
-  if processes.is_main_process():
-    stage_folder.write_metrics(directory / 'metrics.json', row)
-  return row
+  return {'name': name, **found}
 
 
 def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path) -> LabelRow:
@@ -85,16 +82,10 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
     batch_size=experiment.rows(1),
     place=experiment.put,
   )
-  row: LabelRow = {
-    'name': name,
-    'selector': ' + '.join(selectors) or 'none',
-    **found,
-    'protocol': protocol(experiment, name, key),
-  }
   if processes.is_main_process():
     draw_labels(experiment, select, images, pseudo, directory / 'pictures')
-    stage_folder.write_metrics(directory / 'metrics.json', row)
-  return row
+  facts = protocol(experiment, name, key)
+  return {'name': name, 'selector': ' + '.join(selectors) or 'none', **found, 'protocol': facts}
 
 
 def draw_labels(

@@ -31,6 +31,9 @@ class Experiment:
   """
 
   config: ConfigDict
+  # When `doctor` inspected the data sets opened so far, for those that it inspected.
+  examined: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
+  _opened: dict[tuple[str, bool], Folder] = dataclasses.field(default_factory=dict, init=False)
 
   def __post_init__(self) -> None:
     check(self.config)
@@ -78,44 +81,27 @@ class Experiment:
 
   # Data.
 
-  @functools.cached_property
-  def _opened(self) -> dict[tuple[str, bool], Folder]:
-    return {}
-
   def images(self, name: str, labelled: bool = True) -> Folder:
     """The data set of that name, checked and, if rendered, on disk.
 
     Raises:
-      BadInput: if the config has no such set, or its files are wrong.
+      BadInput: the config has no such set, or its files are wrong or not those that `doctor` saw.
     """
     data = self.config.data
     if name not in data.sets:
       raise BadInput(f'config.data.sets has no {name!r}: it has {", ".join(data.sets)}')
-    if (name, labelled) not in self._opened:
-      self._opened[name, labelled] = sets.open_set(
-        data.sets[name].to_dict(),
-        name=name,
-        root=data.root,
-        cache=data.cache,
-        classes=data.classes,
-        labelled=labelled,
-      )
-      self._compare(name, self._opened[name, labelled])
-    return self._opened[name, labelled]
-
-  @functools.cached_property
-  def examined(self) -> dict[str, str]:
-    """When `doctor` inspected the data sets opened so far, for those that it inspected."""
-    return {}
-
-  def _compare(self, name: str, images: Folder) -> None:
-    """Raises BadInput if a set's files are not those that `doctor` saw."""
-    data = self.config.data
+    if (name, labelled) in self._opened:
+      return self._opened[name, labelled]
     settings = data.sets[name].to_dict()
+    images = sets.open_set(
+      settings, name=name, root=data.root, cache=data.cache, classes=data.classes, labelled=labelled
+    )
     if settings['kind'] == 'folder':
       path = doctor.manifest_path(data.cache, name, settings, data.root)
       if found := doctor.check_manifest(path, images):
         self.examined[name] = found['made']
+    self._opened[name, labelled] = images
+    return images
 
   # Networks.
 

@@ -5,9 +5,9 @@ Every stage is a folder of the working directory that holds its config, its inpu
 partial one is continued, a stale one is refused.
 """
 
-import functools
 import hashlib
 import json
+import pathlib
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.config import flatten
+from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, training
 from diga_jax.recipe.experiment import Experiment, Run, labelled
 from diga_jax.stages.kinds import inputs, kind_of
@@ -43,19 +44,15 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
     BadInput: if a stage that it reads is not complete, it was begun with other settings, or its
       input is wrong.
   """
-  make = labels.label_stage if kind_of(run.stage(name)).train_step is None else training.train_stage
-  return stage_folder.produce(
-    run.workdir / name,
-    identity(run, name),
-    lambda directory: make(run, name, directory) | inspected(run, name),
-  )
+  stage = run.stage(name)
+  make = labels.label_stage if kind_of(stage).train_step is None else training.train_stage
 
+  def build(directory: pathlib.Path) -> dict[str, PyTree]:
+    result, read = make(run, name, directory), inputs(stage, run.config).sets
+    dates = {key: made for key, made in run.examined.items() if key in read}
+    return result | ({'examined': dates} if dates else {})
 
-def inspected(run: Run, name: str) -> dict[str, PyTree]:
-  """When `doctor` last inspected the data sets that a stage reads, for its result."""
-  read = inputs(run.stage(name), run.config).sets
-  dates = {key: made for key, made in run.examined.items() if key in read}
-  return {'examined': dates} if dates else {}
+  return stage_folder.produce(run.workdir / name, identity(run, name), build)
 
 
 # What a stage depends on.
@@ -133,7 +130,7 @@ def evaluate(run: Run) -> list[Row]:
 
 
 def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
-  """One measurement of one stage on one data set, made once."""
+  """One measurement of one stage on one data set, made once: its metrics.json."""
   settings = run.config.evaluation
   dependencies = flatten(
     {
@@ -144,8 +141,12 @@ def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
   )
   for unrelated in ('stages', 'sets', 'name'):
     dependencies.pop(f'evaluation.{unrelated}')
-  return stage_folder.produce(
-    run.workdir / 'evaluation' / settings.name / name / key,
-    dependencies,
-    functools.partial(make, run, name, key),
-  )
+
+  def build(directory: pathlib.Path) -> Row:
+    row = make(run, name, key, directory)
+    if processes.is_main_process():
+      stage_folder.write_metrics(directory / 'metrics.json', row)
+    return row
+
+  place = run.workdir / 'evaluation' / settings.name / name / key
+  return stage_folder.produce(place, dependencies, build)
