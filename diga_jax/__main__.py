@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
 from diga_jax import __version__
-from diga_jax.commands import config, data, plan, run, weights
+from diga_jax.commands import config, data, run, weights
 from diga_jax.commands.arguments import OVERRIDES
 
-COMMANDS = (run, plan, data, weights, config)  # each has add_arguments(commands)
+COMMANDS = (run, data, weights, config)  # each has add_arguments(commands)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""run, train, label, evaluate, study and predict: a recipe, whole or in parts, and its networks."""
+"""run, train, label, evaluate, study, predict and plan: a recipe, and the networks it trains."""
 
 import argparse
 import pathlib
@@ -9,9 +9,11 @@ from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from diga_jax.commands.arguments import Commands, add_command, add_workdir
 
+TOPOLOGY = 'v5e:4x4, v5e-8, cpu, cpu:4: one or more'
+
 
 def add_arguments(commands: Commands) -> None:
-  """The whole recipe, one stage of it, its evaluation, several seeds of it, and its networks."""
+  """The recipe, its parts, several seeds of it, its networks on new images, and what it costs."""
   text = 'the whole recipe and its evaluation; continues where it was stopped'
   add_workdir(add_command(commands, 'run', text, run))
   for name, text in {'train': 'one training stage', 'label': 'one label pass'}.items():
@@ -22,12 +24,14 @@ def add_arguments(commands: Commands) -> None:
   text = 'the recipe with several seeds; mean and spread of every row'
   command = add_workdir(add_command(commands, 'study', text, study))
   command.add_argument('--seeds', type=int, nargs='+', required=True, metavar='N')
-  command = add_workdir(
-    add_command(commands, 'predict', 'label images with a trained network', predict)
-  )
+  text = 'label images with a trained network'
+  command = add_workdir(add_command(commands, 'predict', text, predict))
   command.add_argument('--stage', required=True, help='the stage whose network labels them')
   command.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
   command.add_argument('images', nargs='+', type=pathlib.Path, help='image files or folders')
+  text = 'memory, FLOPs and time of each step on hardware you do not have'
+  command = add_command(commands, 'plan', text, plan)
+  command.add_argument('--topology', nargs='+', required=True, help=TOPOLOGY)
 
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -105,3 +109,18 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   experiment = Run(config, arguments.workdir)
   predictor = experiment.predictor(arguments.stage, config.evaluation.network)
   predict_images(predictor, arguments.images, arguments.output, palette(experiment))
+
+
+def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Prints what the recipe's training steps need on each topology."""
+  import jax
+
+  from diga_jax.plan import roofline
+  from diga_jax.recipe.experiment import Experiment
+  from diga_jax.report import tables
+
+  jax.config.update('jax_platforms', 'cpu')
+  experiment = Experiment(config)
+  for topology in arguments.topology:
+    rows = roofline.plan(experiment, topology)
+    print(tables.render_tables(roofline.table(topology, rows), width=1000), end='\n\n')

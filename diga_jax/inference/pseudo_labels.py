@@ -25,8 +25,6 @@ from diga_jax.inference.selectors import SELECTORS
 from diga_jax.parallel.processes import exchange, in_order
 from diga_jax.types import Size
 
-# (confidence, predicted, thresholds) -> (labels, thresholds), see `selectors.Selector`.
-Select = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]
 KEEP_ALL = ConfigDict({'selector': 'none', 'selector_batch': 1})
 # How much of the moving mean confidence a batch leaves in place.
 CONFIDENCE_DECAY = 0.99
@@ -191,7 +189,7 @@ def _select(
 
 def _select_batches(
   predictions: Iterator[Prediction],
-  select: Select,
+  select: Callable[..., tuple[jax.Array, jax.Array]],
   thresholds: np.ndarray,
   count: int,
   batch_size: int,

@@ -132,15 +132,12 @@ def evaluate(run: Run) -> list[Row]:
 def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
   """One measurement of one stage on one data set, made once: its metrics.json."""
   settings = run.config.evaluation
-  dependencies = flatten(
-    {
-      'input': {name: digest(run, name)},
-      'evaluation': settings.to_dict(),
-      'images': run.images(key, labelled(run, key)).fingerprint(),
-    }
-  )
-  for unrelated in ('stages', 'sets', 'name'):
-    dependencies.pop(f'evaluation.{unrelated}')
+  unrelated = ('stages', 'sets', 'name')
+  dependencies = {
+    'input': {name: digest(run, name)},
+    'evaluation': {k: v for k, v in settings.to_dict().items() if k not in unrelated},
+    'images': run.images(key, labelled(run, key)).fingerprint(),
+  }
 
   def build(directory: pathlib.Path) -> Row:
     row = make(run, name, key, directory)
@@ -149,4 +146,4 @@ def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
     return row
 
   place = run.workdir / 'evaluation' / settings.name / name / key
-  return stage_folder.produce(place, dependencies, build)
+  return stage_folder.produce(place, flatten(dependencies), build)

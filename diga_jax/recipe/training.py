@@ -81,8 +81,7 @@ def start(
   """A stage's step, (state, batch, frozen) -> (state, metrics), and the state that it starts from.
 
   Args:
-    experiment: the config.
-    name: the stage.
+    experiment, name: the config, and the stage.
     arrays: what it starts from (`read_arrays`, `random_arrays`).
     make: (function, *arguments) -> its result, such as jax.eval_shape; None: calls the function.
 

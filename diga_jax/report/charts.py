@@ -18,12 +18,7 @@ BASE, BAR = 0.7, 0.32  # height of a chart and of each of its bars, in inches
 
 
 def scores(rows: Sequence[Sequence[NetworkRow]], path: pathlib.Path) -> None:
-  """Networks against mIoU.
-
-  Args:
-    rows: networks under one protocol (`evaluate.evaluate`), each of them once per seed.
-    path: of the PNG.
-  """
+  """Draws networks against mIoU as a PNG: rows under one protocol, each of them once per seed."""
   figure = Figure(figsize=(7, BASE + BAR * len(rows)), layout='constrained')
   axes = figure.subplots()
   values = [_per_cent(run['mean_iou'] for run in row) for row in rows]
@@ -36,11 +31,9 @@ def scores(rows: Sequence[Sequence[NetworkRow]], path: pathlib.Path) -> None:
 
 
 def label_quality(rows: Sequence[Sequence[LabelRow]], path: pathlib.Path) -> None:
-  """Label passes: how much of the pixels keeps a label, beside how much of that is right.
+  """Draws label passes as a PNG: the share of pixels that keeps a label, and of that the right one.
 
-  Args:
-    rows: label passes (`label_quality.measure`) with true labels, each of them once per seed.
-    path: of the PNG.
+  The passes have true labels; each of them is given once per seed.
   """
   figure = Figure(figsize=(8, BASE + BAR * len(rows)), layout='constrained')
   names = [f'{row[0]["name"]} ({row[0]["selector"]})' for row in rows]

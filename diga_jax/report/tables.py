@@ -85,21 +85,17 @@ def render_tables(parts: Iterable[Part], width: int) -> str:
 
 def markdown_table(first: str, *columns: str) -> rich.table.Table:
   """An empty table that renders as Markdown: a column of names, then columns of numbers."""
-  result = rich.table.Table(box=rich.box.MARKDOWN, show_edge=True)
+  result = rich.table.Table(box=rich.box.MARKDOWN)
   result.add_column(first, no_wrap=True)
   for name in columns:
-    result.add_column(name, justify='right', no_wrap=True)
+    result.add_column(name, justify='right')
   return result
 
 
 def _plain_table(first: str, *columns: str) -> rich.table.Table:
   """As `markdown_table`, for a terminal."""
-  result = rich.table.Table(
-    box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1)
-  )
-  result.add_column(first, no_wrap=True)
-  for name in columns:
-    result.add_column(name, justify='right')
+  result = markdown_table(first, *columns)
+  result.box, result.pad_edge, result.show_edge = rich.box.SIMPLE_HEAD, False, False
   return result
 
 
@@ -154,13 +150,9 @@ def table(rows: Sequence[NetworkRow], width: int | None = None) -> str:
 
 
 def render_report(name: str, report: Report, names: Sequence[str], table: TableLike) -> str:
-  """What `doctor` found of a data set: facts, shares of the classes, and what is wrong.
+  """What `doctor.examine` found of a data set: facts, shares of the classes, and what is wrong.
 
-  Args:
-    name: of the data set.
-    report: what `doctor.examine` returned.
-    names: of the classes.
-    table: the set's label table, for the shares that are known.
+  `names` are those of the classes; `table` is the set's label table, for the shares known of it.
   """
   parts = list(_report_parts(name, report, names, table))
   # A path that is broken over two lines cannot be copied.
