@@ -96,18 +96,14 @@ def draw_labels(
   directory: pathlib.Path,
 ) -> None:
   """Pictures of image, truth if there is one, pseudo-label and what the consensus keeps."""
+  draw = functools.partial(
+    pictures.comparison_panels, palette=palette(experiment), names=class_names(experiment)
+  )
   for index in evaluate.evenly_spread(experiment.config.evaluation.pictures, len(images)):
     (image, truth), (_, labels) = images.read(index), pseudo.read(index)
     consensus = None
     if select is not None and labels is not None:
       selected = np.asarray(select(image[None], labels[None].astype(np.int32))[0])
       consensus = selected != label_tables.IGNORE
-    picture = pictures.comparison_panels(
-      image,
-      truth=truth,
-      pseudo=labels,
-      consensus=consensus,
-      palette=palette(experiment),
-      names=class_names(experiment),
-    )
+    picture = draw(image, truth=truth, pseudo=labels, consensus=consensus)
     atomic.write_png(directory / f'{images.ids[index]}.png', picture)
