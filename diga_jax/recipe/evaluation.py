@@ -12,7 +12,7 @@ from data_pipelines.folder import Folder
 from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.parallel import processes
-from diga_jax.recipe.experiment import Run, class_names, labelled, palette
+from diga_jax.recipe.experiment import Run, class_names, has_labels, palette
 from diga_jax.recipe.labels import read_centroids, with_pseudo_labels
 from diga_jax.report import pictures
 from diga_jax.storage import stage_folder
@@ -63,14 +63,14 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
   kept and the rejected ones are: target labels are used for this measurement only, after the fact.
   """
   stage, made = experiment.stage(name), experiment.workdir / name
-  images = experiment.images(key, labelled(experiment, key))
+  images = experiment.images(key, has_labels(experiment, key))
   pseudo = with_pseudo_labels(images, made)
   select, selectors = None, [stage.selector] * (stage.selector != 'none')
   if stage.centroids_from != 'none':
     selectors.append('consensus')
     select = functools.partial(
       label_quality.consensus_labels,
-      experiment.trained(stage.start, stage.network),
+      experiment.local_network(stage.start, stage.network),
       centroids=read_centroids(made),
       model=experiment.model,
     )

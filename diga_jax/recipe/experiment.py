@@ -169,13 +169,13 @@ class Run(Experiment):
     found = self._read(stage, abstract)
     return {'params': found[part], 'batch_stats': found['batch_stats']}
 
-  def trained(self, stage: str, network: str = 'student') -> Variables:
+  def local_network(self, stage: str, network: str = 'student') -> Variables:
     """As `network`, on this process's devices: for the passes over images."""
     return to_local_mesh(self.network(stage, network), self.local_mesh)
 
   def predictor(self, stage: str, network: str) -> Predictor:
     """A complete stage's network as the config's evaluation applies it."""
-    return self.predictor_of(self.trained(stage, network))
+    return self.predictor_of(self.local_network(stage, network))
 
   def translator(self, stage: str) -> Params:
     """The parameters of a complete translator stage that repaint source images."""
@@ -197,16 +197,18 @@ class Run(Experiment):
 
 
 def class_names(experiment: Experiment) -> tuple[str, ...]:
+  """The names of the C classes, by train id."""
   data = experiment.config.data
   return tuple(data.class_names) or label_tables.NAMES[data.names]
 
 
 def palette(experiment: Experiment) -> np.ndarray:
+  """The colours of the classes by train id: uint8 [C, 3] RGB."""
   data = experiment.config.data
   return np.array(data.palette, np.uint8) if data.palette else label_tables.PALETTE[data.names]
 
 
-def labelled(experiment: Experiment, key: str) -> bool:
+def has_labels(experiment: Experiment, key: str) -> bool:
   """Whether a data set has labels by its settings."""
   settings = experiment.config.data.sets[key]
   return settings.kind == 'scenes' or bool(settings.labels)

@@ -17,7 +17,7 @@ from diga_jax import weights
 from diga_jax.config import flatten
 from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, training
-from diga_jax.recipe.experiment import Experiment, Run, labelled
+from diga_jax.recipe.experiment import Experiment, Run, has_labels
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.storage import stage_folder
 from diga_jax.types import PyTree, Row
@@ -136,7 +136,7 @@ def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
   dependencies = {
     'input': {name: digest(run, name)},
     'evaluation': {k: v for k, v in settings.to_dict().items() if k not in unrelated},
-    'images': run.images(key, labelled(run, key)).fingerprint(),
+    'images': run.images(key, has_labels(run, key)).fingerprint(),
   }
 
   def build(directory: pathlib.Path) -> Row:

@@ -37,7 +37,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
   """The label pass in a folder: labels/ID.png for every target image, index.npz, centroids.npz."""
   stage, names = experiment.stage(name), class_names(experiment)
   target = experiment.images(stage.target, labelled=False)
-  variables, rows = experiment.trained(stage.start, stage.network), experiment.rows(1)
+  variables, rows = experiment.local_network(stage.start, stage.network), experiment.rows(1)
   predictor = Predictor(experiment.model, variables, stage.scales, False, rows, experiment.put)
   seeds = np.random.SeedSequence([experiment.config.seed, 0])
   found = pseudo_labels(
