@@ -11,7 +11,7 @@ from diga_jax import __version__
 from diga_jax.commands import config, data, plan, predict, run, study, weights
 from diga_jax.commands.arguments import OVERRIDES
 
-COMMANDS = (run, study, predict, plan, data, weights, config)  # each has add_arguments(commands)
+COMMANDS = (run, study, predict, plan, data, weights, config)  # each: add_arguments(commands)
 
 
 def parser() -> argparse.ArgumentParser:

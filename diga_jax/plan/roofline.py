@@ -35,7 +35,7 @@ def abstract_step(config: ConfigDict, name: str, rows: int) -> tuple[PyTree, ...
   experiment = Experiment(config)
   stage = experiment.stage(name)
   arrays = jax.eval_shape(functools.partial(training.random_arrays, experiment, stage))
-  begun = training.start(experiment, name, arrays, make=jax.eval_shape)
+  step, state = training.start(experiment, name, arrays, make=jax.eval_shape)
   reads = inputs(stage, config)
   image = jax.ShapeDtypeStruct((rows, *config.data.crop, 3), jnp.uint8)
   label = jax.ShapeDtypeStruct(image.shape[:3], jnp.uint8)
@@ -46,7 +46,7 @@ def abstract_step(config: ConfigDict, name: str, rows: int) -> tuple[PyTree, ...
     batch['target_image'] = image
   if reads.labels:
     batch['target_label'] = label
-  return begun.step, begun.state, batch, begun.frozen
+  return step, state, batch, arrays.frozen
 
 
 def program_key(stage: ConfigDict) -> str:

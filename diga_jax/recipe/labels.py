@@ -38,13 +38,8 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
   """The label pass in a folder: labels/ID.png for every target image, index.npz, centroids.npz."""
   stage, names = experiment.stage(name), class_names(experiment)
   target = experiment.images(stage.target, labelled=False)
-  predictor = Predictor(
-    experiment.model,
-    experiment.trained(stage.start, stage.network),
-    stage.scales,
-    batch_size=experiment.rows(1),
-    place=experiment.put,
-  )
+  variables, rows = experiment.local_network(stage.start, stage.network), experiment.rows(1)
+  predictor = Predictor(experiment.model, variables, stage.scales, False, rows, experiment.put)
   seeds = np.random.SeedSequence([experiment.config.seed, 0])
   found = pseudo_labels(
     predictor,
@@ -114,15 +109,11 @@ def source_mixture(experiment: Run, params: Params) -> View:
 
 def read_centroids(directory: pathlib.Path) -> np.ndarray:
   """The centroids [C, D] of a complete label stage; raises BadInput if the file is damaged."""
-  return _read_arrays(directory / 'centroids.npz', 'centroids')['centroids']
+  return read_arrays(directory / 'centroids.npz', 'centroids')['centroids']
 
 
-def read_index(directory: pathlib.Path) -> dict[str, np.ndarray]:
-  """What a complete label stage's labels hold: ids [N], counts [N, C], confidence [C]."""
-  return _read_arrays(directory / 'index.npz', 'ids', 'counts', 'confidence')
-
-
-def _read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
+def read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
+  """Arrays of an .npz file of a complete label stage; raises BadInput if the file is damaged."""
   try:
     with path.open('rb') as file, np.load(file) as found:
       return {name: found[name] for name in names}
