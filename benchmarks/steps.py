@@ -68,9 +68,9 @@ def set_up(experiment: Experiment, name: str, make: Callable[..., PyTree] = run_
   """
   stage = experiment.stage(name)
   arrays = make(functools.partial(training.random_arrays, experiment, stage))
-  begun = training.start(experiment, name, arrays, make)
+  step, initial = training.start(experiment, name, arrays, make)
   settings = StepConfig(stage, experiment.config.translator)
-  return Setup(begun.step, experiment.model, settings, begun.state, begun.frozen)
+  return Setup(step, experiment.model, settings, initial, arrays.frozen)
 
 
 # FLOPs.

@@ -11,7 +11,7 @@ from diga_jax import __version__
 from diga_jax.commands import config, data, plan, predict, run, study, weights
 from diga_jax.commands.arguments import OVERRIDES
 
-COMMANDS = (run, study, predict, plan, data, weights, config)  # each has add_arguments(commands)
+COMMANDS = (run, study, predict, plan, data, weights, config)  # each: add_arguments(commands)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,14 +27,14 @@ def parser() -> argparse.ArgumentParser:
 def execute(arguments: argparse.Namespace, settings: ConfigDict | None) -> int:
   """Carries out a command; its exit status."""
   from diga_jax.commands import start  # JAX: from here on the command line is known to be right
-  from diga_jax.parallel import preemption
+  from diga_jax.parallel import processes
 
   try:
     start.start(arguments, settings)
     return arguments.execute(arguments, settings) or 0
-  except preemption.Preempted as stopped:
+  except processes.Preempted as stopped:
     print(f'diga_jax: {stopped}', file=sys.stderr)
-    return preemption.EXIT_STATUS
+    return processes.EXIT_STATUS
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from orbax.checkpoint import CheckpointManager
 
 from data_pipelines.errors import BadInput
-from diga_jax.parallel import preemption, processes
+from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import compile_step
 from diga_jax.progress import bar
 from diga_jax.state import TrainState
@@ -72,7 +72,7 @@ def train(
   step_fn = compile_step(step_fn, options.mesh, options.parallel)
   directory, steps, score = options.directory, options.steps, options.score
   opened = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
-  with opened as manager, preemption.watch() as noticed:
+  with opened as manager, processes.watch_sigterm() as noticed:
     state = checkpoint.restore(manager, state)
     start = int(state.step)
     stream = batches(start)
@@ -95,7 +95,7 @@ def train(
           save_and_score(manager, state, done, score, log)
         if stop:
           checkpoint.finish(manager)
-          raise preemption.Preempted(
+          raise processes.Preempted(
             f'{options.name}: stopped by SIGTERM after step {done}, which is saved'
           )
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result

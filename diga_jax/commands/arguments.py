@@ -21,15 +21,10 @@ OVERRIDES = 'Any field of the config is changed by --config.FIELD=VALUE (see doc
 def add_command(
   commands: Commands, name: str, text: str, execute: Execute | None = None, *, config: bool = True
 ) -> argparse.ArgumentParser:
-  """A command and its help.
+  """A command with one line of help; `config`: whether it must be given a config.
 
-  Args:
-    commands: what the command is added to.
-    name: of the command.
-    text: one line of help.
-    execute: carries it out, given the arguments and the config; returns the exit status, or None
-      for 0. Not given for a command that has actions of its own.
-    config: whether it must be given a config.
+  `execute` carries it out, given the arguments and the config, and returns the exit status, or None
+  for 0; a command that has actions of its own has none.
   """
   command = commands.add_parser(name, help=text, description=text, epilog=OVERRIDES * config)
   command.set_defaults(execute=execute)

@@ -3,7 +3,6 @@
 import argparse
 import pathlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
@@ -13,9 +12,6 @@ from data_pipelines.folder import Folder
 from diga_jax import progress
 from diga_jax.commands.arguments import Commands, add_command, add_sets
 from diga_jax.report.pictures import comparison_panels
-
-if TYPE_CHECKING:
-  from diga_jax.recipe.experiment import Experiment
 
 IMAGES = 'pixels (fast, large) or the files as they are; default: pixels, but JPEG files are kept'
 
@@ -33,7 +29,8 @@ def add_arguments(commands: Commands) -> None:
 
 def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   """Reads every file of the folders of data.sets; 1 if anything is wrong with them."""
-  from diga_jax.recipe.experiment import Experiment, class_names
+  from diga_jax.inference.evaluate import evenly_spread
+  from diga_jax.recipe.experiment import Experiment, class_names, palette
   from diga_jax.report import tables
   from diga_jax.storage import stage_folder
 
@@ -50,25 +47,13 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
     print(tables.render_report(name, found, names, folder.table))
     readable = [index for index, file in enumerate(files) if not file.problems]
     pictures = pathlib.Path(manifest).with_suffix('')
-    draw_samples(experiment, folder, readable, pictures)
+    for index in (readable[i] for i in evenly_spread(3, len(readable))):
+      image, label = folder.read(index)
+      panels = comparison_panels(image, truth=label, palette=palette(experiment), names=names)
+      atomic.write_png(pictures / f'{folder.ids[index]}.png', panels)
     print(f'manifest: {manifest}\nsamples with their labels: {pictures}\n')
     sets_with_findings += bool(found.findings)
   return int(sets_with_findings > 0)
-
-
-def draw_samples(
-  experiment: 'Experiment', images: Folder, readable: list[int], place: pathlib.Path, count: int = 3
-) -> None:
-  """Pictures of some images, evenly spread, beside their labels as they are read."""
-  from diga_jax.inference.evaluate import evenly_spread
-  from diga_jax.recipe.experiment import class_names, palette
-
-  for index in (readable[i] for i in evenly_spread(count, len(readable))):
-    image, label = images.read(index)
-    picture = comparison_panels(
-      image, truth=label, palette=palette(experiment), names=class_names(experiment)
-    )
-    atomic.write_png(place / f'{images.ids[index]}.png', picture)
 
 
 def folders(
@@ -96,11 +81,6 @@ def folders(
     yield name, folder, doctor.manifest_path(data.cache, name, settings, data.root)
 
 
-def pack(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """Packs data sets, or a label stage's labels, into shards."""
-  (pack_labels if arguments.stage else pack_sets)(arguments, config)
-
-
 def pack_labels(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Packs the labels of a complete label stage, beside them."""
   from diga_jax.recipe import labels
@@ -120,10 +100,12 @@ def pack_labels(arguments: argparse.Namespace, config: ConfigDict) -> None:
   print(f'{arguments.stage}: its labels are read from {place}')
 
 
-def pack_sets(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """Packs data sets that doctor has inspected, each into a folder of --output."""
+def pack(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """Packs data sets that doctor has inspected, each into a folder of --output, or labels."""
   from diga_jax.storage import stage_folder
 
+  if arguments.stage:
+    return pack_labels(arguments, config)
   if not arguments.output:
     raise BadInput('--output: give the folder that the shards are to go to')
   for name, folder, path in folders(arguments, config, check=True):

@@ -1,16 +1,11 @@
 """run, train, label and evaluate: a recipe, whole or in parts."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
 from diga_jax.commands.arguments import Commands, add_command, add_workdir
-
-if TYPE_CHECKING:
-  from diga_jax.recipe.experiment import Run
-  from diga_jax.types import Rows
 
 
 def add_arguments(commands: Commands) -> None:
@@ -26,15 +21,26 @@ def add_arguments(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """`run`: the whole recipe, then its tables. `evaluate`: the tables of complete stages."""
+  from diga_jax.parallel import processes
   from diga_jax.recipe import graph
   from diga_jax.recipe.experiment import Run
+  from diga_jax.report import tables
   from diga_jax.storage import stage_folder
 
-  experiment = Run(config, arguments.workdir)
   carry_out = {'run': graph.run_recipe, 'evaluate': graph.evaluate}[arguments.command]
+  experiment = Run(config, arguments.workdir)
   with stage_folder.lock(arguments.workdir):
     results = carry_out(experiment)
-  show(experiment, results)
+  if not processes.is_main_process():
+    return
+  networks = [row for row in results if row['kind'] == 'network']
+  print(tables.table(networks))
+  print(tables.per_class(networks))
+  for row in results:
+    if row['kind'] == 'labels':
+      print(tables.describe_labels(row))
+  place = arguments.workdir / 'evaluation' / config.evaluation.name
+  print(f'metrics.json and pictures of every network: {place}')
 
 
 def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -51,20 +57,3 @@ def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
     raise BadInput(f'stage {arguments.stage!r} is not {what}: use the command {command}')
   with stage_folder.lock(arguments.workdir):
     graph.run_stage(experiment, arguments.stage)
-
-
-def show(experiment: 'Run', results: 'Rows') -> None:
-  """Prints the tables, what of the labels was kept, and where the pictures are."""
-  from diga_jax.parallel import processes
-  from diga_jax.report import tables
-
-  if not processes.is_main_process():
-    return
-  networks = [row for row in results if row['kind'] == 'network']
-  print(tables.table(networks))
-  print(tables.per_class(networks))
-  for row in results:
-    if row['kind'] == 'labels':
-      print(tables.describe_labels(row))
-  place = experiment.workdir / 'evaluation' / experiment.config.evaluation.name
-  print(f'metrics.json and pictures of every network: {place}')

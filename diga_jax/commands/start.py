@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax.parallel import preemption, processes
+from diga_jax.parallel import processes
 
 
 def start(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
@@ -20,7 +20,7 @@ def start(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
   # Tracing makes many objects and hardly any garbage: looking for it took a sixth of every start.
   gc.freeze()
   gc.set_threshold(50_000)
-  preemption.listen()
+  processes.raise_on_sigterm()
   if config is not None:
     set_up(arguments, config)
 

@@ -5,6 +5,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
 from diga_jax.commands.arguments import Commands, add_command
@@ -14,6 +15,11 @@ OUTPUT = (
   'a file of weights with PyTorch names for layers (.pth, .safetensors or .npz), or where a '
   'program is written'
 )
+NETWORKS = ('student', 'teacher', 'enc_s', 'dec_s2t')
+NETWORK = 'the last two: the encoder and the decoder of a translator stage'
+FORMATS = ('weights', 'stablehlo', 'savedmodel')
+PREFIX = "before every name, such as HIAST's seg_model."
+SIZE = 'of the images, for a program'
 
 
 def add_arguments(commands: Commands) -> None:
@@ -21,61 +27,36 @@ def add_arguments(commands: Commands) -> None:
   text = 'inspect, import, export and compare weights'
   command = add_command(commands, 'weights', text, config=False)
   actions = command.add_subparsers(dest='action', required=True, metavar='ACTION')
-  add_show(actions)
-  add_import(actions)
-  add_export(actions)
-  add_compare(actions)
 
-
-def add_show(actions: Commands) -> None:
-  """Which layers a file fills."""
   text = "which layers of the config's network a file fills"
-  action = add_command(actions, 'show', text, show_weights)
-  action.add_argument('file', help=WEIGHTS)
-  action.add_argument('--partial', action='store_true', help='accept a partial match')
+  show = add_command(actions, 'show', text, show_weights)
+  show.add_argument('file', help=WEIGHTS)
+  show.add_argument('--partial', action='store_true', help='accept a partial match')
 
-
-def add_import(actions: Commands) -> None:
-  """A file of weights for this package."""
   text = "turns a file into a checkpoint of this package's"
-  action = add_command(actions, 'import', text, import_weights, config=False)
-  action.add_argument('file', help=WEIGHTS)
-  action.add_argument('--model', required=True, metavar='NAME', help='such as deeplab_resnet101')
-  action.add_argument('--classes', type=int, default=19, metavar='N')
-  action.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
-  action.add_argument('--partial', action='store_true', help='accept a body without its head')
+  take = add_command(actions, 'import', text, import_weights, config=False)
+  take.add_argument('file', help=WEIGHTS)
+  take.add_argument('--model', required=True, metavar='NAME', help='such as deeplab_resnet101')
+  take.add_argument('--classes', type=int, default=19, metavar='N')
+  take.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
+  take.add_argument('--partial', action='store_true', help='accept a body without its head')
 
-
-def add_export(actions: Commands) -> None:
-  """A network for other programs."""
   text = 'a network of a stage or an import for other programs'
-  action = add_command(actions, 'export', text, export_weights, config=False)
-  action.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
-  action.add_argument(
-    '--network',
-    choices=('student', 'teacher', 'enc_s', 'dec_s2t'),
-    default='student',
-    help='the last two: the encoder and the decoder of a translator stage',
-  )
-  action.add_argument('--format', choices=('weights', 'stablehlo', 'savedmodel'), default='weights')
-  action.add_argument('--output', required=True, type=pathlib.Path, metavar='PATH', help=OUTPUT)
-  action.add_argument(
-    '--prefix', default='', metavar='TEXT', help="before every name, such as HIAST's seg_model."
-  )
-  action.add_argument('--config', metavar='FILE', help='of the network, for a program')
-  action.add_argument(
-    '--size', type=int, nargs=2, metavar=('H', 'W'), help='of the images, for a program'
-  )
+  give = add_command(actions, 'export', text, export_weights, config=False)
+  give.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
+  give.add_argument('--network', choices=NETWORKS, default='student', help=NETWORK)
+  give.add_argument('--format', choices=FORMATS, default='weights')
+  give.add_argument('--output', required=True, type=pathlib.Path, metavar='PATH', help=OUTPUT)
+  give.add_argument('--prefix', default='', metavar='TEXT', help=PREFIX)
+  give.add_argument('--config', metavar='FILE', help='of the network, for a program')
+  give.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help=SIZE)
 
-
-def add_compare(actions: Commands) -> None:
-  """Two networks side by side."""
   text = 'two networks layer by layer: norms and largest differences'
-  action = add_command(actions, 'compare', text, compare_weights, config=False)
-  action.add_argument('first', help=WEIGHTS)
-  action.add_argument('second', help=WEIGHTS)
-  action.add_argument('--image', metavar='FILE', help="compare every layer's output for it as well")
-  action.add_argument('--config', metavar='FILE', help='of the network, for --image')
+  pair = add_command(actions, 'compare', text, compare_weights, config=False)
+  pair.add_argument('first', help=WEIGHTS)
+  pair.add_argument('second', help=WEIGHTS)
+  pair.add_argument('--image', metavar='FILE', help="compare every layer's output for it as well")
+  pair.add_argument('--config', metavar='FILE', help='of the network, for --image')
 
 
 def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -97,7 +78,7 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
   from diga_jax.storage import checkpoint, stage_folder
   from diga_jax.weights import pretrained
 
-  found = weights.read(weights.weights_file(arguments.file))
+  found = weights.read(weights.path_of(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
   model = models.build(arguments.model, classes=arguments.classes)
   variables = models.shapes(model)
@@ -145,7 +126,8 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
     export.write_saved_model(arguments.output, predictor, size)
     print(f'{arguments.output}: tf.saved_model.load(folder).predict(images), {what}')
     return
-  export.write(arguments.output, export.stablehlo(predictor, size))
+  with atomic.replacing(arguments.output) as temporary:
+    temporary.write_bytes(export.stablehlo(predictor, size).serialize())
   print(f'{arguments.output}: jax.export.deserialize(data).call(images), {what}')
 
 
@@ -157,7 +139,7 @@ def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) ->
   from diga_jax.recipe.experiment import Experiment
   from diga_jax.weights import pretrained
 
-  pair = [weights.read(weights.weights_file(name)) for name in (arguments.first, arguments.second)]
+  pair = [weights.read(weights.path_of(name)) for name in (arguments.first, arguments.second)]
   print(weights.format_comparison(weights.compare(*map(pretrained.strip_prefixes, pair))))
   if not arguments.image:
     return

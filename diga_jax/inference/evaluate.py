@@ -25,13 +25,7 @@ _confusion_matrix = jax.jit(metrics.confusion_matrix, static_argnames='classes')
 
 
 class Pictures(NamedTuple):
-  """Which images of a data set are drawn, and how.
-
-  Attributes:
-    directory: for ID.png of each.
-    palette: uint8 [C, 3] RGB.
-    count: how many images, evenly spread over the data set.
-  """
+  """Where to write ID.png of `count` images, evenly spread; the palette is uint8 [C, 3] RGB."""
 
   directory: pathlib.Path
   palette: np.ndarray

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from diga_jax.inference.forward import Predictor
 from diga_jax.types import Size
@@ -35,14 +34,8 @@ def stablehlo(predictor: Predictor, size: Size) -> export.Exported:
   return export.export(jax.jit(_classes_at(predictor, size)), platforms=list(PLATFORMS))(shape)
 
 
-def write(path: pathlib.Path, program: export.Exported) -> None:
-  """Writes a StableHLO program, whole or not at all."""
-  with atomic.replacing(path) as temporary:
-    temporary.write_bytes(program.serialize())
-
-
 def write_saved_model(directory: pathlib.Path, predictor: Predictor, size: Size) -> None:
-  """The same as TensorFlow's SavedModel; its `serving_default` takes `images`.
+  """As `stablehlo`, for TensorFlow: a SavedModel whose `serving_default` takes `images`.
 
   Raises:
     BadInput: a size that is not positive, or the folder is there already.

@@ -17,7 +17,7 @@ from data_pipelines.errors import BadInput
 from diga_jax import pixels, resize
 from diga_jax.centroids import accumulate, class_means
 from diga_jax.inference.forward import Predictor
-from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch
+from diga_jax.inference.image_batches import Batch, BatchOptions, Dataset, for_each_batch
 from diga_jax.parallel import processes
 from diga_jax.types import SegmentationNet, Size, Variables
 
@@ -65,10 +65,8 @@ def image_means(
       labels are not read (from the target).
     view: (normalised BGR [B, h, w, 3], labels [B, h, w], positions [B] for keys) -> images, where
       `labelled`: mixes them with their translation, the published option. None: plain images.
-    size: (h, w) that images and labels are resized to first (bicubic / nearest), the low size of
-      training; None: as stored.
     minimum: feature pixels that a class needs in an image; published 5.
-    progress: whether to show a progress bar on stderr.
+    size, progress: as of `evaluate.evaluate`; the size is the low one of training.
 
   Returns:
     [(means [C, D], valid [C])] of all images in order, those of all processes, on the host.
@@ -90,16 +88,9 @@ def image_means(
       predictor.variables, normalised, labels, model=predictor.model, minimum=minimum
     )
 
+  options: BatchOptions = {'batch_size': predictor.batch_size, 'size': size, 'labelled': labelled}
   found = []
-  for batch, result in for_each_batch(
-    step,
-    dataset,
-    'centroids',
-    progress,
-    batch_size=predictor.batch_size,
-    size=size,
-    labelled=labelled,
-  ):
+  for batch, result in for_each_batch(step, dataset, 'centroids', progress, **options):
     # Padding rows are dropped here: every image counts once, whatever the batch size.
     means, valid = (x[: len(batch.indices)] for x in jax.device_get(result))
     found.extend(zip(means, valid, strict=True))

@@ -16,11 +16,9 @@ from data_pipelines.errors import BadInput
 from diga_jax import pixels, resize
 from diga_jax.types import SegmentationNet, Size, Variables
 
-SCALES = (1.0, 0.5)
 
-
-@functools.partial(jax.jit, static_argnames=('size', 'model', 'scales', 'flip'))
-def multi_scale_logits(
+@functools.partial(jax.jit, static_argnames=('size', 'model', 'scales', 'flip', 'as_classes'))
+def multi_scale(
   variables: Variables,
   images: jax.Array,
   size: Size,
@@ -28,8 +26,9 @@ def multi_scale_logits(
   model: SegmentationNet,
   scales: Sequence[float],
   flip: bool,
+  as_classes: bool,
 ) -> jax.Array:
-  """uint8 RGB [B, H, W, 3] -> float32 logits [B, h, w, C] at `size`; see `Predictor`."""
+  """Logits, or each pixel's class, of images; see `Predictor.logits` and `Predictor.classes`."""
   normalised = pixels.normalise(images)
   height, width = normalised.shape[1:3]
 
@@ -45,22 +44,8 @@ def multi_scale_logits(
     maps.append(full_size(view))
     if flip:
       maps.append(full_size(view[:, :, ::-1])[:, :, ::-1])
-  return functools.reduce(jnp.maximum, maps)
-
-
-@functools.partial(jax.jit, static_argnames=('size', 'model', 'scales', 'flip'))
-def classify(
-  variables: Variables,
-  images: jax.Array,
-  size: Size,
-  *,
-  model: SegmentationNet,
-  scales: Sequence[float],
-  flip: bool,
-) -> jax.Array:
-  """uint8 RGB [B, H, W, 3] -> each pixel's class, uint8 [B, h, w], by `multi_scale_logits`."""
-  logits = multi_scale_logits(variables, images, size, model=model, scales=scales, flip=flip)
-  return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+  logits = functools.reduce(jnp.maximum, maps)
+  return jnp.argmax(logits, axis=-1).astype(jnp.uint8) if as_classes else logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +70,7 @@ class Predictor:
 
   model: SegmentationNet
   variables: Variables
-  scales: Sequence[float] = SCALES
+  scales: Sequence[float] = (1.0, 0.5)
   flip: bool = False
   batch_size: int = 1
   place: Callable[[np.ndarray], jax.Array] = jnp.asarray
@@ -99,12 +84,14 @@ class Predictor:
 
   def logits(self, images: jax.Array, size: Size) -> jax.Array:
     """uint8 RGB [B, H, W, 3] -> float32 logits [B, h, w, C] at `size`."""
-    return multi_scale_logits(
-      self.variables, images, size, model=self.model, scales=self.scales, flip=self.flip
-    )
+    return self._apply(images, size, as_classes=False)
 
   def classes(self, images: jax.Array, size: Size) -> jax.Array:
     """uint8 RGB [B, H, W, 3] -> each pixel's class at `size`, uint8 [B, h, w]."""
-    return classify(
-      self.variables, images, size, model=self.model, scales=self.scales, flip=self.flip
+    return self._apply(images, size, as_classes=True)
+
+  def _apply(self, images: jax.Array, size: Size, as_classes: bool) -> jax.Array:
+    model, scales, flip = self.model, self.scales, self.flip
+    return multi_scale(
+      self.variables, images, size, model=model, scales=scales, flip=flip, as_classes=as_classes
     )

@@ -5,7 +5,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypedDict, TypeVar, Unpack
+from typing import NamedTuple, Protocol, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
@@ -64,8 +64,7 @@ def resize_to(image: np.ndarray, size: Size | None, label: bool = False) -> np.n
   return transforms.resample(picture, (height, width), transforms.BICUBIC).whole()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
   """One image, ready to be stacked with others of the same `shapes`."""
 
   index: int
@@ -78,20 +77,16 @@ class _Row:
     return self.image.shape, self.stored_size, None if self.label is None else self.label.shape
 
 
-def pad(rows: list[np.ndarray], batch_size: int, value: int) -> np.ndarray:
+def pad(rows: Sequence[np.ndarray], batch_size: int, value: int) -> np.ndarray:
   """Stacks rows of one shape and appends rows of `value` up to the batch size."""
   padding = [np.full_like(rows[0], value)] * (batch_size - len(rows))
   return np.stack([*rows, *padding])
 
 
 def _stack(rows: list[_Row], batch_size: int) -> Batch:
-  labels = [row.label for row in rows if row.label is not None]
-  return Batch(
-    [row.index for row in rows],
-    pad([row.image for row in rows], batch_size, 0),
-    pad(labels, batch_size, IGNORE) if labels else None,
-    rows[0].stored_size,
-  )
+  indices, images, labels, sizes = zip(*rows, strict=True)
+  padded = None if labels[0] is None else pad(labels, batch_size, IGNORE)
+  return Batch(list(indices), pad(images, batch_size, 0), padded, sizes[0])
 
 
 def labels_of(batch: Batch, dataset: Dataset, classes: int) -> np.ndarray:
@@ -157,14 +152,10 @@ def batches(
 
   own = processes.local_share(len(dataset))
   indices = own if order is None else [order[i] for i in own]
-  waiting = []
-  for row in read_ahead(read, indices, ahead=batch_size + READERS):
-    if waiting and (len(waiting) == batch_size or row.shapes != waiting[0].shapes):
-      yield _stack(waiting, batch_size)
-      waiting = []
-    waiting.append(row)
-  if waiting:
-    yield _stack(waiting, batch_size)
+  rows = read_ahead(read, indices, ahead=batch_size + READERS)
+  for _, alike in itertools.groupby(rows, key=lambda row: row.shapes):
+    while group := list(itertools.islice(alike, batch_size)):
+      yield _stack(group, batch_size)
 
 
 class BatchOptions(TypedDict, total=False):
@@ -190,10 +181,8 @@ def for_each_batch(
 
   Args:
     step: starts the work on one batch; the devices may finish later.
-    dataset: images and labels by position.
-    title: of the progress bar on stderr, which counts images.
-    progress: whether to show it.
-    options: of `batches`.
+    title, progress: of the bar on stderr, which counts images; whether to show it.
+    dataset, options: as of `batches`.
   """
   with bar(len(processes.local_share(len(dataset))), title, progress) as shown:
     previous = None

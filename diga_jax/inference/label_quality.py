@@ -102,8 +102,7 @@ def measure(
     select: (images [B, H, W, 3], labels [B, h, w]) -> the labels that are kept, such as
       `consensus_labels`; None: all that were written.
     truth: the same images with their true labels, of the same size; None: only shares are known.
-    batch_size, place: as of `forward.Predictor`.
-    progress: whether to show a progress bar on stderr.
+    batch_size, place, progress: as of `forward.Predictor` and `evaluate.evaluate`.
 
   Returns:
     {'kept': share of the pixels (of a class: of those labelled so), 'accuracy', 'accuracy_kept',
@@ -142,13 +141,6 @@ def _ratio(part: int, whole: int) -> float | None:
   return float(part) / float(whole) if whole else None
 
 
-def _accuracy(counts: np.ndarray, column: int | None = None) -> float | None:
-  """Share of right labels in counts [C, C] (rows: truth), of all or of one label."""
-  if column is None:
-    return _ratio(int(np.trace(counts)), counts.sum())
-  return _ratio(counts[column, column], counts[:, column].sum())
-
-
 def _rates(total: dict[str, np.ndarray], column: int | None = None) -> LabelShares:
   """The numbers that `measure` returns of all classes or of one, from its summed counts."""
   kept, rejected = total['kept'], total['rejected']
@@ -156,12 +148,15 @@ def _rates(total: dict[str, np.ndarray], column: int | None = None) -> LabelShar
   def count(counts: np.ndarray) -> int:
     return int(counts.sum() if column is None else counts[column])
 
+  def right(counts: np.ndarray) -> float | None:
+    return _ratio(count(np.diagonal(counts)), count(counts.sum(0)))
+
   whole = int(total['size']) if column is None else count(total['labels'])
   return {
     'pixels': count(total['labels']),
     'kept': _ratio(count(total['selected']), whole),
     'coverage': _ratio(count(kept.sum(1)), count(total['truth'])),
-    'accuracy': _accuracy(kept + rejected, column),
-    'accuracy_kept': _accuracy(kept, column),
-    'accuracy_rejected': _accuracy(rejected, column),
+    'accuracy': right(kept + rejected),
+    'accuracy_kept': right(kept),
+    'accuracy_rejected': right(rejected),
   }

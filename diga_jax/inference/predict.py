@@ -70,10 +70,9 @@ def predict_images(
   image's own size, into `directory`.
 
   Args:
-    predictor: the network.
+    predictor, progress: as of `evaluate.evaluate`.
     paths: image files, or folders of them.
     palette: uint8 [C, 3] RGB.
-    progress: whether to show a progress bar on stderr.
 
   Returns:
     The label files, in the order of the images.

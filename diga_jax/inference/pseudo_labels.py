@@ -25,8 +25,6 @@ from diga_jax.inference.selectors import SELECTORS
 from diga_jax.parallel.processes import exchange, in_order
 from diga_jax.types import Size
 
-# (confidence, predicted, thresholds) -> (labels, thresholds), see `selectors.Selector`.
-Select = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]
 KEEP_ALL = ConfigDict({'selector': 'none', 'selector_batch': 1})
 # How much of the moving mean confidence a batch leaves in place.
 CONFIDENCE_DECAY = 0.99
@@ -56,12 +54,8 @@ class Prediction(NamedTuple):
   predicted: np.ndarray
 
 
-class Selection(NamedTuple):
-  """The labels [h, w] selected from a prediction, and the thresholds [C] that selected them."""
-
-  prediction: Prediction
-  labels: np.ndarray
-  thresholds: np.ndarray
+# A prediction, the labels [h, w] selected from it, and the thresholds [C] that selected them.
+Selection = tuple[Prediction, np.ndarray, np.ndarray]
 
 
 def pseudo_labels(
@@ -83,7 +77,7 @@ def pseudo_labels(
   them, in the given order.
 
   Args:
-    predictor: the network that labels.
+    predictor, progress: as of `evaluate.evaluate`.
     dataset: images; their labels are not read.
     directory: for the label files.
     classes: C.
@@ -93,7 +87,6 @@ def pseudo_labels(
     order: the images' positions in the order in which thresholds see them; None: as they are.
     size: (h, w) of the images that the network gets, and of the labels when they are
       selected, before they are brought to the image's own size (nearest); None: as stored.
-    progress: whether to show a progress bar on stderr.
 
   Raises:
     BadInput: no images, or a damaged file; images of one batch of 'ias' differ in size.
@@ -103,11 +96,12 @@ def pseudo_labels(
     predict_each, predictor, dataset, order=order, size=size, progress=progress
   )
   found, thresholds = [], np.zeros(classes, np.float32)
-  for each in _select(predictions, classes, settings, len(dataset)):
-    thresholds = each.thresholds
-    stored = resize_to(each.labels, each.prediction.stored_size, label=True)
-    atomic.write_png(pathlib.Path(directory, f'{dataset.ids[each.prediction.index]}.png'), stored)
-    found.append((_per_class(stored, classes).astype(np.int64), *_confidence_sums(each, classes)))
+  for each, labels, used in _select(predictions, classes, settings, len(dataset)):
+    thresholds = used
+    stored = resize_to(labels, each.stored_size, label=True)
+    atomic.write_png(pathlib.Path(directory, f'{dataset.ids[each.index]}.png'), stored)
+    counted = (_per_class(x, classes).astype(np.int64) for x in (stored, labels))
+    found.append((*counted, _per_class(labels, classes, each.confidence.astype(np.float64))))
   # A process without an image in the last round lacks its thresholds; the first has one.
   thresholds = exchange(thresholds)[0]
   counts, pixels, sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
@@ -155,14 +149,9 @@ def most_confident(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _per_class(labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
+  """The number of pixels of each class, or the sum of their weights: [C]."""
+  weights = None if weights is None else weights.ravel()
   return np.bincount(labels.ravel(), weights, minlength=256)[:classes]
-
-
-def _confidence_sums(chosen: Selection, classes: int) -> tuple[np.ndarray, np.ndarray]:
-  """(pixels of each class [C], their summed confidence [C]) of the selected labels."""
-  confidence = chosen.prediction.confidence.astype(np.float64).ravel()
-  counts = _per_class(chosen.labels, classes).astype(np.int64)
-  return counts, _per_class(chosen.labels, classes, confidence)
 
 
 _confidence_counts = jax.jit(selection.confidence_counts, static_argnames='classes')
@@ -195,12 +184,12 @@ def _select(
     return
   for each in found:
     labels, _ = select(each.confidence, each.predicted, thresholds)
-    yield Selection(each, np.asarray(labels), thresholds)
+    yield each, np.asarray(labels), thresholds
 
 
 def _select_batches(
   predictions: Iterator[Prediction],
-  select: Select,
+  select: Callable[..., tuple[jax.Array, jax.Array]],
   thresholds: np.ndarray,
   count: int,
   batch_size: int,
@@ -220,7 +209,7 @@ def _select_batches(
       selected, thresholds = map(np.asarray, select(*maps, thresholds))
       labels += list(selected)
     for each, chosen in zip(own, labels[jax.process_index() :: processes], strict=False):
-      yield Selection(each, chosen, thresholds)
+      yield each, chosen, thresholds
 
 
 def _stack(maps: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from data_pipelines.errors import BadInput
 from diga_jax import rules
-from diga_jax.models import deeplab, discriminator, mit, ocr, segformer, translator, vgg
+from diga_jax.models import deeplab, discriminator, mit, ocr, segformer, translator
 from diga_jax.pixels import PIXELS
 from diga_jax.types import SegmentationNet, Variables
 
@@ -31,7 +31,7 @@ _OTHER = {
   'translator_encoder': translator.Encoder,
   'translator_decoder': translator.Decoder,
   'translator_discriminator': translator.Discriminator,
-  'vgg19_features': vgg.Vgg19Features,
+  'vgg19_features': translator.Vgg19Features,
 }
 # What an option may be.
 CHOICES = {'batch_norm': ('batch', 'running'), 'output_stride': (8, 16), 'pixels': tuple(PIXELS)}

@@ -7,108 +7,111 @@ rounding. benchmarks/ has the times.
 """
 
 import functools
+import itertools
 import operator
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
+Pair = tuple[int, int]  # of rows and columns
+Padding = tuple[Pair, Pair]  # zeros (before, after)
 Saved = tuple[jax.Array, jax.Array]  # x and kernel, or their gradients
 
 
-@functools.partial(jax.jit, static_argnames=('strides', 'padding', 'dilation', 'groups'))
-def conv2d(
-  x: jax.Array,
-  kernel: jax.Array,
-  strides: Pair = (1, 1),
-  padding: Padding = ((0, 0), (0, 0)),
-  dilation: Pair = (1, 1),
-  groups: int = 1,
-) -> jax.Array:
+class Window(NamedTuple):
+  """Where the taps of a kernel look."""
+
+  strides: Pair = (1, 1)
+  padding: Padding = ((0, 0), (0, 0))
+  dilation: Pair = (1, 1)  # distance of neighbouring taps in the input
+  groups: int = 1  # input and output channels are split into this many independent parts
+
+  def output_size(self, x: jax.Array, kernel: jax.Array) -> tuple[int, ...]:
+    """(H', W') of `conv2d`."""
+    sizes = (x.shape[1:3], kernel.shape[:2], self.strides, self.padding, self.dilation)
+    return tuple(
+      (length + sum(pad) - (taps - 1) * rate - 1) // stride + 1
+      for length, taps, stride, pad, rate in zip(*sizes, strict=True)
+    )
+
+
+@functools.partial(jax.jit, static_argnames='window')
+def conv2d(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
   """Cross-correlates `x` with `kernel` as PyTorch does, choosing the form when it is lowered.
 
   Args:
     x: [B, H, W, I].
     kernel: [kh, kw, I // groups, O], of the same type.
-    strides: of rows and columns, as are the next two.
-    padding: zeros (before, after).
-    dilation: distance of neighbouring taps in the input.
-    groups: input and output channels are split into this many independent parts.
+    window: strides, padding, dilation and groups.
 
   Returns:
     [B, H', W', O], H' = (H + before + after - (kh - 1) * dilation - 1) // stride + 1.
   """
-  return _conv2d(x, kernel, strides, padding, dilation, groups)
+  return _conv2d(x, kernel, window)
+
+
+def _save_operands(form: Callable[..., object]) -> Callable[..., tuple[object, Saved]]:
+  """The forward pass of a form with a derivative of its own."""
+  return lambda x, kernel, *window: (form(x, kernel, *window), (x, kernel))
 
 
 # With its own derivative: left to itself, JAX saves for the backward pass what *either* form
 # would want, and the CPU's backward pass takes several times as long.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def _conv2d(x: jax.Array, kernel: jax.Array, *static: Any) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv2d(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
   return jax.lax.platform_dependent(
     x,
     kernel,
-    cpu=lambda *args: for_cpu(*args, *static),
-    default=lambda *args: plain(*args, *static),
+    cpu=lambda x, kernel: for_cpu(x, kernel, window),
+    default=lambda x, kernel: plain(x, kernel, window),
   )
 
 
-def _conv2d_forward(x: jax.Array, kernel: jax.Array, *static: Any) -> tuple[jax.Array, Saved]:
-  return _conv2d(x, kernel, *static), (x, kernel)
-
-
-def _conv2d_backward(*args: Any) -> Saved:
-  *static, saved, grad = args
-
+def _conv2d_backward(window: Window, saved: Saved, grad: jax.Array) -> Saved:
   def backward(form: Callable[..., jax.Array]) -> Callable[..., Saved]:
-    return lambda x, kernel, grad: jax.vjp(lambda *a: form(*a, *static), x, kernel)[1](grad)
+    return lambda x, kernel, grad: jax.vjp(lambda *a: form(*a, window), x, kernel)[1](grad)
 
   return jax.lax.platform_dependent(*saved, grad, cpu=backward(for_cpu), default=backward(plain))
 
 
-_conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+_conv2d.defvjp(_save_operands(_conv2d), _conv2d_backward)
 
 
-def same_padding(size: Pair, kernel: Pair, strides: Pair, dilation: Pair) -> Padding:
-  """TensorFlow's 'SAME' padding: ceil(size / stride) outputs, an odd pixel goes after the image."""
+def same_padding(length: int, taps: int, stride: int, rate: int) -> Pair:
+  """TensorFlow's 'SAME' padding of an axis: ceil(length / stride) outputs, an odd pixel goes after.
 
-  def pads(axis: int) -> Pair:
-    length, stride, reach = size[axis], strides[axis], (kernel[axis] - 1) * dilation[axis] + 1
-    total = max((-(-length // stride) - 1) * stride + reach - length, 0)
-    return total // 2, total - total // 2
-
-  return pads(0), pads(1)
+  `rate` is the dilation of the kernel's `taps`.
+  """
+  total = max((-(-length // stride) - 1) * stride + (taps - 1) * rate + 1 - length, 0)
+  return total // 2, total - total // 2
 
 
-def plain(
-  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair, groups: int
-) -> jax.Array:
+def plain(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
   """`conv2d` as the one operation that accelerators have."""
   return jax.lax.conv_general_dilated(
     x,
     kernel,
-    strides,
-    padding,
-    rhs_dilation=dilation,
-    feature_group_count=groups,
+    window.strides,
+    window.padding,
+    rhs_dilation=window.dilation,
+    feature_group_count=window.groups,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
 
 
-def for_cpu(
-  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair, groups: int
-) -> jax.Array:
+def for_cpu(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
   """`conv2d` in the form that is fastest on CPU, gradients included."""
+  strides, padding, dilation, groups = window
   if groups == x.shape[-1] == kernel.shape[-1]:
-    return _depthwise(x, kernel, strides, padding, dilation)
+    return _depthwise(x, kernel, window)
   if groups == 1 and kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
     return _pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
   if groups == 1 and strides == (1, 1) and dilation != (1, 1):
-    return _by_taps(x, kernel, padding, dilation)
-  return plain(x, kernel, strides, padding, dilation, groups)
+    return _by_taps(x, kernel, window)
+  return plain(x, kernel, window)
 
 
 @jax.custom_vjp
@@ -117,13 +120,9 @@ def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return x @ kernel
 
 
-def _pointwise_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Saved]:
-  return x @ kernel, (x, kernel)
-
-
 def _pointwise_backward(saved: Saved, grad: jax.Array) -> Saved:
-  # XLA's CPU back end transposes the left operand of the kernel's gradient, and fuses into that
-  # copy all that computes the operand, against the grain of memory: the narrow one costs least.
+  # For the kernel's gradient XLA's CPU back end transposes the left operand, and computes it anew
+  # inside that strided copy: the narrower one costs least there.
   x, kernel = saved
   rows, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
   over_pixels = (((0,), (0,)), ((), ()))
@@ -134,69 +133,60 @@ def _pointwise_backward(saved: Saved, grad: jax.Array) -> Saved:
   return grad @ kernel.T, dkernel
 
 
-_pointwise.defvjp(_pointwise_forward, _pointwise_backward)
+_pointwise.defvjp(_save_operands(_pointwise), _pointwise_backward)
 
 
-def _by_taps(x: jax.Array, kernel: jax.Array, padding: Padding, dilation: Pair) -> jax.Array:
+def _by_taps(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
   """One matrix product per tap, on the part of the image where the tap does not see padding.
 
   The wide taps of a DeepLab head on a small crop mostly or wholly see padding, and cost nothing.
   """
-  height, width = _output_size(x, kernel, (1, 1), padding, dilation)
+  _, ((before_h, _), (before_w, _)), dilation, _ = window
+  height, width = window.output_size(x, kernel)
   total = jnp.zeros((x.shape[0], height, width, kernel.shape[-1]), x.dtype)
-  for i, j in _taps(kernel):
-    rows = _overlap(i * dilation[0] - padding[0][0], x.shape[1], height)
-    columns = _overlap(j * dilation[1] - padding[1][0], x.shape[2], width)
-    if rows is None or columns is None:
-      continue
-    (top, bottom, down), (left, right, across) = rows, columns
-    part = x[:, top + down : bottom + down, left + across : right + across] @ kernel[i, j]
-    outside = ((0, 0), (top, height - bottom), (left, width - right), (0, 0))
-    total = total + jnp.pad(part, outside)
+  for i, j in np.ndindex(kernel.shape[:2]):
+    down, across = i * dilation[0] - before_h, j * dilation[1] - before_w
+    top, bottom = max(0, -down), min(height, x.shape[1] - down)
+    left, right = max(0, -across), min(width, x.shape[2] - across)
+    if top < bottom and left < right:
+      part = x[:, top + down : bottom + down, left + across : right + across] @ kernel[i, j]
+      outside = ((0, 0), (top, height - bottom), (left, width - right), (0, 0))
+      total = total + jnp.pad(part, outside)
   return total
 
 
-def _overlap(offset: int, source: int, size: int) -> tuple[int, int, int] | None:
-  """Outputs [start, stop) whose input, `offset` further on, exists; None if there are none."""
-  start, stop = max(0, -offset), min(size, source - offset)
-  return (start, stop, offset) if start < stop else None
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _depthwise(
-  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair
-) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
   """One channel at a time: a sum of shifted images, each times its tap's weights."""
-  shifted = _shift_by_taps(x, kernel, strides, padding, dilation)
-  products = (image * kernel[i, j][None, None] for (i, j), image in shifted)
-  return functools.reduce(operator.add, products)
+  strides, padding, dilation, _ = window
+  height, width = window.output_size(x, kernel)
+  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+
+  def product(i: int, j: int) -> jax.Array:
+    top, left = i * dilation[0], j * dilation[1]
+    bottom, right = top + (height - 1) * strides[0] + 1, left + (width - 1) * strides[1] + 1
+    seen = x[:, top : bottom : strides[0], left : right : strides[1]]
+    return seen * kernel[i, j][None, None]
+
+  return functools.reduce(operator.add, itertools.starmap(product, np.ndindex(kernel.shape[:2])))
 
 
-def _depthwise_forward(x: jax.Array, kernel: jax.Array, *static: Any) -> tuple[jax.Array, Saved]:
-  return _depthwise(x, kernel, *static), (x, kernel)
-
-
-def _depthwise_backward(
-  strides: Pair, padding: Padding, dilation: Pair, saved: Saved, grad: jax.Array
-) -> tuple[Any, jax.Array]:
+def _depthwise_backward(window: Window, saved: Saved, grad: jax.Array) -> tuple[object, jax.Array]:
   # Left to itself, the gradient of x is a sum of padded images: a loop full of conditions. It is
   # a depthwise convolution with the flipped kernel, of the gradient with its strides undone.
   x, kernel = saved
-  (before_h, _), (before_w, _) = padding
-  reach = [(taps - 1) * rate for taps, rate in zip(kernel.shape, dilation, strict=False)]
-  spread = [(n - 1) * s + 1 for n, s in zip(grad.shape[1:3], strides, strict=True)]
-  low = (reach[0] - before_h, reach[1] - before_w)
-  high = tuple(
-    size + r - n - a for size, r, n, a in zip(x.shape[1:3], reach, spread, low, strict=True)
-  )
-  interior = [(0, 0, 0), *zip(low, high, (s - 1 for s in strides), strict=True), (0, 0, 0)]
-  wide = jax.lax.pad(grad, jnp.zeros((), grad.dtype), interior)
-  dx = _depthwise(wide, kernel[::-1, ::-1], (1, 1), ((0, 0), (0, 0)), dilation)
-  return dx, _depthwise_kernel_grad(x, kernel, grad, strides, padding, dilation)
+  edges = [(0, 0, 0)]
+  sizes = (x.shape[1:3], grad.shape[1:3], kernel.shape[:2])
+  for length, count, taps, stride, (before, _), rate in zip(*sizes, *window[:3], strict=True):
+    reach, spread = (taps - 1) * rate, (count - 1) * stride + 1
+    edges.append((reach - before, length + before - spread, stride - 1))
+  wide = jax.lax.pad(grad, jnp.zeros((), grad.dtype), [*edges, (0, 0, 0)])
+  dx = _depthwise(wide, kernel[::-1, ::-1], Window(dilation=window.dilation))
+  return dx, _depthwise_kernel_grad(x, kernel, grad, window)
 
 
 def _depthwise_kernel_grad(
-  x: jax.Array, kernel: jax.Array, grad: jax.Array, strides: Pair, padding: Padding, dilation: Pair
+  x: jax.Array, kernel: jax.Array, grad: jax.Array, window: Window
 ) -> jax.Array:
   """Pixel by pixel, what each tap saw times the pixel's gradient.
 
@@ -204,6 +194,7 @@ def _depthwise_kernel_grad(
   vectorise sums over leading axes on CPU; here all taps' sums stay in the cache (5 to 10 times
   faster at the sizes of the small benchmark).
   """
+  strides, padding, dilation, _ = window
   x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
   _, height, width, channels = grad.shape
   reach = [(taps - 1) * rate + 1 for taps, rate in zip(kernel.shape, dilation, strict=False)]
@@ -225,31 +216,4 @@ def _depthwise_kernel_grad(
   return total[:, :, None].astype(kernel.dtype)
 
 
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def _shift_by_taps(
-  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair
-) -> Iterator[tuple[Pair, jax.Array]]:
-  """((i, j), the padded image as tap (i, j) sees it) for every tap."""
-  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-  height, width = _output_size(x, kernel, strides, ((0, 0), (0, 0)), dilation)
-  for i, j in _taps(kernel):
-    top, left = i * dilation[0], j * dilation[1]
-    bottom, right = top + (height - 1) * strides[0] + 1, left + (width - 1) * strides[1] + 1
-    yield (i, j), x[:, top : bottom : strides[0], left : right : strides[1]]
-
-
-def _taps(kernel: jax.Array) -> list[Pair]:
-  return [(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
-
-
-def _output_size(
-  x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair
-) -> Iterator[int]:
-  return (
-    (length + sum(pad) - (taps - 1) * rate - 1) // stride + 1
-    for length, taps, stride, pad, rate in zip(
-      x.shape[1:3], kernel.shape[:2], strides, padding, dilation, strict=True
-    )
-  )
+_depthwise.defvjp(_save_operands(_depthwise), _depthwise_backward)

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 from diga_jax import pixels
 from diga_jax.models import efficientnet, layers, resnet
-from diga_jax.types import Outputs
+from diga_jax.types import Keys, Outputs
 
 DILATIONS = (6, 12, 18, 24)
 
@@ -31,32 +31,26 @@ class Head(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, x: jax.Array, keys: jax.Array | None) -> Outputs:
+  def __call__(self, x: jax.Array, keys: Keys) -> Outputs:
     """[B, h, w, C] -> logits [B, h, w, classes], feature [B, h, w, feature], float32."""
-    branches = [nn.relu(self._branch(x, 'conv2d_list.0.0', 'conv2d_list.0.1', 1, 0))]
-    for i, dilation in enumerate(DILATIONS, 1):
-      y = self._branch(x, f'conv2d_list.{i}.0', f'conv2d_list.{i}.1', 3, dilation)
-      branches.append(nn.relu(y))
+    branches = [
+      nn.relu(self._conv_norm(x, f'conv2d_list.{i}', 0, dilation))
+      for i, dilation in enumerate((0, *DILATIONS))
+    ]
     x = self._squeeze_excite(jnp.concatenate(branches, -1))
-    x = self._branch(x, 'bottleneck.1', 'bottleneck.2', 3, 1)
+    x = self._conv_norm(x, 'bottleneck', 1, 1)
     x = layers.dropout(x, self.dropout, keys)
     options = {'kernel_init': layers.SMALL, 'dtype': self.dtype}
     logits = layers.Conv(self.classes, 1, name='head.1', **options)(x)
     return {'logits': logits.astype(jnp.float32), 'feature': x.astype(jnp.float32)}
 
-  def _branch(self, x: jax.Array, conv: str, norm: str, size: int, dilation: int) -> jax.Array:
-    x = layers.Conv(
-      self.feature,
-      size,
-      padding=dilation,
-      dilation=max(dilation, 1),
-      bias=True,
-      kernel_init=layers.SMALL,
-      dtype=self.dtype,
-      name=conv,
-    )(x)
+  def _conv_norm(self, x: jax.Array, name: str, first: int, dilation: int) -> jax.Array:
+    """A dilated 3x3 convolution (1x1 for dilation 0) and GroupNorm: `name.first` and the next."""
+    sizes = (3 if dilation else 1, 1, dilation, max(dilation, 1))
+    options = {'bias': True, 'kernel_init': layers.SMALL, 'dtype': self.dtype}
+    x = layers.Conv(self.feature, *sizes, name=f'{name}.{first}', **options)(x)
     groups, options = math.gcd(32, self.feature), {'use_fast_variance': False, 'dtype': self.dtype}
-    return nn.GroupNorm(groups, epsilon=1e-5, name=norm, **options)(x)
+    return nn.GroupNorm(groups, epsilon=1e-5, name=f'{name}.{first + 1}', **options)(x)
 
   def _squeeze_excite(self, x: jax.Array) -> jax.Array:
     dense = functools.partial(nn.Dense, kernel_init=layers.LINEAR, dtype=self.dtype)
@@ -83,9 +77,7 @@ class ResNetDeepLab(layers.Network):
   dropout: float = 0.1
 
   @nn.compact
-  def __call__(
-    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-  ) -> Outputs:
+  def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits and feature; see layers.Network."""
     settings, names = self.settings(train), ('layer0.0', 'layer0.1')
     x = layers.conv_norm(images, self.width, 7, names, settings, stride=2, padding=3)
@@ -108,12 +100,10 @@ class EfficientNetDeepLab(layers.Network):
   dropout: float = 0.1
 
   @nn.compact
-  def __call__(
-    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-  ) -> Outputs:
+  def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits and feature; see layers.Network."""
     body = efficientnet.Lite0(self.output_stride, self.remat, self.settings(train), name='backbone')
-    x = body(efficientnet.from_bgr(images, pixels.MEAN_BGR, pixels.SCALE))
+    x = body(efficientnet.from_bgr(images))
     head = Head(self.classes, self.feature, self.dropout, self.dtype, name='final')
     return head(x, keys if train else None)
 
@@ -147,9 +137,7 @@ class HiastDeepLab(layers.Network):
   width: int = 64
 
   @nn.compact
-  def __call__(
-    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-  ) -> Outputs:
+  def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits and feature; see layers.Network."""
     sizes = (self.blocks, self.width, self.remat)
     body = resnet.TorchvisionBody(*sizes, self.settings(train), name='backbone')

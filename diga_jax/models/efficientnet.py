@@ -5,7 +5,6 @@ came from TensorFlow: hence 'SAME' padding and BatchNorm's epsilon of 1e-3.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diga_jax import pixels
 from diga_jax.models import layers
 
 
@@ -38,10 +38,10 @@ LITE0 = (
 STEM_FEATURES = 32
 
 
-def from_bgr(images: jax.Array, mean_bgr: Sequence[float], scale: float) -> jax.Array:
-  """(BGR - mean) / scale [B, H, W, 3] -> what the ImageNet weights saw: (RGB - 127) / 128."""
-  shift = (np.asarray(mean_bgr[::-1]) - 127) / 128
-  return images[..., ::-1] * (scale / 128) + jnp.asarray(shift, images.dtype)[None, None, None]
+def from_bgr(images: jax.Array) -> jax.Array:
+  """Normalised BGR [B, H, W, 3] -> what the ImageNet weights saw: (RGB - 127) / 128."""
+  shift = jnp.asarray((np.asarray(pixels.MEAN_BGR[::-1]) - 127) / 128, images.dtype)
+  return images[..., ::-1] * (pixels.SCALE / 128) + shift[None, None, None]
 
 
 # Depthwise, expanding and projecting convolutions alike.

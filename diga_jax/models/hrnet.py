@@ -96,22 +96,16 @@ def exchange(
 ) -> list[jax.Array]:
   """Each branch plus all others at its size and width, inside the calling module."""
 
-  def from_coarser(x: jax.Array, like: jax.Array, at: str) -> jax.Array:
-    x = conv(x, like.shape[-1], 1, (f'{at}.0', f'{at}.1'), activation=None)
-    return _resize_like(x, like)
-
-  def from_finer(x: jax.Array, like: jax.Array, at: str, halvings: int) -> jax.Array:
-    for k in range(halvings):
-      last, names = k == halvings - 1, (f'{at}.{k}.0', f'{at}.{k}.1')
+  def seen(i: int, j: int) -> jax.Array:
+    x, like, at = branches[j], branches[i], f'{name}.{i}.{j}'
+    if j > i:
+      x = conv(x, like.shape[-1], 1, (f'{at}.0', f'{at}.1'), activation=None)
+      return _resize_like(x, like)
+    for k in range(i - j):  # each halves a finer branch
+      last, names = k == i - j - 1, (f'{at}.{k}.0', f'{at}.{k}.1')
       features, activation = (like.shape[-1], None) if last else (x.shape[-1], nn.relu)
       x = conv(x, features, 3, names, stride=2, padding=1, activation=activation)
     return x
-
-  def seen(i: int, j: int) -> jax.Array:
-    x, like, at = branches[j], branches[i], f'{name}.{i}.{j}'
-    if i == j:
-      return x
-    return from_coarser(x, like, at) if j > i else from_finer(x, like, at, i - j)
 
   numbers = range(len(branches))
   return [nn.relu(sum(seen(i, j) for j in numbers)) for i in numbers]

@@ -5,7 +5,7 @@ no table: '.'.join(path) is the PyTorch name.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from diga_jax.models import convolution
 from diga_jax.parallel import collectives
+from diga_jax.types import Keys
 
 HE = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 # What heads start from.
@@ -63,7 +64,7 @@ class Conv(nn.Module):
   features: int
   size: int
   stride: int = 1
-  padding: int | str = 0
+  padding: int | Literal['SAME'] = 0
   dilation: int = 1
   groups: int = 1
   bias: bool = False
@@ -77,12 +78,12 @@ class Conv(nn.Module):
     kernel = self.param('kernel', self.kernel_init, shape)
     strides, dilation = (self.stride, self.stride), (self.dilation, self.dilation)
     if self.padding == 'SAME':
-      padding = convolution.same_padding((x.shape[1], x.shape[2]), shape[:2], strides, dilation)
+      sizes = (self.size, self.stride, self.dilation)
+      rows, columns = (convolution.same_padding(length, *sizes) for length in x.shape[1:3])
     else:
-      padding = ((self.padding, self.padding), (self.padding, self.padding))
-    x = convolution.conv2d(
-      x.astype(self.dtype), kernel.astype(self.dtype), strides, padding, dilation, self.groups
-    )
+      rows = columns = (self.padding, self.padding)
+    window = convolution.Window(strides, (rows, columns), dilation, self.groups)
+    x = convolution.conv2d(x.astype(self.dtype), kernel.astype(self.dtype), window)
     if self.bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       x = x + bias.astype(self.dtype)[None, None, None]
@@ -157,7 +158,7 @@ def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
   return (centred * jax.lax.rsqrt(var + epsilon)).astype(x.dtype)
 
 
-def dropout(x: jax.Array, rate: float, keys: jax.Array | None, *, whole: bool = False) -> jax.Array:
+def dropout(x: jax.Array, rate: float, keys: Keys, *, whole: bool = False) -> jax.Array:
   """Zeroes channels of [B, H, W, C] with probability `rate` and scales up the others.
 
   Args:
@@ -176,6 +177,6 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None, *, whole: bool = 
   return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
 
 
-def fold_in(keys: jax.Array | None, number: int) -> jax.Array | None:
+def fold_in(keys: Keys, number: int) -> Keys:
   """The examples' keys [B] for the `number`-th of several uses; no keys, no draws."""
   return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, number)

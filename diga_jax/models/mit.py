@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from data_pipelines.errors import BadInput
 from diga_jax.models import layers
+from diga_jax.types import Keys
 
 _WIDE = (64, 128, 320, 512)
 # What differs between the published sizes.
@@ -40,7 +41,7 @@ def norm(x: jax.Array, name: str, epsilon: float, dtype: DTypeLike) -> jax.Array
 
 
 class Attention(nn.Module):
-  """Every pixel asks the image at 1 / `reduction` of its size."""
+  """Attention of every pixel to the image at 1 / `reduction` of its size."""
 
   heads: int
   reduction: int
@@ -54,8 +55,8 @@ class Attention(nn.Module):
     seen = self._reduce(x)
     query = dense(channels, name='q')(x).reshape(batch, height * width, self.heads, -1)
     both = dense(2 * channels, name='kv')(seen).reshape(batch, -1, 2, self.heads, query.shape[-1])
-    alike = jnp.einsum('bqhd,bkhd->bhqk', query, both[:, :, 0], preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(alike * query.shape[-1] ** -0.5, -1).astype(self.dtype)
+    scores = jnp.einsum('bqhd,bkhd->bhqk', query, both[:, :, 0], preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, -1).astype(self.dtype)
     x = jnp.einsum('bhqk,bkhd->bqhd', weights, both[:, :, 1])
     return dense(channels, name='proj')(x.reshape(batch, height, width, channels))
 
@@ -68,7 +69,7 @@ class Attention(nn.Module):
 
 
 class MixMlp(nn.Module):
-  """Linear - 3x3 depthwise - GELU - linear: the convolution is what tells positions apart."""
+  """Linear - 3x3 depthwise - GELU - linear: the convolution encodes positions."""
 
   dtype: DTypeLike = jnp.float32
 
@@ -94,7 +95,7 @@ class Block(nn.Module):
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+  def __call__(self, x: jax.Array, keys: Keys) -> jax.Array:
     """[B, h, w, C] -> [B, h, w, C]; without `keys` [B] nothing is left out."""
     attention = Attention(self.heads, self.reduction, self.dtype, name='attn')
     y = attention(norm(x, 'norm1', 1e-6, self.dtype))
@@ -123,10 +124,10 @@ class Body(nn.Module):
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> list[jax.Array]:
+  def __call__(self, x: jax.Array, keys: Keys = None) -> list[jax.Array]:
     """[B, H, W, 3] -> [B, ceil(H / 4), ceil(W / 4), widths[0]] and so on, in `dtype`.
 
-    `keys` [B]: one typed key per example for stochastic depth, which there is none of without keys.
+    `keys` are for stochastic depth; without keys no block is left out.
 
     Raises:
       BadInput: the images are too small for the first stage's keys, at a 32nd of their size.
@@ -136,16 +137,16 @@ class Body(nn.Module):
         f'images of {x.shape[1]}x{x.shape[2]} pixels are too small for a Mix Transformer: give '
         f'crops of {SMALLEST}x{SMALLEST} at least'
       )
-    drops = iter(np.linspace(0, self.drop_path, sum(self.depths)).tolist())
+    drops = iter(enumerate(np.linspace(0, self.drop_path, sum(self.depths)).tolist()))
     reductions = REDUCTIONS[: len(self.widths)]
     sizes = zip(self.widths, self.depths, self.heads, reductions, strict=True)
-    kind, stages, number = nn.remat(Block) if self.remat else Block, [], 0
+    kind, stages = nn.remat(Block) if self.remat else Block, []
     for stage, (width, depth, heads, reduction) in enumerate(sizes, 1):
       x = self._patches(x, width, stage)
       for i in range(depth):
-        block = kind(heads, reduction, next(drops), self.dtype, name=f'block{stage}.{i}')
+        number, drop = next(drops)
+        block = kind(heads, reduction, drop, self.dtype, name=f'block{stage}.{i}')
         x = block(x, layers.fold_in(keys, number))
-        number += 1
       x = norm(x, f'norm{stage}', 1e-6, self.dtype)
       stages.append(x)
     return stages

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from diga_jax.models import hrnet, layers
 from diga_jax.pixels import PIXELS
-from diga_jax.types import Outputs
+from diga_jax.types import Keys, Outputs
 
 
 class Head(nn.Module):
-  """A first segmentation says what each class looks like; each pixel then asks the classes."""
+  """Each pixel attends to the mean feature of each class in a first segmentation."""
 
   classes: int
   feature: int
@@ -25,11 +25,8 @@ class Head(nn.Module):
   settings: layers.Settings
 
   @nn.compact
-  def __call__(self, x: jax.Array, keys: jax.Array | None) -> Outputs:
-    """[B, h, w, C] -> logits and auxiliary logits [B, h, w, classes], feature [B, h, w, feature].
-
-    All float32. `keys` [B] are for dropout; without keys nothing is dropped.
-    """
+  def __call__(self, x: jax.Array, keys: Keys) -> Outputs:
+    """[B, h, w, C] -> both logits [B, h, w, classes], feature [B, h, w, feature], float32."""
     conv = functools.partial(layers.conv_norm, settings=self.settings, kernel_init=layers.LINEAR)
     regions = conv(x, x.shape[-1], 1, numbered('soft_object_regions', 0), bias=True)
     regions = self._classifier('soft_object_regions.3')(regions).astype(jnp.float32)
@@ -48,7 +45,7 @@ class Head(nn.Module):
   def _attend(
     self, pixels: jax.Array, objects: jax.Array, conv: Callable[..., jax.Array]
   ) -> jax.Array:
-    """Pixels [B, h, w, feature] ask objects [B, classes, feature]: [B, h, w, feature]."""
+    """Pixels [B, h, w, feature] attend to objects [B, classes, feature]: [B, h, w, feature]."""
     objects = objects[:, :, None]  # An image of one column: the same layers do.
 
     def embed(x: jax.Array, name: str) -> jax.Array:
@@ -58,8 +55,8 @@ class Head(nn.Module):
 
     query, key = embed(pixels, 'pixel_rep'), embed(objects, 'obj_reg_rep')[:, :, 0]
     value = conv(objects, self.key, 1, numbered('value', 0))[:, :, 0]
-    alike = jnp.einsum('bhwd,bnd->bhwn', query, key, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(alike * self.key**-0.5, -1).astype(self.settings.dtype)
+    scores = jnp.einsum('bhwd,bnd->bhwn', query, key, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores * self.key**-0.5, -1).astype(self.settings.dtype)
     context = jnp.einsum('bhwn,bnd->bhwd', weights, value)
     return conv(context, self.feature, 1, numbered('ocr_up', 0))
 
@@ -81,9 +78,8 @@ class HrNetOcr(layers.Network):
 
   Attributes, besides those of layers.Network:
     width, stem, modules, depths: see hrnet.Body.
-    feature: channels of the feature.
+    feature, dropout: see deeplab.ResNetDeepLab.
     key: channels in which pixels and classes are compared.
-    dropout: probability that a channel of the feature is dropped in training.
     pixels: what is made of the images first, a key of pixels.PIXELS; published is 'rgb'.
   """
 
@@ -97,9 +93,7 @@ class HrNetOcr(layers.Network):
   pixels: str = 'given'
 
   @nn.compact
-  def __call__(
-    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-  ) -> Outputs:
+  def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits, auxiliary logits and feature; see layers.Network."""
     settings = self.settings(train)
     sizes = (self.width, self.stem, self.modules, self.depths)

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from diga_jax.models import layers
-from diga_jax.models.convolution import Padding
 
 STRIDES = (1, 2, 1, 1)
 DILATIONS = (1, 1, 2, 4)
@@ -17,20 +16,13 @@ LATE_DILATIONS = (1, 1, 1, 2)
 EXPANSION = 4
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-  """3x3 maximum with stride 2 and one padded pixel, sizes rounded up ("ceil mode").
+def max_pool(x: jax.Array, *, ceil_mode: bool = True) -> jax.Array:
+  """3x3 maximum with stride 2 and one padded pixel; `ceil_mode` rounds sizes up, else down.
 
-  [B, H, W, C] -> [B, h, w, C], h = floor(H / 2) + 1 for even H, (H + 1) / 2 for odd H.
+  [B, H, W, C] -> [B, h, w, C], h = (H + 1) / 2 for odd H; for even H floor(H / 2), and one more in
+  `ceil_mode`.
   """
-
-  def pads(length: int) -> tuple[int, int]:
-    out = -(-(length - 1) // 2) + 1
-    return 1, (out - 1) * 2 + 3 - length - 1
-
-  return _max_pool(x, (pads(x.shape[1]), pads(x.shape[2])))
-
-
-def _max_pool(x: jax.Array, padding: Padding) -> jax.Array:
+  padding = [(1, 2 - length % 2 if ceil_mode else 1) for length in x.shape[1:3]]
   return nn.pool(x, -jnp.inf, jax.lax.max, (3, 3), (2, 2), padding)
 
 
@@ -73,7 +65,7 @@ class TorchvisionBody(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, H, W, 3] -> [B, h, w, 32 * width] at stride 8."""
     x = layers.conv_norm(x, self.width, 7, ('conv1', 'bn1'), self.settings, stride=2, padding=3)
-    x = _max_pool(x, ((1, 1), (1, 1)))
+    x = max_pool(x, ceil_mode=False)
     return stages(x, self.blocks, self.width, self.remat, self.settings, torchvision=True)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from diga_jax import resize
 from diga_jax.models import layers, mit
 from diga_jax.pixels import PIXELS
-from diga_jax.types import Outputs
+from diga_jax.types import Keys, Outputs
 
 DILATIONS = (6, 12, 18)
 
@@ -35,7 +35,7 @@ class Head(nn.Module):
       for name, x in zip(names, stages, strict=True)
     ]
 
-  def classify(self, x: jax.Array, keys: jax.Array | None, name: str) -> Outputs:
+  def classify(self, x: jax.Array, keys: Keys, name: str) -> Outputs:
     """The end of the head."""
     x = layers.dropout(x, self.dropout, keys)
     options = {'kernel_init': layers.SMALL, 'dtype': self.settings.dtype}
@@ -47,7 +47,7 @@ class SegFormerHead(Head):
   """All stages at one width and size, mixed by a 1x1 convolution."""
 
   @nn.compact
-  def __call__(self, stages: Sequence[jax.Array], keys: jax.Array | None) -> Outputs:
+  def __call__(self, stages: Sequence[jax.Array], keys: Keys) -> Outputs:
     """See Head."""
     embeddings = self.embed(stages, [f'linear_c{i + 1}.proj' for i in range(len(stages))])
     x, names = jnp.concatenate(embeddings[::-1], -1), ('linear_fuse.conv', 'linear_fuse.bn')
@@ -59,7 +59,7 @@ class DaFormerHead(Head):
   """All stages at one width and size, seen at several dilations, depthwise for the wide ones."""
 
   @nn.compact
-  def __call__(self, stages: Sequence[jax.Array], keys: jax.Array | None) -> Outputs:
+  def __call__(self, stages: Sequence[jax.Array], keys: Keys) -> Outputs:
     """See Head."""
 
     def conv(x: jax.Array, features: int, size: int, name: str, **options: Any) -> jax.Array:
@@ -100,9 +100,7 @@ class SegFormer(layers.Network):
   head: ClassVar[type[SegFormerHead] | type[DaFormerHead]] = SegFormerHead
 
   @nn.compact
-  def __call__(
-    self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-  ) -> Outputs:
+  def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits and feature; see layers.Network. `keys` are for stochastic depth as well."""
     keys = keys if train else None
     sizes = (self.widths, self.depths, self.heads)

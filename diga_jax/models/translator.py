@@ -1,6 +1,6 @@
-"""The image translator of DiGA: encoder, decoder, multi-scale discriminator.
+"""The image translator of DiGA: encoder, decoder, multi-scale discriminator, and VGG-19's features.
 
-Source: docs/method.md section 3. All convolutions but the discriminator's pad by reflection.
+Source: docs/method.md section 3. The encoder's and decoder's convolutions pad by reflection.
 """
 
 from typing import Any
@@ -16,6 +16,14 @@ from diga_jax.models import layers
 from diga_jax.types import Params, Size
 
 PADDING: Any = ((1, 1), (1, 1))  # flax annotates it as text
+# torchvision's numbering: `features.N` of each convolution; 'P' is a 2x2 maximum.
+VGG19 = (
+  *((0, 64), (2, 64), 'P', (5, 128), (7, 128), 'P'),
+  *((10, 256), (12, 256), (14, 256), (16, 256), 'P'),
+  *((19, 512), (21, 512), (23, 512), (25, 512), 'P', (28, 512)),
+)
+# relu1_1, relu2_1, relu3_1, relu4_1, relu5_1: the first ReLU of each size.
+VGG19_TAPS = (0, 5, 10, 19, 28)
 
 
 class Block(nn.Module):
@@ -107,6 +115,30 @@ class Discriminator(nn.Module):
       y = layers.Conv(1, 1, bias=True, dtype=self.dtype, name=f'cnns.{scale}.{self.layers}')(y)
       maps.append(y.astype(jnp.float32))
     return maps
+
+
+class Vgg19Features(nn.Module):
+  """The part of VGG-19 (arXiv 1409.1556) that the translator's perceptual loss compares."""
+
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
+    """Images as given [B, H, W, 3] -> relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1.
+
+    Five float32 maps, sizes H, H / 2, .. H / 16, 64 to 512 channels.
+    """
+    maps = []
+    for step in VGG19:
+      if isinstance(step, str):
+        x = nn.max_pool(x, (2, 2), (2, 2))
+        continue
+      number, features = step
+      options = {'bias': True, 'dtype': self.dtype, 'name': f'features.{number}'}
+      x = nn.relu(layers.Conv(features, 3, padding=1, **options)(x))
+      if number in VGG19_TAPS:
+        maps.append(x.astype(jnp.float32))
+    return tuple(maps)
 
 
 def networks(settings: ConfigDict) -> dict[str, nn.Module]:

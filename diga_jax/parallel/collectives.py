@@ -7,7 +7,6 @@ devices hold equally many examples.
 """
 
 import jax
-import jax.numpy as jnp
 
 from diga_jax.types import PyTree
 
@@ -30,9 +29,3 @@ def gather(x: jax.Array, axis_name: str | None) -> jax.Array:
 def devices(axis_name: str | None) -> int:
   """Over how many devices the batch is spread, as far as the step knows."""
   return 1 if axis_name is None else jax.lax.axis_size(axis_name)
-
-
-def positions(batch: int, axis_name: str | None) -> jax.Array:
-  """The positions in the global batch of this device's `batch` examples: int32 [batch]."""
-  first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
-  return first + jnp.arange(batch)

@@ -3,23 +3,14 @@
 import zlib
 
 import jax
-
-from diga_jax.parallel import collectives
+import jax.numpy as jnp
 
 # The independent uses of randomness in a step. A new use gets a new name at the end, so that
 # existing runs keep their draws.
 STREAMS = (
-  'source_view',
-  'target_view',
-  'jitter_order',
-  'source_classes',
-  'target_classes',
-  'student_dropout',
-  'teacher_dropout',
-  'target_dropout',
-  'mixed_dropout',
-  'strong_view',
-)
+  'source_view', 'target_view', 'jitter_order', 'source_classes', 'target_classes',
+  'student_dropout', 'teacher_dropout', 'target_dropout', 'mixed_dropout', 'strong_view',
+)  # fmt: skip
 
 
 def root_key(seed: int, stage: str) -> jax.Array:
@@ -41,5 +32,6 @@ def example_keys(
   key: jax.Array, step: jax.Array, name: str, batch: int, axis_name: str | None = None
 ) -> jax.Array:
   """[batch] keys, each depending only on (root key, step, name, position in the global batch)."""
-  positions = collectives.positions(batch, axis_name)
+  first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
+  positions = first + jnp.arange(batch)
   return jax.vmap(jax.random.fold_in, (None, 0))(stream_key(key, step, name), positions)

@@ -30,15 +30,16 @@ def make_mesh(devices: int = 0) -> Mesh:
       f'config.devices is {devices}, but {jax.process_count()} processes share all '
       f'{len(available)} devices: set it to 0'
     )
-  return _mesh(available[: devices or len(available)])
+  return mesh_over(available[: devices or len(available)])
 
 
 def local_mesh(mesh: Mesh) -> Mesh:
   """The part of a mesh that belongs to this process."""
-  return mesh if jax.process_count() == 1 else _mesh(list(mesh.local_devices))
+  return mesh if jax.process_count() == 1 else mesh_over(list(mesh.local_devices))
 
 
-def _mesh(devices: Sequence[object]) -> Mesh:
+def mesh_over(devices: Sequence[object]) -> Mesh:
+  """A mesh over given devices with one axis."""
   return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -80,12 +81,6 @@ def local_rows(rows: int, mesh: Mesh) -> slice:
   return slice(jax.process_index() * count, (jax.process_index() + 1) * count)
 
 
-def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Splits the leading axis over the devices; `batch` holds the rows of this process."""
-  sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-  return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
-
-
 def compile_step(step: Step, mesh: Mesh, parallel: str) -> CompiledStep:
   """A training step (state, batch of this process, frozen) -> (state, metrics) on the devices.
 
@@ -101,21 +96,17 @@ def compile_step(step: Step, mesh: Mesh, parallel: str) -> CompiledStep:
 
 
 def _jit(step: Step, mesh: Mesh) -> CompiledStep:
-  step = jax.jit(step, donate_argnums=0)
-  return lambda state, batch, frozen: step(state, put_batch(batch, mesh), frozen)
+  step, sharding = jax.jit(step, donate_argnums=0), NamedSharding(mesh, PartitionSpec(AXIS))
+  place = functools.partial(jax.make_array_from_process_local_data, sharding)
+  return lambda state, batch, frozen: step(state, jax.tree.map(place, dict(batch)), frozen)
 
 
 def _pmap(step: Step, mesh: Mesh) -> CompiledStep:
   if jax.process_count() > 1:
     raise BadInput("config.parallel is 'pmap', which is for one process: use 'jit'")
-  step = jax.pmap(
-    functools.partial(step, axis_name=AXIS),
-    axis_name=AXIS,
-    in_axes=(None, 0, None),
-    out_axes=None,
-    devices=list(mesh.devices.flat),
-    donate_argnums=0,
-  )
+  axes = {'axis_name': AXIS, 'in_axes': (None, 0, None), 'out_axes': None}
+  step, devices = functools.partial(step, axis_name=AXIS), list(mesh.devices.flat)
+  step = jax.pmap(step, devices=devices, donate_argnums=0, **axes)
 
   def split(x: np.ndarray) -> np.ndarray:
     return x.reshape(mesh.size, -1, *x.shape[1:])

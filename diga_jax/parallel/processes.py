@@ -1,10 +1,13 @@
-"""Several processes that run the same command: which one this is, and what they exchange.
+"""Several processes that run the same command: which one this is, what they exchange, how they end.
 
 Every process carries out the same program over the same working directory, which all of them see.
 With one process these functions return at once.
 """
 
+import contextlib
 import pickle
+import signal
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import jax
@@ -14,6 +17,7 @@ from jax.experimental import multihost_utils
 from data_pipelines.errors import BadInput, one_line
 
 T = TypeVar('T')
+EXIT_STATUS = 75  # after SIGTERM; EX_TEMPFAIL of sysexits.h: try again
 
 
 def connect(where: str) -> None:
@@ -75,3 +79,34 @@ def in_order(shares: list[list[T]]) -> list[T]:
   """The results for `local_share` of every process, as one list in the order of the things."""
   total = sum(map(len, shares))
   return [shares[i % len(shares)][i // len(shares)] for i in range(total)]
+
+
+class Preempted(Exception):
+  """SIGTERM, the notice before a pre-emption; the same command goes on where it stopped."""
+
+
+def _raise_preempted(*_: object) -> None:
+  raise Preempted('stopped by SIGTERM: the same command goes on')
+
+
+def raise_on_sigterm() -> None:
+  """From now on SIGTERM raises Preempted, wherever the program is; files are whole or absent."""
+  signal.signal(signal.SIGTERM, _raise_preempted)
+
+
+@contextlib.contextmanager
+def watch_sigterm() -> Iterator[Callable[[int], bool]]:
+  """Inside, SIGTERM interrupts nothing; the function given tells whether to save and stop.
+
+  It must be called after every step, with the step's number: several processes agree on a step
+  that none of them has passed.
+  """
+  if jax.process_count() > 1:
+    yield multihost_utils.reached_preemption_sync_point
+    return
+  received = []
+  before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+  try:
+    yield lambda step: bool(received)
+  finally:
+    signal.signal(signal.SIGTERM, before)

@@ -19,10 +19,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import BadInput, one_line
-from diga_jax.parallel.mesh import AXIS, make_mesh
+from diga_jax.parallel.mesh import AXIS, make_mesh, mesh_over
 from diga_jax.types import PyTree
 
 GIB = 2**30
@@ -47,12 +47,9 @@ CHIPS = {
 }
 # Slices by the names they are rented by (v4 and v5p count cores, two on a chip).
 SLICES = {
-  'v4-8': 'v4:2x2x1',
-  'v5e-8': 'v5e:2x4',
-  'v5e-64': 'v5e:8x8',
-  'v5p-8': 'v5p:2x2x1',
+  'v4-8': 'v4:2x2x1', 'v5e-8': 'v5e:2x4', 'v5e-64': 'v5e:8x8', 'v5p-8': 'v5p:2x2x1',
   'v6e-8': 'v6e:2x4',
-}
+}  # fmt: skip
 
 
 class StepCost(NamedTuple):
@@ -118,7 +115,7 @@ def mesh(topology: str) -> Mesh:
     raise BadInput(
       f"--topology={topology}: {one_line(error)} (the TPU compiler: pip install '.[plan]')"
     ) from error
-  return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+  return mesh_over(devices)
 
 
 # Compiling.
@@ -167,15 +164,9 @@ def compile_into(folder: pathlib.Path, make: Make, topology: str) -> None:
     return
   jax.config.update('jax_enable_compilation_cache', False)  # a program from it is not dumped
   step, *shapes = make()
-  everywhere = NamedSharding(devices, PartitionSpec())
-  split = NamedSharding(devices, PartitionSpec(AXIS))
-
-  def place(tree: PyTree, where: NamedSharding) -> PyTree:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
-
-  places = (everywhere, split, everywhere)
-  shapes = [place(tree, where) for tree, where in zip(shapes, places, strict=True)]
-  jitted = jax.jit(step, donate_argnums=0, out_shardings=everywhere)
+  everywhere, split = (NamedSharding(devices, PartitionSpec(*axes)) for axes in ((), (AXIS,)))
+  places = {'in_shardings': (everywhere, split, everywhere), 'out_shardings': everywhere}
+  jitted = jax.jit(step, donate_argnums=0, **places)
   jitted.lower(*shapes).compile({'xla_dump_to': str(folder)})
 
 
@@ -251,9 +242,7 @@ def make_readable(text: str) -> str:
   return _DONE.sub(pick, text)
 
 
-_EXCHANGES = (
-  'all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast'
-)
+_EXCHANGES = 'all-(?:reduce|gather|to-all)|reduce-scatter|collective-(?:permute|broadcast)'
 _COLLECTIVE = re.compile(rf' = (.*?) ({_EXCHANGES})(?:-start)?\(')
 _ARRAY = re.compile(r'\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]')
 

@@ -6,26 +6,60 @@ memory and interconnect takes at its peak.
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from diga_jax import progress
 from diga_jax.plan import compiler
 from diga_jax.plan.compiler import GIB, Chip, StepCost
-from diga_jax.plan.steps import batch_rows, make_step, program_key
+from diga_jax.recipe import training
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.recipe.graph import stages_of
 from diga_jax.report import tables
-from diga_jax.stages.kinds import kind_of
+from diga_jax.stages.kinds import inputs, kind_of
+from diga_jax.types import PyTree
 
-# The cost of a step.
+
+def batch_rows(stage: ConfigDict, chips: int) -> int:
+  """The rows of a stage's batch, rounded up to what divides over the chips."""
+  return math.ceil((stage.batch.low_rows + stage.batch.full_rows) / chips) * chips
+
+
+def abstract_step(config: ConfigDict, name: str, rows: int) -> tuple[PyTree, ...]:
+  """(step, state, batch, frozen) of a training stage, the last three as shapes."""
+  experiment = Experiment(config)
+  stage = experiment.stage(name)
+  arrays = jax.eval_shape(functools.partial(training.random_arrays, experiment, stage))
+  step, state = training.start(experiment, name, arrays, make=jax.eval_shape)
+  reads = inputs(stage, config)
+  image = jax.ShapeDtypeStruct((rows, *config.data.crop, 3), jnp.uint8)
+  label = jax.ShapeDtypeStruct(image.shape[:3], jnp.uint8)
+  batch = {}
+  if reads.source:
+    batch |= {'source_image': image, 'source_label': label}
+  if reads.target:
+    batch['target_image'] = image
+  if reads.labels:
+    batch['target_label'] = label
+  return step, state, batch, arrays.frozen
+
+
+def program_key(stage: ConfigDict) -> str:
+  """Equal for stages whose steps are one program but for constants and what they start from."""
+  settings = stage.to_dict()
+  del settings['steps'], settings['optimizer']['learning_rate']
+  return str({k: v for k, v in settings.items() if k not in ('start', 'labels')})
 
 
 def stage_cost(experiment: Experiment, name: str, topology: str, rows: int) -> StepCost:
   """The cost of a stage's step on one chip."""
-  return compiler.compile_cost(
-    functools.partial(make_step, experiment.config, name, rows), topology
-  )
+  make = functools.partial(abstract_step, experiment.config, name, rows)
+  return compiler.compile_cost(make, topology)
 
 
 def bounds(cost: StepCost, chip: Chip, chips: int) -> dict[str, float]:
@@ -37,9 +71,6 @@ def bounds(cost: StepCost, chip: Chip, chips: int) -> dict[str, float]:
     # A ring sends every byte of an all-reduce twice, but for each chip's own part.
     'interconnect': 2 * (chips - 1) / chips * exchanged / chip.interconnect,
   }
-
-
-# The plan.
 
 
 def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
@@ -63,8 +94,8 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
         if chip and cost.total > chip.memory:
           known[key]['remedies'] = remedies(experiment, name, topology, size, chips)
       asked = stage.batch.low_rows + stage.batch.full_rows
-      row = {'stage': name, 'steps': stage.steps, 'rows': size, 'asked': asked}
-      row |= {'chips': chips} | known[key]
+      row = {'stage': name, 'steps': stage.steps, 'chips': chips, 'rows': size, 'asked': asked}
+      row |= known[key]
       if chip:
         row |= on_chip(row['cost'], chip, chips, stage.steps)
       rows.append(row)
@@ -75,26 +106,19 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
 def on_chip(cost: StepCost, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
   """The part of a row that depends on the kind of chip."""
   seconds = bounds(cost, chip, chips)
-  return {
-    'memory': chip.memory,
-    'bounds': seconds,
-    'hours': steps * max(seconds.values()) / 3600,
-  }
+  hours = steps * max(seconds.values()) / 3600
+  return {'memory': chip.memory, 'bounds': seconds, 'hours': hours}
 
 
 def remedies(
   experiment: Experiment, name: str, topology: str, rows: int, chips: int
 ) -> list[tuple[str, StepCost]]:
   """The cost of a step with less kept, narrower numbers, or fewer images on a chip."""
-  changes = {
-    'remat=True': {'remat': True},
-    "model.dtype='bfloat16'": {'model.dtype': 'bfloat16'},
-    "remat=True, model.dtype='bfloat16'": {'remat': True, 'model.dtype': 'bfloat16'},
-  }
-  found = []
-  for words, fields in changes.items():
+  found, less_kept, narrower = [], {'remat': True}, {'model.dtype': 'bfloat16'}
+  for fields in (less_kept, narrower, less_kept | narrower):
     config = experiment.config.copy_and_resolve_references()
     config.update_from_flattened_dict(fields)
+    words = ', '.join(f'{field}={value!r}' for field, value in fields.items())
     found.append((words, stage_cost(Experiment(config), name, topology, rows)))
   if rows > chips:
     fewer = stage_cost(experiment, name, topology, chips)

@@ -12,7 +12,7 @@ from data_pipelines.folder import Folder
 from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.parallel import processes
-from diga_jax.recipe.experiment import Experiment, Run, class_names, labelled, palette
+from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels, palette
 from diga_jax.recipe.labels import read_centroids, with_pseudo_labels
 from diga_jax.report import pictures
 from diga_jax.stages.kinds import NO_CENTROIDS
@@ -43,7 +43,7 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
 
 
 def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Path) -> NetworkRow:
-  """Evaluates a stage's network on a labelled set: metrics.json and pictures/."""
+  """Evaluates a stage's network on a labelled set, with pictures/ of it."""
   settings = experiment.config.evaluation
   found = evaluate.evaluate(
     experiment.predictor(name, settings.network),
@@ -54,10 +54,7 @@ def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Pa
     size=tuple(experiment.config.data.sets[key].evaluation_size) or None,
     pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
   )
-  row: NetworkRow = {'name': name, **found}
-  if processes.is_main_process():
-    stage_folder.write_metrics(directory / 'metrics.json', row)
-  return row
+  return {'name': name, **found}
 
 
 def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path) -> LabelRow:
@@ -67,14 +64,14 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
   kept and the rejected ones are: target labels are used for this measurement only, after the fact.
   """
   stage, made = experiment.stage(name), experiment.workdir / name
-  images = experiment.images(key, labelled(experiment, key))
+  images = experiment.images(key, has_labels(experiment, key))
   pseudo = with_pseudo_labels(images, made)
   select, selectors = None, [stage.selector] * (stage.selector != 'none')
   if stage.centroids_from != NO_CENTROIDS:
     selectors.append('consensus')
     select = functools.partial(
       label_quality.consensus_labels,
-      experiment.trained(stage.start, stage.network),
+      experiment.local_network(stage.start, stage.network),
       centroids=read_centroids(made)[0],
       model=experiment.model,
     )
@@ -86,16 +83,10 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
     batch_size=experiment.rows(1),
     place=experiment.put,
   )
-  row: LabelRow = {
-    'name': name,
-    'selector': ' + '.join(selectors) or 'none',
-    **found,
-    'protocol': protocol(experiment, name, key),
-  }
   if processes.is_main_process():
     draw_labels(experiment, select, images, pseudo, directory / 'pictures')
-    stage_folder.write_metrics(directory / 'metrics.json', row)
-  return row
+  facts = protocol(experiment, name, key)
+  return {'name': name, 'selector': ' + '.join(selectors) or 'none', **found, 'protocol': facts}
 
 
 def draw_labels(
@@ -106,18 +97,14 @@ def draw_labels(
   directory: pathlib.Path,
 ) -> None:
   """Pictures of image, truth if there is one, pseudo-label and what the consensus keeps."""
+  draw = functools.partial(
+    pictures.comparison_panels, palette=palette(experiment), names=class_names(experiment)
+  )
   for index in evaluate.evenly_spread(experiment.config.evaluation.pictures, len(images)):
     (image, truth), (_, labels) = images.read(index), pseudo.read(index)
     consensus = None
     if select is not None and labels is not None:
       selected = np.asarray(select(image[None], labels[None].astype(np.int32))[0])
       consensus = selected != label_tables.IGNORE
-    picture = pictures.comparison_panels(
-      image,
-      truth=truth,
-      pseudo=labels,
-      consensus=consensus,
-      palette=palette(experiment),
-      names=class_names(experiment),
-    )
+    picture = draw(image, truth=truth, pseudo=labels, consensus=consensus)
     atomic.write_png(directory / f'{images.ids[index]}.png', picture)

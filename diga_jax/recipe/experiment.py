@@ -33,6 +33,9 @@ class Experiment:
   """
 
   config: ConfigDict
+  # When `doctor` inspected the data sets opened so far, for those that it inspected.
+  examined: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
+  _opened: dict[tuple[str, bool], Folder] = dataclasses.field(default_factory=dict, init=False)
 
   def __post_init__(self) -> None:
     check(self.config)
@@ -84,44 +87,27 @@ class Experiment:
 
   # Data.
 
-  @functools.cached_property
-  def _opened(self) -> dict[tuple[str, bool], Folder]:
-    return {}
-
   def images(self, name: str, labelled: bool = True) -> Folder:
     """The data set of that name, checked and, if rendered, on disk.
 
     Raises:
-      BadInput: if the config has no such set, or its files are wrong.
+      BadInput: the config has no such set, or its files are wrong or not those that `doctor` saw.
     """
     data = self.config.data
     if name not in data.sets:
       raise BadInput(f'config.data.sets has no {name!r}: it has {", ".join(data.sets)}')
-    if (name, labelled) not in self._opened:
-      self._opened[name, labelled] = sets.open_set(
-        data.sets[name].to_dict(),
-        name=name,
-        root=data.root,
-        cache=data.cache,
-        classes=data.classes,
-        labelled=labelled,
-      )
-      self._compare(name, self._opened[name, labelled])
-    return self._opened[name, labelled]
-
-  @functools.cached_property
-  def examined(self) -> dict[str, str]:
-    """When `doctor` inspected the data sets opened so far, for those that it inspected."""
-    return {}
-
-  def _compare(self, name: str, images: Folder) -> None:
-    """Raises BadInput if a set's files are not those that `doctor` saw."""
-    data = self.config.data
+    if (name, labelled) in self._opened:
+      return self._opened[name, labelled]
     settings = data.sets[name].to_dict()
+    images = sets.open_set(
+      settings, name=name, root=data.root, cache=data.cache, classes=data.classes, labelled=labelled
+    )
     if settings['kind'] == 'folder':
       path = doctor.manifest_path(data.cache, name, settings, data.root)
       if found := doctor.check_manifest(path, images):
         self.examined[name] = found['made']
+    self._opened[name, labelled] = images
+    return images
 
   # Networks.
 
@@ -189,13 +175,13 @@ class Run(Experiment):
     found = self._read(stage, abstract)
     return {'params': found[part], 'batch_stats': found['batch_stats']}
 
-  def trained(self, stage: str, network: str = 'student') -> Variables:
+  def local_network(self, stage: str, network: str = 'student') -> Variables:
     """As `network`, on this process's devices: for the passes over images."""
     return to_local_mesh(self.network(stage, network), self.local_mesh)
 
   def predictor(self, stage: str, network: str) -> Predictor:
     """A complete stage's network as the config's evaluation applies it."""
-    return self.predictor_of(self.trained(stage, network))
+    return self.predictor_of(self.local_network(stage, network))
 
   def translator(self, stage: str) -> Params:
     """The parameters of a complete translator stage that repaint source images."""
@@ -217,16 +203,18 @@ class Run(Experiment):
 
 
 def class_names(experiment: Experiment) -> tuple[str, ...]:
+  """The names of the C classes, by train id."""
   data = experiment.config.data
   return tuple(data.class_names) or label_tables.NAMES[data.names]
 
 
 def palette(experiment: Experiment) -> np.ndarray:
+  """The colours of the classes by train id: uint8 [C, 3] RGB."""
   data = experiment.config.data
   return np.array(data.palette, np.uint8) if data.palette else label_tables.PALETTE[data.names]
 
 
-def labelled(experiment: Experiment, key: str) -> bool:
+def has_labels(experiment: Experiment, key: str) -> bool:
   """Whether a data set has labels by its settings."""
   settings = experiment.config.data.sets[key]
   return settings.kind == 'scenes' or bool(settings.labels)

@@ -5,9 +5,9 @@ Every stage is a folder of the working directory that holds its config, its inpu
 partial one is continued, a stale one is refused.
 """
 
-import functools
 import hashlib
 import json
+import pathlib
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.config import flatten
+from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, training
-from diga_jax.recipe.experiment import Experiment, Run, labelled
+from diga_jax.recipe.experiment import Experiment, Run, has_labels
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.storage import stage_folder
 from diga_jax.types import PyTree, Row
@@ -43,19 +44,15 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
     BadInput: if a stage that it reads is not complete, it was begun with other settings, or its
       input is wrong.
   """
-  make = labels.label_stage if kind_of(run.stage(name)).train_step is None else training.train_stage
-  return stage_folder.produce(
-    run.workdir / name,
-    identity(run, name),
-    lambda directory: make(run, name, directory) | inspected(run, name),
-  )
+  stage = run.stage(name)
+  make = labels.label_stage if kind_of(stage).train_step is None else training.train_stage
 
+  def build(directory: pathlib.Path) -> dict[str, PyTree]:
+    result, read = make(run, name, directory), inputs(stage, run.config).sets
+    dates = {key: made for key, made in run.examined.items() if key in read}
+    return result | ({'examined': dates} if dates else {})
 
-def inspected(run: Run, name: str) -> dict[str, PyTree]:
-  """When `doctor` last inspected the data sets that a stage reads, for its result."""
-  read = inputs(run.stage(name), run.config).sets
-  dates = {key: made for key, made in run.examined.items() if key in read}
-  return {'examined': dates} if dates else {}
+  return stage_folder.produce(run.workdir / name, identity(run, name), build)
 
 
 # What a stage depends on.
@@ -134,19 +131,20 @@ def evaluate(run: Run) -> list[Row]:
 
 
 def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
-  """One measurement of one stage on one data set, made once."""
+  """One measurement of one stage on one data set, made once: its metrics.json."""
   settings = run.config.evaluation
-  dependencies = flatten(
-    {
-      'input': {name: digest(run, name)},
-      'evaluation': settings.to_dict(),
-      'images': run.images(key, labelled(run, key)).fingerprint(),
-    }
-  )
-  for unrelated in ('stages', 'sets', 'name'):
-    dependencies.pop(f'evaluation.{unrelated}')
-  return stage_folder.produce(
-    run.workdir / 'evaluation' / settings.name / name / key,
-    dependencies,
-    functools.partial(make, run, name, key),
-  )
+  unrelated = ('stages', 'sets', 'name')
+  dependencies = {
+    'input': {name: digest(run, name)},
+    'evaluation': {k: v for k, v in settings.to_dict().items() if k not in unrelated},
+    'images': run.images(key, has_labels(run, key)).fingerprint(),
+  }
+
+  def build(directory: pathlib.Path) -> Row:
+    row = make(run, name, key, directory)
+    if processes.is_main_process():
+      stage_folder.write_metrics(directory / 'metrics.json', row)
+    return row
+
+  place = run.workdir / 'evaluation' / settings.name / name / key
+  return stage_folder.produce(place, flatten(dependencies), build)

@@ -44,13 +44,8 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
   stage, names = experiment.stage(name), class_names(experiment)
   root = experiment.config.seed, experiment.stream(name)
   target = experiment.images(stage.target, labelled=False)
-  predictor = Predictor(
-    experiment.model,
-    experiment.trained(stage.start, stage.network),
-    stage.scales,
-    batch_size=experiment.rows(1),
-    place=experiment.put,
-  )
+  variables, rows = experiment.local_network(stage.start, stage.network), experiment.rows(1)
+  predictor = Predictor(experiment.model, variables, stage.scales, False, rows, experiment.put)
   found = pseudo_labels(
     predictor,
     target,
@@ -135,16 +130,12 @@ def source_mixture(experiment: Run, name: str, params: Params, number: int) -> V
 
 def read_centroids(directory: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """(centroids [C, D], counts [C]) of a complete label stage; BadInput if the file is damaged."""
-  found = _read_arrays(directory / 'centroids.npz', 'centroids', 'counts')
+  found = read_arrays(directory / 'centroids.npz', 'centroids', 'counts')
   return found['centroids'], found['counts']
 
 
-def read_index(directory: pathlib.Path) -> dict[str, np.ndarray]:
-  """What a complete label stage's labels hold: ids [N], counts [N, C], confidence [C]."""
-  return _read_arrays(directory / 'index.npz', 'ids', 'counts', 'confidence')
-
-
-def _read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
+def read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
+  """Arrays of an .npz file of a complete label stage; raises BadInput if the file is damaged."""
   try:
     with path.open('rb') as file, np.load(file) as found:
       return {name: found[name] for name in names}

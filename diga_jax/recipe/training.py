@@ -1,6 +1,7 @@
 """Training stages, from config to a trained network in a folder."""
 
 import functools
+import operator
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from data_pipelines import pipeline
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
-from diga_jax import models, optimizer, state, train
+from diga_jax import models, optimizer, train
 from diga_jax.inference import evaluate
 from diga_jax.models import translator
 from diga_jax.parallel import processes
@@ -25,13 +26,15 @@ from diga_jax.recipe import evaluation, labels
 from diga_jax.recipe.experiment import Experiment, Run, class_names
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.stages.setup import schedule
-from diga_jax.types import Params, PyTree, StepConfig, Variables
+from diga_jax.state import TrainState
+from diga_jax.types import Metrics, Params, PyTree, StepConfig, Variables
 
 
 def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
   """Trains the network of a stage in a folder; returns the stage's result."""
   config, stage = run.config, run.stage(name)
-  begun = start(run, name, read_arrays(run, stage))
+  arrays = read_arrays(run, stage)
+  step_fn, initial = start(run, name, arrays)
   skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
   chosen = config.checkpoint_choice if kind_of(stage).trains == 'segmentation' else 'last'
   options = train.Options(
@@ -49,8 +52,8 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
     score=oracle(run) if chosen == 'oracle' else None,
   )
   batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
-  state = replicate(begun.state, run.mesh)
-  step = train.train(begun.step, state, begun.frozen, batches_from, options)
+  initial = replicate(initial, run.mesh)
+  step = train.train(step_fn, initial, arrays.frozen, batches_from, options)
   result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
   return result | ({} if skipped is None else report_skipped(name, skipped))
 
@@ -73,29 +76,15 @@ class Arrays(NamedTuple):
   frozen: Params | None = None
 
 
-class Start(NamedTuple):
-  """A stage's step, (state, batch, frozen) -> (state, metrics), and what it begins with."""
-
-  step: Callable[..., tuple[state.TrainState, dict[str, jax.Array]]]
-  state: state.TrainState
-  frozen: Params | None
-
-
-def call(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
-  """The function's result: how `start` makes arrays. jax.eval_shape makes shapes instead."""
-  return function(*arguments)
-
-
 def start(
-  experiment: Experiment, name: str, arrays: Arrays, make: Callable[..., PyTree] = call
-) -> Start:
-  """The beginning of a training stage: for training, for `plan` and for benchmarks.
+  experiment: Experiment, name: str, arrays: Arrays, make: Callable[..., PyTree] | None = None
+) -> tuple[Callable[..., tuple[TrainState, Metrics]], TrainState]:
+  """A stage's step, (state, batch, frozen) -> (state, metrics), and the state that it starts from.
 
   Args:
-    experiment: the config.
-    name: the stage.
+    experiment, name: the config, and the stage.
     arrays: what it starts from (`read_arrays`, `random_arrays`).
-    make: (function, *arguments) -> its result.
+    make: (function, *arguments) -> its result, such as jax.eval_shape; None: calls the function.
 
   Raises:
     BadInput: the stage is not trained, or a pattern of its optimizer matches no parameter.
@@ -112,7 +101,8 @@ def start(
     raise BadInput(f'config.stages.{name}.optimizer: {error}') from error
   create = functools.partial(create, root_key(config.seed, experiment.stream(name)))
   step = functools.partial(kind.train_step, model=model, tx=tx, config=settings)
-  return Start(step, make(create, arrays.variables, arrays.centroids), arrays.frozen)
+  given = arrays.variables, arrays.centroids
+  return step, make(create, *given) if make else create(*given)
 
 
 def read_arrays(run: Run, stage: ConfigDict) -> Arrays:
@@ -154,7 +144,11 @@ def random_arrays(experiment: Experiment, stage: ConfigDict) -> Arrays:
 
 
 def target_of(run: Run, stage: ConfigDict) -> dict[str, PyTree]:
-  """The target set of a stage, with pseudo-labels if it learns from them, and who lends pixels."""
+  """The target set of a stage, its pseudo-labels and the copy-paste sampler, where it has them.
+
+  Raises:
+    BadInput: the index is damaged or of other images, or no image holds a hard class.
+  """
   reads = inputs(stage, run.config)
   if not reads.target:
     return {'target': None}
@@ -163,7 +157,15 @@ def target_of(run: Run, stage: ConfigDict) -> dict[str, PyTree]:
     return {'target': target}
   made = run.workdir / reads.labels
   target = labels.with_pseudo_labels(target, made)
-  pasted = copy_paste(stage, made, target) if reads.copy_paste else None
+  if not reads.copy_paste:
+    return {'target': target}
+  index = labels.read_arrays(made / 'index.npz', 'ids', 'counts', 'confidence')
+  if list(index['ids']) != list(target.ids):
+    raise BadInput(
+      f'{made / "index.npz"}: its images are not those of config.data.sets.{reads.target}: '
+      'label again'
+    )
+  pasted = CopyPaste(index['counts'], index['confidence'], **stage.copy_paste.to_dict())
   return {'target': target, 'pasted': pasted}
 
 
@@ -178,8 +180,21 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """This process's rows of a stage's batches from step `start` on; see `pipeline.batches`."""
   config, stage = experiment.config, experiment.stage(name)
-  settings, reads = stage.batch, inputs(stage, config)
-  view = functools.partial(view_of, config.data, settings)
+  data, settings, reads = config.data, stage.batch, inputs(stage, config)
+
+  def view(images: Folder, name: str, cut: str, **options: PyTree) -> pipeline.View:
+    return pipeline.View(
+      images,
+      low_rows=settings.low_rows,
+      full_rows=settings.full_rows,
+      low_size=tuple(data.sets[name].low_size) or None,
+      full_size=tuple(data.sets[name].full_size) or None,
+      crop=tuple(data.crop),
+      cut=cut,
+      heights=tuple(data.sets[name].zoom_heights),
+      **options,
+    )
+
   views = {}
   if reads.source:
     source = experiment.images(reads.source)
@@ -193,43 +208,9 @@ def batches(
   )
 
 
-def view_of(
-  data: ConfigDict, batch: ConfigDict, images: Folder, name: str, cut: str, **more: PyTree
-) -> pipeline.View:
-  """What the data set `name` contributes to a batch."""
-  return pipeline.View(
-    images,
-    low_rows=batch.low_rows,
-    full_rows=batch.full_rows,
-    low_size=tuple(data.sets[name].low_size) or None,
-    full_size=tuple(data.sets[name].full_size) or None,
-    crop=tuple(data.crop),
-    cut=cut,
-    heights=tuple(data.sets[name].zoom_heights),
-    **more,
-  )
-
-
-def copy_paste(stage: ConfigDict, made: pathlib.Path, target: Folder) -> CopyPaste:
-  """The donor sampler of copy-paste, by the index of a complete label stage.
-
-  Raises:
-    BadInput: the index is damaged or of other images, or no image holds a hard class.
-  """
-  index = labels.read_index(made)
-  if list(index['ids']) != list(target.ids):
-    raise BadInput(
-      f'{made / "index.npz"}: its images are not those of config.data.sets.{stage.batch.target}: '
-      'label again'
-    )
-  return CopyPaste(index['counts'], index['confidence'], **stage.copy_paste.to_dict())
-
-
 def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:
-  """Warns of the files that training went on without, in any process; for the stage's result."""
-  everywhere: dict[str, str] = {}
-  for found in processes.exchange(dict(skipped)):
-    everywhere |= found
+  """Warns of the files that training skipped, in any process; for the stage's result."""
+  everywhere = functools.reduce(operator.or_, processes.exchange(dict(skipped)))
   for path, reason in sorted(everywhere.items()):
     logging.warning('%s: %s was skipped: %s', stage, path, reason)
   logging.warning('%s: %d images were skipped', stage, len(everywhere))
@@ -239,7 +220,7 @@ def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:
 # Which step of a stage is kept.
 
 
-def oracle(run: Run) -> Callable[[state.TrainState], float]:
+def oracle(run: Run) -> Callable[[TrainState], float]:
   """state -> mIoU on the first evaluation set: the published choice, which uses its labels.
 
   The mean is the benchmark's own, `evaluation.mean`.
@@ -248,8 +229,8 @@ def oracle(run: Run) -> Callable[[state.TrainState], float]:
   name, mean = settings.sets[0], settings.mean
   dataset, means = run.images(name), evaluation.class_means(run)
 
-  def score(current: state.TrainState) -> float:
-    variables = {'params': current.params, 'batch_stats': current.batch_stats}
+  def score(state: TrainState) -> float:
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
     predictor = run.predictor_of(to_local_mesh(variables, run.local_mesh))
     row = evaluate.evaluate(predictor, dataset, class_names(run), means=means, progress=False)
     found = row['mean_iou_subsets'][mean] if mean else row['mean_iou']

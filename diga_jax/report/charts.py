@@ -14,16 +14,12 @@ from data_pipelines import atomic
 from diga_jax.types import LabelRow, NetworkRow
 
 COLOUR = '#30638e'
+BASE, BAR = 0.7, 0.32  # height of a chart and of each of its bars, in inches
 
 
 def scores(rows: Sequence[Sequence[NetworkRow]], path: pathlib.Path) -> None:
-  """Networks against mIoU.
-
-  Args:
-    rows: networks under one protocol (`evaluate.evaluate`), each of them once per seed.
-    path: of the PNG.
-  """
-  figure = _figure(7, len(rows))
+  """Draws networks against mIoU as a PNG: rows under one protocol, each of them once per seed."""
+  figure = Figure(figsize=(7, BASE + BAR * len(rows)), layout='constrained')
   axes = figure.subplots()
   values = [_per_cent(run['mean_iou'] for run in row) for row in rows]
   _bars(axes, [row[0]['name'] for row in rows], values)
@@ -35,13 +31,11 @@ def scores(rows: Sequence[Sequence[NetworkRow]], path: pathlib.Path) -> None:
 
 
 def label_quality(rows: Sequence[Sequence[LabelRow]], path: pathlib.Path) -> None:
-  """Label passes: how much of the pixels keeps a label, beside how much of that is right.
+  """Draws label passes as a PNG: the share of pixels that keeps a label, and of that the right one.
 
-  Args:
-    rows: label passes (`label_quality.measure`) with true labels, each of them once per seed.
-    path: of the PNG.
+  The passes have true labels; each of them is given once per seed.
   """
-  figure = _figure(8, len(rows))
+  figure = Figure(figsize=(8, BASE + BAR * len(rows)), layout='constrained')
   names = [f'{row[0]["name"]} ({row[0]["selector"]})' for row in rows]
   shown = {
     'pixels that keep a label': [_per_cent(run['kept'] for run in row) for row in rows],
@@ -56,10 +50,6 @@ def label_quality(rows: Sequence[Sequence[LabelRow]], path: pathlib.Path) -> Non
 
 def _per_cent(values: Iterable[float | None]) -> list[float]:
   return [100 * value for value in values if value is not None]
-
-
-def _figure(width: float, bars: int) -> Figure:
-  return Figure(figsize=(width, 0.7 + 0.32 * bars), layout='constrained')
 
 
 def _bars(axes: Axes, names: Sequence[str], values: Sequence[Sequence[float]]) -> None:

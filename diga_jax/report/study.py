@@ -47,16 +47,32 @@ def summarise(runs: Sequence[Rows]) -> str:
   for measured, members in _networks(runs):
     facts = {key: {str(run['protocol'][key]) for row in members for run in row} for key in _FACTS}
     shared = ''.join(f', {word} {", ".join(sorted(facts[key]))}' for key, word in _FACTS.items())
-    parts += [tables.describe(measured) + shared, _table(members, _network_texts, _means)]
-    parts.append('IoU of every class:')
+    network = _table(
+      members,
+      lambda run: {'network': run['name'], 'steps': str(run['protocol']['step'])},
+      _means,
+    )
+    parts += [tables.describe(measured) + shared, network, 'IoU of every class:']
     parts.append(_table(members, lambda run: {'network': run['name']}, lambda run: run['iou']))
   if passes := _passes(runs):
-    parts.append('Pseudo-labels (target labels serve this measurement only):')
-    parts.append(_table(passes, _pass_texts, _shares))
-    for key, title in LABELLED.items():
-      by_class = functools.partial(_class_shares, key=key)
-      parts += [title, _table(passes, lambda run: {'label pass': run['name']}, by_class)]
+    parts += _pass_parts(passes)
   return tables.render_tables(parts, width=1000)
+
+
+def _pass_parts(passes: Sequence[Sequence[LabelRow]]) -> Iterator[tables.Part]:
+  yield 'Pseudo-labels (target labels serve this measurement only):'
+  yield _table(
+    passes,
+    lambda run: {'label pass': run['name'], 'kept by': run['selector']},
+    lambda run: {heading: run[key] for key, heading in SHARES.items()},
+  )
+  for key, title in LABELLED.items():
+    yield title
+    yield _table(
+      passes,
+      lambda run: {'label pass': run['name']},
+      lambda run, key=key: {name: shares[key] for name, shares in run['per_class'].items()},
+    )
 
 
 def _networks(
@@ -116,22 +132,6 @@ def _table(
   return result
 
 
-def _network_texts(run: NetworkRow) -> dict[str, str]:
-  return {'network': run['name'], 'steps': str(run['protocol']['step'])}
-
-
 def _means(run: NetworkRow) -> dict[str, float | None]:
   means = {f'mIoU {name}': value for name, value in run['mean_iou_subsets'].items()}
   return means | {'pixel acc.': run['pixel_accuracy']}
-
-
-def _pass_texts(run: LabelRow) -> dict[str, str]:
-  return {'label pass': run['name'], 'kept by': run['selector']}
-
-
-def _shares(run: LabelRow) -> dict[str, float | None]:
-  return {heading: run[key] for key, heading in SHARES.items()}
-
-
-def _class_shares(run: LabelRow, key: Share) -> dict[str, float | None]:
-  return {name: shares[key] for name, shares in run['per_class'].items()}

@@ -3,12 +3,11 @@
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import rich.box
 import rich.console
-import rich.markup
 import rich.table
 
 from data_pipelines import published_sets
@@ -39,14 +38,8 @@ def _extent(size: Sequence[int] | str) -> str:
   return f'{size[0]}x{size[1]}' if isinstance(size, (list, tuple)) else str(size)
 
 
-def measurement(metrics: NetworkRow) -> Measured:
-  """The part of a protocol that decides whether two numbers may be compared."""
-  protocol = metrics['protocol']
-  return {key: protocol[key] for key in MEASUREMENT if key in protocol}
-
-
 def describe(measured: Measured) -> str:
-  """`measurement(metrics)` in words, on one line."""
+  """A measurement in words, on one line."""
   words = [str(measured[key]) for key in ('data', 'split') if measured.get(key)]
   if 'images' in measured:
     words.append(f'{measured["images"]} images')
@@ -69,20 +62,21 @@ def groups(rows: Iterable[NetworkRow]) -> list[tuple[Measured, list[NetworkRow]]
   """Rows that may share columns, together: [(measurement, rows)], in order of appearance."""
   found: dict[str, tuple[Measured, list[NetworkRow]]] = {}
   for row in rows:
-    measured = measurement(row)
+    measured = {key: row['protocol'][key] for key in MEASUREMENT if key in row['protocol']}
     found.setdefault(json.dumps(measured, sort_keys=True), (measured, []))[1].append(row)
   return list(found.values())
 
 
-def render_tables(parts: Iterable[Part], width: int, color: bool = False) -> str:
+def render_tables(parts: Iterable[Part], width: int) -> str:
   """Tables and lines of text one below the other."""
   page = io.StringIO()
   console = rich.console.Console(
     file=page,
     width=width,
-    force_terminal=color,
+    force_terminal=False,
+    color_system=None,
     highlight=False,
-    color_system='standard' if color else None,
+    markup=False,
     legacy_windows=False,
   )
   for part in parts:
@@ -91,34 +85,20 @@ def render_tables(parts: Iterable[Part], width: int, color: bool = False) -> str
   return '\n'.join(lines).rstrip('\n')
 
 
-def _title(text: str) -> str:
-  return f'[bold]{rich.markup.escape(text)}[/bold]'
-
-
 def markdown_table(first: str, *columns: str) -> rich.table.Table:
   """An empty table that renders as Markdown: a column of names, then columns of numbers."""
-  result = rich.table.Table(box=rich.box.MARKDOWN, show_edge=True)
+  result = rich.table.Table(box=rich.box.MARKDOWN)
   result.add_column(first, no_wrap=True)
   for name in columns:
-    result.add_column(name, justify='right', no_wrap=True)
+    result.add_column(name, justify='right')
   return result
 
 
 def _plain_table(first: str, *columns: str) -> rich.table.Table:
   """As `markdown_table`, for a terminal."""
-  result = rich.table.Table(
-    box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1)
-  )
-  result.add_column(first, no_wrap=True)
-  for name in columns:
-    result.add_column(rich.markup.escape(name), justify='right')
+  result = markdown_table(first, *columns)
+  result.box, result.pad_edge, result.show_edge = rich.box.SIMPLE_HEAD, False, False
   return result
-
-
-def _scores(row: NetworkRow, best: Mapping[str, float]) -> list[str]:
-  """The mIoU cells of a row, the best of each column in bold."""
-  values = ((name, row['mean_iou_subsets'].get(name)) for name in best)
-  return [f'[bold]{_percent(v)}[/bold]' if v == best[name] else _percent(v) for name, v in values]
 
 
 def _fact(row: NetworkRow, key: str) -> str:
@@ -129,7 +109,6 @@ def _fact(row: NetworkRow, key: str) -> str:
 def _one_table(measured: Measured, rows: Sequence[NetworkRow]) -> Iterator[Part]:
   """Title with what holds for every row, table, an empty line."""
   subsets = list(dict.fromkeys(name for row in rows for name in row['mean_iou_subsets']))
-  best = {name: max(row['mean_iou_subsets'].get(name) or 0 for row in rows) for name in subsets}
   facts = {key: [_fact(row, key) for row in rows] for key in FACTS}
   # A column of equal cells wastes width; step and choice are always shown.
   columns = [
@@ -142,22 +121,22 @@ def _one_table(measured: Measured, rows: Sequence[NetworkRow]) -> Iterator[Part]
     )
   for i, row in enumerate(rows):
     result.add_row(
-      rich.markup.escape(row['name']),
-      *_scores(row, best),
+      row['name'],
+      *(_percent(row['mean_iou_subsets'].get(name)) for name in subsets),
       _percent(row['pixel_accuracy']),
       *(facts[key][i] for key in columns),
     )
   shared = [
     f'{FACTS[key]} {facts[key][0]}' for key in FACTS if key not in columns and facts[key][0] != '-'
   ]
-  yield _title(describe(measured) + ''.join(f', {words}' for words in shared))
+  yield ', '.join([describe(measured), *shared])
   yield result
   if 'oracle*' in facts['chosen_by']:
     yield ORACLE_NOTE
   yield ''
 
 
-def table(rows: Sequence[NetworkRow], width: int | None = None, color: bool = False) -> str:
+def table(rows: Sequence[NetworkRow], width: int | None = None) -> str:
   """Networks against their mIoU (%), as text for a terminal.
 
   Rows measured in different ways (data, split, sizes, scales, fusion, flip, class set) are never
@@ -167,22 +146,15 @@ def table(rows: Sequence[NetworkRow], width: int | None = None, color: bool = Fa
     rows: what `evaluate.evaluate` returns, each with a 'name'. Step, seed, network and chosen_by
       of its protocol become columns.
     width: columns of the terminal; None: as it is.
-    color: whether to use the terminal's bold type.
   """
   width = width or shutil.get_terminal_size().columns
-  return render_tables(
-    (part for group in groups(rows) for part in _one_table(*group)), width, color
-  )
+  return render_tables((part for group in groups(rows) for part in _one_table(*group)), width)
 
 
 def render_report(name: str, report: Report, names: Sequence[str], table: TableLike) -> str:
-  """What `doctor` found of a data set: facts, shares of the classes, and what is wrong.
+  """What `doctor.examine` found of a data set: facts, shares of the classes, and what is wrong.
 
-  Args:
-    name: of the data set.
-    report: what `doctor.examine` returned.
-    names: of the classes.
-    table: the set's label table, for the shares that are known.
+  `names` are those of the classes; `table` is the set's label table, for the shares known of it.
   """
   parts = list(_report_parts(name, report, names, table))
   # A path that is broken over two lines cannot be copied.
@@ -193,22 +165,21 @@ def render_report(name: str, report: Report, names: Sequence[str], table: TableL
 def _report_parts(
   name: str, report: Report, names: Sequence[str], table: TableLike
 ) -> Iterator[Part]:
-  yield _title(name)
+  yield name
   for what, value in report.facts:
-    yield f'  {what}: {rich.markup.escape(value)}'
+    yield f'  {what}: {value}'
   if report.shares is not None:
     yield _class_shares(
       report.shares, names, published_sets.SHARES.get(table) if isinstance(table, str) else None
     )
   if not report.findings:
-    yield '[bold]nothing is wrong[/bold]'
+    yield 'nothing is wrong'
   for finding in report.findings:
-    yield f'[bold]{finding.kind}: {len(finding.where):,}[/bold]'
-    for line in finding.where[:SHOWN]:
-      yield rich.markup.escape(f'  {line}')
+    yield f'{finding.kind}: {len(finding.where):,}'
+    yield from (f'  {line}' for line in finding.where[:SHOWN])
     if len(finding.where) > SHOWN:
       yield f'  ... and {len(finding.where) - SHOWN:,} more'
-    yield rich.markup.escape(f'  -> {finding.fix}')
+    yield f'  -> {finding.fix}'
 
 
 def _class_shares(
@@ -220,7 +191,7 @@ def _class_shares(
     columns['known'] = expected
   result = _plain_table('class', *columns)
   for name, *values in zip(names, *columns.values(), strict=True):
-    result.add_row(rich.markup.escape(name), *(f'{100 * value:.2f}' for value in values))
+    result.add_row(name, *(f'{100 * value:.2f}' for value in values))
   return result
 
 
@@ -240,7 +211,7 @@ def _split_to_fit(rows: Sequence[NetworkRow], width: int) -> Iterator[list[Netwo
 def _class_table(rows: Sequence[NetworkRow]) -> rich.table.Table:
   result = _plain_table('class', *(row['name'] for row in rows))
   for name in rows[0]['iou']:
-    result.add_row(rich.markup.escape(name), *(_percent(row['iou'].get(name)) for row in rows))
+    result.add_row(name, *(_percent(row['iou'].get(name)) for row in rows))
   result.add_section()
   for subset in rows[0]['mean_iou_subsets']:
     means = (_percent(row['mean_iou_subsets'].get(subset)) for row in rows)
@@ -248,7 +219,7 @@ def _class_table(rows: Sequence[NetworkRow]) -> rich.table.Table:
   return result
 
 
-def per_class(rows: Sequence[NetworkRow], width: int | None = None, color: bool = False) -> str:
+def per_class(rows: Sequence[NetworkRow], width: int | None = None) -> str:
   """IoU (%) of every class, a line each, with one column per network.
 
   Rows measured in different ways get tables of their own, as in `table`; so do more rows than the
@@ -258,13 +229,13 @@ def per_class(rows: Sequence[NetworkRow], width: int | None = None, color: bool 
 
   def parts() -> Iterator[Part]:
     for measured, members in groups(rows):
-      yield _title('IoU per class, ' + describe(measured))
+      yield 'IoU per class, ' + describe(measured)
       first = max(len(name) for name in members[0]['iou'])
       for shown in _split_to_fit(members, width - max(first, len('mean of 19')) - 2):
         yield _class_table(shown)
         yield ''
 
-  return render_tables(parts(), width, color)
+  return render_tables(parts(), width)
 
 
 def describe_labels(row: LabelRow) -> str:

@@ -115,18 +115,6 @@ def _of_adversarial(stage: ConfigDict, config: ConfigDict) -> Inputs:
   return Inputs(stage.batch.source, stage.batch.target, stage.start)
 
 
-def _of_self_training(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  return Inputs(
-    source=stage.batch.source,
-    target=stage.batch.target,
-    start=stage.start,
-    labels=stage.labels,
-    copy_paste=stage.target_mixing == COPY_PASTE,
-    centroids=stage.selector == 'consensus',
-    translator=_translator_if(stage.mixing == CLASS, stage, config),
-  )
-
-
 def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
   return Inputs(
     source=stage.batch.source if stage.target_mixing == CLASS else '',
@@ -136,6 +124,11 @@ def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
     copy_paste=stage.target_mixing == COPY_PASTE,
     centroids=stage.selector == 'consensus',
   )
+
+
+def _of_self_training(stage: ConfigDict, config: ConfigDict) -> Inputs:
+  translator = _translator_if(stage.mixing == CLASS, stage, config)
+  return _of_hiast(stage, config)._replace(source=stage.batch.source, translator=translator)
 
 
 def _of_label(stage: ConfigDict, config: ConfigDict) -> Inputs:

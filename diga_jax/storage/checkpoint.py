@@ -1,6 +1,8 @@
 """Orbax checkpoints: the whole state while a stage trains, its network for the next one."""
 
 import contextlib
+import functools
+import operator
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -17,9 +19,11 @@ from diga_jax.parallel import processes
 from diga_jax.state import TrainState
 from diga_jax.types import PyTree
 
+_score = operator.itemgetter('score')
+
 
 class Damaged(BadInput):
-  """A checkpoint that cannot be read, whatever it should hold."""
+  """A checkpoint that cannot be read."""
 
 
 @contextlib.contextmanager
@@ -46,10 +50,6 @@ def open_manager(
       manager.close()
 
 
-def _score(metrics: dict[str, float]) -> float:
-  return metrics['score']
-
-
 def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: float | None) -> None:
   """Starts saving a state; training may go on while it is written.
 
@@ -65,7 +65,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: fl
 
 
 def _check_space(manager: ocp.CheckpointManager, state: TrainState) -> None:
-  """Asks before Orbax finds out: its threads would print a traceback for every array."""
+  """Checked before Orbax notices: its threads would print a traceback for every array."""
   needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   if before := manager.latest_step():  # names and indices need space as well
     files = (pathlib.Path(manager.directory) / str(before)).rglob('*')
@@ -166,12 +166,7 @@ def read_arrays(directory: pathlib.Path, step: int) -> dict[str, PyTree]:
   """
   handler = ocp.PyTreeCheckpointHandler()
   with ocp.CheckpointManager(directory.absolute(), item_handlers=handler) as manager:
-    where = pathlib.Path(manager.directory) / str(step)
-    with _reading(where):
-      saved = manager.item_metadata(step).tree
-      _read_through(where)
-      wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-      return manager.restore(step, args=ocp.args.PyTreeRestore(restore_args=wanted))
+    return _read(manager, step)
 
 
 def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) -> None:
@@ -181,18 +176,20 @@ def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) ->
     manager.wait_until_finished()
 
 
-def _read(manager: ocp.CheckpointManager, step: int, arguments: ocp.args.CheckpointArgs) -> PyTree:
+def _read(
+  manager: ocp.CheckpointManager, step: int, arguments: ocp.args.CheckpointArgs | None = None
+) -> PyTree:
+  """What the arguments ask for, of the shapes that they have; without them all, as NumPy arrays."""
   where = pathlib.Path(manager.directory) / str(step)
-  with _reading(where):
-    _check_shapes(where, manager.item_metadata(step).tree, arguments.item)
+  try:
+    saved = manager.item_metadata(step).tree
+    if arguments is None:
+      wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+      arguments = ocp.args.PyTreeRestore(restore_args=wanted)
+    else:
+      _check_shapes(where, saved, arguments.item)
     _read_through(where)
     return manager.restore(step, args=arguments)
-
-
-@contextlib.contextmanager
-def _reading(where: pathlib.Path) -> Iterator[None]:
-  try:
-    yield
   except BadInput:
     raise
   # Orbax and TensorStore raise many kinds of errors for damaged files.
@@ -217,15 +214,12 @@ def _read_through(where: pathlib.Path) -> None:
 
 def _check_shapes(where: pathlib.Path, saved: PyTree, wanted: PyTree) -> None:
   """Refuses a checkpoint in which a wanted array is absent or of another shape."""
-  there = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(saved)}
+  name_of = functools.partial(jax.tree_util.keystr, simple=True, separator='/')
+  there = {name_of(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(saved)}
   for path, leaf in jax.tree.leaves_with_path(wanted):
-    name = _name(path)
+    name = name_of(path)
     if there.get(name) != tuple(leaf.shape):
       raise BadInput(
         f'{where}: the checkpoint is of another network: {name} is {there.get(name, "absent")} '
         f'there and {tuple(leaf.shape)} by this config'
       )
-
-
-def _name(path: jax.tree_util.KeyPath) -> str:
-  return '/'.join(str(getattr(p, 'key', getattr(p, 'name', getattr(p, 'idx', p)))) for p in path)

@@ -20,20 +20,14 @@ VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy
 
 # Old names of fields of the identity, and their present names (CHANGELOG.md).
 RENAMED = {
-  'choose': 'checkpoint_choice',
-  'stage.batch': 'selector_batch',
+  'choose': 'checkpoint_choice', 'stage.batch': 'selector_batch',
   'stage.ema': 'ema_decay_max (of a hiast stage: ema_decay)',
-  'optimizer.head': 'head_lr_multiplier',
-  'optimizer.final': 'final_lr_ratio',
-  'optimizer.total': 'decay_steps',
-  'batch.low': 'low_rows',
-  'batch.full': 'full_rows',
-  'copy_paste.never': 'excluded_classes',
-  'copy_paste.images': 'max_donors',
-  'adversarial.fooling': 'adversarial_weight',
-  'adversarial.entropy': 'entropy_weight',
+  'optimizer.head': 'head_lr_multiplier', 'optimizer.final': 'final_lr_ratio',
+  'optimizer.total': 'decay_steps', 'batch.low': 'low_rows', 'batch.full': 'full_rows',
+  'copy_paste.never': 'excluded_classes', 'copy_paste.images': 'max_donors',
+  'adversarial.fooling': 'adversarial_weight', 'adversarial.entropy': 'entropy_weight',
   'adversarial.width': 'discriminator_width',
-}
+}  # fmt: skip
 
 
 class Record(TypedDict):

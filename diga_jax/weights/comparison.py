@@ -43,16 +43,13 @@ def compare(first: StateDict, second: StateDict) -> list[tuple[str, ...]]:
   for name in dict.fromkeys([*first, *second]):
     if name.endswith(COUNTER):
       continue
-    pair = [values[name].astype(np.float64) for values in (first, second) if name in values]
-    shapes = ['x'.join(map(str, x.shape)) or 'scalar' for x in pair]
-    norms = [
-      f'{np.linalg.norm(values[name].astype(np.float64)):.6g}' if name in values else '-'
-      for values in (first, second)
-    ]
-    if len(set(shapes)) > 1 or len(shapes) < 2:
+    pair = [x[name].astype(np.float64) if name in x else None for x in (first, second)]
+    norms = ['-' if x is None else f'{np.linalg.norm(x):.6g}' for x in pair]
+    shapes = ['x'.join(map(str, x.shape)) or 'scalar' for x in pair if x is not None]
+    one, two = pair
+    if one is None or two is None or one.shape != two.shape:
       rows.append((name, ' != '.join(dict.fromkeys(shapes)), *norms, '-', '-'))
       continue
-    one, two = pair
     largest = np.abs(one - two).max(initial=0)
     scale = max(np.abs(one).max(initial=0), 1e-30)
     rows.append((name, shapes[0], *norms, f'{largest:.3g}', f'{largest / scale:.3g}'))
@@ -66,11 +63,12 @@ def activations(
   _, seen = model.apply(
     variables, images, train=False, capture_intermediates=True, mutable=['intermediates']
   )
-  leaves = jax.tree_util.tree_leaves_with_path(seen['intermediates'])
-  # A path ends in '__call__', the number of the call and, for a dict of outputs, its key.
-  parts = ([str(getattr(e, 'key', getattr(e, 'idx', e))) for e in path] for path, _ in leaves)
-  names = ('.'.join(p for p in part if p not in ('__call__', '0')) for part in parts)
-  return {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
+  found = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(seen['intermediates']):
+    # A path ends in '__call__', the number of the call and, for a dict of outputs, its key.
+    parts = jax.tree_util.keystr(path, simple=True, separator='/').split('/')
+    found['.'.join(part for part in parts if part not in ('__call__', '0'))] = np.asarray(leaf)
+  return found
 
 
 def format_comparison(rows: Sequence[tuple[str, ...]]) -> str:

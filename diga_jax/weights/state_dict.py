@@ -116,10 +116,8 @@ def initialise(
   Raises:
     BadInput: not everything fits, or with `partial` nothing does.
   """
-  wanted = {
-    _torch_name(path): np.broadcast_to(0, _torch_shape(path, leaf))
-    for path, leaf in _flat(variables)
-  }
+  shapes = ((_torch_name(path), _torch_shape(path, leaf)) for path, leaf in _flat(variables))
+  wanted = {name: np.broadcast_to(0, shape) for name, shape in shapes}
   variables, rows = match(variables, pretrained.rename(state_dict, set(wanted)))
   holds = (
     f': the file holds {pretrained.describe(state_dict)}; wanted is {pretrained.describe(wanted)}'
@@ -153,19 +151,15 @@ def _torch_name(path: Path) -> str:
 
 
 def _torch_shape(path: Path, leaf: PyTree) -> tuple[int, ...]:
-  return tuple(leaf.shape[i] for i in _order(path, len(leaf.shape), (3, 2, 0, 1)))
+  return _transpose(np.broadcast_to(0, leaf.shape), path, (3, 2, 0, 1)).shape
 
 
 def _sibling(key: str, leaf: str) -> str:
   return f'{key.rpartition(".")[0]}.{leaf}'
 
 
-def _order(path: Path, ndim: int, convolution: tuple[int, ...]) -> tuple[int, ...]:
-  if path[-1] != 'kernel':
-    return tuple(range(ndim))
-  return convolution if ndim == 4 else (1, 0)
-
-
 def _transpose(value: np.ndarray, path: Path, convolution: tuple[int, ...]) -> np.ndarray:
   """Between convolutions OIHW and HWIO, and between linear layers OI and IO."""
-  return value.transpose(_order(path, value.ndim, convolution))
+  if path[-1] != 'kernel':
+    return value
+  return value.transpose(convolution if value.ndim == 4 else (1, 0))

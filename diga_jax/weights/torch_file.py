@@ -15,7 +15,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, BinaryIO, Literal
+from typing import IO, Literal
 
 import ml_dtypes
 import numpy as np
@@ -148,15 +148,11 @@ def _read_legacy(path: pathlib.Path) -> tuple[PyTree, ByteOrder]:
     unpickler = _Unpickler(file)
     content = unpickler.load()
     for key in _Unpickler(file).load():
-      _fill(unpickler.storages[str(key)], file)
+      storage = unpickler.storages[str(key)]
+      if struct.unpack('<q', file.read(8)) != (storage.count,):
+        raise ValueError('a storage does not have the announced length')
+      storage.data = file.read(storage.count * storage.dtype.itemsize)
   return content, '<' if machine.get('little_endian', True) else '>'
-
-
-def _fill(storage: Storage, file: BinaryIO) -> None:
-  (count,) = struct.unpack('<q', file.read(8))
-  if count != storage.count:
-    raise ValueError('a storage does not have the announced length')
-  storage.data = file.read(count * storage.dtype.itemsize)
 
 
 def _with_arrays(content: PyTree, byte_order: ByteOrder) -> PyTree:

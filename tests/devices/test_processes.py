@@ -138,11 +138,10 @@ def test_a_run_goes_on_with_other_processes(runs, tmp_path):
 
 LOWER = """
 import hashlib
-from diga_jax.plan import steps
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.plan import roofline
 from tests.configs import tiny
 import jax
-step, *shapes = steps.abstract_step(Experiment(tiny.get_config()), 'self_training_1', 2)
+step, *shapes = roofline.abstract_step(tiny.get_config(), 'self_training_1', 2)
 print(hashlib.sha256(jax.jit(step).lower(*shapes).as_text().encode()).hexdigest())
 """
 

@@ -24,7 +24,7 @@ import pytest
 from data_pipelines.errors import BadInput
 from diga_jax import train
 from diga_jax.__main__ import main
-from diga_jax.parallel import preemption
+from diga_jax.parallel import processes
 from diga_jax.stages import warmup
 from diga_jax.storage import checkpoint, stage_folder
 from tests.end_to_end.test_recipe import final_state
@@ -200,7 +200,7 @@ def test_sigterm_saves_and_ends_with_a_status_of_its_own(tmp_path, cache, traine
     log.read_text()
   )
   process.send_signal(signal.SIGTERM)
-  assert process.wait(300) == preemption.EXIT_STATUS == 75, log.read_text()
+  assert process.wait(300) == processes.EXIT_STATUS == 75, log.read_text()
   said = re.search(r'stopped by SIGTERM after step (\d+), which is saved', log.read_text())
   saved = workdir / 'warmup.partial' / 'checkpoints' / said[1]
   assert saved.is_dir() and 0 < int(said[1]) < STEPS
@@ -213,11 +213,11 @@ def test_sigterm_saves_and_ends_with_a_status_of_its_own(tmp_path, cache, traine
 def test_sigterm_outside_training_leaves_at_once():
   before = signal.getsignal(signal.SIGTERM)
   try:
-    preemption.listen()
-    with pytest.raises(preemption.Preempted, match='SIGTERM'):
+    processes.raise_on_sigterm()
+    with pytest.raises(processes.Preempted, match='SIGTERM'):
       os.kill(os.getpid(), signal.SIGTERM)
       time.sleep(1)
-    with preemption.watch() as stop:
+    with processes.watch_sigterm() as stop:
       assert not stop(1)
       os.kill(os.getpid(), signal.SIGTERM)
       assert stop(2)

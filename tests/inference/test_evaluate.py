@@ -80,11 +80,11 @@ def test_batch_size_changes_nothing(sizes):
 
 
 def test_one_program_per_size():
-  before = forward.classify._cache_size()
+  before = forward.multi_scale._cache_size()
   _evaluate(Source(7, size=(16, 20)), batch_size=3)
-  assert forward.classify._cache_size() == before + 1
+  assert forward.multi_scale._cache_size() == before + 1
   _evaluate(Source(4, size=(16, 20)), batch_size=3)
-  assert forward.classify._cache_size() == before + 1
+  assert forward.multi_scale._cache_size() == before + 1
 
 
 def test_memory_does_not_grow_with_the_images():

@@ -171,9 +171,9 @@ def test_equal_modules_share_their_programs():
   _, variables = tiny()
   image = jnp.zeros((1, 40, 44, 3), jnp.uint8)
   Predictor(Tiny(4), variables).classes(image, (40, 44))
-  before = forward.classify._cache_size()
+  before = forward.multi_scale._cache_size()
   Predictor(Tiny(4), variables, [1, 0.5]).classes(image, (40, 44))
-  assert forward.classify._cache_size() == before
+  assert forward.multi_scale._cache_size() == before
   assert jax.device_count() > 1
 
 

@@ -15,8 +15,8 @@ def arrays(*shapes):
   return [jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes]
 
 
-def value_and_gradients(form, x, kernel, *static):
-  out, pull = jax.vjp(lambda x, kernel: form(x, kernel, *static), x, kernel)
+def value_and_gradients(form, x, kernel, window):
+  out, pull = jax.vjp(lambda x, kernel: form(x, kernel, window), x, kernel)
   weights = jnp.asarray(np.random.default_rng(1).normal(size=out.shape), jnp.float32)
   return out, *pull(weights)
 
@@ -52,8 +52,8 @@ def convolutions(draw):
 @given(convolutions())
 def test_the_cpu_form_is_the_plain_convolution(case):
   x, kernel = arrays(*case[:2])
-  plain = value_and_gradients(convolution.plain, x, kernel, *case[2:])
-  cpu = value_and_gradients(convolution.for_cpu, x, kernel, *case[2:])
+  plain = value_and_gradients(convolution.plain, x, kernel, convolution.Window(*case[2:]))
+  cpu = value_and_gradients(convolution.for_cpu, x, kernel, convolution.Window(*case[2:]))
   for a, b in zip(cpu, plain, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
@@ -69,8 +69,8 @@ def test_the_cpu_form_is_the_plain_convolution(case):
 )
 def test_conv2d_and_its_gradients(case):
   x, kernel = arrays(*case[:2])
-  plain = value_and_gradients(convolution.plain, x, kernel, *case[2:])
-  ours = value_and_gradients(convolution.conv2d, x, kernel, *case[2:])
+  plain = value_and_gradients(convolution.plain, x, kernel, convolution.Window(*case[2:]))
+  ours = value_and_gradients(convolution.conv2d, x, kernel, convolution.Window(*case[2:]))
   for a, b in zip(ours, plain, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
@@ -78,9 +78,10 @@ def test_conv2d_and_its_gradients(case):
 @pytest.mark.parametrize('platform', ['cpu', 'tpu', 'cuda'])
 def test_accelerators_get_the_plain_convolution_forward_and_backward(platform):
   x, kernel = arrays((1, 8, 8, 4), (3, 3, 1, 4))
+  window = convolution.Window(padding=((1, 1), (1, 1)), groups=4)
 
   def loss(x, kernel):
-    return jnp.sum(convolution.conv2d(x, kernel, padding=((1, 1), (1, 1)), groups=4) ** 2)
+    return jnp.sum(convolution.conv2d(x, kernel, window) ** 2)
 
   traced = jax.jit(jax.grad(loss, argnums=(0, 1))).trace(x, kernel)
   text = traced.lower(lowering_platforms=(platform,)).as_text()
@@ -89,7 +90,8 @@ def test_accelerators_get_the_plain_convolution_forward_and_backward(platform):
 
 def test_the_choice_leaves_no_condition_in_the_program():
   x, kernel = arrays((1, 8, 8, 4), (1, 1, 4, 4))
-  compiled = jax.jit(lambda x, k: convolution.conv2d(x, k)).lower(x, kernel).compile().as_text()
+  lowered = jax.jit(lambda x, k: convolution.conv2d(x, k, convolution.Window())).lower(x, kernel)
+  compiled = lowered.compile().as_text()
   assert ' conditional(' not in compiled
   assert ' dot(' in compiled
 
@@ -105,6 +107,7 @@ def test_same_padding_is_tensorflows(length, taps, stride, rate):
     rhs_dilation=(rate, rate),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
-  padding = convolution.same_padding((length, length), (taps, taps), (stride, stride), (rate, rate))
-  got = convolution.conv2d(x, kernel, (stride, stride), padding, (rate, rate))
+  pads = convolution.same_padding(length, taps, stride, rate)
+  window = convolution.Window((stride, stride), (pads, pads), (rate, rate))
+  got = convolution.conv2d(x, kernel, window)
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

@@ -220,7 +220,9 @@ def test_efficientnet_strides(output_stride, size):
 
 def lite0_variables(images):
   variables = jax.eval_shape(lambda: efficientnet.Lite0(32).init(jax.random.key(0), images))
-  return weights.initialise(variables, weights.read(weights.lite0_file()), partial=True)[0]
+  return weights.initialise(
+    variables, weights.read(weights.path_of('efficientnet_lite0')), partial=True
+  )[0]
 
 
 def run_body(variables, images, output_stride):
@@ -244,7 +246,7 @@ def test_efficientnet_knows_an_officer_in_uniform():
   cbook = pytest.importorskip('matplotlib.cbook')
   from PIL import Image
 
-  file = weights.read(weights.lite0_file())
+  file = weights.read(weights.path_of('efficientnet_lite0'))
   with cbook.get_sample_data('grace_hopper.jpg') as photograph:
     image = Image.open(photograph).convert('RGB').resize((224, 265)).crop((0, 0, 224, 224))
   images = (jnp.asarray(np.asarray(image))[None].astype(jnp.float32) - 127) / 128
@@ -259,7 +261,7 @@ def test_from_bgr_undoes_the_published_normalisation():
   from diga_jax import pixels
 
   rgb = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.uint8)
-  got = efficientnet.from_bgr(pixels.normalise(jnp.asarray(rgb)), pixels.MEAN_BGR, pixels.SCALE)
+  got = efficientnet.from_bgr(pixels.normalise(jnp.asarray(rgb)))
   np.testing.assert_allclose(got, (rgb.astype(np.float32) - 127) / 128, atol=1e-5)
 
 

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from diga_jax.configs import gta5_to_cityscapes, hiast_gta5, quickstart
-from diga_jax.plan import compiler, roofline, steps
+from diga_jax.plan import compiler, roofline
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.report import tables
 from tests.configs import tiny
@@ -28,7 +28,7 @@ def test_a_step_exchanges_sums_alone(config, name):
   found = roofline.stage_cost(small, name, 'cpu:4', rows=4).collectives
   assert set(found) == {'all-reduce'}
   parameters = sum(
-    x.size * 4 for x in jax.tree.leaves(steps.abstract_step(small, name, 4)[1].params)
+    x.size * 4 for x in jax.tree.leaves(roofline.abstract_step(small.config, name, 4)[1].params)
   )
   # The gradients, and beside them only statistics and metrics. The translator's networks each act
   # on up to three images, and the CPU's compiler sums every use of a weight over the devices.
@@ -69,7 +69,7 @@ def test_a_step_that_does_not_fit_says_what_would():
 
 def test_batches_are_rounded_up_to_the_chips():
   stage = gta5_to_cityscapes.get_config().stages.warmup
-  assert [steps.batch_rows(stage, chips) for chips in (1, 2, 8, 64)] == [3, 4, 8, 64]
+  assert [roofline.batch_rows(stage, chips) for chips in (1, 2, 8, 64)] == [3, 4, 8, 64]
 
 
 def test_stages_without_a_step_are_left_out(monkeypatch):

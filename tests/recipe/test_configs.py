@@ -25,7 +25,7 @@ from diga_jax.configs import (
   synthia_to_cityscapes,
 )
 from diga_jax.configs.fields import change, follow
-from diga_jax.plan import steps
+from diga_jax.plan import roofline
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.stages.setup import schedule
 
@@ -48,7 +48,8 @@ def test_every_step_traces_and_keeps_its_shapes(module):
       continue
     TRACED.append((model, experiment.stage(name)))
     batch = experiment.stage(name).batch
-    step, *shapes = steps.abstract_step(experiment, name, batch.low_rows + batch.full_rows)
+    rows = batch.low_rows + batch.full_rows
+    step, *shapes = roofline.abstract_step(experiment.config, name, rows)
     after, metrics = jax.eval_shape(step, *shapes)
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, shapes[0])
     assert metrics['loss'].shape == ()

@@ -7,8 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from diga_jax.configs import optimizers
-from diga_jax.plan import steps
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.plan import roofline
 from tests.configs import tiny, tiny_hiast
 
 SMALL = {
@@ -36,7 +35,7 @@ def test_a_step_keeps_the_shapes_of_its_state(name, stage):
   config.model.options = ConfigDict(SMALL[name])
   head = 'ocrnet' if name.startswith('hrnet') else 'decode_head'
   config.stages[stage].optimizer = optimizers.transformer(head_pattern=f'^{head}')
-  step, *shapes = steps.abstract_step(Experiment(config), stage, 2)
+  step, *shapes = roofline.abstract_step(config, stage, 2)
   after, metrics = jax.eval_shape(step, *shapes)
   sizes = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))
   assert sizes(after) == sizes(shapes[0])

