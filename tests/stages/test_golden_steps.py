@@ -34,7 +34,7 @@ def start(name: str, tensors, settings, centroids=(), **options):
   The optimizer keeps the gradients that it was last given: its state is (its own, gradients).
   """
   model = models.build(name, dropout=0.0, **options)
-  variables = weights.from_torch(name, tensors)
+  variables = weights.from_torch(name, tensors, **options)
   tx = recording(optimizer.build(settings, variables['params']))
   initial = state.create(
     jax.random.key(0),
