@@ -198,6 +198,7 @@ FIELDS = {
   'stages.*.consistency': number(0),
   'model.name': words(*models.SEGMENTATION),
   'model.dtype': words('float32', 'bfloat16'),
+  'model.precision': words(*models.PRECISIONS),
   'model.weights': text,
   'model.partial_weights': boolean,
   **{f'model.options.{option}': words(*allowed) for option, allowed in models.CHOICES.items()},

@@ -41,32 +41,36 @@ def conv2d(
   Returns:
     [B, H', W', O], H' = (H + before + after - (kh - 1) * dilation - 1) // stride + 1.
   """
-  return _conv2d(x, kernel, strides, padding, dilation, groups)
+  precision = jax.config.jax_default_matmul_precision  # of the network that is traced
+  return _conv2d(x, kernel, precision, strides, padding, dilation, groups)
 
 
 # With its own derivative: left to itself, JAX saves for the backward pass what *either* form
-# would want, and the CPU's backward pass takes several times as long.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def _conv2d(x: jax.Array, kernel: jax.Array, *static: Any) -> jax.Array:
-  return jax.lax.platform_dependent(
-    x,
-    kernel,
-    cpu=lambda *args: for_cpu(*args, *static),
-    default=lambda *args: plain(*args, *static),
-  )
+# would want, and the CPU's backward pass takes several times as long. The derivative is traced when
+# the network's precision is no longer the default one: it is told.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5, 6))
+def _conv2d(x: jax.Array, kernel: jax.Array, precision: str | None, *static: Any) -> jax.Array:
+  with jax.default_matmul_precision(precision):
+    return jax.lax.platform_dependent(
+      x,
+      kernel,
+      cpu=lambda *args: for_cpu(*args, *static),
+      default=lambda *args: plain(*args, *static),
+    )
 
 
 def _conv2d_forward(x: jax.Array, kernel: jax.Array, *static: Any) -> tuple[jax.Array, Saved]:
   return _conv2d(x, kernel, *static), (x, kernel)
 
 
-def _conv2d_backward(*args: Any) -> Saved:
+def _conv2d_backward(precision: str | None, *args: Any) -> Saved:
   *static, saved, grad = args
 
   def backward(form: Callable[..., jax.Array]) -> Callable[..., Saved]:
     return lambda x, kernel, grad: jax.vjp(lambda *a: form(*a, *static), x, kernel)[1](grad)
 
-  return jax.lax.platform_dependent(*saved, grad, cpu=backward(for_cpu), default=backward(plain))
+  with jax.default_matmul_precision(precision):
+    return jax.lax.platform_dependent(*saved, grad, cpu=backward(for_cpu), default=backward(plain))
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
@@ -103,12 +107,19 @@ def for_cpu(
 ) -> jax.Array:
   """`conv2d` in the form that is fastest on CPU, gradients included."""
   if groups == x.shape[-1] == kernel.shape[-1]:
-    return _depthwise(x, kernel, strides, padding, dilation)
+    return _in_float32(_depthwise, x, kernel, strides, padding, dilation)
   if groups == 1 and kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
     return _pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
   if groups == 1 and strides == (1, 1) and dilation != (1, 1):
-    return _by_taps(x, kernel, padding, dilation)
+    return _in_float32(_by_taps, x, kernel, padding, dilation)
   return plain(x, kernel, strides, padding, dilation, groups)
+
+
+def _in_float32(
+  form: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, *static: Any
+) -> jax.Array:
+  """A sum over taps, and its gradients, rounded to bfloat16 once and not after every tap."""
+  return form(x.astype(jnp.float32), kernel.astype(jnp.float32), *static).astype(x.dtype)
 
 
 @jax.custom_vjp

@@ -82,6 +82,7 @@ class ResNetDeepLab(layers.Network):
   feature: int = 256
   dropout: float = 0.1
 
+  @layers.in_precision
   @nn.compact
   def __call__(
     self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
@@ -107,6 +108,7 @@ class EfficientNetDeepLab(layers.Network):
   feature: int = 256
   dropout: float = 0.1
 
+  @layers.in_precision
   @nn.compact
   def __call__(
     self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
@@ -146,6 +148,7 @@ class HiastDeepLab(layers.Network):
   blocks: Sequence[int] = (3, 4, 23, 3)
   width: int = 64
 
+  @layers.in_precision
   @nn.compact
   def __call__(
     self, images: jax.Array, train: bool = False, keys: jax.Array | None = None

@@ -99,6 +99,7 @@ class SegFormer(layers.Network):
   pixels: str = 'given'
   head: ClassVar[type[SegFormerHead] | type[DaFormerHead]] = SegFormerHead
 
+  @layers.in_precision
   @nn.compact
   def __call__(
     self, images: jax.Array, train: bool = False, keys: jax.Array | None = None

@@ -21,7 +21,9 @@ class Vgg19Features(nn.Module):
   """relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of the images as they are given."""
 
   dtype: DTypeLike = jnp.float32
+  precision: str = 'default'
 
+  @layers.in_precision
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
     """[B, H, W, 3] -> five float32 maps, sizes H, H / 2, .. H / 16, 64 to 512 channels."""

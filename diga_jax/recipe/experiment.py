@@ -60,6 +60,7 @@ class Experiment:
       model.name,
       classes=self.config.data.classes,
       dtype=model.dtype,
+      precision=model.precision,
       remat=self.config.remat,
       axis_name=AXIS if self.config.parallel == 'pmap' else None,
       **model.options.to_dict(),
