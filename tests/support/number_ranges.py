@@ -142,12 +142,12 @@ def _result(eqn, operands: list, found: Found) -> float | None:
   limit = _limit(aval)
   line = f'{name} of {terms} terms in {aval.dtype}: up to {bound:.3g}'
   if limit is None:
-    if terms > EXACT:
-      found.append(line)
-  elif bound > limit and aval.dtype.kind == 'i':
-    # A product of unknown numbers is no count.
-    if name != 'mul' or max(operands) < limit:
-      found.append(line)
+    wrong = terms > EXACT
+  else:  # Random bits wrap on purpose: they are unsigned. A product of unknown numbers is no count.
+    counts = name != 'mul' or max(operands) < limit
+    wrong = bound > limit and aval.dtype.kind == 'i' and counts
+  if wrong:
+    found.append(line)
   return bound
 
 
