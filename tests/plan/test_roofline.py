@@ -53,6 +53,19 @@ def test_the_roofline_is_the_slowest_resource():
   assert roofline.on_chip(cost, chip, 4, steps=3600)['hours'] == 3.0
 
 
+def test_float32_products_take_several_passes(monkeypatch):
+  cost = roofline.StepCost(0, 0, 0, flops=197e12, accessed=1.0, collectives={})
+  monkeypatch.setattr(roofline, 'stage_cost', lambda *_: cost)
+
+  def seconds(**model):
+    changes = {f'model.{field}': value for field, value in model.items()}
+    rows = roofline.plan(experiment(recipe=('warmup',), **changes), 'v5e:1x1')
+    return rows[0]['bounds']['arithmetic']
+
+  assert [seconds(precision=p) for p in ('default', 'high', 'highest')] == [1, 3, 6]
+  assert seconds(precision='highest', dtype='bfloat16') == 1
+
+
 def test_a_step_that_does_not_fit_says_what_would():
   big = roofline.StepCost(GIB, 2 * GIB, 3 * GIB, 1e12, 1e9, {})
   small = big._replace(total=GIB // 2)
