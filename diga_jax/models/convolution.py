@@ -41,7 +41,8 @@ def conv2d(
   Returns:
     [B, H', W', O], H' = (H + before + after - (kh - 1) * dilation - 1) // stride + 1.
   """
-  precision = jax.config.jax_default_matmul_precision  # of the network that is traced
+  # Of the network that is traced.
+  precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
   return _conv2d(x, kernel, precision, strides, padding, dilation, groups)
 
 
@@ -116,7 +117,7 @@ def for_cpu(
 
 
 def _in_float32(
-  form: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, *static: Any
+  form: Callable[..., Any], x: jax.Array, kernel: jax.Array, *static: Any
 ) -> jax.Array:
   """A sum over taps, and its gradients, rounded to bfloat16 once and not after every tap."""
   return form(x.astype(jnp.float32), kernel.astype(jnp.float32), *static).astype(x.dtype)

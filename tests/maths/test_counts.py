@@ -132,5 +132,7 @@ def test_a_count_is_exact_where_float32_is():
 
 
 def test_coverage_is_the_share_of_labelled_pixels():
-  labels = np.random.default_rng(0).choice(np.uint8([0, 7, 255]), (3, 31, 17))
-  np.testing.assert_allclose(selection.coverage(labels), np.mean(labels != 255), rtol=1e-6)
+  labels = np.random.default_rng(0).choice([0, 7, 255], (3, 31, 17))
+  np.testing.assert_allclose(
+    selection.coverage(jnp.asarray(labels)), np.mean(labels != 255), rtol=1e-6
+  )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
@@ -38,9 +39,9 @@ def overflows(function: Callable, *shapes) -> Found:
 
 def _limit(aval) -> float | None:
   """The largest number of a type; None for floats, of which nothing is known."""
-  if jax.dtypes.issubdtype(aval.dtype, np.bool_):
+  if jnp.issubdtype(aval.dtype, np.bool_):
     return 1
-  return np.iinfo(aval.dtype).max if jax.dtypes.issubdtype(aval.dtype, np.integer) else None
+  return np.iinfo(aval.dtype).max if jnp.issubdtype(aval.dtype, np.integer) else None
 
 
 def _largest(value) -> float | None:
@@ -55,7 +56,7 @@ def _walk(jaxpr: Jaxpr, inputs: list, consts: list, found: Found) -> list:
   """The largest absolute value of each output (None: not known to be whole)."""
   bounds: dict[Var, float | None] = dict(zip(jaxpr.invars, inputs, strict=True))
   for variable, value in zip(jaxpr.constvars, consts, strict=True):
-    known = hasattr(value, 'dtype') and not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
+    known = hasattr(value, 'dtype') and not jnp.issubdtype(value.dtype, jax.dtypes.extended)
     bounds[variable] = _largest(value) if known else None
 
   def read(atom) -> float | None:
@@ -114,7 +115,7 @@ def _inputs(eqn, sub: Jaxpr, operands: list) -> list:
 def _result(eqn, operands: list, found: Found) -> float | None:
   """The largest absolute value that an operation makes; notes it if its type cannot hold it."""
   name, aval = eqn.primitive.name, eqn.outvars[0].aval
-  if jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended):
+  if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
     return None
   shape = eqn.invars[0].aval.shape if eqn.invars else ()
   if name in ('argmax', 'argmin'):
