@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
         'root': '',  # the folder below which the sets' paths are
         'cache': '~/.cache/diga_jax',  # the folder for rendered scenes and what `doctor` found
         'classes': 19,  # how many classes; train ids are 0 to classes - 1
-        # Class names and colours: 'cityscapes19' | 'camvid11' | 'robotcar9'.
+        # Class names and colours: 'cityscapes19' | 'synthia16' | 'camvid11' | 'robotcar9'.
         'names': 'cityscapes19',
         'class_names': (),  # your own names instead, one per class
         'palette': (),  # your own colours instead, one (red, green, blue) per class
@@ -85,6 +85,13 @@ def get_config() -> ConfigDict:
         'scales': (1.0, 0.5),  # of the image; the largest logit over the scales counts
         'flip': False,  # whether the mirrored image is predicted as well
         'network': 'student',  # 'student' | 'teacher'
+        # 'present': means over the classes that labels or predictions hold, as DiGA. 'hiast': of
+        # Cityscapes' 19; a class that does not occur counts as 0, and the means over SYNTHIA's 16
+        # and 13 are sums over all 19 (13: all but wall, fence, pole) divided by 16 and 13.
+        'class_means': 'present',
+        # The benchmark's own mean, by which 'oracle' chooses: '' (over all classes) | '19' | '16' |
+        # '13', where the classes have it.
+        'mean': '',
         'batch_size': 1,  # images at a time
         'pictures': 8,  # how many images of each set are drawn
       },

@@ -36,7 +36,9 @@ def diga_stages() -> ConfigDict:
       'warmup': warmup_stage(),
       'label_1': label,
       'self_training_1': train,
-      'label_2': follow(label, start='self_training_1'),
+      'label_2': follow(
+        label, start='self_training_1', centroids_from='earlier', earlier='label_1'
+      ),
       'self_training_2': follow(train, start='self_training_1', labels='label_2'),
     }
   )
@@ -103,20 +105,19 @@ def small_scale(config: ConfigDict, steps: Mapping[str, int]) -> None:
 def semi_supervised(config: ConfigDict) -> None:
   """Turns the recipe into one for images of one domain, of which some have labels.
 
-  Labelled crops are plain, unlabelled ones are scaled in self-training; centroids are those of the
-  labelled images (docs/method.md, semi-supervised).
+  The second view is the photometric one as a whole. Labelled crops are plain, unlabelled ones are
+  scaled in self-training; centroids are of crops of all images, the set 'train', by predictions
+  alone (docs/method.md, semi-supervised).
   """
   config.translator.kind = 'none'
   config.recipe = tuple(name for name in config.recipe if name != 'translator')
-  for stage in config.stages.values():
-    if stage.kind == 'label':
-      change(stage, centroids_from='source')
+  change(config.stages.label_1, centroid_set='train', centroid_crops=True)
   for stage in trained(config).values():
-    change(stage, batch={'source_crop': 'plain', 'redraw': False})
+    change(stage, mixing='none', batch={'source_crop': 'plain', 'redraw': False})
     if stage.kind == 'warmup':
-      change(stage, target_statistics=False, batch={'target_crop': 'plain'})  # there is one domain
+      change(stage, batch={'target_crop': 'plain'})
     else:
-      change(stage, distillation=0.5, batch={'target_crop': 'sized'})
+      change(stage, distillation=0.5, view={'beta': 0.4}, batch={'target_crop': 'sized'})
 
 
 def trained(config: ConfigDict) -> dict[str, ConfigDict]:

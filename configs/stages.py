@@ -62,6 +62,7 @@ def translator_stage(**changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'translator',  # fixed: what kind of stage this is
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
       'steps': 50_000,  # of training
       'batch': batch(low_rows=1, full_rows=1, source_crop='plain'),  # see `stages.batch`
       # See `optimizers.sgd`.
@@ -78,6 +79,7 @@ def warmup_stage(**changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'warmup',  # fixed: what kind of stage this is
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
       'start': '',  # the stage whose network to start from; '' = model.weights
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,  # of training
@@ -111,6 +113,7 @@ def adversarial_stage(**changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'adversarial',  # fixed: what kind of stage this is
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
       'start': '',  # the stage whose network to start from; '' = model.weights
       'steps': 10_000,  # of training
       'adversarial_weight': 0.05,  # weight of the loss that fools the discriminator
@@ -137,6 +140,7 @@ def label_stage(start: str, **changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'label',  # fixed: what kind of stage this is
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
       'start': start,  # the stage whose network labels the target
       'network': 'student',  # 'student' | 'teacher'
       'target': 'target',  # the set to label, by its name in data.sets
@@ -153,13 +157,21 @@ def label_stage(start: str, **changes: Any) -> ConfigDict:
       'beta': 0.9,  # 'ias': share of the old threshold in the new one
       'gamma': 8.0,  # 'ias': how much less is kept of a class with a low threshold
       'selector_batch': 1,  # images between two moves of the thresholds; published for HIAST: 2
-      # 'target' (argmax classes) | 'source' (mixed with the translation, pixels where the
-      # prediction is right) | 'none' (for a self-training without consensus).
+      # 'target' (predictions alone) | 'source' (mixed with the translation, pixels where the
+      # prediction is right) | 'earlier' (those of an earlier label stage) | 'none' (for a
+      # self-training without consensus). Published: round 2 keeps those of round 1.
       'centroids_from': 'target',
-      'source': 'source',  # centroids from 'source': the set, by its name in data.sets
+      'earlier': '',  # centroids from 'earlier': the label stage that made them
+      # Centroids from 'source' or 'target': the set, by its name in data.sets; '' = 'source' or the
+      # set that is labelled.
+      'centroid_set': '',
+      # Whether they are made of random crops, of each image one at the set's low and one at its
+      # full size, drawn anew in every pass, and not of whole images at the low size. Published for
+      # those from 'source' and in semi-supervised learning.
+      'centroid_crops': False,
       'translator': 'translator',  # centroids from 'source': the translator stage to use
-      # Passes over the images' means. Published quirk: five, of which all after the first change
-      # nothing but the counts.
+      # Passes over the images. Published quirk: five, of which those after the first change nothing
+      # of whole images but the counts, until these have passed `cap`.
       'passes': 5,
       'cap': 3000,  # images of a class from which on its centroid is a moving average
     },
@@ -172,6 +184,7 @@ def self_training_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'self_training',  # fixed: what kind of stage this is
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
       'start': start,  # the stage whose network to start from
       'labels': labels,  # the label stage with the pseudo-labels and centroids
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
@@ -207,6 +220,7 @@ def hiast_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'hiast',  # fixed: what kind of stage this is
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
       'start': start,  # the stage whose network to start from
       'labels': labels,  # the label stage with the pseudo-labels
       'steps': 8_000,  # of training

@@ -1,7 +1,6 @@
 """Images and labels from disk to batches: TensorFlow, NumPy and Pillow, never JAX.
 
-The modules are imported by name (`from data_pipelines import sources`): no module is imported here,
-so that reading a folder does not wait for TensorFlow.
+No module is imported here, so that reading a folder does not wait for TensorFlow.
 """
 
 import os

@@ -17,8 +17,7 @@ from data_pipelines.errors import BadInput
 class CopyPaste:
   """Draws donors: images whose hard-class pixels are pasted.
 
-  Raises (on construction):
-    BadInput: no image holds a hard class.
+  Raises BadInput on construction if no image holds a hard class.
   """
 
   counts: np.ndarray  # integer [N, C], pixels of each class in each image's pseudo-label
@@ -45,17 +44,10 @@ class CopyPaste:
   def donors(self) -> list[np.ndarray]:
     """For each hard class the positions of the images that may lend it, rising in its pixels."""
     found = []
-    for c in self.hard:
-      holding = np.flatnonzero(self.counts[:, c])
-      holding = holding[np.argsort(self.counts[holding, c], kind='stable')]
+    for pixels in self.counts[:, self.hard].T:
+      holding = np.argsort(pixels, kind='stable')[np.count_nonzero(pixels == 0) :]
       found.append(holding[round(len(holding) * self.leave_out) :])
     return found
-
-  @functools.cached_property
-  def _weights(self) -> np.ndarray:
-    """What each hard class is drawn by; 0 for one that no image can lend."""
-    able = np.array([len(donors) > 0 for donors in self.donors])
-    return able * (1 - np.asarray(self.confidence, np.float64)[self.hard]) ** 2
 
   def draw(self, random: np.random.Generator) -> np.ndarray:
     """The donors for one image: int64 [max_donors], padded with -1.
@@ -63,10 +55,12 @@ class CopyPaste:
     A hard class not pasted yet is drawn by (1 - confidence)^2, then one of its donors, which brings
     all of its hard classes along; until half of the hard classes have come, or `max_donors` donors.
     """
+    able = np.array([len(donors) > 0 for donors in self.donors])
+    by_class = able * (1 - np.asarray(self.confidence, np.float64)[self.hard]) ** 2
     pasted = np.zeros(len(self.hard), bool)
     drawn = np.full(self.max_donors, -1, np.int64)
     for i in range(self.max_donors):
-      weights = np.where(pasted, 0, self._weights)
+      weights = np.where(pasted, 0, by_class)
       if not weights.sum():
         break
       drawn[i] = random.choice(self.donors[random.choice(len(weights), p=weights / weights.sum())])

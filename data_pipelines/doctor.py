@@ -1,6 +1,5 @@
 """Reads every file of a data set and reports what is wrong with it and how to fix it."""
 
-import dataclasses
 import datetime
 import functools
 import hashlib
@@ -8,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -25,8 +24,7 @@ SHARE_MATTERS, SHARE_FACTOR, SHARE_IMAGES = 0.005, 3.0, 100
 FileFacts = tuple[int, str, int, int]  # bytes, SHA-256, height, width
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
   """One kind of thing that is wrong."""
 
   kind: str
@@ -34,8 +32,7 @@ class Finding:
   fix: str
 
 
-@dataclasses.dataclass(frozen=True)
-class FileReport:
+class FileReport(NamedTuple):
   """What was found of one image and its label."""
 
   image: FileFacts | None  # None if it cannot be read
@@ -71,36 +68,33 @@ def inspect(folder: Folder, index: int) -> FileReport:
   """Reads an image and its label whole; nothing is raised for what is wrong with them."""
   problems: list[tuple[str, str]] = []
   path, label_path = folder.image_path(index), folder.label_path(index)
-  image = _read('image', path, lambda: read_image(path), problems)
-  raw, pixels = None, np.zeros(256, np.int64)
+  image, image_facts = _read('image', path, lambda: read_image(path), problems)
+  raw, label_facts, pixels = None, None, np.zeros(256, np.int64)
   if image is not None and image.min() == image.max():
     problems.append(('one colour', f'{path}: every pixel is {image.ravel()[0]}'))
   if label_path:
-    raw = _read('label', label_path, lambda: folder.read_raw(index), problems)
+    raw, label_facts = _read('label', label_path, lambda: folder.read_raw(index), problems)
   if raw is not None:
     train_ids = folder.lut[raw]
     pixels = np.bincount(train_ids[train_ids >= 0], minlength=256)
     problems += [(kind, f'{label_path}: {text}') for kind, text in _compare(raw, train_ids, image)]
-  return FileReport(_facts(path, image), _facts(label_path, raw), pixels, problems)
+  return FileReport(image_facts, label_facts, pixels, problems)
 
 
 def _read(
   part: str, path: str, read: Callable[[], np.ndarray], problems: list[tuple[str, str]]
-) -> np.ndarray | None:
-  """What `read` returns; None, and one more problem, if the file cannot be read."""
+) -> tuple[np.ndarray | None, FileFacts | None]:
+  """What `read` returns, and the file's facts; two None, and a problem, if it cannot be read."""
   if not os.path.exists(path):
     problems.append((f'missing {part}', path))
-    return None
+    return None, None
   try:
-    return read()
+    pixels = read()
+    return pixels, (os.path.getsize(path), digest(path), *pixels.shape[:2])
   except BadInput as error:
     reason = str(error) if path in str(error) else f'{path}: {error}'
     problems.append((f'unreadable {part}', reason))
-    return None
-
-
-def _facts(path: str, pixels: np.ndarray | None) -> FileFacts | None:
-  return None if pixels is None else (os.path.getsize(path), digest(path), *pixels.shape[:2])
+    return None, None
 
 
 def _compare(
@@ -125,12 +119,10 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 def inspect_all(folder: Folder, jobs: int) -> Iterator[FileReport]:
   """`inspect` of every image, in order, by `jobs` processes."""
-  one = functools.partial(inspect, folder)
-  return processes.in_order(one, range(len(folder)), jobs, chunk=4)
+  return processes.in_order(functools.partial(inspect, folder), range(len(folder)), jobs, chunk=4)
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
   """What was found of a data set."""
 
   facts: list[tuple[str, str]]  # what and value, in words
@@ -140,13 +132,7 @@ class Report:
 
 
 def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -> Report:
-  """Puts the reports on all images together.
-
-  Args:
-    folder: the data set, its files not necessarily there.
-    names: of the classes.
-    files: what `inspect_all` gave.
-  """
+  """Combines what `inspect_all` gave for a data set whose classes have these names."""
   table = folder.table if isinstance(folder.table, str) else ''
   pixels = sum((file.pixels for file in files), np.zeros(256, np.int64))
   classes = pixels[: len(names)]
@@ -242,15 +228,10 @@ def manifest_path(directory: str, name: str, settings: Mapping[str, object], roo
 
 
 def check_manifest(path: str, folder: Folder) -> Manifest | None:
-  """Compares a data set with what `doctor` found, by the sizes of its files.
+  """Compares a data set, or a selection of it, with what `doctor` found, by the sizes of its files.
 
-  A selection of those images passes.
-
-  Returns:
-    The manifest, None if the file does not exist.
-
-  Raises:
-    BadInput: a file has another size or was not there, or the manifest is damaged.
+  Returns the manifest, None if the file does not exist. Raises BadInput: a file has another size or
+  was not there, or the manifest is damaged.
   """
   try:
     with open(path, encoding='utf-8') as file:
@@ -258,9 +239,8 @@ def check_manifest(path: str, folder: Folder) -> Manifest | None:
   except FileNotFoundError:
     return None
   except (OSError, ValueError) as error:
-    raise BadInput(
-      f'{path}: the manifest is damaged ({one_line(error)}); run doctor again'
-    ) from None
+    reason = one_line(error)
+    raise BadInput(f'{path}: the manifest is damaged ({reason}); run doctor again') from None
   if manifest['fingerprint'] == folder.fingerprint():
     return manifest
   now = folder.file_sizes()

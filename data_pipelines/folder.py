@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from data_pipelines import label_files, label_tables
+from data_pipelines import image_files, label_tables
 from data_pipelines.errors import BadInput
-from data_pipelines.image_files import read_image
-from data_pipelines.pack import Pack
+from data_pipelines.pack import LOW_SPLIT, Pack
 
 Pixels = tuple[np.ndarray, np.ndarray | None]  # an image, and its label or raw ids if there are any
 LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
@@ -27,9 +26,8 @@ LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers 
 class Folder:
   """Images and labels on disk, found by id.
 
-  Raises (on construction):
-    BadInput: no ids, a pattern without `{id}`, a format that does not exist, or a table that does
-      not fit. Files are not opened: `open_folder` and `check` see whether they are there.
+  Raises BadInput on construction: no ids, a pattern without `{id}`, an unknown format, or a table
+  that does not fit. Whether the files exist is for `open_folder` and `check` to see.
   """
 
   images: str  # path pattern with `{id}`, such as '/data/images/{id}.jpg'
@@ -39,7 +37,7 @@ class Folder:
   # with the format 'colour' a key of `label_tables.COLOURS`, or ((red, green, blue), train id).
   table: label_tables.TableLike = 'identity'
   classes: int | None = None  # of the task, None for as many as the table has
-  label_format: str = 'index'  # how label files hold raw ids, a key of `label_files.FORMATS`
+  label_format: str = 'index'  # how label files hold raw ids, a key of `LABEL_FORMATS`
   image_pack: Pack | None = None  # where the pixels lie if not in these files
   label_pack: Pack | None = None
 
@@ -50,8 +48,8 @@ class Folder:
         raise BadInput(f'{pattern}: a path pattern needs {{id}} where the id of an image stands')
     if not self.ids:
       raise BadInput(f'{self.images}: there are no images; check the pattern and the list')
-    if self.label_format not in label_files.FORMATS:
-      known = ', '.join(label_files.FORMATS)
+    if self.label_format not in image_files.LABEL_FORMATS:
+      known = ', '.join(image_files.LABEL_FORMATS)
       raise BadInput(f'label_format {self.label_format!r} does not exist: it may be {known}')
     _ = self.lut  # raises BadInput for a table that does not fit
 
@@ -67,7 +65,7 @@ class Folder:
     return label_tables.lut(table, self.classes)
 
   @property
-  def colours(self) -> label_files.Colours:
+  def colours(self) -> image_files.Colours:
     """The colours whose positions are the raw ids; none but with the format 'colour'."""
     if self.label_format != 'colour':
       return ()
@@ -82,14 +80,9 @@ class Folder:
     return self.labels.replace('{id}', self.ids[index])
 
   def with_labels(self, labels: str, table: str = 'identity') -> 'Folder':
-    """The same images with other labels, such as pseudo-labels ('' for none).
-
-    Raises:
-      BadInput: a label file is missing.
-    """
-    changed = dataclasses.replace(
-      self, labels=labels, table=table, label_format='index', label_pack=None
-    )
+    """The same images with other labels ('' for none); raises BadInput if a label is missing."""
+    other = {'labels': labels, 'table': table, 'label_format': 'index', 'label_pack': None}
+    changed = dataclasses.replace(self, **other)
     changed.check()
     return changed
 
@@ -101,16 +94,13 @@ class Folder:
           raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
 
   def read(self, index: int) -> Pixels:
-    """One image and its label.
+    """An image, uint8 [h, w, 3] RGB, and its label, uint8 [h, w] train ids and 255 (ignored).
 
-    Returns:
-      uint8 [h, w, 3] RGB and uint8 [h, w] train ids (255 = ignored), or None without labels.
-
-    Raises:
-      BadInput: a file is missing or damaged, the sizes differ, or a label id is unknown.
+    The label is None without labels. Raises BadInput: a file is missing or damaged, the sizes
+    differ, or a label id is unknown.
     """
     image, raw = self.read_pair(index)
-    return image, None if raw is None else label_tables.translate(raw, self.byte_table)
+    return image, None if raw is None else label_tables.translate(raw, self.lut)
 
   def check_raw(self, index: int, raw: np.ndarray, image_shape: Sequence[int]) -> None:
     """Raises BadInput if a label does not go with an image of this shape, or an id is unknown."""
@@ -128,11 +118,6 @@ class Folder:
         f'{label_tables.title(self.table)}{classes}; correct the file or choose another table'
       )
 
-  @functools.cached_property
-  def byte_table(self) -> bytes:
-    """The table for `label_tables.translate`."""
-    return self.lut.astype(np.uint8).tobytes()
-
   def read_pair(self, index: int) -> Pixels:
     """As `read`, with raw ids. What lies in packs was checked when they were made."""
     if self.image_pack and self.image_pack is self.label_pack:  # one record, read once
@@ -147,34 +132,38 @@ class Folder:
 
     None where the image was not packed so. Raises BadInput as `read` does.
     """
-    pack = self.image_pack
-    if not pack or pack.low_size != tuple(size):
+    pack, name = self.image_pack, self.ids[index]
+    if not pack or pack.index['low_size'] != list(size):
       return None
-    image, raw = pack.low(self.ids[index])
+    image, raw = pack.pair(name, LOW_SPLIT)
     if self.labels and self.label_pack is not pack:
       raw = self.read_raw(index)
-      self.check_raw(index, raw, pack.image_size(self.ids[index]))
+      self.check_raw(index, raw, pack.index['files'][name]['image'][2:])
     return image, raw if self.labels else None
 
   def read_image(self, index: int) -> np.ndarray:
     """An image alone, uint8 [h, w, 3] RGB; raises BadInput as `read` does."""
     if self.image_pack:
       return self.image_pack.pair(self.ids[index])[0]
-    return read_image(self.image_path(index))
+    return image_files.read_image(self.image_path(index))
 
   def read_raw(self, index: int) -> np.ndarray:
     """An image's label file as it is: raw ids, uint8 [h, w]; raises BadInput as `read` does."""
     if self.label_pack:
       return self.label_pack.label(self.ids[index])
-    return label_files.read(self.label_path(index), self.label_format, self.colours)
+    return image_files.read_label(self.label_path(index), self.label_format, self.colours)
 
   def file_sizes(self) -> dict[str, dict[str, int | None]]:
     """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
     sizes: dict[str, dict[str, int | None]] = {name: {} for name in self.ids}
     for part, paths, pack in self._parts():
-      entries = ((None, None) for _ in self.ids) if pack else _entries(paths)
-      for name, (_, entry) in zip(self.ids, entries, strict=True):
-        sizes[name][part] = pack.sizes(name).get(part) if pack else entry and entry.stat().st_size
+      if pack:
+        packed = (pack.index['files'][name].get(part) or [None] for name in self.ids)
+        found = [facts[0] for facts in packed]
+      else:
+        found = [entry and entry.stat().st_size for _, entry in _entries(paths)]
+      for name, size in zip(self.ids, found, strict=True):
+        sizes[name][part] = size
     return sizes
 
   def _parts(self) -> list[tuple[str, Iterable[str], Pack | None]]:
@@ -206,10 +195,12 @@ def open_folder(
 ) -> Folder:
   """The images under a root folder.
 
+  Raises BadInput: the root or a list does not exist or is empty, an image or a label is missing, or
+  an id to leave out does not exist.
+
   Args:
     root: the folder; the other paths are relative to it (absolute ones are taken as they are).
-    images: pattern of the image files, such as 'images/{id}.jpg'.
-    labels: pattern of the label files, '' for none.
+    images, labels: patterns of the files, such as 'images/{id}.jpg'; '' for no labels.
     list: text file with one id per line, or the name of a list of `LISTS`; '' takes every file
       that fits `images`, sorted. An entry may also be the last part of an id that has folders
       before it ('jena_000078_000019' for 'jena/jena_000078_000019').
@@ -217,10 +208,6 @@ def open_folder(
     check: whether every image and label has to be there.
     among: the ids of all images, where their files are not there to be listed.
     table, classes, label_format: as in `Folder`.
-
-  Raises:
-    BadInput: the root or a list does not exist or is empty, an image or a label is missing, or an
-      id to leave out does not exist.
   """
   if not os.path.isdir(root):
     raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
@@ -231,9 +218,8 @@ def open_folder(
     out = set(_read_ids(root, without, everything))
     absent = sorted(out.difference(ids))
     if absent:
-      raise BadInput(
-        f'{without}: {absent[0]} cannot be left out: there is no such image; take it off the list'
-      )
+      text = f'{absent[0]} cannot be left out: there is no such image; take it off the list'
+      raise BadInput(f'{without}: {text}')
     ids = [name for name in ids if name not in out]
   labels = os.path.join(root, labels) if labels else ''
   found = Folder(images, labels, ids, table, classes, label_format)
@@ -245,10 +231,9 @@ def open_folder(
 def from_pack(folder: Folder, pack: Pack) -> Folder:
   """The folder's labels if it has any, and the images if the pack has them, read from a pack.
 
-  Raises:
-    BadInput: the pack lacks an image or the labels, or holds labels of another format.
+  Raises BadInput: the pack lacks an image or the labels, or holds labels of another format.
   """
-  missing = next((name for name in folder.ids if name not in pack), None)
+  missing = next((name for name in folder.ids if name not in pack.index['files']), None)
   if missing is not None:
     raise BadInput(f'{pack.directory}: lacks the image {missing}; prepare the set again')
   if folder.labels:
@@ -280,8 +265,7 @@ def _check_labels(folder: Folder, pack: Pack) -> None:
 def _read_ids(root: str, name: str, everything: Callable[[], list[str]]) -> list[str]:
   """The ids of a list, a file under `root` or one of `LISTS`, with the folders that they lie in.
 
-  Raises:
-    BadInput: it does not exist or is empty, or two images end in the same name.
+  Raises BadInput: it does not exist or is empty, or two images end in the same name.
   """
   published = LISTS / f'{name}.txt'
   path = str(published) if published.is_file() else os.path.join(root, name)

@@ -15,6 +15,8 @@ from data_pipelines.errors import BadInput
 IGNORE = 255  # the train id of pixels that belong to no class; defined here alone
 UNKNOWN = -1
 
+OF_16 = tuple(i for i in range(19) if i not in (9, 14, 16))  # of 19: the classes SYNTHIA has too
+
 Colour = tuple[int, int, int]
 TableLike = str | Sequence[tuple[Any, int]]  # (raw id or colour, train id)
 
@@ -22,6 +24,11 @@ TableLike = str | Sequence[tuple[Any, int]]  # (raw id or colour, train id)
 def _ignore_rest(known: dict[int, int]) -> dict[int, int]:
   """The table with every raw id that it does not name mapped to 255."""
   return {raw: known.get(raw, IGNORE) for raw in range(256)}
+
+
+def _pack(table: dict[int, int]) -> dict[int, int]:
+  """A table of the 19 classes for the 16 of SYNTHIA, numbered 0 to 15 in the same order."""
+  return {raw: OF_16.index(train) for raw, train in table.items() if train in OF_16}
 
 
 def _strict(train_ids: list[int]) -> dict[int, int]:
@@ -39,32 +46,24 @@ _SYNTHIA = {
   18: 14, 19: 15, 20: 16, 12: 17, 11: 18,
 }  # fmt: skip
 
-_MAPILLARY = {
-  13: 0, 24: 0, 41: 0, 2: 1, 15: 1, 17: 2, 6: 3, 3: 4, 45: 5, 47: 5, 48: 6, 50: 7, 30: 8, 29: 9,
-  27: 10, 19: 11, 20: 12, 21: 12, 22: 12, 55: 13, 61: 14, 54: 15, 58: 16, 57: 17, 52: 18,
-}  # fmt: skip
-
-_ROBOTCAR = {
-  1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6, 10: 7, 11: 8, 12: 8, 13: 8, 14: 8, 17: 8,
-}  # fmt: skip
-
-_CITYSCAPES_ROBOTCAR = {
-  23: 0, 24: 1, 25: 1, 32: 2, 33: 2, 26: 3, 27: 3, 28: 3, 20: 4, 19: 5, 11: 6, 8: 7, 7: 8,
-}  # fmt: skip
-
 TABLES: dict[str, dict[int, int]] = {
   # Files that already hold train ids (rendered scenes, pseudo-labels). `lut` cuts it to `classes`.
   'identity': {raw: raw for raw in range(256)},
   'cityscapes': _ignore_rest(_CITYSCAPES),
   'gta5': _ignore_rest(_CITYSCAPES),
   'synthia': _ignore_rest(_SYNTHIA),
-  # The 16-class benchmark: terrain, truck and train (raw 16, 18, 20) are not labelled in SYNTHIA's
-  # Cityscapes counterpart. The 19 numbers stay, so that networks of both benchmarks agree.
+  # Without terrain, truck and train (raw 16, 18, 20), which the 16-class benchmark drops: by the 19
+  # numbers, as in HIAST, and numbered 0 to 15, as in DiGA.
   'synthia16': _ignore_rest({k: v for k, v in _SYNTHIA.items() if k not in (16, 18, 20)}),
+  'synthia16_packed': _ignore_rest(_pack(_SYNTHIA)),
+  'cityscapes16_packed': _ignore_rest(_pack(_CITYSCAPES)),
   # Cityscapes' labelTrainIds files; ACDC, Dark Zurich.
   'train_ids': _strict(list(range(19))),
   'bdd100k': _strict(list(range(19))),
-  'mapillary': _ignore_rest(_MAPILLARY),
+  'mapillary': _ignore_rest({
+    13: 0, 24: 0, 41: 0, 2: 1, 15: 1, 17: 2, 6: 3, 3: 4, 45: 5, 47: 5, 48: 6, 50: 7, 30: 8, 29: 9,
+    27: 10, 19: 11, 20: 12, 21: 12, 22: 12, 55: 13, 61: 14, 54: 15, 58: 16, 57: 17, 52: 18,
+  }),
   # CamVid, 11-class split: id 11 is the file's own "unlabelled".
   'camvid11': _strict([*range(11), IGNORE]),
   # CamVid's 32 classes in the usual 11 groups (void is ignored): animal, archway, bicyclist,
@@ -76,8 +75,12 @@ TABLES: dict[str, dict[int, int]] = {
     IGNORE, 1,
   ]),
   # The 9 classes of Cityscapes -> Oxford RobotCar, from the files of either.
-  'robotcar9': _ignore_rest(_ROBOTCAR),
-  'cityscapes_to_robotcar9': _ignore_rest(_CITYSCAPES_ROBOTCAR),
+  'robotcar9': _ignore_rest({
+    1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6, 10: 7, 11: 8, 12: 8, 13: 8, 14: 8, 17: 8,
+  }),
+  'cityscapes_to_robotcar9': _ignore_rest({
+    23: 0, 24: 1, 25: 1, 32: 2, 33: 2, 26: 3, 27: 3, 28: 3, 20: 4, 19: 5, 11: 6, 8: 7, 7: 8,
+  }),
   # Cityscapes train ids (not raw ids) to the 11 classes of CamVid.
   'cityscapes_to_camvid11': _strict([3, 4, 1, 1, 7, 2, 6, 6, 5, 5, 0, 9, 10, 8, 8, 8, 8, 10, 10]),
 }  # fmt: skip
@@ -92,10 +95,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian',
     'bicyclist',
   ),
-  'robotcar9': (
-    'sky', 'person', 'bike', 'car', 'sign', 'light', 'building', 'sidewalk', 'road',
-  ),
+  'robotcar9': ('sky', 'person', 'bike', 'car', 'sign', 'light', 'building', 'sidewalk', 'road'),
 }  # fmt: skip
+
+NAMES['synthia16'] = tuple(NAMES['cityscapes19'][i] for i in OF_16)
 
 
 def _colours(text: str) -> list[Colour]:
@@ -142,13 +145,13 @@ PALETTE: dict[str, np.ndarray] = {
   ), np.uint8),
 }  # fmt: skip
 
+PALETTE['synthia16'] = PALETTE['cityscapes19'][list(OF_16)]
+
 
 def colours(table: TableLike) -> list[tuple[Colour, int]]:
   """The table of a set whose label files hold colours: (red, green, blue) and train id.
 
-  Raises:
-    BadInput: no such table is known, a pair is not of a colour and a train id, or a colour stands
-      in two.
+  Raises BadInput: an unknown table, a pair that is not a colour and a train id, a colour in two.
   """
   if isinstance(table, str):
     if table not in COLOURS:
@@ -179,12 +182,9 @@ def lut(table: TableLike, classes: int | None = None) -> np.ndarray:
     classes: number of classes of the task; None takes every train id that the table yields. With
       'identity' the ids from `classes` to 254 are unknown.
 
-  Returns:
-    int16 [256]: the train id, 255 (ignored), or -1 where the table does not know the pixel value.
-
-  Raises:
-    BadInput: there is no such table, it yields train ids that are not below `classes`, or a pair
-      is not of two ids from 0 to 255.
+  Returns int16 [256]: the train id, 255 (ignored), or -1 where the table lacks the pixel value.
+  Raises BadInput: an unknown table, train ids not below `classes`, or a pair that is not of two ids
+  from 0 to 255.
   """
   out = np.full(256, UNKNOWN, np.int16)
   for raw, train in _pairs(table):
@@ -201,9 +201,10 @@ def lut(table: TableLike, classes: int | None = None) -> np.ndarray:
   return out
 
 
-def translate(raw: np.ndarray, table: bytes) -> np.ndarray:
-  """uint8 -> uint8 of the same shape by a table of 256; many times as fast as indexing an array."""
-  return np.frombuffer(raw.tobytes().translate(table), np.uint8).reshape(raw.shape)
+def translate(raw: np.ndarray, table: np.ndarray) -> np.ndarray:
+  """uint8 -> uint8 of the same shape by a `lut`; many times as fast as indexing the array."""
+  changed = raw.tobytes().translate(table.astype(np.uint8).tobytes())
+  return np.frombuffer(changed, np.uint8).reshape(raw.shape)
 
 
 def _pairs(table: TableLike) -> list[tuple[int, int]]:

@@ -53,14 +53,9 @@ class Index(Plan):
 
 
 class Pack:
-  """Images and raw labels by id, from a folder that `prepare` has made.
+  """Images and raw labels by id, from a folder that `prepare` has made; `index` is its index.json.
 
-  Attributes:
-    directory: where it is.
-    index: the content of its index.json.
-
-  Raises (on construction):
-    BadInput: it is not complete, or a shard is missing or has another size than it was given.
+  Raises BadInput on construction if it is incomplete, or a shard is missing or of another size.
   """
 
   def __init__(self, directory: str | os.PathLike[str]):
@@ -76,9 +71,6 @@ class Pack:
         )
     self._positions = {name: i for i, name in enumerate(self.index['files'])}
 
-  def __contains__(self, name: str) -> bool:
-    return name in self._positions
-
   @functools.cached_property
   def _records(self) -> dict[str, Sequence[Record]]:
     import tensorflow_datasets as tfds  # takes seconds, and folders of files do without it
@@ -90,36 +82,21 @@ class Pack:
       for split in builder.info.splits
     }
 
-  @property
-  def low_size(self) -> tuple[int, ...] | None:
-    """(h, w), the second size at which the images are there, if there is one."""
-    return tuple(self.index['low_size']) or None
+  def pair(self, name: str, split: str = SPLIT) -> tuple[np.ndarray, np.ndarray | None]:
+    """uint8 [h, w, 3] RGB and raw ids, uint8 [h, w]; raises BadInput if the shard is damaged.
 
-  def pair(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """uint8 [h, w, 3] RGB and raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
-    found = self._read(name, SPLIT)
+    Of the split 'low' both are as the input pipeline resizes them to the index's `low_size`.
+    """
+    found = self._read(name, split)
     image = found['image']
     if not isinstance(image, np.ndarray) or image.ndim < 3:  # a file
       data = image if isinstance(image, bytes) else image.item()
       image = read_image(io.BytesIO(data), f'{name} in {self.directory}')
     return image, found.get('label')
 
-  def low(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """As `pair`, resized to `low_size` as the input pipeline does it."""
-    found = self._read(name, LOW_SPLIT)
-    return found['image'], found.get('label')
-
-  def image_size(self, name: str) -> tuple[int, ...]:
-    """(h, w) of an image at its own size."""
-    return tuple(self.index['files'][name]['image'][2:])
-
   def label(self, name: str) -> np.ndarray:
     """Raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
     return self._read(name, SPLIT)['label']
-
-  def sizes(self, name: str) -> dict[str, int | None]:
-    """Bytes of the files that an image and its label were, by 'image' and 'label'."""
-    return {part: facts and facts[0] for part, facts in self.index['files'][name].items()}
 
   def _read(self, name: str, split: str) -> Record:
     position = self._positions[name]
@@ -144,6 +121,5 @@ def read_json(path: pathlib.Path) -> Any:
       f'{path}: no such file: name the folder of one data set, and finish `prepare` first'
     ) from None
   except (OSError, ValueError) as error:
-    raise BadInput(
-      f'{path}: is damaged ({one_line(error)}); delete the folder and prepare again'
-    ) from None
+    reason = one_line(error)
+    raise BadInput(f'{path}: is damaged ({reason}); delete the folder and prepare again') from None

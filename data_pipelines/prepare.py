@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from data_pipelines import atomic, processes, transforms
-from data_pipelines.doctor import FileFacts, Manifest, digest
+from data_pipelines.doctor import Manifest, digest
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from data_pipelines.pack import INDEX, LOW_SPLIT, SPLIT, VERSION, Index, Plan, Shard, read_json
@@ -39,11 +39,13 @@ def prepare(
   jobs: int = 1,
   progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> pathlib.Path:
-  """Packs a data set into DIRECTORY/1.0.0, going on where an earlier attempt was killed.
+  """Packs a data set into DIRECTORY/1.0.0 by `jobs` processes; resumes an attempt that was killed.
+
+  Returns the directory. Raises BadInput: a file is not what the manifest says, or the directory
+  holds something else.
 
   Args:
     folder: the data set; its directory's name becomes that of the TensorFlow data set.
-    directory: the folder to make.
     manifest: what `doctor` found (`doctor.check_manifest`): each file is compared with its hash.
       None for labels that this package made.
     images: 'raw' pixels, 'jpeg' / 'png' files as they are, or 'none' for labels alone; '' keeps
@@ -51,14 +53,7 @@ def prepare(
     low_size: (h, w) at which raw images are packed once more, () for no size: what the 'low' rows
       of a batch show need not be resized again.
     images_per_shard: 64 full-size images of raw pixels are 400 MB.
-    jobs: processes.
     progress: called with the number of images packed and of all, sizes counted apart.
-
-  Returns:
-    The folder, complete.
-
-  Raises:
-    BadInput: a file is not what the manifest says, or the folder holds something else.
   """
   directory = pathlib.Path(directory)
   images = images or ('jpeg' if _is_jpeg(folder) else 'raw')
@@ -75,8 +70,7 @@ def prepare(
     shards.append(shard)
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
   _write_metadata(partial, splits, plan, shards)
-  files = manifest['files'] if manifest else _sizes(folder)
-  index: Index = {**plan, 'shards': shards, 'files': {name: files[name] for name in folder.ids}}
+  index: Index = {**plan, 'shards': shards, 'files': _files(folder, manifest)}
   (partial / INDEX).write_text(json.dumps(index))
   for left in partial.glob('*.array_record-*.json'):
     left.unlink()
@@ -98,7 +92,10 @@ def _plan(folder: Folder, images: str, low_size: Sequence[int], each: int) -> Pl
   return json.loads(json.dumps(plan))
 
 
-def _sizes(folder: Folder) -> dict[str, dict[str, list[int | None]]]:
+def _files(folder: Folder, manifest: Manifest | None) -> dict[str, dict[str, Any]]:
+  """By id and 'image' or 'label': what the manifest has of the file; without one, its size."""
+  if manifest:
+    return {name: manifest['files'][name] for name in folder.ids}
   found = folder.file_sizes()
   return {name: {part: [size] for part, size in sizes.items()} for name, sizes in found.items()}
 
@@ -149,16 +146,14 @@ def _template(partial: pathlib.Path, split: str) -> tfds.core.ShardedFileTemplat
 
 
 def _features(plan: Plan) -> tfds.features.FeaturesDict:
-  kinds = tfds.features
+  kinds, encoding = tfds.features, tfds.features.Encoding
   features = {'id': kinds.Text()}
   if plan['images'] == 'raw':
-    bytes_ = kinds.Encoding.BYTES
-    features['image'] = kinds.Tensor(shape=(None, None, 3), dtype=np.uint8, encoding=bytes_)
+    features['image'] = kinds.Tensor(shape=(None, None, 3), dtype=np.uint8, encoding=encoding.BYTES)
   elif plan['images'] != 'none':
     features['image'] = kinds.Image(shape=(None, None, 3), encoding_format=plan['images'])
   if plan['labelled']:
-    zlib = kinds.Encoding.ZLIB
-    features['label'] = kinds.Tensor(shape=(None, None), dtype=np.uint8, encoding=zlib)
+    features['label'] = kinds.Tensor(shape=(None, None), dtype=np.uint8, encoding=encoding.ZLIB)
   return kinds.FeaturesDict(features)
 
 
@@ -194,34 +189,31 @@ def _write_shard(
 
 def _resize(example: dict[str, Any], size: transforms.Size) -> dict[str, Any]:
   """An example as the input pipeline resizes it."""
-  image = transforms.picture(example['image'])
-  resized = {'image': transforms.resample(image, size, transforms.BICUBIC).whole()}
-  if 'label' in example:
-    resized['label'] = transforms.nearest(transforms.picture(example['label']), size).whole()
-  return example | resized
+  label = transforms.picture(example['label']) if 'label' in example else None
+  pair = transforms.resize((transforms.picture(example['image']), label), size)
+  parts = zip(('image', 'label'), pair, strict=True)
+  return example | {part: picture.whole() for part, picture in parts if picture}
 
 
 def _example(folder: Folder, index: int, manifest: Manifest | None, images: str) -> dict[str, Any]:
   example: dict[str, Any] = {'id': folder.ids[index]}
-  facts = manifest['files'].get(folder.ids[index], {}) if manifest else None
-  path = folder.image_path(index)
   pixels = folder.read_image(index)  # refuses what no training could read
   if images != 'none':
-    _check_hash(path, facts, 'image')
+    path = _check_hash(folder.image_path(index), manifest, folder.ids[index], 'image')
     example['image'] = pixels if images == 'raw' else path
   if folder.labels:
-    _check_hash(folder.label_path(index), facts, 'label')
+    _check_hash(folder.label_path(index), manifest, folder.ids[index], 'label')
     example['label'] = folder.read_raw(index)
     folder.check_raw(index, example['label'], pixels.shape)
   return example
 
 
-def _check_hash(path: str, facts: Mapping[str, FileFacts | None] | None, part: str) -> None:
-  if facts is None:
-    return
-  inspected = facts.get(part)
-  if not inspected or inspected[1] != digest(path):
+def _check_hash(path: str, manifest: Manifest | None, name: str, part: str) -> str:
+  """The path; raises BadInput unless the file there is the one of the manifest."""
+  facts = manifest and manifest['files'].get(name, {}).get(part)
+  if manifest and (not facts or facts[1] != digest(path)):
     raise BadInput(f'{path}: is not the file that doctor saw; run doctor again')
+  return path
 
 
 def _write_metadata(

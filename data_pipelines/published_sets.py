@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipelines.folder import LISTS, read_list
 
+LABELLED = (186, 372, 744, 1488)  # sizes of the semi-supervised splits of Cityscapes
 # What a set of so many images is.
 COUNTS: dict[str, dict[int, str]] = {
   'gta5': {
@@ -21,9 +22,7 @@ COUNTS: dict[str, dict[int, str]] = {
   'cityscapes': {
     2_975: 'Cityscapes train',
     500: 'Cityscapes val',
-    **{
-      2_975 - n: f'Cityscapes train without its {n} labelled images' for n in (186, 372, 744, 1488)
-    },
+    **{2_975 - n: f'Cityscapes train without its {n} labelled images' for n in LABELLED},
   },
   'bdd100k': {1_000: 'BDD100K val', 7_000: 'BDD100K train'},
   'mapillary': {2_000: 'Mapillary Vistas validation', 18_000: 'Mapillary Vistas training'},
@@ -33,14 +32,10 @@ COUNTS: dict[str, dict[int, str]] = {
 }
 
 SIZES: dict[str, set[tuple[int, int]]] = {
-  'gta5': {(1052, 1914), (1046, 1914)},
-  'synthia16': {(760, 1280)},
-  'cityscapes': {(1024, 2048)},
-  'bdd100k': {(720, 1280)},
-  'robotcar9': {(960, 1280)},
-  'camvid11': {(360, 480)},
+  'gta5': {(1052, 1914), (1046, 1914)}, 'synthia16': {(760, 1280)}, 'cityscapes': {(1024, 2048)},
+  'bdd100k': {(720, 1280)}, 'robotcar9': {(960, 1280)}, 'camvid11': {(360, 480)},
   'camvid32': {(720, 960)},
-}
+}  # fmt: skip
 
 # In per cent, before they are brought to a sum of 1. GTA5, SYNTHIA and Cityscapes (train and val
 # together) as counted by github.com/m-birke/automotive-segmentation-datasets, CamVid's train split

@@ -2,24 +2,15 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, from_pack, open_folder
 from data_pipelines.pack import Pack
 from data_pipelines.scenes import render
-from data_pipelines.scenes.cache import materialise
 
+KINDS = ('folder', 'scenes')  # how a set's files come to be there
 Settings = Mapping[str, Any]  # the fields of `configs.datasets.dataset`
-
-
-class _Place(NamedTuple):
-  """Where a set lies, as for `open_set`."""
-
-  name: str
-  root: str
-  cache: str
-  check: bool
 
 
 def open_set(
@@ -32,50 +23,36 @@ def open_set(
   labelled: bool = True,
   check: bool = True,
 ) -> Folder:
-  """Opens a data set.
+  """Opens a data set. Raises BadInput if the settings or the files are wrong.
 
   Args:
-    settings: the fields of `configs.datasets.dataset`.
-    name: its name, for messages.
+    name: for messages.
     root: folder that the paths of a 'folder' set are relative to.
     cache: folder for rendered scenes.
     classes: number of classes of the task.
     labelled: whether the labels are wanted; False leaves them unread even where they exist.
     check: whether every file of a folder has to be there.
-
-  Raises:
-    BadInput: if the settings or the files are wrong.
   """
-  place = _Place(name, root, os.path.expanduser(cache), check)
   if settings['kind'] not in KINDS:
     known = ' or '.join(map(repr, KINDS))
     raise BadInput(f'data.sets.{name}.kind is {settings["kind"]!r}: {known}')
-  return KINDS[settings['kind']](settings, place, classes, labelled)
-
-
-def _open_files(settings: Settings, place: _Place, classes: int, labelled: bool) -> Folder:
-  """Files of a folder, or the shards that they were packed into."""
-  if labelled and not settings['labels']:
-    raise BadInput(
-      f'data.sets.{place.name}.labels is empty, but labels are needed here: name the files'
-    )
-  _check_names(settings, place.name)
-  labels = settings['labels'] if labelled else ''
-  options = {key: settings[key] for key in ('list', 'without', 'table', 'label_format')}
-  options |= {'images': settings['images'], 'labels': labels, 'classes': classes}
+  if settings['kind'] == 'scenes':
+    return _render_scenes(settings, os.path.expanduser(cache), classes, labelled)
+  _check_labels(settings, name, labelled)
+  options = {key: settings[key] for key in ('images', 'list', 'without', 'table', 'label_format')}
+  options |= {'labels': settings['labels'] if labelled else '', 'classes': classes}
   if not settings['shards']:
-    return open_folder(place.root, check=place.check, **options)
-  pack = Pack(os.path.join(place.root, settings['shards']))
-  return from_pack(open_folder(place.root, among=list(pack.index['files']), **options), pack)
+    return open_folder(root, check=check, **options)
+  pack = Pack(os.path.join(root, settings['shards']))
+  return from_pack(open_folder(root, among=list(pack.index['files']), **options), pack)
 
 
-def _check_names(settings: Settings, name: str) -> None:
-  """Refuses Cityscapes' two kinds of files under each other's table, which nothing else notices."""
-  train_ids, raw_ids = 'train_ids', 'cityscapes'
-  for kind, table, other in (
-    ('labelTrainIds', train_ids, raw_ids),
-    ('labelIds', raw_ids, train_ids),
-  ):
+def _check_labels(settings: Settings, name: str, needed: bool) -> None:
+  """Refuses missing labels, and Cityscapes' two kinds of files under each other's table."""
+  if needed and not settings['labels']:
+    raise BadInput(f'data.sets.{name}.labels is empty, but labels are needed here: name the files')
+  tables = {'labelTrainIds': ('train_ids', 'cityscapes'), 'labelIds': ('cityscapes', 'train_ids')}
+  for kind, (table, other) in tables.items():
     if kind in settings['labels'] and settings['table'] == other:
       raise BadInput(
         f"data.sets.{name}: {kind} files hold other ids than table '{other}' translates: set table "
@@ -83,17 +60,13 @@ def _check_names(settings: Settings, name: str) -> None:
       )
 
 
-def _render_scenes(settings: Settings, place: _Place, classes: int, labelled: bool) -> Folder:
+def _render_scenes(settings: Settings, cache: str, classes: int, labelled: bool) -> Folder:
   """Scenes, rendered now if they are not in the cache yet."""
   height, width = settings['size']
   name = f'scenes-{render.VERSION}-{settings["look"]}-{height}x{width}'
-  directory = os.path.join(place.cache, name)
+  directory = os.path.join(cache, name)
   indices = range(settings['first'], settings['first'] + settings['count'])
-  images, labels, ids = materialise(directory, settings['look'], indices, (height, width))
+  images, labels, ids = render.materialise(directory, settings['look'], indices, (height, width))
   found = Folder(images, labels if labelled else '', ids, classes=classes)
   found.check()
   return found
-
-
-# How a set's files come to be there.
-KINDS = {'folder': _open_files, 'scenes': _render_scenes}

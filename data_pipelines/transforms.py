@@ -8,10 +8,11 @@ The kernels and the order of the axes are Pillow's, the code is several times fa
 What is drawn follows docs/method.md section 2 (DiGA, arXiv 2304.02222). Sizes are (height, width).
 """
 
-import dataclasses
 import functools
 import math
+import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import cykooz_resizer
 import numpy as np
@@ -23,7 +24,7 @@ from data_pipelines.label_tables import IGNORE, translate
 Size = tuple[int, ...]
 Window = tuple[int, ...]  # top, left, height, width
 
-REDRAWS = 5
+DRAWS = 5
 REDRAW_SHARE = 0.02
 SIZED_CROP_RANGE = (0.7, 1.0)
 # Pillow's bicubic kernel is that of Catmull and Rom (a = -1/2).
@@ -32,8 +33,7 @@ BICUBIC, BILINEAR = FilterType.catmull_rom, FilterType.bilinear
 SUPPORT = {BICUBIC: 2.0, BILINEAR: 1.0}  # how far the kernels reach, in pixels of the larger grid
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
   """An image or a label, of which each window is computed when it is asked for."""
 
   size: Size
@@ -48,8 +48,15 @@ Pair = tuple[Picture, Picture | None]  # an image, and its label if there is one
 Cut = Callable[[Pair, Size, np.random.Generator], Pair]
 
 
-def picture(pixels: np.ndarray, table: bytes | None = None) -> Picture:
-  """Pixels that are there: uint8 [h, w, 3] or [h, w]; a table of 256 translates them."""
+def generator(seed: int, *place: str | int) -> np.random.Generator:
+  """A generator of its own for each place: names, whose checksums count, and numbers from 0."""
+  # zlib's checksum is the same on every machine.
+  numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in place]
+  return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed % 2**64, *numbers])))
+
+
+def picture(pixels: np.ndarray, table: np.ndarray | None = None) -> Picture:
+  """Pixels that are there: uint8 [h, w, 3] or [h, w]; a `label_tables.lut` translates them."""
 
   def at(window: Window) -> np.ndarray:
     top, left, height, width = window
@@ -76,17 +83,15 @@ def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
     return image
 
   def at(window: Window) -> np.ndarray:
-    parts, boxes = [], []
+    spans = []
     for first, count, old, new in zip(window[:2], window[2:], image.size, size, strict=True):
       scale = old / new
       reach = SUPPORT[kind] * max(scale, 1) + 1
       low = max(math.floor(first * scale - reach), 0)
       high = min(math.ceil((first + count) * scale + reach), old)
-      parts.append((low, high - low))
       begin = first * scale - low
-      boxes.append((begin, min((first + count) * scale, old) - low - begin))
-    (top, height), (left, width) = parts
-    (y, rows), (x, columns) = boxes
+      spans.append((low, high - low, begin, min((first + count) * scale, old) - low - begin))
+    (top, height, y, rows), (left, width, x, columns) = spans
     part = image.at((top, left, height, width)).tobytes()
     source = ImageData(width, height, RGB, part)
     wide = _resize_part(source, window[3], height, (x, 0, columns, height), kind)
@@ -198,18 +203,16 @@ def _each(pair: Pair, transform: Callable[[Picture], Picture]) -> Pair:
 
 
 def redraw(cut: Cut, pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
-  """Draws `cut` (crop or sized_crop) again, up to 5 times, until `acceptable`.
+  """Draws `cut` (crop or sized_crop) up to 5 times, until `acceptable`; the fifth is used as it is.
 
-  The sixth draw is taken as it comes. Only labels are computed until one is accepted.
+  Only labels are computed until one is accepted.
   """
-  for _ in range(REDRAWS):
+  image, label = cut(pair, size, rng)
+  for _ in range(DRAWS - 1):
+    if label is None or acceptable(label.whole()):
+      break
     image, label = cut(pair, size, rng)
-    if label is None:
-      return image, None
-    pixels = label.whole()
-    if acceptable(pixels):
-      return image, picture(pixels)
-  return cut(pair, size, rng)
+  return image, label
 
 
 def acceptable(label: np.ndarray) -> bool:

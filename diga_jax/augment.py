@@ -12,11 +12,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-BRIGHTNESS = (0.6, 1.4)
-CONTRAST = (0.6, 1.4)
-SATURATION = (0.8, 1.2)
-HUE = (-0.1, 0.1)  # parts of a full turn
-SHARPNESS = (0.0, 0.5)
+# (least, largest) factor of brightness, contrast, saturation, hue (parts of a turn) and sharpness.
+RANGES = ((0.6, 1.4), (0.6, 1.4), (0.8, 1.2), (-0.1, 0.1), (0.0, 0.5))
 _GRAY = (0.299, 0.587, 0.114)
 _EPSILON = 1e-6  # kornia's, in the saturation; it shows where the value is near 0
 
@@ -138,7 +135,7 @@ def _augment(
   draws: jax.Array, image: jax.Array, probabilities: tuple[float, ...], order: jax.Array
 ) -> jax.Array:
   """aug(x): jitter, grayscale, blur, sharpness, each for the images it was drawn for."""
-  ranges = jnp.asarray([BRIGHTNESS, CONTRAST, SATURATION, HUE, SHARPNESS])
+  ranges = jnp.asarray(RANGES)
   low, high = ranges[None, :, 0], ranges[None, :, 1]
   factors = low + draws[:, 4:] * (high - low)
   chosen = [draws[:, i, None, None, None] < p for i, p in enumerate(probabilities)]
@@ -159,7 +156,7 @@ def photometric_view(
   beta: float = 0.4,
   order_key: jax.Array,
 ) -> jax.Array:
-  """x_aug = beta * (aug(x) - 0.5) / 0.5 + (1 - beta) * x, with aug drawn per image.
+  """x_aug = beta * (aug(x) - 0.5) / 0.5 + (1 - beta) * x, float32, with aug drawn per image.
 
   The order of the four jitter operations is one per batch, a quirk of the published code (its
   factors are per image): it comes from `order_key`, which must depend on seed and step only, so
@@ -171,9 +168,6 @@ def photometric_view(
     jitter, grayscale, blur, sharpness: probability of each operation.
     beta: weight of the augmented image.
     order_key: one typed key.
-
-  Returns:
-    float32 [B, H, W, 3].
   """
   draws = jax.vmap(lambda key: jax.random.uniform(key, (9,)))(keys)
   order = jax.random.permutation(order_key, 4)

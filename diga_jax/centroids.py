@@ -9,14 +9,11 @@ import jax.numpy as jnp
 
 
 def distance_weight(features: jax.Array, centroids: jax.Array) -> jax.Array:
-  """Softmax over classes of minus the Euclidean distance to each centroid.
+  """Softmax over classes of minus the Euclidean distance to each centroid: float32 [B, h, w, C].
 
   Args:
     features: float [B, h, w, D].
     centroids: float [C, D].
-
-  Returns:
-    float32 [B, h, w, C], summing to 1 over classes.
   """
   # Differences, not |f|^2 - 2fc + |c|^2: that loses the small distances that decide, and on an
   # accelerator would do so in the matrix unit's low precision.
@@ -58,18 +55,14 @@ def class_means(
 def update(
   centroids: jax.Array, means: jax.Array, valid: jax.Array, momentum: float = 1e-4
 ) -> jax.Array:
-  """Moves centroids towards the means, image by image in order.
+  """Moves centroids towards the means, image by image in order: float32 [C, D].
 
   centroid <- (1 - momentum) * centroid + momentum * mean, where the image has that class.
 
   Args:
     centroids: float [C, D].
-    means: float [B, C, D] over the global batch.
-    valid: bool [B, C].
+    means, valid: float [B, C, D] and bool [B, C] of the global batch, see `class_means`.
     momentum: step towards each mean.
-
-  Returns:
-    float32 [C, D].
   """
 
   def one_image(current: jax.Array, image: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
@@ -88,14 +81,9 @@ def accumulate(
   From then on it is a moving average with rate 1 / (cap + 1).
 
   Args:
-    centroids: float [C, D], zeros at the start.
-    counts: float [C], zeros at the start.
-    means: float [B, C, D].
-    valid: bool [B, C].
+    centroids, counts: float [C, D] and [C], zeros at the start; the new ones are returned.
+    means, valid: float [B, C, D] and bool [B, C], see `class_means`.
     cap: the largest count.
-
-  Returns:
-    The new (centroids [C, D], counts [C]).
   """
 
   def one_image(
@@ -104,9 +92,7 @@ def accumulate(
     current, count = state
     mean, present = image
     total = current * count[:, None] + mean
-    moved = total / (count + 1)[:, None]
-    grown = jnp.minimum(count + 1, cap)
-    kept = present[:, None]
-    return (jnp.where(kept, moved, current), jnp.where(present, grown, count)), None
+    moved = jnp.where(present[:, None], total / (count + 1)[:, None], current)
+    return (moved, jnp.where(present, jnp.minimum(count + 1, cap), count)), None
 
   return jax.lax.scan(one_image, (centroids, counts), (means, valid))[0]

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Mapping
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from data_pipelines import label_files, label_tables, pipeline, sets
+from data_pipelines import image_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
-from diga_jax import models, optimizer, strong_augment
+from diga_jax import metrics, models, optimizer, strong_augment
 from diga_jax.inference import selectors
+from diga_jax.parallel import mesh
 from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
-from diga_jax.stages import consensus, kinds, objective, views
+from diga_jax.stages import consensus, kinds, objective, views, warmup
+from diga_jax.state import NETWORKS
 from diga_jax.types import PyTree
 
 
@@ -95,167 +97,98 @@ def config_of(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict
   return None
 
 
-_OPTIMIZER = {
-  'kind': words(*optimizer.KINDS),
-  'learning_rate': number(0),
-  'momentum': number(0, 1, below=True),
-  'betas': tuple_of(number(0, 1, below=True), 2),
-  'weight_decay': number(0),
-  'undecayed_pattern': pattern,
-  'decay': words(*optimizer.DECAYS),
-  'power': number(0),
-  'final_lr_ratio': number(0),
-  'common_final_lr': boolean,
-  'warmup': whole(0),
-  'decay_steps': whole(0),
-  'head_lr_multiplier': number(0),
-  'head_pattern': pattern,
-  'frozen': tuple_of(pattern),
-  'repeats': tuple_of(tuple_as(pattern, whole(1))),
-  'first_step_momentum': boolean,
-}
 _SIDES = tuple_of(whole(1), 0, 2)  # (height, width), or () for a size that is not changed
+_SCALES = tuple_of(number(0, above=True), least=1)
 _TRAIN_ID = whole(0, 255)
 _COLOUR = tuple_of(whole(0, 255), 3)
 _PAIRS = tuple_of(tuple_as(either(_TRAIN_ID, _COLOUR), _TRAIN_ID))
+_OPTIMIZER = {
+  'kind': words(*optimizer.KINDS), 'decay': words(*optimizer.DECAYS),
+  'learning_rate weight_decay power final_lr_ratio head_lr_multiplier': number(0),
+  'momentum': number(0, 1, below=True), 'betas': tuple_of(number(0, 1, below=True), 2),
+  'warmup decay_steps': whole(0), 'undecayed_pattern head_pattern': pattern,
+  'frozen': tuple_of(pattern), 'repeats': tuple_of(tuple_as(pattern, whole(1))),
+  'common_final_lr first_step_momentum': boolean,
+}  # fmt: skip
 
 NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
 
-# What every field may be; '*' is the name of a stage or of a data set. Which of them a stage has is
-# a matter of its kind; which options a network has, `models.build` knows.
-FIELDS = {
-  'seed': whole(0, bits=63),
-  'devices': whole(0),
-  'parallel': words('jit', 'pmap'),
-  'remat': boolean,
-  'recipe': tuple_of(text),
-  'checkpoint_choice': words('last', 'oracle'),
-  'save_every': whole(1),
-  'log_every': whole(1),
-  'profile_steps': tuple_of(whole(0), 0, 2),
-  'compilation_cache': text,
-  'stages.*.kind': words(*kinds.KINDS),
-  'stages.*.start': text,
-  'stages.*.translator': text,
-  'stages.*.steps': whole(0),
-  'stages.*.method': words('distill', 'source_only'),
-  'stages.*.mixing': words('class', 'none'),
-  'stages.*.distillation': number(0),
-  'stages.*.reverse': number(0),
-  'stages.*.auxiliary': number(0),
-  'stages.*.ema_decay_max': number(0, 1),
-  'stages.*.loss': words(*objective.LOSSES),
-  'stages.*.target_loss': words(*objective.LOSSES),
-  'stages.*.ohem_threshold': number(0, 1),
-  'stages.*.ohem_min_kept': whole(0),
-  'stages.*.target_statistics': boolean,
-  'stages.*.adversarial_weight': number(0),
-  'stages.*.entropy_weight': number(0),
-  'stages.*.discriminator_width': whole(1),
-  **{f'stages.*.discriminator_optimizer.{field}': rule for field, rule in _OPTIMIZER.items()},
-  **{f'stages.*.optimizer.{field}': rule for field, rule in _OPTIMIZER.items()},
-  'stages.*.view.jitter': number(0, 1),
-  'stages.*.view.grayscale': number(0, 1),
-  'stages.*.view.blur': number(0, 1),
-  'stages.*.view.sharpness': number(0, 1),
-  'stages.*.view.beta': number(0, 1),
-  'stages.*.batch.low_rows': whole(0),
-  'stages.*.batch.full_rows': whole(0),
-  'stages.*.batch.source': text,
-  'stages.*.batch.target': text,
-  'stages.*.batch.source_crop': words(*pipeline.CUTS),
-  'stages.*.batch.target_crop': words(*pipeline.CUTS),
-  'stages.*.batch.redraw': boolean,
-  # Label stages, and the selector of those that learn from labels.
-  'stages.*.network': words('student', 'teacher'),
-  'stages.*.source': text,
-  'stages.*.target': text,
-  'stages.*.scales': tuple_of(number(0, above=True), least=1),
-  'stages.*.image_size': _SIDES,
-  'stages.*.selector': words(*(consensus.SELECTORS | selectors.SELECTORS)),
-  'stages.*.selector_batch': whole(1),
-  'stages.*.threshold': number(0, 1),
-  'stages.*.share': number(0, 1),
-  'stages.*.alpha': number(0, 1),
-  'stages.*.beta': number(0, 1),
-  'stages.*.gamma': number(0),
-  'stages.*.centroids_from': words('target', 'source', 'none'),
-  'stages.*.passes': whole(1),
-  'stages.*.cap': whole(1),
-  # Stages that learn from labels.
-  'stages.*.labels': text,
-  'stages.*.rank': whole(1),
-  'stages.*.target_mixing': words('class', 'copy_paste', 'none'),
-  'stages.*.centroid_momentum': number(0, 1),
-  'stages.*.copy_paste.hard_classes': whole(1),
-  'stages.*.copy_paste.excluded_classes': tuple_of(_TRAIN_ID),
-  'stages.*.copy_paste.max_donors': whole(0),
-  'stages.*.copy_paste.leave_out': number(0, 1),
-  'stages.*.strong': whole(0, len(strong_augment.OPERATIONS)),
-  'stages.*.ema_decay': number(0, 1),
-  'stages.*.smoothing': number(0),
-  'stages.*.sharpening': number(0),
-  'stages.*.consistency': number(0),
-  'model.name': words(*models.SEGMENTATION),
-  'model.dtype': words('float32', 'bfloat16'),
-  'model.precision': words(*models.PRECISIONS),
-  'model.weights': text,
-  'model.partial_weights': boolean,
-  **{f'model.options.{option}': words(*allowed) for option, allowed in models.CHOICES.items()},
-  **{f'model.options.{option}': number(0, 1, below=True) for option in models.PROBABILITIES},
-  **{
-    f'model.options.{option}': tuple_of(whole(1), least=1)
-    for option in ('blocks', *models.PER_STAGE)
+# Group -> fields -> what each of them may be; '*' is the name of a stage or of a data set. Which of
+# the fields a stage has is a matter of its kind; which options a network has, `models.build` knows.
+_GROUPS = {
+  '': {
+    'seed': whole(0, bits=63), 'devices': whole(0), 'parallel': words(*mesh.PARALLEL),
+    'remat': boolean, 'recipe': tuple_of(text), 'checkpoint_choice': words('last', 'oracle'),
+    'save_every log_every': whole(1), 'profile_steps': tuple_of(whole(0), 0, 2),
+    'compilation_cache': text,
   },
-  **{f'model.options.{option}': whole(1) for option in ('width', 'feature', 'stem', 'key')},
-  'translator.kind': words(*views.TRANSLATORS),
-  'translator.width': whole(1),
-  'translator.blocks': whole(0),
-  'translator.discriminator_width': whole(1),
-  'translator.discriminator_layers': whole(1),
-  'translator.discriminator_scales': whole(1),
-  'translator.vgg': text,
-  'translator.enc_s': text,
-  'translator.dec_s2t': text,
-  'translator.adversarial': number(0),
-  'translator.cycle': number(0),
-  'translator.edge': number(0),
-  'translator.perceptual': number(0),
-  'translator.reconstruction': number(0),
-  'translator.beta': number(0, 0.5),
-  'data.root': text,
-  'data.cache': text,
-  'data.classes': whole(1, 255),
-  'data.names': words(*label_tables.NAMES),
-  'data.class_names': tuple_of(text),
-  'data.palette': tuple_of(_COLOUR),
-  'data.on_bad_file': words('stop', 'skip'),
-  'data.crop': tuple_of(whole(1), 2),
-  'data.sets.*.kind': words(*sets.KINDS),
-  'data.sets.*.images': text,
-  'data.sets.*.labels': text,
-  'data.sets.*.list': text,
-  'data.sets.*.without': text,
-  'data.sets.*.label_format': words(*label_files.FORMATS),
-  'data.sets.*.table': either(
-    words(*label_tables.TABLES), _PAIRS._replace(text='pairs of an id, or a colour, and a train id')
-  ),
-  'data.sets.*.shards': text,
-  'data.sets.*.look': words(*render.LOOKS),
-  'data.sets.*.first': whole(0),
-  'data.sets.*.count': whole(0),
-  'data.sets.*.size': tuple_of(whole(16), 2),
-  'data.sets.*.low_size': _SIDES,
-  'data.sets.*.zoom_heights': tuple_of(whole(1), 2),
-  'data.sets.*.evaluation_size': _SIDES,
-  'evaluation.name': text,
-  'evaluation.stages': tuple_of(text),
-  'evaluation.sets': tuple_of(text),
-  'evaluation.scales': tuple_of(number(0, above=True), least=1),
-  'evaluation.flip': boolean,
-  'evaluation.network': words('student', 'teacher'),
-  'evaluation.batch_size': whole(1),
-  'evaluation.pictures': whole(0),
+  'stages.*.': {
+    'kind': words(*kinds.KINDS), 'data_stream start translator target labels': text,
+    'earlier centroid_set': text,
+    'method': words(*warmup.METHODS), 'loss target_loss': words(*objective.LOSSES),
+    'mixing': words(*views.MIXINGS), 'target_mixing': words(*views.TARGET_MIXINGS),
+    'network': words(*NETWORKS), 'centroids_from': words(*kinds.CENTROIDS_FROM),
+    'selector': words(*(consensus.SELECTORS | selectors.SELECTORS)),
+    'steps ohem_min_kept': whole(0), 'strong': whole(0, len(strong_augment.OPERATIONS)),
+    'distillation reverse auxiliary adversarial_weight entropy_weight': number(0),
+    'gamma smoothing sharpening consistency': number(0),
+    'target_statistics centroid_crops': boolean,
+    'ema_decay_max ema_decay ohem_threshold centroid_momentum': number(0, 1),
+    'threshold share alpha beta': number(0, 1), 'scales': _SCALES, 'image_size': _SIDES,
+    'discriminator_width selector_batch passes cap rank': whole(1),
+  },
+  'stages.*.optimizer.': _OPTIMIZER,
+  'stages.*.discriminator_optimizer.': _OPTIMIZER,
+  'stages.*.view.': {'jitter grayscale blur sharpness beta': number(0, 1)},
+  'stages.*.batch.': {
+    'low_rows full_rows': whole(0), 'source target': text, 'redraw': boolean,
+    'source_crop target_crop': words(*pipeline.CUTS),
+  },
+  'stages.*.copy_paste.': {
+    'hard_classes': whole(1), 'excluded_classes': tuple_of(_TRAIN_ID), 'max_donors': whole(0),
+    'leave_out': number(0, 1),
+  },
+  'model.': {
+    'name': words(*models.SEGMENTATION), 'dtype': words('float32', 'bfloat16'),
+    'precision': words(*models.PRECISIONS), 'weights': text, 'partial_weights': boolean,
+  },
+  'model.options.': {
+    **{option: words(*allowed) for option, allowed in models.CHOICES.items()},
+    ' '.join(models.PROBABILITIES): number(0, 1, below=True),
+    ' '.join(('blocks', *models.PER_STAGE)): tuple_of(whole(1), least=1),
+    'width feature stem key': whole(1),
+  },
+  'translator.': {
+    'kind': words(*views.TRANSLATORS), 'blocks': whole(0), 'vgg enc_s dec_s2t': text,
+    'width discriminator_width discriminator_layers discriminator_scales': whole(1),
+    'adversarial cycle edge perceptual reconstruction': number(0), 'beta': number(0, 0.5),
+  },
+  'data.': {
+    'root cache': text, 'classes': whole(1, 255), 'names': words(*label_tables.NAMES),
+    'class_names': tuple_of(text), 'palette': tuple_of(_COLOUR),
+    'on_bad_file': words('stop', 'skip'), 'crop': tuple_of(whole(1), 2),
+  },
+  'data.sets.*.': {
+    'kind': words(*sets.KINDS), 'images labels list without shards': text,
+    'label_format': words(*image_files.LABEL_FORMATS), 'look': words(*render.LOOKS),
+    'table': either(
+      words(*label_tables.TABLES),
+      _PAIRS._replace(text='pairs of an id, or a colour, and a train id'),
+    ),
+    'first count': whole(0), 'size': tuple_of(whole(16), 2), 'zoom_heights': tuple_of(whole(1), 2),
+    'low_size full_size evaluation_size': _SIDES,
+  },
+  'evaluation.': {
+    'name': text, 'stages sets': tuple_of(text), 'scales': _SCALES, 'flip': boolean,
+    'network': words(*NETWORKS), 'batch_size': whole(1), 'pictures': whole(0),
+    'class_means': words(*metrics.WAYS), 'mean': text,
+  },
+}  # fmt: skip
+FIELDS = {
+  f'{group}{field}': rule
+  for group, fields in _GROUPS.items()
+  for names, rule in fields.items()
+  for field in names.split()
 }
 
 
@@ -286,11 +219,26 @@ def check(config: ConfigDict) -> None:
         f'config.data.{field} has {len(config.data[field])} entries for {config.data.classes} '
         'classes: give one for each, or none'
       )
+  check_means(config)
   if config.checkpoint_choice == 'oracle' and not config.evaluation.sets:
     raise BadInput("config.evaluation.sets is (): checkpoint_choice 'oracle' needs its first set")
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
+    )
+
+
+def check_means(config: ConfigDict) -> None:
+  """Refuses means that the classes do not have; raises BadInput."""
+  data, settings = config.data, config.evaluation
+  class_set = '' if data.class_names else data.names
+  if settings.class_means == 'hiast' and class_set != 'cityscapes19':
+    raise BadInput("config.evaluation.class_means: 'hiast' is for data.names 'cityscapes19' alone")
+  means = metrics.class_means(class_set, data.classes, settings.class_means).subsets
+  if settings.mean and settings.mean not in means:
+    raise BadInput(
+      f'config.evaluation.mean is {settings.mean!r}: it may be {", ".join(means)}, or empty for '
+      'the mean over all classes'
     )
 
 

@@ -6,13 +6,6 @@ import jax
 import jax.numpy as jnp
 
 
-def _low_frequencies(height: int, width: int, half: int) -> jax.Array:
-  """The centred square of half-size `half`, in the layout of rfft2: bool [H, W // 2 + 1, 1]."""
-  rows = jnp.abs(jnp.fft.fftfreq(height, 1 / height)) <= half + 0.5
-  columns = jnp.fft.rfftfreq(width, 1 / width) <= half + 0.5
-  return (rows[:, None] & columns[None])[..., None]
-
-
 def amplitude_swap(source: jax.Array, target: jax.Array, beta: float = 0.01) -> jax.Array:
   """The source image with the low-frequency amplitudes of the target, its own phase kept.
 
@@ -33,7 +26,10 @@ def amplitude_swap(source: jax.Array, target: jax.Array, beta: float = 0.01) -> 
   if source.shape != target.shape:
     raise ValueError(f'source {source.shape} and target {target.shape} must have one shape')
   height, width = source.shape[1:3]
-  low = _low_frequencies(height, width, math.floor(beta * min(height, width)))
+  half = math.floor(beta * min(height, width)) + 0.5
+  rows = jnp.abs(jnp.fft.fftfreq(height, 1 / height)) <= half
+  columns = jnp.fft.rfftfreq(width, 1 / width) <= half
+  low = (rows[:, None] & columns[None])[..., None]  # the square, in the layout of rfft2
   spectrum = jnp.fft.rfft2(source, axes=(1, 2))
   amplitude = jnp.abs(spectrum)
   # A coefficient of exactly zero has no phase; numpy's convention is the phase 0.

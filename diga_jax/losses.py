@@ -1,7 +1,7 @@
 """Losses of DiGA (arXiv 2304.02222), of its translator, and of HIAST (arXiv 2302.06992).
 
-Logits are [B, H, W, C], labels [B, H, W]. A pixel is labelled if its value is in 0..C-1; every
-other value (255 by convention) is ignored.
+Logits are float [B, H, W, C], labels integer [B, H, W], and a loss is a float32 scalar. A pixel is
+labelled if its value is in 0..C-1; every other value (255 by convention) is ignored.
 """
 
 import functools
@@ -102,14 +102,10 @@ def cross_entropy(
   """Cross-entropy summed over labelled pixels and divided by the number of all pixels.
 
   Args:
-    logits: float [B, H, W, C].
-    labels: integer [B, H, W].
+    logits, labels: float [B, H, W, C], integer [B, H, W]; the loss is 0 if nothing is labelled.
     per_labelled: divide by the number of labelled pixels instead. The published DiGA divides by
       all pixels, ignored ones included, so images with much void count for less.
     axis_name: see ohem_cross_entropy; only `per_labelled` needs it.
-
-  Returns:
-    A float32 scalar, 0 if nothing is labelled.
 
   Source: docs/method.md section 6.5.
   """
@@ -134,15 +130,11 @@ def ohem_cross_entropy(
   `min_kept` labelled pixels, q is the largest probability.
 
   Args:
-    logits: float [B, H, W, C].
-    labels: integer [B, H, W].
+    logits, labels: float [B, H, W, C], integer [B, H, W]; the loss is 0 if no pixel is kept.
     threshold: probability under which a pixel is always hard.
     min_kept: how many pixels to keep at least, over the whole batch.
     axis_name: under `jax.pmap`, the axis over which the batch is spread; the loss is then the one
       of the whole batch on every device, and the mean of the devices' gradients is its gradient.
-
-  Returns:
-    A float32 scalar, 0 if no pixel is kept.
 
   Source: DiGA's SYNTHIA warm-up; docs/method.md section 6.5.
   """
@@ -157,11 +149,7 @@ def ohem_cross_entropy(
 
 
 def soft_cross_entropy(teacher: jax.Array, student: jax.Array) -> jax.Array:
-  """Mean over pixels of -sum_c softmax(teacher)_c log_softmax(student)_c, the teacher constant.
-
-  Args:
-    teacher, student: logits [B, H, W, C].
-  """
+  """Mean over pixels of -sum_c softmax(teacher)_c log_softmax(student)_c, the teacher constant."""
   probabilities = jax.nn.softmax(jax.lax.stop_gradient(teacher))
   shifted, log_sum = _shift(student)
   return _mean(log_sum - jnp.sum(probabilities * shifted, -1))
@@ -193,10 +181,8 @@ def smooth_confident(
   Args:
     logits: float [B, H, W, C].
     labels: integer [B, H, W]; pseudo-labels, ignored where the selector dropped them.
+      The loss is 0 if nothing is labelled.
     axis_name: under `jax.pmap`, the axis over which the batch is spread (see ohem_cross_entropy).
-
-  Returns:
-    A float32 scalar, 0 if nothing is labelled.
 
   Source: HIAST's region-adaptive regularization; docs/method.md section 10.
   """
@@ -241,7 +227,7 @@ def consistency_ignored(
 
 
 def entropy(logits: jax.Array) -> jax.Array:
-  """Mean entropy over pixels as a share of the largest possible, log C: float32 scalar.
+  """Mean entropy over pixels as a share of the largest possible, log C.
 
   Source: the adversarial warm-up's entropy term (base 2 logarithms over log2 C, which is the same);
   docs/method.md section 10.
@@ -278,8 +264,7 @@ def adversarial_discriminator(
 ) -> jax.Array:
   """Least-squares loss of a multi-scale discriminator: real maps towards 1, fake maps towards 0.
 
-  Args:
-    real_maps, fake_maps: one map of scores [B, h, w, 1] per scale. Detach the fakes.
+  Both are one map of scores [B, h, w, 1] per scale. Detach the fakes.
   """
   pairs = zip(real_maps, fake_maps, strict=True)
   return _sum(_mean((real - 1) ** 2) + _mean(fake**2) for real, fake in pairs)
@@ -300,12 +285,10 @@ def perceptual(
   features_b: Sequence[jax.Array],
   weights: Sequence[float] = PERCEPTUAL_WEIGHTS,
 ) -> jax.Array:
-  """Weighted sum of the L1 between two lists of features, the second one constant.
+  """Weighted sum of the L1 between two lists of features, one [B, h, w, D] and weight per depth.
 
-  Args:
-    features_a: features of the image under training, one [B, h, w, D] per depth.
-    features_b: features of the image to resemble; no gradient reaches them.
-    weights: one per depth.
+  `features_a` are of the image under training, `features_b` of the image to resemble; no gradient
+  reaches the latter.
   """
   triples = zip(weights, features_a, features_b, strict=True)
   return _sum(weight * l1(a, jax.lax.stop_gradient(b)) for weight, a, b in triples)

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 
 from data_pipelines.label_tables import IGNORE
 
-_VALUES = 256  # labels are bytes
-
 
 def present_labels(labels: jax.Array) -> jax.Array:
   """Which of the 256 label values each image holds, 255 included: bool [B, 256].
@@ -18,7 +16,7 @@ def present_labels(labels: jax.Array) -> jax.Array:
     labels: integer [B, H, W] in 0..255.
   """
   flat = labels.reshape(labels.shape[0], -1).astype(jnp.int32)
-  return jax.vmap(lambda row: jnp.zeros(_VALUES, bool).at[row].set(True))(flat)
+  return jax.vmap(lambda row: jnp.zeros(256, bool).at[row].set(True))(flat)
 
 
 def draw_half(key: jax.Array, present: jax.Array) -> jax.Array:

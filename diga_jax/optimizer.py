@@ -5,12 +5,17 @@ Source: docs/method.md sections 4, 6.2, 7 and 10.
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from diga_jax.types import Params, PyTree
+
+Settings: TypeAlias = Mapping[str, Any]  # those that `build` reads
+Rate: TypeAlias = Callable[[jax.Array], jax.Array]  # step -> learning rate
 
 
 def poly(
@@ -21,14 +26,11 @@ def poly(
   `total` does not include the warm-up, as published; past the end the rate is 0.
 
   Args:
-    step: the step, from 0; any shape.
+    step: the step, from 0; any shape, which is that of the result, float32.
     base: the rate at the end of the warm-up.
     total: steps over which the rate would fall to 0.
     power: exponent of the decay.
     warmup: steps of linear growth.
-
-  Returns:
-    float32, the shape of `step`.
   """
   step = jnp.asarray(step)
   # The difference is taken first: near the end, 1 - step / total would lose its digits in float32.
@@ -50,12 +52,12 @@ def cosine(
   return jnp.where(step < warmup, base * step / max(warmup, 1), decayed)
 
 
-def _poly(config: Mapping[str, Any], step: int | jax.Array, base: float) -> jax.Array:
+def _poly(config: Settings, step: int | jax.Array, base: float) -> jax.Array:
   power, warmup = config.get('power', 0.9), config.get('warmup', 0)
   return poly(step, base, config['decay_steps'], power, warmup)
 
 
-def _cosine(config: Mapping[str, Any], step: int | jax.Array, base: float) -> jax.Array:
+def _cosine(config: Settings, step: int | jax.Array, base: float) -> jax.Array:
   whole = config['learning_rate'] if config.get('common_final_lr', False) else base
   final = config.get('final_lr_ratio', 0.0) * whole
   return cosine(step, base, config['decay_steps'], final, config.get('warmup', 0))
@@ -65,9 +67,7 @@ def _cosine(config: Mapping[str, Any], step: int | jax.Array, base: float) -> ja
 DECAYS = {'poly': _poly, 'cosine': _cosine}
 
 
-def learning_rate(
-  config: Mapping[str, Any], step: int | jax.Array, multiplier: float = 1.0
-) -> jax.Array:
+def learning_rate(config: Settings, step: int | jax.Array, multiplier: float = 1.0) -> jax.Array:
   """The rate at a step of the parameters whose rate is `multiplier` times the body's.
 
   Raises:
@@ -86,11 +86,11 @@ class SgdState(NamedTuple):
   """Steps taken and the momentum buffers."""
 
   count: jax.Array
-  buffer: Any
+  buffer: Params
 
 
 def sgd(
-  rate: Callable[[jax.Array], jax.Array],
+  rate: Rate,
   momentum: float,
   weight_decay: float,
   repeats: int = 1,
@@ -109,10 +109,10 @@ def sgd(
       step too, as in PyTorch 1.7.1. False: each then starts a buffer of its own, as newer ones do.
   """
 
-  def init(params: Any) -> SgdState:
+  def init(params: Params) -> SgdState:
     return SgdState(jnp.int32(0), jax.tree.map(jnp.zeros_like, params))
 
-  def update(grads: Any, state: SgdState, params: Any) -> tuple[Any, SgdState]:
+  def update(grads: Params, state: SgdState, params: Params) -> tuple[Params, SgdState]:
     later = jnp.where(state.count > 0, momentum, 0.0)
 
     def leaf(grad, buffer, param):
@@ -131,23 +131,13 @@ def sgd(
   return optax.GradientTransformation(init, update)
 
 
-def _sgd(
-  config: Mapping[str, Any], rate: Callable[[jax.Array], jax.Array], repeats: int
-) -> optax.GradientTransformation:
-  return sgd(
-    rate,
-    config.get('momentum', 0.9),
-    config.get('weight_decay', 0.0),
-    repeats,
-    config.get('first_step_momentum', True),
-  )
+def _sgd(config: Settings, rate: Rate, repeats: int) -> optax.GradientTransformation:
+  momentum, decay = config.get('momentum', 0.9), config.get('weight_decay', 0.0)
+  return sgd(rate, momentum, decay, repeats, config.get('first_step_momentum', True))
 
 
 def _adam(
-  config: Mapping[str, Any],
-  rate: Callable[[jax.Array], jax.Array],
-  repeats: int,
-  decoupled: bool = False,
+  config: Settings, rate: Rate, repeats: int, decoupled: bool = False
 ) -> optax.GradientTransformation:
   if repeats > 1:
     raise ValueError("optimizer repeats are for kind 'sgd'")
@@ -161,21 +151,23 @@ def _adam(
 KINDS = {'sgd': _sgd, 'adam': _adam, 'adamw': functools.partial(_adam, decoupled=True)}
 
 
-def _rule(
-  config: Mapping[str, Any], multiplier: float, repeats: int = 1
-) -> optax.GradientTransformation:
-  """One update rule."""
+def _rule(config: Settings, group: str) -> optax.GradientTransformation:
+  """The update rule of one of `groups`, other than 'frozen'."""
+  part = group.removesuffix(UNDECAYED)
+  settings = {**config, 'weight_decay': 0.0} if part != group else config
+  head = part == 'head'
+  multiplier = config.get('head_lr_multiplier', 1.0) if head else 1.0
+  repeats = 1 if head else int(part.removeprefix('body_'))
   kind = config.get('kind', 'sgd')
   if kind not in KINDS:
     raise ValueError(f'optimizer kind is {kind!r}; it must be {" or ".join(map(repr, KINDS))}')
-  return KINDS[kind](config, lambda step: learning_rate(config, step, multiplier), repeats)
+  return KINDS[kind](settings, lambda step: learning_rate(config, step, multiplier), repeats)
 
 
-def _path(keys: Iterable[Any]) -> str:
-  return '/'.join(str(getattr(k, 'key', getattr(k, 'idx', getattr(k, 'name', k)))) for k in keys)
+_path = functools.partial(jax.tree_util.keystr, simple=True, separator='/')  # such as a/b/kernel
 
 
-def groups(config: Mapping[str, Any], params: Any) -> Any:
+def groups(config: Settings, params: Params) -> PyTree:
   """The tree of 'frozen', 'head' or 'body_N' (N = repeats); the first that fits, in this order.
 
   What is not to be decayed is in a group of its own: 'head_undecayed', 'body_N_undecayed'.
@@ -203,7 +195,7 @@ def groups(config: Mapping[str, Any], params: Any) -> Any:
   return jax.tree_util.tree_map_with_path(group, params)
 
 
-def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformation:
+def build(config: Settings, params: Params) -> optax.GradientTransformation:
   """The optimizer for a tree of parameters.
 
   Frozen parameters get no update, no weight decay and no optimizer state, and their gradients
@@ -222,16 +214,8 @@ def build(config: Mapping[str, Any], params: Any) -> optax.GradientTransformatio
     ValueError: an unknown kind, or a pattern that matches no parameter.
   """
   labels = groups(config, params)
-  rules = {
-    'frozen': optax.set_to_zero(),
-    'head': _rule(config, config.get('head_lr_multiplier', 1.0)),
-  }
+  rules = {'frozen': optax.set_to_zero(), 'head': _rule(config, 'head')}
   # Sorted: every process, and every start, must trace the same program.
-  for name in sorted(set(jax.tree.leaves(labels)) - rules.keys()):
-    part = name.removesuffix(UNDECAYED)
-    settings = {**config, 'weight_decay': 0.0} if part != name else config
-    if part == 'head':
-      rules[name] = _rule(settings, config.get('head_lr_multiplier', 1.0))
-    else:
-      rules[name] = _rule(settings, 1.0, int(part.removeprefix('body_')))
+  for group in sorted(set(jax.tree.leaves(labels)) - rules.keys()):
+    rules[group] = _rule(config, group)
   return optax.partition(rules, labels)

@@ -19,12 +19,6 @@ def normalise(images: jax.Array) -> jax.Array:
   return (images[..., ::-1].astype(jnp.float32) - mean) / SCALE
 
 
-def to_uint8(images: jax.Array) -> jax.Array:
-  """The inverse of `normalise`, rounded and clipped: float32 BGR [..., 3] -> uint8 RGB."""
-  pixels = images * SCALE + jnp.broadcast_to(jnp.asarray(MEAN_BGR), images.shape)
-  return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)[..., ::-1]
-
-
 def imagenet(images: jax.Array) -> jax.Array:
   """Normalised BGR [..., 3] -> RGB [..., 3] as torchvision normalises it."""
   mean, deviation = np.asarray(IMAGENET_MEAN), np.asarray(IMAGENET_STD)

@@ -2,7 +2,7 @@
 
 Labels are [B, H, W] and keep the dtype they were given, 255 where one is dropped. The selectors by
 confidence share one rule, a threshold for each class (`by_threshold`), and differ in where it comes
-from: fixed (`constant`), from the whole data set (`class_balanced_thresholds`) or moved by each
+from: fixed, from the whole data set (`class_balanced_thresholds`) or moved by each
 batch (`instance_adaptive`). All have static shapes and sort or count over whatever batch they are
 given: under `jax.jit` over the global one.
 
@@ -29,15 +29,12 @@ def centroid_weights(features: jax.Array, centroids: jax.Array, size: Size) -> j
 
 
 def nearest_centroid(features: jax.Array, centroids: jax.Array, size: Size) -> jax.Array:
-  """The class whose centroid is nearest, per pixel.
+  """The class whose centroid is nearest, per pixel: int32 [B, H, W].
 
   Args:
     features: float [B, h, w, D].
     centroids: float [C, D].
     size: (H, W) of the result.
-
-  Returns:
-    int32 [B, H, W].
   """
   return jnp.argmax(centroid_weights(features, centroids, size), -1).astype(jnp.int32)
 
@@ -80,11 +77,6 @@ def in_float16(confidence: jax.Array) -> jax.Array:
   instructions for float16.
   """
   return jax.lax.reduce_precision(confidence, exponent_bits=5, mantissa_bits=10)
-
-
-def constant(confidence: jax.Array, predicted: jax.Array, threshold: float = 0.9) -> jax.Array:
-  """Keeps a label where the network's confidence [B, H, W] reaches one fixed threshold."""
-  return _keep(predicted, confidence >= threshold)
 
 
 def by_threshold(confidence: jax.Array, predicted: jax.Array, thresholds: jax.Array) -> jax.Array:

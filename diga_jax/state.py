@@ -8,29 +8,20 @@ from flax import struct
 from diga_jax.parallel import collectives
 from diga_jax.types import Params, PyTree
 
+NETWORKS = {'student': 'params', 'teacher': 'teacher'}  # -> the field with its parameters
+
 
 class TrainState(struct.PyTreeNode, kw_only=True):
-  """One pytree for every stage; what a stage does not use is an empty tuple.
+  """One pytree for every stage; what a stage does not use is an empty tuple."""
 
-  Attributes:
-    step: int32 [], the number of steps taken.
-    params: what the optimizer trains; for the translator a dict of its networks' parameters.
-    batch_stats: the student's BatchNorm running statistics.
-    opt_state: the optimizer's state.
-    teacher: the EMA teacher's parameters (the teacher has no statistics of its own).
-    centroids: [C, D] class centroids (self-training only).
-    discriminator: {'params', 'opt_state'} of the adversarial warm-up's discriminator.
-    key: the run's root key; a step derives its keys from it and never replaces it.
-  """
-
-  step: jax.Array
-  params: Params
-  batch_stats: PyTree = ()
+  step: jax.Array  # int32 [], the number of steps taken
+  params: Params  # what the optimizer trains; for the translator a dict of its networks' parameters
+  batch_stats: PyTree = ()  # the student's BatchNorm running statistics
   opt_state: optax.OptState
-  teacher: Params = ()
-  centroids: PyTree = ()
-  discriminator: PyTree = ()
-  key: jax.Array
+  teacher: Params = ()  # the EMA teacher's parameters; it has no statistics of its own
+  centroids: PyTree = ()  # [C, D] class centroids (self-training only)
+  discriminator: PyTree = ()  # {'params', 'opt_state'} of the adversarial warm-up's discriminator
+  key: jax.Array  # the stage's root key; a step derives its keys from it and never replaces it
 
 
 def create(

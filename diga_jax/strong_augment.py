@@ -15,15 +15,9 @@ import jax.numpy as jnp
 
 from diga_jax import augment
 
-_LARGEST = 41  # pixels, the largest kernel of the blur
-
 
 def _bytes(x: jax.Array) -> jax.Array:
   return jnp.round(jnp.clip(x, 0, 255))
-
-
-def _per_image(factor: jax.Array) -> jax.Array:
-  return factor[:, None, None, None]
 
 
 def to_gray(image: jax.Array) -> jax.Array:
@@ -37,13 +31,13 @@ def colour_jitter(image: jax.Array, factors: jax.Array) -> jax.Array:
   Args:
     factors: [B, 4]: three factors about 1, then parts of a full turn.
   """
-  bright, contrast, saturation, hue = (_per_image(f) for f in jnp.unstack(factors, axis=1))
+  bright, contrast, saturation, hue = jnp.unstack(factors[:, None, None, None], axis=-1)
   image = _bytes(image * bright)
   mean = jnp.mean(to_gray(image), (1, 2, 3), keepdims=True)
   image = _bytes(mean + (image - mean) * contrast)
   gray = to_gray(image)
   image = _bytes(gray + (image - gray) * saturation)
-  return _bytes(255 * augment.hue(image / 255, hue[:, 0, 0, 0]))
+  return _bytes(255 * augment.hue(image / 255, hue))
 
 
 def blur(image: jax.Array, radius: jax.Array) -> jax.Array:
@@ -72,12 +66,12 @@ def blur(image: jax.Array, radius: jax.Array) -> jax.Array:
 
 def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
   """Multiplies by the factor."""
-  return _bytes(image * _per_image(factor))
+  return _bytes(image * factor[:, None, None, None])
 
 
 def brightness(image: jax.Array, shift: jax.Array) -> jax.Array:
   """Adds a share of 255."""
-  return _bytes(image + 255 * _per_image(shift))
+  return _bytes(image + 255 * shift[:, None, None, None])
 
 
 def posterize(image: jax.Array) -> jax.Array:
@@ -119,7 +113,7 @@ OPERATIONS = {
   'colour_jitter': lambda x, u: colour_jitter(
     x, jnp.concatenate([_between(u[:, :3], 0.8, 1.2), _between(u[:, 3:4], -0.2, 0.2)], 1)
   ),
-  'blur': lambda x, u: blur(x, 1 + jnp.floor(u[:, 4] * (_LARGEST // 2))),
+  'blur': lambda x, u: blur(x, 1 + jnp.floor(u[:, 4] * 20)),  # kernels of 3 to 41 pixels
   'contrast': lambda x, u: contrast(x, _between(u[:, 5], 1, 4)),
   'brightness': lambda x, u: brightness(x, _between(u[:, 5], -0.5, 0.5)),
   'posterize': lambda x, u: posterize(x),
@@ -130,11 +124,7 @@ OPERATIONS = {
 
 
 def draw_operations(key: jax.Array, count: int, probability: float) -> jax.Array:
-  """Which operations an image gets: `count` of them are chosen, each applied with a probability.
-
-  Returns:
-    bool [8].
-  """
+  """Which operations an image gets, bool [8]: `count`, each applied with a probability."""
   chosen, happens = jax.random.split(key)
   rank = jax.random.permutation(chosen, len(OPERATIONS))
   return (rank < count) & jax.random.bernoulli(happens, probability, rank.shape)
@@ -156,5 +146,5 @@ def strong_view(
   which = jax.vmap(lambda key: draw_operations(key, count, probability))(pairs[:, 1])
   image = images.astype(jnp.float32)
   for i, operation in enumerate(OPERATIONS.values()):
-    image = jnp.where(_per_image(which[:, i]), operation(image, draws[:, i]), image)
+    image = jnp.where(which[:, i, None, None, None], operation(image, draws[:, i]), image)
   return image

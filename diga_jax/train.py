@@ -32,29 +32,18 @@ from diga_jax.types import Metrics, Params
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How a stage is trained.
+  """How a stage is trained."""
 
-  Attributes:
-    name: the stage, for the progress bar.
-    steps: the step to stop at.
-    directory: holds checkpoints/ and the metrics for TensorBoard.
-    mesh, parallel: see `mesh.compile_step`.
-    learning_rate: step -> rate, for the log.
-    save_every, log_every: in steps.
-    profile_steps: (first, last): a profiler trace of these steps goes to `directory`; () = none.
-    score: chooses the best checkpoint instead of the last (state -> higher is better).
-  """
-
-  name: str
-  steps: int
-  directory: pathlib.Path
+  name: str  # of the stage, for the progress bar
+  steps: int  # the step to stop at
+  directory: pathlib.Path  # holds checkpoints/ and the metrics for TensorBoard
   mesh: Mesh
-  parallel: str
-  learning_rate: Callable[[int], float | jax.Array]
-  save_every: int
-  log_every: int
-  profile_steps: tuple[int, ...] = ()
-  score: Callable[[TrainState], float] | None = None
+  parallel: str  # see `mesh.compile_step`
+  learning_rate: Callable[[int], float | jax.Array]  # step -> rate, for the log
+  save_every: int  # steps
+  log_every: int  # steps
+  profile_steps: tuple[int, ...] = ()  # (first, last) to trace into `directory`; () = none
+  score: Callable[[TrainState], float] | None = None  # chooses the best checkpoint, not the last
 
 
 def train(
@@ -87,8 +76,8 @@ def train(
     state = checkpoint.restore(manager, state)
     start = int(state.step)
     stream = batches(start)
-    tracing = trace_steps(directory, options.profile_steps)
-    with Log(directory, options.name, start, steps) as log, tracing as profile:
+    opened_log = contextlib.closing(Log(directory, options.name, start, steps))
+    with opened_log as log, trace_steps(directory, options.profile_steps) as profile:
       for step in range(start, steps):
         profile(step)
         with log.waiting():
@@ -133,10 +122,8 @@ class Log:
     self.values: dict[str, float] = {}
     self.since, self.waited, self.counted = time.perf_counter(), 0.0, 0
 
-  def __enter__(self) -> 'Log':
-    return self
-
-  def __exit__(self, *_: object) -> None:
+  def close(self) -> None:
+    """Ends the bar and the curves."""
     self.bar.close()
     if self.writer:
       self.writer.close()
@@ -184,12 +171,6 @@ class Log:
     share = times['input_wait_per_step'] / times['seconds_per_step']
     self.bar.set_postfix(loss=f'{self.values["loss"]:.3f}', wait=f'{share:.0%}', refresh=False)
 
-  def score(self, done: int, value: float) -> None:
-    """Writes the score of a checkpoint."""
-    if self.writer:
-      self.writer.write_scalars(done, {'score': value})
-      self.bar.write(f'{self.name}: step {done}, score {value:.4f}', file=sys.stderr)
-
 
 def save_and_score(
   manager: CheckpointManager,
@@ -198,11 +179,12 @@ def save_and_score(
   score: Callable[[TrainState], float] | None,
   log: Log,
 ) -> None:
-  """Saves the state after `done` steps, with its score if there is one to choose by."""
+  """Saves the state after `done` steps; with its score, which is logged, if there is one."""
   value = score(state) if score else None
   checkpoint.save(manager, state, done, value)
-  if value is not None:
-    log.score(done, value)
+  if value is not None and log.writer:
+    log.writer.write_scalars(done, {'score': value})
+    log.bar.write(f'{log.name}: step {done}, score {value:.4f}', file=sys.stderr)
 
 
 @contextlib.contextmanager

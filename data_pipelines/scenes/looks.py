@@ -7,9 +7,9 @@ and are the same in all; only the statistics of colour, light and texture shift,
 adaptation has to overcome.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,7 @@ def _colours(text: str) -> np.ndarray:
   return np.array([list(bytes.fromhex(word)) for word in text.split()], np.float32) / 255
 
 
-@dataclasses.dataclass(frozen=True)
-class Weather:
+class Weather(NamedTuple):
   """Sky and light. Colours are '#rrggbb' without '#'; elevations in degrees, haze per metre."""
 
   zenith: str
@@ -36,8 +35,7 @@ class Weather:
   clouds: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
   """How a world is painted, lit and photographed; amounts are 0 for a perfect picture."""
 
   paints: Mapping[str, str]  # per material, the colours it is drawn from
@@ -58,7 +56,7 @@ class Look:
     return np.clip(choices[rng.integers(len(choices))] * np.float32(factor), 0, 1)
 
 
-GAME_PAINTS = dict(
+GAME = Look(dict(
   asphalt='6c7280 777d8c', marking='ffffff', pavement='d8c4a0 ccb898', kerb='f0e8d8',
   facade='e8a05c d86a50 f0d488 78aad8 c890c0 e0c0a8', glass='3060a0', shop='b04838 30785c',
   stone='a84c38 b86040', fence='8a5020 f4f4f4 3c70b0', metal='3c4450', housing='101010',
@@ -69,15 +67,11 @@ GAME_PAINTS = dict(
   cargo='f0f0e8 e8d8b0', bus='f0c000 e84020', tram='18a0a0 20b890', tram_roof='f0f0f0',
   bicycle='e02020 1870e0 20a040', motorcycle='d01818 1840c0 f08010', headlamp='ffffe0',
   taillamp='ff2010',
-)  # fmt: skip
-GAME = Look(
-  GAME_PAINTS,
-  variation=0.08,
-  grain=0.015,
-  weathers=(Weather('3888f0', 'b8dcff', '706858', 'a4a4b0', (40, 65), 0.4, (0, 0), 0.0),),
-)
+), variation=0.08, grain=0.015, weathers=(
+  Weather('3888f0', 'b8dcff', '706858', 'a4a4b0', (40, 65), 0.4, (0, 0), 0.0),
+))  # fmt: skip
 
-CAMERA_PAINTS = dict(
+CAMERA = Look(dict(
   asphalt='5a5248 6b6254 4a4540', marking='c8c4b8 a8a498', pavement='7a7870 8c8a84 6a6660',
   kerb='a09a90 8a857c', facade='8f8578 a89a84 766a60 8e7464 b5b0a8 6c7078', glass='3a4044 5a6468',
   shop='4a4440 6a5a48', stone='8c8880 7a746a 9a8a78', fence='44484a 6a6a64 584a3c',
@@ -88,27 +82,15 @@ CAMERA_PAINTS = dict(
   truck='c8c8c0 5a6a78 8a4a3a', cargo='b0aca0 8c9094', bus='b89c50 8a3a34 b0aca0',
   tram='40625e 5c7c74 84908c', tram_roof='807c74', bicycle='303030 585c60 6a3830',
   motorcycle='2c2c2c 5a2424 404a58', headlamp='d8d4c0', taillamp='902820',
-)  # fmt: skip
-CAMERA = Look(
-  CAMERA_PAINTS,
-  variation=0.22,
-  grain=0.08,
-  weathers=(
-    Weather('b0b8c0', 'd0d2d2', '1c1c1c', 'b8bcc0', (60, 80), 0.15, (0.006, 0.018), 0.03),
-    Weather('8094b0', 'e8d0a8', 'a88454', '6c727e', (12, 30), 0.45, (0.003, 0.010), 0.05),
-    Weather('6e8cb4', 'c0ccd4', '686458', '8a8e98', (30, 55), 0.4, (0.002, 0.006), 0.1),
-  ),
-  exposure=(0.85, 1.25),
-  gamma=(0.85, 1.25),
-  cast=0.08,
-  vignette=0.35,
-  blur=(0.4, 1.0),
-  noise=(0.015, 0.045),
-)
+), variation=0.22, grain=0.08, exposure=(0.85, 1.25), gamma=(0.85, 1.25), cast=0.08,
+  vignette=0.35, blur=(0.4, 1.0), noise=(0.015, 0.045), weathers=(
+  Weather('b0b8c0', 'd0d2d2', '1c1c1c', 'b8bcc0', (60, 80), 0.15, (0.006, 0.018), 0.03),
+  Weather('8094b0', 'e8d0a8', 'a88454', '6c727e', (12, 30), 0.45, (0.003, 0.010), 0.05),
+  Weather('6e8cb4', 'c0ccd4', '686458', '8a8e98', (30, 55), 0.4, (0.002, 0.006), 0.1),
+))  # fmt: skip
 
 # The same streets and the same camera when it is hard to see: for networks that never saw either.
-DUSK = dataclasses.replace(
-  CAMERA,
+DUSK = CAMERA._replace(
   weathers=(
     Weather('28304c', '786470', '684830', '44485a', (4, 12), 0.3, (0.003, 0.010), 0.05),
     Weather('303848', '545c68', '282420', '484e58', (10, 25), 0.2, (0.006, 0.014), 0.04),
@@ -116,8 +98,7 @@ DUSK = dataclasses.replace(
   exposure=(0.85, 1.2),
   noise=(0.04, 0.07),
 )
-FOG = dataclasses.replace(
-  CAMERA,
+FOG = CAMERA._replace(
   weathers=(Weather('c4c8ca', 'd2d4d4', '101010', 'bcc0c2', (60, 80), 0.05, (0.03, 0.06), 0.0),),
   noise=(0.01, 0.03),
 )
@@ -126,8 +107,7 @@ FOG = dataclasses.replace(
 LOOKS: Mapping[str, Look] = {'game': GAME, 'camera': CAMERA, 'dusk': DUSK, 'fog': FOG}
 
 
-@dataclasses.dataclass(frozen=True)
-class Light:
+class Light(NamedTuple):
   """A scene's light: the direction to the sun [3], and what the sun and the sky give (RGB)."""
 
   sun: np.ndarray

@@ -11,14 +11,15 @@ wherever alpha > 0, so the gaps of a fence (a small alpha) belong to the fence, 
 although one sees through them.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 Colour = np.ndarray  # [3] float32, 0..1
 Surface = tuple[np.ndarray, np.ndarray]  # colour [n, 3] and alpha [n]
+Pair = tuple[float, float]
 Triple = tuple[float, float, float]
 Texture = Callable[[np.ndarray, np.ndarray], Surface]  # of (u, v), both [n]
 
@@ -35,8 +36,7 @@ def _cross(a: list[float], b: list[float]) -> tuple[float, float, float]:
   return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-@dataclasses.dataclass(frozen=True)
-class Quad:
+class Quad(NamedTuple):
   """A textured parallelogram: a corner, its two edges (metres), what it shows and what it is.
 
   Seen from outside, `across` points right and `up` points up. `thin` quads have no back.
@@ -59,8 +59,7 @@ class Quad:
     return normal / (np.linalg.norm(normal) + np.float32(1e-9))
 
 
-@dataclasses.dataclass(frozen=True)
-class Camera:
+class Camera(NamedTuple):
   """A pinhole camera at `eye`, turned by `yaw` (radians); pitch is a shift of the horizon's row."""
 
   eye: np.ndarray
@@ -195,15 +194,10 @@ def box(
   base: float = 0,
   slope: float = 0,
 ) -> list[Quad]:
-  """A box around (x, z), its length along z before it is turned by a yaw.
+  """A box at `place` (x, z, yaw) of `size` (width, height, length), along z before it is turned.
 
-  Args:
-    place: x, z, yaw.
-    size: width, height, length.
-    label: its train id.
-    faces: textures of its sides, front (far end), back (near end) and top.
-    base: its height above the ground.
-    slope: metres by which front and back lean inwards over the height.
+  `faces` are textures of its sides, front (far end), back (near end) and top; `base` is its height
+  above the ground; front and back lean inwards by `slope` metres over the height.
   """
   (x, z, yaw), (width, height, length) = place, size
   right = np.array([np.cos(yaw), 0, -np.sin(yaw)], np.float32) * width

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines.scenes import looks, shapes, textures
-from data_pipelines.scenes.shapes import Texture, Triple
+from data_pipelines.scenes.shapes import Pair, Texture, Triple
 
 FAR = 90.0  # metres along the street with plots; furniture and traffic end sooner
 LANE = 0.4  # where traffic drives, as a share of the carriageway; the kerb lane is beside it
-Pair = tuple[float, float]
 Paints = tuple[shapes.Colour, shapes.Colour, shapes.Colour]
 
 
@@ -71,7 +70,7 @@ class Street:
     corner = np.array([x, base, z], np.float32) - across / 2
     self.quads.append(shapes.Quad(corner, across, shapes.UP * size[1], texture, label, thin=True))
 
-  def blocked(self, start: float, end: float) -> bool:
+  def is_blocked(self, start: float, end: float) -> bool:
     """Whether z = start..end meets the cross street."""
     return start < self.crossing + 6 and end > self.crossing - 6
 
@@ -140,7 +139,7 @@ def _line_with_plots(street: Street, side: int) -> None:
   z = street.rng.uniform(-4, 2)
   while z < FAR:
     length = street.rng.uniform(8, 18)
-    if street.blocked(z, z + length):
+    if street.is_blocked(z, z + length):
       z = max(z + 4, street.crossing + 6) if z > street.crossing - 10 else z + 4
       continue
     plot = street.rng.choice(['house', 'garden', 'yard', 'park'], p=[0.3, 0.3, 0.25, 0.15])
@@ -215,7 +214,7 @@ def _furnish_pavement(street: Street, side: int) -> None:
     _add_sign(street, x + side * 0.15, rng.uniform(6, 26))
   if street.chance(0.35):
     for z in np.arange(rng.uniform(8, 16), 60, rng.uniform(10, 16)):
-      if not street.blocked(z, z):
+      if not street.is_blocked(z, z):
         _add_tree(street, side * (street.half + street.walk - 0.6), float(z))
 
 
@@ -255,7 +254,7 @@ def _fill_kerb(street: Street, side: int) -> None:
   rng, z = street.rng, street.rng.uniform(5, 12)
   parked = street.chance(0.35)
   while z < (60 if parked else 32):
-    if not street.blocked(z, z + 5):
+    if not street.is_blocked(z, z + 5):
       if parked:
         _add_car(street, side * (street.half - 1.0), z, 0.0 if side > 0 else np.pi)
       else:

@@ -12,11 +12,10 @@ from typing import Concatenate, NamedTuple, ParamSpec
 
 import numpy as np
 
-from data_pipelines.scenes.shapes import Colour, Surface, Texture, noise
+from data_pipelines.scenes.shapes import Colour, Pair, Surface, Texture, noise
 
 BLACK = np.array([0.05, 0.05, 0.06], np.float32)
 SEE_THROUGH = 0.25  # alpha of spokes and fence gaps
-Pair = tuple[float, float]
 Choices = ParamSpec('Choices')
 
 

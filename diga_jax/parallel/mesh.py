@@ -12,6 +12,8 @@ from data_pipelines.errors import BadInput
 from diga_jax.types import Metrics, Params, PyTree
 
 AXIS = 'data'
+Step = Callable[..., tuple[PyTree, Metrics]]
+CompiledStep = Callable[[PyTree, Mapping[str, np.ndarray], Params | None], tuple[PyTree, Metrics]]
 
 
 def make_mesh(devices: int = 0) -> Mesh:
@@ -84,23 +86,26 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
   return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
-def compile_step(
-  step: Callable[..., tuple[PyTree, Metrics]], mesh: Mesh, parallel: str
-) -> Callable[[PyTree, Mapping[str, np.ndarray], Params | None], tuple[PyTree, Metrics]]:
+def compile_step(step: Step, mesh: Mesh, parallel: str) -> CompiledStep:
   """A training step (state, batch of this process, frozen) -> (state, metrics) on the devices.
 
   Args:
     step: pure; takes `axis_name`. The state is donated.
     mesh: the devices. State and frozen variables are on all of them.
-    parallel: 'jit': the step sees the global batch, and the compiler splits it | 'pmap': the step
-      sees one device's share and exchanges by itself (one process only).
+    parallel: a key of `PARALLEL`.
 
   Raises:
     BadInput: 'pmap' with several processes.
   """
-  if parallel == 'jit':
-    step = jax.jit(step, donate_argnums=0)
-    return lambda state, batch, frozen: step(state, put_batch(batch, mesh), frozen)
+  return PARALLEL[parallel][0](step, mesh)
+
+
+def _jit(step: Step, mesh: Mesh) -> CompiledStep:
+  step = jax.jit(step, donate_argnums=0)
+  return lambda state, batch, frozen: step(state, put_batch(batch, mesh), frozen)
+
+
+def _pmap(step: Step, mesh: Mesh) -> CompiledStep:
   if jax.process_count() > 1:
     raise BadInput("config.parallel is 'pmap', which is for one process: use 'jit'")
   step = jax.pmap(
@@ -116,3 +121,9 @@ def compile_step(
     return x.reshape(mesh.size, -1, *x.shape[1:])
 
   return lambda state, batch, frozen: step(state, jax.tree.map(split, dict(batch)), frozen)
+
+
+# What `parallel` may be: (how a step is compiled, the axis that the step and its network reduce
+# over). Under 'jit' a step sees the global batch, and the compiler splits it; under 'pmap' it sees
+# one device's share and exchanges by itself (one process only).
+PARALLEL = {'jit': (_jit, None), 'pmap': (_pmap, AXIS)}

@@ -33,9 +33,13 @@ def stage_cost(experiment: Experiment, name: str, topology: str, rows: int) -> S
   )
 
 
-def passes(model: ConfigDict) -> int:
-  """How often a network's arithmetic, which XLA counts once, goes through a TPU's unit."""
-  return PASSES[model.precision] if model.dtype == 'float32' else 1
+def passes(model: ConfigDict, trains: str) -> int:
+  """How often the arithmetic of a step, which XLA counts once, goes through a TPU's unit.
+
+  `trains` is the kind's: the translator is float32 whatever `model.dtype` says.
+  """
+  wide = model.dtype == 'float32' or trains == 'translator'
+  return PASSES[model.precision] if wide else 1
 
 
 def bounds(cost: StepCost, chip: Chip, chips: int, passes: int = 1) -> dict[str, float]:
@@ -76,7 +80,8 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
       row = {'stage': name, 'steps': stage.steps, 'rows': size, 'asked': asked}
       row |= {'chips': chips} | known[key]
       if chip:
-        row |= on_chip(row['cost'], chip, chips, stage.steps, passes(experiment.config.model))
+        times = passes(experiment.config.model, kind_of(stage).trains)
+        row |= on_chip(row['cost'], chip, chips, stage.steps, times)
       rows.append(row)
       bar.update(1)
   return rows

@@ -12,19 +12,19 @@ from data_pipelines.folder import Folder
 from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.parallel import processes
-from diga_jax.recipe.experiment import Run, class_names, labelled, palette
+from diga_jax.recipe.experiment import Experiment, Run, class_names, labelled, palette
 from diga_jax.recipe.labels import read_centroids, with_pseudo_labels
 from diga_jax.report import pictures
+from diga_jax.stages.kinds import NO_CENTROIDS
 from diga_jax.storage import stage_folder
 from diga_jax.types import LabelRow, NetworkRow, PyTree
 
 
-def class_subsets(experiment: Run) -> dict[str, tuple[int, ...]]:
-  """The class sets that a mean is given for: of Cityscapes' 19 also 16 and 13, as published."""
+def class_means(experiment: Experiment) -> metrics.Means:
+  """The means that are reported of the config's classes."""
   data = experiment.config.data
-  if data.names == 'cityscapes19' and not data.class_names:
-    return metrics.CLASS_SUBSETS
-  return {str(data.classes): tuple(range(data.classes))}
+  class_set = '' if data.class_names else data.names
+  return metrics.class_means(class_set, data.classes, experiment.config.evaluation.class_means)
 
 
 def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
@@ -34,6 +34,7 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
     'protocol': experiment.config.evaluation.name,
     'data': key,
     'class_set': experiment.config.data.names,
+    'class_means': experiment.config.evaluation.class_means,
     'network': experiment.config.evaluation.network,
     'step': result.get('step'),
     'seed': experiment.config.seed,
@@ -50,7 +51,7 @@ def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Pa
     experiment.predictor(name, settings.network),
     experiment.images(key),
     class_names(experiment),
-    subsets=class_subsets(experiment),
+    means=class_means(experiment),
     protocol=protocol(experiment, name, key),
     size=tuple(experiment.config.data.sets[key].evaluation_size) or None,
     pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
@@ -71,12 +72,12 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
   images = experiment.images(key, labelled(experiment, key))
   pseudo = with_pseudo_labels(images, made)
   select, selectors = None, [stage.selector] * (stage.selector != 'none')
-  if stage.centroids_from != 'none':
+  if stage.centroids_from != NO_CENTROIDS:
     selectors.append('consensus')
     select = functools.partial(
       label_quality.consensus_labels,
       experiment.trained(stage.start, stage.network),
-      centroids=read_centroids(made),
+      centroids=read_centroids(made)[0],
       model=experiment.model,
     )
   found = label_quality.measure(

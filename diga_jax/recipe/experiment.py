@@ -17,7 +17,9 @@ from diga_jax import models, weights
 from diga_jax.config import check
 from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
-from diga_jax.parallel.mesh import AXIS, local_mesh, make_mesh, replicate, to_local_mesh
+from diga_jax.parallel.example_keys import initial_key
+from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
+from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
 
@@ -62,7 +64,7 @@ class Experiment:
       dtype=model.dtype,
       precision=model.precision,
       remat=self.config.remat,
-      axis_name=AXIS if self.config.parallel == 'pmap' else None,
+      axis_name=PARALLEL[self.config.parallel][1],
       **model.options.to_dict(),
     )
 
@@ -76,6 +78,10 @@ class Experiment:
     if name not in self.config.stages:
       raise BadInput(f'config.stages has no {name!r}: it has {", ".join(self.config.stages)}')
     return self.config.stages[name]
+
+  def stream(self, name: str) -> str:
+    """The name of a stage's draws: its own, unless its `data_stream` names another one's."""
+    return self.stage(name).data_stream or name
 
   # Data.
 
@@ -126,7 +132,7 @@ class Experiment:
     Raises:
       BadInput: if the file is missing, damaged or of another network.
     """
-    key = jax.random.fold_in(jax.random.key(self.config.seed), 0)
+    key = initial_key(self.config.seed, 'network')
     variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
     settings = self.config.model
     if settings.weights:
@@ -148,7 +154,7 @@ class Experiment:
       BadInput: if a file is missing, damaged or of another network.
     """
     settings = self.config.translator
-    key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
+    key = initial_key(self.config.seed, 'translator')
     params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(key)
     for name in ('enc_s', 'dec_s2t'):
       if settings[name]:
@@ -179,7 +185,7 @@ class Run(Experiment):
     Raises:
       BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
     """
-    part = {'student': 'params', 'teacher': 'teacher'}[network]
+    part = NETWORKS[network]
     abstract = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
     found = self._read(stage, abstract)
     return {'params': found[part], 'batch_stats': found['batch_stats']}

@@ -73,6 +73,7 @@ def identity(run: Run, name: str) -> dict[str, PyTree]:
   return flatten(
     {
       'seed': config.seed,
+      'stream': run.stream(name),
       'checkpoint_choice': [chosen, config.save_every] if chosen != 'last' else 'last',
       'model': config.model.to_dict(),
       'translator': config.translator.to_dict(),

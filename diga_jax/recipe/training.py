@@ -19,8 +19,9 @@ from diga_jax import models, optimizer, state, train
 from diga_jax.inference import evaluate
 from diga_jax.models import translator
 from diga_jax.parallel import processes
+from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import local_rows, replicate, to_local_mesh
-from diga_jax.recipe import labels
+from diga_jax.recipe import evaluation, labels
 from diga_jax.recipe.experiment import Experiment, Run, class_names
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.stages.setup import schedule
@@ -47,7 +48,7 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
     profile_steps=tuple(config.profile_steps),
     score=oracle(run) if chosen == 'oracle' else None,
   )
-  batches_from = functools.partial(batches, run, stage, skipped=skipped, **target_of(run, stage))
+  batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
   state = replicate(begun.state, run.mesh)
   step = train.train(begun.step, state, begun.frozen, batches_from, options)
   result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
@@ -110,7 +111,7 @@ def start(
     raise
   except ValueError as error:
     raise BadInput(f'config.stages.{name}.optimizer: {error}') from error
-  create = functools.partial(create, jax.random.key(config.seed))
+  create = functools.partial(create, root_key(config.seed, experiment.stream(name)))
   step = functools.partial(kind.train_step, model=model, tx=tx, config=settings)
   return Start(step, make(create, arrays.variables, arrays.centroids), arrays.frozen)
 
@@ -126,7 +127,7 @@ def read_arrays(run: Run, stage: ConfigDict) -> Arrays:
     return Arrays({'params': run.initial_translator()}, (), run.perceptual_parameters())
   return Arrays(
     variables=run.network(reads.start) if reads.start else run.initial_variables(),
-    centroids=labels.read_centroids(run.workdir / reads.labels) if reads.centroids else (),
+    centroids=labels.read_centroids(run.workdir / reads.labels)[0] if reads.centroids else (),
     frozen=run.translator(reads.translator) if reads.translator else None,
   )
 
@@ -169,7 +170,7 @@ def target_of(run: Run, stage: ConfigDict) -> dict[str, PyTree]:
 
 def batches(
   experiment: Experiment,
-  stage: ConfigDict,
+  name: str,
   start: int,
   *,
   target: Folder | None,
@@ -177,8 +178,9 @@ def batches(
   skipped: dict[str, str] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """This process's rows of a stage's batches from step `start` on; see `pipeline.batches`."""
-  settings, reads = stage.batch, inputs(stage, experiment.config)
-  view = functools.partial(view_of, experiment.config.data, settings)
+  config, stage = experiment.config, experiment.stage(name)
+  settings, reads = stage.batch, inputs(stage, config)
+  view = functools.partial(view_of, config.data, settings)
   views = {}
   if reads.source:
     source = experiment.images(reads.source)
@@ -186,8 +188,9 @@ def batches(
   if target is not None:
     views['target'] = view(target, reads.target, settings.target_crop, copy_paste=pasted)
   rows = local_rows(settings.low_rows + settings.full_rows, experiment.mesh)
+  stream = experiment.stream(name)
   return pipeline.batches(
-    views, seed=experiment.config.seed, start=start, rows=rows, skipped=skipped
+    views, seed=config.seed, stream=stream, start=start, rows=rows, skipped=skipped
   )
 
 
@@ -200,6 +203,7 @@ def view_of(
     low_rows=batch.low_rows,
     full_rows=batch.full_rows,
     low_size=tuple(data.sets[name].low_size) or None,
+    full_size=tuple(data.sets[name].full_size) or None,
     crop=tuple(data.crop),
     cut=cut,
     heights=tuple(data.sets[name].zoom_heights),
@@ -237,16 +241,21 @@ def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:
 
 
 def oracle(run: Run) -> Callable[[state.TrainState], float]:
-  """state -> mIoU on the first evaluation set: the published choice, which uses its labels."""
-  name = run.config.evaluation.sets[0]
-  dataset = run.images(name)
+  """state -> mIoU on the first evaluation set: the published choice, which uses its labels.
+
+  The mean is the benchmark's own, `evaluation.mean`.
+  """
+  settings = run.config.evaluation
+  name, mean = settings.sets[0], settings.mean
+  dataset, means = run.images(name), evaluation.class_means(run)
 
   def score(current: state.TrainState) -> float:
     variables = {'params': current.params, 'batch_stats': current.batch_stats}
     predictor = run.predictor_of(to_local_mesh(variables, run.local_mesh))
-    row = evaluate.evaluate(predictor, dataset, class_names(run), progress=False)
-    if row['mean_iou'] is None:
+    row = evaluate.evaluate(predictor, dataset, class_names(run), means=means, progress=False)
+    found = row['mean_iou_subsets'][mean] if mean else row['mean_iou']
+    if found is None:
       raise BadInput(f'config.evaluation.sets: {name!r} has no labelled pixel to choose weights by')
-    return row['mean_iou']
+    return found
 
   return score

@@ -11,7 +11,14 @@ from ml_collections import ConfigDict
 from diga_jax.stages import adversarial, hiast, self_training, translator, warmup
 from diga_jax.stages.consensus import SELECTORS
 from diga_jax.stages.setup import Setup, segmentation
+from diga_jax.stages.views import CLASS, COPY_PASTE
 from diga_jax.types import SegmentationNet, StepConfig, TrainStep, Variables
+
+# Where a label stage's class centroids are from: its target, its labelled source, an earlier label
+# stage, nowhere.
+CENTROIDS_FROM = FROM_TARGET, FROM_SOURCE, EARLIER, NO_CENTROIDS = (
+  'target', 'source', 'earlier', 'none',
+)  # fmt: skip
 
 Problems = Iterator[tuple[bool, str]]  # (whether it is one, why and what to set instead)
 
@@ -22,33 +29,38 @@ class Inputs(NamedTuple):
   Attributes:
     source: data set whose images and labels are read.
     target: data set whose images alone are read.
+    images: another one.
     start: stage whose network it starts from; '' = the config's files, or random weights.
     labels: label stage whose pseudo-labels it learns from.
     copy_paste: whether hard classes are pasted by the index of these labels.
     centroids: whether it starts from the class centroids of these labels.
     translator: translator stage.
+    earlier: label stage whose centroids are kept.
     files: fields of the config that name files of weights.
   """
 
   source: str = ''
   target: str = ''
+  images: str = ''
   start: str = ''
   labels: str = ''
   copy_paste: bool = False
   centroids: bool = False
   translator: str = ''
+  earlier: str = ''
   files: tuple[str, ...] = ('model.weights',)
 
   @property
   def stages(self) -> list[str]:
     """The stages that must be complete before this one."""
-    return [name for name in (self.start, self.labels, self.translator) if name]
+    names = (self.start, self.labels, self.translator, self.earlier)
+    return [name for name in names if name]
 
   @property
   def sets(self) -> dict[str, bool]:
     """The data sets, and whether their labels are read."""
-    target = {self.target: False} if self.target else {}
-    return target | ({self.source: True} if self.source else {})
+    found = {name: False for name in (self.target, self.images) if name}
+    return found | ({self.source: True} if self.source else {})
 
 
 class Kind(NamedTuple):
@@ -89,7 +101,7 @@ def _of_translator(stage: ConfigDict, config: ConfigDict) -> Inputs:
 
 
 def _of_warmup(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  mixes = stage.method == 'distill' and stage.mixing == 'class'
+  mixes = stage.method == warmup.DISTILL and stage.mixing == CLASS
   swaps = mixes and config.translator.kind == 'fourier'
   return Inputs(
     source=stage.batch.source,
@@ -109,30 +121,32 @@ def _of_self_training(stage: ConfigDict, config: ConfigDict) -> Inputs:
     target=stage.batch.target,
     start=stage.start,
     labels=stage.labels,
-    copy_paste=stage.target_mixing == 'copy_paste',
+    copy_paste=stage.target_mixing == COPY_PASTE,
     centroids=stage.selector == 'consensus',
-    translator=_translator_if(stage.mixing == 'class', stage, config),
+    translator=_translator_if(stage.mixing == CLASS, stage, config),
   )
 
 
 def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
   return Inputs(
-    source=stage.batch.source if stage.target_mixing == 'class' else '',
+    source=stage.batch.source if stage.target_mixing == CLASS else '',
     target=stage.batch.target,
     start=stage.start,
     labels=stage.labels,
-    copy_paste=stage.target_mixing == 'copy_paste',
+    copy_paste=stage.target_mixing == COPY_PASTE,
     centroids=stage.selector == 'consensus',
   )
 
 
 def _of_label(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  from_source = stage.centroids_from == 'source'
+  made_from = stage.centroids_from
   return Inputs(
-    source=stage.source if from_source else '',
+    source=(stage.centroid_set or 'source') if made_from == FROM_SOURCE else '',
     target=stage.target,
+    images=stage.centroid_set if made_from == FROM_TARGET else '',
     start=stage.start,
-    translator=_translator_if(from_source, stage, config),
+    translator=_translator_if(made_from == FROM_SOURCE, stage, config),
+    earlier=stage.earlier if made_from == EARLIER else '',
   )
 
 
@@ -141,6 +155,13 @@ def _label_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
     stage.selector == 'consensus',
     "selector 'consensus' follows the teacher while it trains: set it in the self-training stage, "
     "and here 'none' or a selector by confidence",
+  )
+  earlier = config.stages.get(stage.earlier)
+  yield (
+    stage.centroids_from == EARLIER
+    and (earlier is None or earlier.kind != 'label' or earlier.centroids_from == NO_CENTROIDS),
+    f"centroids_from is 'earlier' and earlier {stage.earlier!r}: name a label stage that makes "
+    'centroids',
   )
 
 
@@ -156,14 +177,14 @@ def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
     f'labels is {stage.labels!r}: name a stage of kind label',
   )
   yield (
-    stage.selector == 'consensus' and labels is not None and labels.centroids_from == 'none',
+    stage.selector == 'consensus' and labels is not None and labels.centroids_from == NO_CENTROIDS,
     f"selector 'consensus' compares with centroids, and {stage.labels!r} makes none: set its "
     "centroids_from to 'target'",
   )
   classes = config.data.classes
   yield not 1 <= stage.rank <= classes, f'rank is {stage.rank}: give 1 to {classes}'
   yield (
-    stage.target_mixing == 'copy_paste' and labels is not None and labels.target != wanted,
+    stage.target_mixing == COPY_PASTE and labels is not None and labels.target != wanted,
     f'copy-paste among {wanted!r} needs their labels, but {stage.labels!r} is of '
     f'{labels.target if labels else None!r}',
   )

@@ -14,6 +14,11 @@ from diga_jax.state import TrainState
 from diga_jax.strong_augment import strong_view
 from diga_jax.types import Batch, Params, StepConfig
 
+# What `mixing` and `target_mixing` may be: classes of the source are pasted, hard classes of other
+# target images (by the input pipeline), or nothing.
+CLASS, COPY_PASTE, NONE = 'class', 'copy_paste', 'none'
+MIXINGS, TARGET_MIXINGS = (CLASS, NONE), (CLASS, COPY_PASTE, NONE)
+
 
 class Views(NamedTuple):
   """The images of a step of DiGA's self-training."""
@@ -44,7 +49,7 @@ def two_views(
   """
   source = batch['source_image']
   augmented = photometric(state, source, 'source_view', config.stage.view, axis_name)
-  if config.stage.mixing == 'none':
+  if config.stage.mixing == NONE:
     return interleave(source, augmented)
   target = batch.get('target_image')
   translated = repaint(source, target, frozen, config.translator, config.precision)
@@ -128,7 +133,7 @@ def target_mask(
   With `target_mixing = 'class'` those of half of the source labels present (class mix,
   docs/method.md section 7.5), else nowhere: 'copy_paste' has been done by the input pipeline.
   """
-  if stage.target_mixing != 'class':
+  if stage.target_mixing != CLASS:
     return None
   return source_mask(state, batch, 'target_classes', axis_name)
 

@@ -15,6 +15,8 @@ from diga_jax.stages.views import normalise_images, two_views
 from diga_jax.state import TrainState, apply_gradients
 from diga_jax.types import Batch, Metrics, Params, PyTree, SegmentationNet, StepConfig
 
+METHODS = DISTILL, SOURCE_ONLY = 'distill', 'source_only'  # the latter: the source's loss alone
+
 
 def train_step(
   state: TrainState,
@@ -38,7 +40,7 @@ def train_step(
   keys = functools.partial(example_keys, state.key, state.step, axis_name=axis_name)
   decay = ema.decay(state.step, stage.ema_decay_max)
   teacher = ema.update(state.teacher, state.params, decay)  # 6.1
-  if stage.method == 'source_only':
+  if stage.method == SOURCE_ONLY:
     views, soft = batch['source_image'], None
   else:
     views = view_fn(state, batch, frozen, config, axis_name)  # 6.3

@@ -11,6 +11,7 @@ from absl import logging
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput, one_line
+from diga_jax import state
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import PyTree, Variables
 from diga_jax.weights import pretrained, torch_file
@@ -57,7 +58,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   return _state_dict(content, path)
 
 
-NETWORKS = ('student', 'teacher', 'enc_s', 'dec_s2t')
+NETWORKS = (*state.NETWORKS, 'enc_s', 'dec_s2t')
 
 
 def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, np.ndarray]:
@@ -71,7 +72,7 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
     raise BadInput(f'{directory}: the stage is not complete: finish it first')
   found = checkpoint.read_arrays(directory / 'checkpoints', step)
   generators = (found.get('params') or {}).get('generators')
-  networks = generators or {'student': found.get('params'), 'teacher': found.get('teacher')}
+  networks = generators or {name: found.get(part) for name, part in state.NETWORKS.items()}
   if not networks.get(network):
     has = ', '.join(name for name in NETWORKS if networks.get(name))
     raise BadInput(f'{directory}: holds no {network}, only {has}')

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines import label_files, label_tables, pipeline, sets
+from data_pipelines import image_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from diga_jax.configs import datasets
 
@@ -30,7 +30,7 @@ def png(
   header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
   plte = b'' if palette is None else chunk(b'PLTE', palette.astype('u1').tobytes())
   return (
-    label_files.SIGNATURE
+    image_files.SIGNATURE
     + chunk(b'IHDR', header)
     + plte
     + chunk(b'IDAT', zlib.compress(raw))
@@ -147,17 +147,17 @@ NEIGHBOURS = {
 
 
 @pytest.mark.parametrize('kind', NEIGHBOURS)
-@pytest.mark.parametrize('label_format', label_files.FORMATS)
+@pytest.mark.parametrize('label_format', image_files.LABEL_FORMATS)
 def test_the_neighbouring_formats_are_refused(tmp_path, kind, label_format):
   encode, fitting = NEIGHBOURS[kind]
   path = tmp_path / 'label.png'
   path.write_bytes(encode(ids_of(set(label_tables.COLOURS['gta5'].values()))))
   colours = tuple(colour for colour, _ in label_tables.colours('gta5'))
   if label_format in fitting:
-    assert label_files.read(str(path), label_format, colours).shape == SIZE
+    assert image_files.read_label(str(path), label_format, colours).shape == SIZE
     return
   with pytest.raises(BadInput) as error:
-    label_files.read(str(path), label_format, colours)
+    image_files.read_label(str(path), label_format, colours)
   message = str(error.value)
   assert str(path) in message and f"label_format '{label_format}' means" in message
   assert '\n' not in message
@@ -170,7 +170,7 @@ def test_an_unknown_colour_is_named(tmp_path):
   (tmp_path / 'a.png').write_bytes(png(pixels, colour=2))
   colours = tuple(colour for colour, _ in label_tables.colours('camvid32'))
   with pytest.raises(BadInput, match=r'a.png: the colour \(1, 2, 3\) at row 5, column 7'):
-    label_files.read(str(tmp_path / 'a.png'), 'colour', colours)
+    image_files.read_label(str(tmp_path / 'a.png'), 'colour', colours)
 
 
 @pytest.mark.parametrize('keep', [0, 20, 60, 400])

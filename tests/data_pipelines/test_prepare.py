@@ -92,7 +92,7 @@ def test_the_batches_are_the_same_from_images_in_both_sizes(both, monkeypatch):
   )  # fmt: skip
   assert_same(batches(folder, 4), wanted)
   assert len(read) >= 8  # two rows of every step
-  assert folder.image_pack.low_size == (24, 32)
+  assert folder.image_pack.index['low_size'] == [24, 32]
   assert folder.read_low(3, (24, 32))[0].shape == (24, 32, 3)
   assert folder.read_low(3, (25, 32)) is None
   assert_same(batches(packed(both, labels='')), batches(opened(both, labels='')))

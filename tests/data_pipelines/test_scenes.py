@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines import errors
-from data_pipelines.scenes import cache, render, shapes, textures
+from data_pipelines.scenes import render, shapes, textures
 
 SMALL = (32, 64)
 COUNT = 60
@@ -169,7 +169,7 @@ def _contents(root):
 
 
 def test_materialise_writes_what_render_gives(tmp_path):
-  images, labels, ids = cache.materialise(tmp_path / 'new', 'camera', [3, 0], SMALL, seed=2)
+  images, labels, ids = render.materialise(tmp_path / 'new', 'camera', [3, 0], SMALL, seed=2)
   assert ids == ['000003', '000000']
   for index, name in zip([3, 0], ids, strict=True):
     image, label = render.render(index, 'camera', SMALL, 2)
@@ -178,7 +178,7 @@ def test_materialise_writes_what_render_gives(tmp_path):
 
 
 def test_materialise_replaces_damaged_files_and_leaves_the_rest_alone(tmp_path):
-  cache.materialise(tmp_path, 'game', range(4), SMALL)
+  render.materialise(tmp_path, 'game', range(4), SMALL)
   before = _contents(tmp_path)
   (tmp_path / 'labels/000001.png').unlink()
   cut = tmp_path / 'images/000002.png'
@@ -188,7 +188,7 @@ def test_materialise_replaces_damaged_files_and_leaves_the_rest_alone(tmp_path):
   stale.touch()
   fresh.touch()  # another process may be writing it
   os.utime(stale, (0, 0))
-  cache.materialise(tmp_path, 'game', range(4), SMALL)
+  render.materialise(tmp_path, 'game', range(4), SMALL)
   assert fresh.exists() and not stale.exists()
   fresh.unlink()
   after = _contents(tmp_path)
@@ -200,23 +200,23 @@ def test_materialise_replaces_damaged_files_and_leaves_the_rest_alone(tmp_path):
 
 
 def test_materialise_refuses_a_folder_of_other_scenes(tmp_path):
-  cache.materialise(tmp_path, 'game', [0], SMALL)
+  render.materialise(tmp_path, 'game', [0], SMALL)
   for look, size, seed in (('camera', SMALL, 0), ('game', (32, 48), 0), ('game', SMALL, 1)):
     with pytest.raises(errors.BadInput, match='take another folder'):
-      cache.materialise(tmp_path, look, [0], size, seed)
+      render.materialise(tmp_path, look, [0], size, seed)
 
 
 def test_materialise_names_a_folder_that_cannot_be_made(tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(errors.BadInput, match='file'):
-    cache.materialise(tmp_path / 'file', 'game', [0], SMALL)
+    render.materialise(tmp_path / 'file', 'game', [0], SMALL)
 
 
 SCRIPT = """
 import sys
-from data_pipelines.scenes import cache
+from data_pipelines.scenes import render
 if __name__ == '__main__':
-  cache.materialise(sys.argv[1], 'game', range(32), (32, 64), workers=2)
+  render.materialise(sys.argv[1], 'game', range(32), (32, 64), workers=2)
 """
 
 
@@ -249,7 +249,7 @@ def test_a_killed_run_is_resumed(tmp_path):
   process.wait()
   before = _contents(directory)
   assert 3 <= len(list(directory.glob('images/0*.png'))) < 32
-  cache.materialise(directory, 'game', range(32), SMALL)
+  render.materialise(directory, 'game', range(32), SMALL)
   after = _contents(directory)
   assert len([name for name in after if name.endswith('.png')]) == 64
   whole = [name for name in before if name.startswith('images/0')]

@@ -1,5 +1,6 @@
 """What a run survives: signals, damaged checkpoints, full disks, a second run, NaN."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -440,7 +441,7 @@ def test_parameters_that_are_no_numbers_are_not_saved(tmp_path, cache, capsys, m
 
 def test_input_wait_and_step_time_are_logged(tmp_path):
   written = []
-  with train.Log(tmp_path, 'stage', 0, 2) as log:
+  with contextlib.closing(train.Log(tmp_path, 'stage', 0, 2)) as log:
     log.writer.write_scalars = lambda step, values: written.append((step, values))
     with log.waiting():
       time.sleep(0.05)

@@ -61,7 +61,7 @@ def _centroids(source, batch_size=1, passes=5, cap=3000, variables=None, minimum
   model, given = tiny()
   predictor = Predictor(model, variables or given, batch_size=batch_size)
   means = image_means(predictor, source, minimum=minimum, progress=False, **options)
-  return running_mean(means, passes, cap)
+  return running_mean([means] * passes, cap)
 
 
 def _means(source, minimum=1, use_labels=False, view=None):

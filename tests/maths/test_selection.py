@@ -51,11 +51,12 @@ def test_rank_one_is_bilateral_and_the_last_rank_keeps_all():
     np.testing.assert_array_equal(selection.ranked_consensus(labels, weights, rank), want)
 
 
-def test_constant_threshold_and_none():
+def test_one_threshold_and_none():
   predicted = np.array([[[3, 4, 5]]], np.uint8)
   confidence = np.array([[[0.95, 0.9, 0.89]]], np.float32)
-  np.testing.assert_array_equal(selection.constant(confidence, predicted), [[[3, 4, 255]]])
-  np.testing.assert_array_equal(selection.constant(confidence, predicted, 0.5), predicted)
+  for threshold, kept in (0.9, [[[3, 4, 255]]]), (0.5, predicted):
+    labels = selection.by_threshold(confidence, predicted, np.full(6, threshold, np.float32))
+    np.testing.assert_array_equal(labels, kept)
   np.testing.assert_array_equal(selection.none(predicted), predicted)
 
 
