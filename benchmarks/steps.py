@@ -69,7 +69,7 @@ def set_up(experiment: Experiment, name: str, make: Callable[..., PyTree] = run_
   stage = experiment.stage(name)
   arrays = make(functools.partial(training.random_arrays, experiment, stage))
   step, initial = training.start(experiment, name, arrays, make)
-  settings = StepConfig(stage, experiment.config.translator)
+  settings = StepConfig(stage, experiment.config.translator, experiment.config.model.precision)
   return Setup(step, experiment.model, settings, initial, arrays.frozen)
 
 

@@ -26,6 +26,9 @@ def get_config() -> ConfigDict:
       'model': {
         'name': 'deeplab_resnet101',  # a name of diga_jax/models/__init__.py
         'dtype': 'float32',  # arithmetic inside the network; parameters are always float32
+        # Of float32 products in every network, the translator's too: 'default' (bfloat16 on TPU,
+        # TF32 on newer GPUs) | 'high' (three bfloat16 passes; TF32) | 'highest' (float32).
+        'precision': 'default',
         # A .pth, .safetensors or .npz file, or the folder of a stage; 'efficientnet_lite0' = the
         # ImageNet weights of the extra `demo`; '' = random.
         'weights': '',

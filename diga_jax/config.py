@@ -149,8 +149,8 @@ _GROUPS = {
     'leave_out': number(0, 1),
   },
   'model.': {
-    'name': words(*models.SEGMENTATION), 'dtype': words('float32', 'bfloat16'), 'weights': text,
-    'partial_weights': boolean,
+    'name': words(*models.SEGMENTATION), 'dtype': words('float32', 'bfloat16'),
+    'precision': words(*models.PRECISIONS), 'weights': text, 'partial_weights': boolean,
   },
   'model.options.': {
     **{option: words(*allowed) for option, allowed in models.CHOICES.items()},

@@ -126,7 +126,8 @@ def instance_adaptive(
   first = jnp.searchsorted(owners, jnp.arange(classes + 1))
   last = first[1:] - first[:-1] - 1
   position = (1 - alpha * thresholds**gamma) * last
-  below = jnp.floor(position).astype(jnp.int32)
+  # float32 may round the last of more than 2^24 positions up, to the next class's first value.
+  below = jnp.minimum(jnp.floor(position).astype(jnp.int32), last)
   above = jnp.minimum(below + 1, last)
   low, high = values[first[:-1] + below], values[first[:-1] + above]
   quantile = low + (high - low) * (position - below)
@@ -180,6 +181,14 @@ def class_balanced_thresholds(counts: np.ndarray, share: float = 0.2) -> np.ndar
       low, high = values[np.searchsorted(found, [below, min(below + 1, found[-1] - 1)], 'right')]
       thresholds[row] = low + (high - low) * (position - below)
   return thresholds
+
+
+def coverage(labels: jax.Array) -> jax.Array:
+  """The share of the pixels of [B, H, W] that have a label, float32.
+
+  Shares of images are averaged: a float32 count of all pixels would be exact to 2^24 only.
+  """
+  return jnp.mean(jnp.mean(labels != IGNORE, (1, 2)))
 
 
 def none(labels: jax.Array) -> jax.Array:

@@ -85,14 +85,16 @@ def equalize(image: jax.Array) -> jax.Array:
   values = jnp.moveaxis(image, -1, 1).reshape(batch, channels, -1).astype(jnp.int32)
   # Counting and looking up by halves of a byte are matrix products, which every device is good at.
   upper, lower = (jax.nn.one_hot(half, 16) for half in (values // 16, values % 16))
-  counts = jnp.einsum('bcpu,bcpl->bcul', upper, lower).reshape(batch, channels, 256)
+  counts = jnp.einsum('bcpu,bcpl->bcul', upper, lower, precision='highest').reshape(
+    batch, channels, 256
+  )
   reached = jnp.cumsum(counts, -1)
   # The darkest value that occurs maps to 0.
   darkest = jnp.min(jnp.where(counts > 0, reached, jnp.inf), -1, keepdims=True)
   rest = height * width - darkest
   table = _bytes((reached - darkest) * 255 / jnp.maximum(rest, 1))
   table = jnp.where(rest > 0, table, jnp.arange(256.0)).reshape(batch, channels, 16, 16)
-  rows = jnp.einsum('bcpu,bcul->bcpl', upper, table)
+  rows = jnp.einsum('bcpu,bcul->bcpl', upper, table, precision='highest')
   found = jnp.sum(rows * lower, -1).reshape(batch, channels, height, width)
   return jnp.moveaxis(found, 1, -1)
 

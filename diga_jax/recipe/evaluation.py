@@ -38,6 +38,8 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
     'network': experiment.config.evaluation.network,
     'step': result.get('step'),
     'seed': experiment.config.seed,
+    'dtype': experiment.config.model.dtype,
+    'precision': experiment.config.model.precision,
     'chosen_by': result.get('chosen_by'),
   }
 

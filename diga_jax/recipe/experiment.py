@@ -65,6 +65,7 @@ class Experiment:
       model.name,
       classes=self.config.data.classes,
       dtype=model.dtype,
+      precision=model.precision,
       remat=self.config.remat,
       axis_name=PARALLEL[self.config.parallel][1],
       **model.options.to_dict(),

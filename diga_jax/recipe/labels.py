@@ -122,7 +122,8 @@ def source_mixture(experiment: Run, name: str, params: Params, number: int) -> V
   @jax.jit
   def view(images: jax.Array, truth: jax.Array, indices: jax.Array) -> jax.Array:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(root, indices)
-    translated = translator.translate(params, images, experiment.config.translator)
+    config = experiment.config
+    translated = translator.translate(params, images, config.translator, config.model.precision)
     return mixing.paste(mixing.class_mask(keys, truth), images, translated)
 
   return view

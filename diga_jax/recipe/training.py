@@ -90,7 +90,8 @@ def start(
     BadInput: the stage is not trained, or a pattern of its optimizer matches no parameter.
   """
   config, stage = experiment.config, experiment.stage(name)
-  kind, settings = kind_of(stage), StepConfig(stage, config.translator)
+  kind = kind_of(stage)
+  settings = StepConfig(stage, config.translator, config.model.precision)
   if kind.train_step is None:
     raise BadInput(f'stage {name!r} is not trained')
   try:

@@ -107,6 +107,7 @@ def set_up(network: SegmentationNet, config: StepConfig, variables: Variables) -
     classes=network.classes,
     width=stage.discriminator_width,
     dtype=network.dtype,
+    precision=network.precision,
   )
   settings = schedule(stage.discriminator_optimizer, stage.steps)
   discriminator_tx = optimizer.build(settings, models.shapes(discriminator)['params'])

@@ -4,7 +4,6 @@ Source: docs/method.md section 10.
 """
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from diga_jax import ema, losses, selection
@@ -63,7 +62,7 @@ def train_step(
     return total, (student.batch_stats, metrics)
 
   grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  metrics['coverage'] = jnp.mean(selected_labels != selection.IGNORE)
+  metrics['coverage'] = selection.coverage(selected_labels)
   centroids = move_centroids(state.centroids, teacher, labels, stage, axis_name)
   moved = {'batch_stats': stats, 'centroids': centroids}
   state = apply_gradients(state, grads, tx, axis_name, **moved)

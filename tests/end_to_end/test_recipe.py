@@ -78,6 +78,7 @@ def test_a_run_leaves_what_it_promises(finished):
   for name in TRAINED:
     record = json.loads((finished / name / 'stage.json').read_text())
     assert record['result'] == {'step': 5, 'steps': 5, 'chosen_by': 'last'}
+    assert record['identity']['model.precision'] == 'default'
   for name in ('label_1', 'label_2'):
     files = sorted((finished / name / 'labels').glob('*.png'))
     assert len(files) == 4
@@ -88,6 +89,8 @@ def test_a_run_leaves_what_it_promises(finished):
   metrics = json.loads((place / 'warmup' / 'camera_test' / 'metrics.json').read_text())
   assert metrics['protocol']['scales'] == [1.0, 0.5]
   assert metrics['protocol']['chosen_by'] == 'last'
+  assert metrics['protocol']['dtype'] == 'float32'
+  assert metrics['protocol']['precision'] == 'default'
   assert sum(map(sum, metrics['confusion'])) == 3 * 48 * 96
   assert len(list((place / 'label_1').rglob('pictures/*.png'))) == 2
   assert not list(finished.rglob('*.partial'))

@@ -16,7 +16,8 @@ from tests.support import frozen
 
 MODULES = (tiny, tiny_generalization, tiny_hiast, tiny_semi)
 CONFIGS = frozen.CONFIGS | {module.__name__: module.get_config for module in MODULES}
-GIVEN = {'classes', 'dtype', 'remat', 'axis_name', 'parent', 'name'}  # not from model.options
+# Not from model.options.
+GIVEN = {'classes', 'dtype', 'precision', 'remat', 'axis_name', 'parent', 'name'}
 
 
 def options(network: str) -> dict:
