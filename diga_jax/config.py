@@ -14,7 +14,7 @@ from data_pipelines import label_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
 from diga_jax import models, optimizer, strong_augment
-from diga_jax.inference import selectors
+from diga_jax.inference import image_batches, selectors
 from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
 from diga_jax.stages import consensus, kinds, objective, views
 from diga_jax.types import PyTree
@@ -172,6 +172,7 @@ FIELDS = {
   'stages.*.target': text,
   'stages.*.scales': tuple_of(number(0, above=True), least=1),
   'stages.*.image_size': _SIDES,
+  'stages.*.resizing': words(*image_batches.RESIZERS),
   'stages.*.selector': words(*(consensus.SELECTORS | selectors.SELECTORS)),
   'stages.*.selector_batch': whole(1),
   'stages.*.threshold': number(0, 1),
@@ -191,7 +192,7 @@ FIELDS = {
   'stages.*.copy_paste.excluded_classes': tuple_of(_TRAIN_ID),
   'stages.*.copy_paste.max_donors': whole(0),
   'stages.*.copy_paste.leave_out': number(0, 1),
-  'stages.*.strong': whole(0, len(strong_augment.OPERATIONS)),
+  'stages.*.strong': whole(0, strong_augment.CHOICES),
   'stages.*.ema_decay': number(0, 1),
   'stages.*.smoothing': number(0),
   'stages.*.sharpening': number(0),

@@ -27,7 +27,7 @@ from diga_jax.types import Size
 
 # (confidence, predicted, thresholds) -> (labels, thresholds), see `selectors.Selector`.
 Select = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]
-KEEP_ALL = ConfigDict({'selector': 'none', 'selector_batch': 1})
+KEEP_ALL = ConfigDict({'selector': 'none', 'selector_batch': 1, 'resizing': 'bicubic'})
 # How much of the moving mean confidence a batch leaves in place.
 CONFIDENCE_DECAY = 0.99
 
@@ -36,7 +36,8 @@ class Statistics(NamedTuple):
   """What a pass of pseudo-labels wrote, by image and class.
 
   Attributes:
-    counts: int64 [N, C], pixels of each class in each image, in the data set's order.
+    counts: int64 [N, C], pixels of each class in each image, in the data set's order, at the size
+      that labels are selected at.
     confidence: float64 [C], moving mean over batches of the confidence of the written labels; 0 for
       a class without any.
     thresholds: float32 [C], those at the end.
@@ -88,8 +89,8 @@ def pseudo_labels(
     directory: for the label files.
     classes: C.
     settings: of the label stage: `selector`, `selector_batch` (images between two moves of the
-      thresholds, and of the mean confidences) and the fields that this one of
-      `selectors.SELECTORS` reads.
+      thresholds, and of the mean confidences), `resizing` (to `size` and back: see `resize_to`)
+      and the fields that this one of `selectors.SELECTORS` reads.
     order: the images' positions in the order in which thresholds see them; None: as they are.
     size: (h, w) of the images that the network gets, and of the labels when they are
       selected, before they are brought to the image's own size (nearest); None: as stored.
@@ -100,19 +101,25 @@ def pseudo_labels(
   """
   order = range(len(dataset)) if order is None else order
   predictions = functools.partial(
-    predict_each, predictor, dataset, order=order, size=size, progress=progress
+    predict_each,
+    predictor,
+    dataset,
+    order=order,
+    size=size,
+    resizing=settings.resizing,
+    progress=progress,
   )
   found, thresholds = [], np.zeros(classes, np.float32)
   for each in _select(predictions, classes, settings, len(dataset)):
     thresholds = each.thresholds
-    stored = resize_to(each.labels, each.prediction.stored_size, label=True)
+    stored = resize_to(each.labels, each.prediction.stored_size, True, settings.resizing)
     atomic.write_png(pathlib.Path(directory, f'{dataset.ids[each.prediction.index]}.png'), stored)
-    found.append((_per_class(stored, classes).astype(np.int64), *_confidence_sums(each, classes)))
+    found.append(_confidence_sums(each, classes))
   # A process without an image in the last round lacks its thresholds; the first has one.
   thresholds = exchange(thresholds)[0]
-  counts, pixels, sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
-  by_image = np.empty_like(counts)
-  by_image[np.asarray(order)] = counts
+  pixels, sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
+  by_image = np.empty_like(pixels)
+  by_image[np.asarray(order)] = pixels
   confidence = _mean_confidence(pixels, sums, settings.selector_batch)
   return Statistics(by_image, confidence, thresholds)
 
@@ -124,6 +131,7 @@ def predict_each(
   *,
   order: Sequence[int],
   size: Size | None,
+  resizing: str,
   progress: bool,
 ) -> Iterator[Prediction]:
   """The predictions for this process's images, one by one in the given order."""
@@ -139,6 +147,7 @@ def predict_each(
     progress,
     batch_size=predictor.batch_size,
     size=size,
+    resizing=resizing,
     labelled=False,
     order=order,
   ):
