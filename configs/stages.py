@@ -78,7 +78,8 @@ def warmup_stage(**changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'warmup',  # fixed: what kind of stage this is
-      'start': '',  # the stage whose network to start from; '' = model.weights
+      'start': '',  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,  # of training
       'method': 'distill',  # 'distill' | 'source_only' (the loss on the source alone)
@@ -111,7 +112,8 @@ def adversarial_stage(**changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'adversarial',  # fixed: what kind of stage this is
-      'start': '',  # the stage whose network to start from; '' = model.weights
+      'start': '',  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'steps': 10_000,  # of training
       'adversarial_weight': 0.05,  # weight of the loss that fools the discriminator
       'entropy_weight': 3.0,  # weight of the target predictions' entropy
@@ -137,7 +139,8 @@ def label_stage(start: str, **changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'label',  # fixed: what kind of stage this is
-      'start': start,  # the stage whose network labels the target
+      'start': start,  # the stage whose network labels the target; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'network': 'student',  # 'student' | 'teacher'
       'target': 'target',  # the set to label, by its name in data.sets
       'scales': (1.0, 0.5),  # of the image; the largest logit over the scales counts
@@ -175,7 +178,8 @@ def self_training_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'self_training',  # fixed: what kind of stage this is
-      'start': start,  # the stage whose network to start from
+      'start': start,  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'labels': labels,  # the label stage with the pseudo-labels and centroids
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,  # of training
@@ -210,7 +214,8 @@ def hiast_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'hiast',  # fixed: what kind of stage this is
-      'start': start,  # the stage whose network to start from
+      'start': start,  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'labels': labels,  # the label stage with the pseudo-labels
       'steps': 8_000,  # of training
       # 'consensus' | 'none', as in DiGA's self-training; the label stage has selected already.

@@ -136,6 +136,7 @@ FIELDS = {
   'compilation_cache': text,
   'stages.*.kind': words(*kinds.KINDS),
   'stages.*.start': text,
+  'stages.*.weights': text,
   'stages.*.translator': text,
   'stages.*.steps': whole(0),
   'stages.*.method': words('distill', 'source_only'),

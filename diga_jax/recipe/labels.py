@@ -39,7 +39,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
   target = experiment.images(stage.target, labelled=False)
   predictor = Predictor(
     experiment.model,
-    experiment.trained(stage.start, stage.network),
+    experiment.local_start_of(stage),
     stage.scales,
     batch_size=experiment.rows(1),
     place=experiment.put,

@@ -84,11 +84,15 @@ def test_the_jitters_orders(wanted, which, order):
   names, factors = [PARTS[part] for part in order], jitter(wanted, which)
   found, published = run(wanted['image'], names, **factors), wanted[f'jitter_{order}_{which}']
   assert errors(found, published)[0] <= 10
-  clear = np.zeros(found.shape, bool)
-  clear[:, :, :VECTOR] = True
-  if names[-1] == 'jitter_brightness':
-    clear &= ~undecided(wanted, run(wanted['image'], names[:-1], **factors), which)
-  assert errors(found[clear], published[clear])[1] <= 0.03
+  if order == 'bcsh':
+    assert errors(found[:, :, :VECTOR], published[:, :, :VECTOR])[1] <= 0.03
+    return
+  # The mean grey value of the contrast depends on all columns: those beside the vectors as given.
+  images = run(wanted['image'], names[:1], **factors).copy()
+  images[:, :, VECTOR:] = wanted[f'jitter_hue_{which}'][:, :, VECTOR:]
+  before = run(images, names[1:3], **factors)
+  clear = ~undecided(wanted, before, which)
+  assert errors(run(before, names[3:], **factors)[clear], published[clear])[1] <= 0.03
 
 
 def test_the_other_operations(wanted):
