@@ -102,6 +102,7 @@ def blur(image: jax.Array, kernel: jax.Array) -> jax.Array:
   """Gaussian blur, borders reflected, with OpenCV's 8-bit kernels: bit for bit.
 
   A kernel has `kernel` pixels, 3 to 41, one more if that is even; its deviation follows from it.
+  An image has more pixels a side than half of that.
   """
   radius = jnp.floor(kernel / 2).astype(jnp.int32)
   table = np.stack([_gaussian(max(r, 1)) for r in range(_LARGEST // 2 + 1)]) / 256
