@@ -48,9 +48,9 @@ def copy_paste(**changes: Any) -> ConfigDict:
     {
       'hard_classes': 14,  # how many: those with the least confident pseudo-labels
       'excluded_classes': (),  # classes that are never hard, by train id
-      # Donors at most. Published, every hard class counts as pasted after the first donor, so that
-      # there is never a second: 1 does that.
-      'max_donors': 3,
+      # Donors at most. Published quirk: every hard class counts as pasted after the first donor, so
+      # that there is never a second; the paper describes up to 3.
+      'max_donors': 1,
       'leave_out': 0.1,  # share of a class's images, those with the fewest pixels, that lend none
     },
     changes,
@@ -80,7 +80,8 @@ def warmup_stage(**changes: Any) -> ConfigDict:
     {
       'kind': 'warmup',  # fixed: what kind of stage this is
       'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
-      'start': '',  # the stage whose network to start from; '' = model.weights
+      'start': '',  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,  # of training
       'method': 'distill',  # 'distill' | 'source_only' (the loss on the source alone)
@@ -114,7 +115,8 @@ def adversarial_stage(**changes: Any) -> ConfigDict:
     {
       'kind': 'adversarial',  # fixed: what kind of stage this is
       'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
-      'start': '',  # the stage whose network to start from; '' = model.weights
+      'start': '',  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'steps': 10_000,  # of training
       'adversarial_weight': 0.05,  # weight of the loss that fools the discriminator
       'entropy_weight': 3.0,  # weight of the target predictions' entropy
@@ -141,11 +143,15 @@ def label_stage(start: str, **changes: Any) -> ConfigDict:
     {
       'kind': 'label',  # fixed: what kind of stage this is
       'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
-      'start': start,  # the stage whose network labels the target
+      'start': start,  # the stage whose network labels the target; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'network': 'student',  # 'student' | 'teacher'
       'target': 'target',  # the set to label, by its name in data.sets
       'scales': (1.0, 0.5),  # of the image; the largest logit over the scales counts
       'image_size': (),  # (height, width) to which images are resized first; () = as they are
+      # How: 'bicubic' (with antialiasing) | 'bilinear' (without, and labels back by rounding
+      # positions down; published quirk of HIAST).
+      'resizing': 'bicubic',
       # Which labels are kept: 'none' (all of them) | 'constant' (one confidence) | 'cbst' (the most
       # confident share of each class) | 'ias' (instance adaptive: thresholds that follow the
       # images). DiGA's 'consensus' is set in the self-training, with which it changes; both can be
@@ -185,7 +191,8 @@ def self_training_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
     {
       'kind': 'self_training',  # fixed: what kind of stage this is
       'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
-      'start': start,  # the stage whose network to start from
+      'start': start,  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'labels': labels,  # the label stage with the pseudo-labels and centroids
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,  # of training
@@ -221,7 +228,8 @@ def hiast_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
     {
       'kind': 'hiast',  # fixed: what kind of stage this is
       'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
-      'start': start,  # the stage whose network to start from
+      'start': start,  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'labels': labels,  # the label stage with the pseudo-labels
       'steps': 8_000,  # of training
       # 'consensus' | 'none', as in DiGA's self-training; the label stage has selected already.
@@ -239,10 +247,8 @@ def hiast_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
       'sharpening': 1.0,  # weight of the entropy on pixels without a label
       'consistency': 0.5,  # weight of the teacher's prediction on pixels without a label
       'centroid_momentum': 1e-4,  # step of a centroid towards the mean of each image
-      # See `stages.batch`. Published: six on each of two devices.
-      'batch': batch(
-        low_rows=0, full_rows=12, source_crop='zoom', target_crop='zoom', redraw=False
-      ),
+      # See `stages.batch`. Published: 6 in all, on however many devices.
+      'batch': batch(low_rows=0, full_rows=6, source_crop='zoom', target_crop='zoom', redraw=False),
       'optimizer': optimizers.hiast(3e-6),  # see `optimizers.sgd`
     },
     changes,
@@ -254,6 +260,7 @@ def hiast_label_stage(start: str, **changes: Any) -> ConfigDict:
   values = {
     'scales': (1.0,),
     'image_size': (768, 1536),
+    'resizing': 'bilinear',
     'selector': 'ias',
     'selector_batch': 2,
     'centroids_from': 'none',

@@ -14,7 +14,7 @@ from data_pipelines import image_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
 from diga_jax import metrics, models, optimizer, strong_augment
-from diga_jax.inference import selectors
+from diga_jax.inference import image_batches, selectors
 from diga_jax.parallel import mesh
 from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
 from diga_jax.stages import consensus, kinds, objective, views, warmup
@@ -123,18 +123,19 @@ _GROUPS = {
     'compilation_cache': text,
   },
   'stages.*.': {
-    'kind': words(*kinds.KINDS), 'data_stream start translator target labels': text,
+    'kind': words(*kinds.KINDS), 'data_stream start weights translator target labels': text,
     'earlier centroid_set': text,
     'method': words(*warmup.METHODS), 'loss target_loss': words(*objective.LOSSES),
     'mixing': words(*views.MIXINGS), 'target_mixing': words(*views.TARGET_MIXINGS),
     'network': words(*NETWORKS), 'centroids_from': words(*kinds.CENTROIDS_FROM),
     'selector': words(*(consensus.SELECTORS | selectors.SELECTORS)),
-    'steps ohem_min_kept': whole(0), 'strong': whole(0, len(strong_augment.OPERATIONS)),
+    'steps ohem_min_kept': whole(0), 'strong': whole(0, strong_augment.CHOICES),
     'distillation reverse auxiliary adversarial_weight entropy_weight': number(0),
     'gamma smoothing sharpening consistency': number(0),
     'target_statistics centroid_crops': boolean,
     'ema_decay_max ema_decay ohem_threshold centroid_momentum': number(0, 1),
     'threshold share alpha beta': number(0, 1), 'scales': _SCALES, 'image_size': _SIDES,
+    'resizing': words(*image_batches.RESIZERS),
     'discriminator_width selector_batch passes cap rank': whole(1),
   },
   'stages.*.optimizer.': _OPTIMIZER,

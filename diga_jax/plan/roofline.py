@@ -53,7 +53,9 @@ def program_key(stage: ConfigDict) -> str:
   """Equal for stages whose steps are one program but for constants and what they start from."""
   settings = stage.to_dict()
   del settings['steps'], settings['optimizer']['learning_rate']
-  return str({k: v for k, v in settings.items() if k not in ('start', 'labels')})
+  return str(
+    {k: v for k, v in settings.items() if k not in ('start', 'weights', 'labels', 'data_stream')}
+  )
 
 
 # The passes of a TPU's bfloat16 unit that a product of two float32 values takes, by precision.

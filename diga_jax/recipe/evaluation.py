@@ -73,7 +73,7 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
     selectors.append('consensus')
     select = functools.partial(
       label_quality.consensus_labels,
-      experiment.local_network(stage.start, stage.network),
+      experiment.local_start_of(stage),
       centroids=read_centroids(made)[0],
       model=experiment.model,
     )

@@ -19,6 +19,7 @@ from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
 from diga_jax.parallel.example_keys import initial_key
 from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
+from diga_jax.stages.kinds import inputs
 from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
@@ -112,8 +113,8 @@ class Experiment:
 
   # Networks.
 
-  def initial_variables(self) -> Variables:
-    """The network's variables before any training: random, or from `model.weights`.
+  def initial_variables(self, file: str = '') -> Variables:
+    """The network's variables before any training: random, or from a file ('': `model.weights`).
 
     Raises:
       BadInput: if the file is missing, damaged or of another network.
@@ -121,10 +122,8 @@ class Experiment:
     key = initial_key(self.config.seed, 'network')
     variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
     settings = self.config.model
-    if settings.weights:
-      variables, _ = weights.load_weights_into(
-        variables, settings.weights, partial=settings.partial_weights
-      )
+    if file := file or settings.weights:
+      variables, _ = weights.load_weights_into(variables, file, settings.partial_weights)
     return replicate(variables, self.mesh)
 
   def predictor_of(self, variables: Variables) -> Predictor:
@@ -175,6 +174,21 @@ class Run(Experiment):
     abstract = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
     found = self._read(stage, abstract)
     return {'params': found[part], 'batch_stats': found['batch_stats']}
+
+  def start_of(self, stage: ConfigDict) -> Variables:
+    """The variables that a stage starts from: another stage's, those of a file, or random ones.
+
+    Raises:
+      BadInput: as `network` and `initial_variables`.
+    """
+    reads = inputs(stage, self.config)
+    if reads.start:
+      return self.network(reads.start, stage.get('network', 'student'))
+    return self.initial_variables(reads.weights)
+
+  def local_start_of(self, stage: ConfigDict) -> Variables:
+    """As `start_of`, on this process's devices: for the passes over images."""
+    return to_local_mesh(self.start_of(stage), self.local_mesh)
 
   def local_network(self, stage: str, network: str = 'student') -> Variables:
     """As `network`, on this process's devices: for the passes over images."""

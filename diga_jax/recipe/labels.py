@@ -44,7 +44,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
   stage, names = experiment.stage(name), class_names(experiment)
   root = experiment.config.seed, experiment.stream(name)
   target = experiment.images(stage.target, labelled=False)
-  variables, rows = experiment.local_network(stage.start, stage.network), experiment.rows(1)
+  variables, rows = experiment.local_start_of(stage), experiment.rows(1)
   predictor = Predictor(experiment.model, variables, stage.scales, False, rows, experiment.put)
   found = pseudo_labels(
     predictor,

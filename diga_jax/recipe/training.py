@@ -116,7 +116,7 @@ def read_arrays(run: Run, stage: ConfigDict) -> Arrays:
   if kind_of(stage).trains == 'translator':
     return Arrays({'params': run.initial_translator()}, (), run.perceptual_parameters())
   return Arrays(
-    variables=run.network(reads.start) if reads.start else run.initial_variables(),
+    variables=run.start_of(stage),
     centroids=labels.read_centroids(run.workdir / reads.labels)[0] if reads.centroids else (),
     frozen=run.translator(reads.translator) if reads.translator else None,
   )

@@ -30,7 +30,8 @@ class Inputs(NamedTuple):
     source: data set whose images and labels are read.
     target: data set whose images alone are read.
     images: another one.
-    start: stage whose network it starts from; '' = the config's files, or random weights.
+    start: stage whose network it starts from; '' = a file, or random weights.
+    weights: without `start`, a file of weights to start from; '' = model.weights.
     labels: label stage whose pseudo-labels it learns from.
     copy_paste: whether hard classes are pasted by the index of these labels.
     centroids: whether it starts from the class centroids of these labels.
@@ -43,6 +44,7 @@ class Inputs(NamedTuple):
   target: str = ''
   images: str = ''
   start: str = ''
+  weights: str = ''
   labels: str = ''
   copy_paste: bool = False
   centroids: bool = False
@@ -107,12 +109,13 @@ def _of_warmup(stage: ConfigDict, config: ConfigDict) -> Inputs:
     source=stage.batch.source,
     target=stage.batch.target if stage.target_statistics or swaps else '',
     start=stage.start,
+    weights=stage.weights,
     translator=_translator_if(mixes, stage, config),
   )
 
 
 def _of_adversarial(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  return Inputs(stage.batch.source, stage.batch.target, stage.start)
+  return Inputs(stage.batch.source, stage.batch.target, stage.start, stage.weights)
 
 
 def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
@@ -120,6 +123,7 @@ def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
     source=stage.batch.source if stage.target_mixing == CLASS else '',
     target=stage.batch.target,
     start=stage.start,
+    weights=stage.weights,
     labels=stage.labels,
     copy_paste=stage.target_mixing == COPY_PASTE,
     centroids=stage.selector == 'consensus',
@@ -138,12 +142,30 @@ def _of_label(stage: ConfigDict, config: ConfigDict) -> Inputs:
     target=stage.target,
     images=stage.centroid_set if made_from == FROM_TARGET else '',
     start=stage.start,
+    weights=stage.weights,
     translator=_translator_if(made_from == FROM_SOURCE, stage, config),
     earlier=stage.earlier if made_from == EARLIER else '',
   )
 
 
+def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  yield (
+    bool(stage.start and stage.weights),
+    f'start is {stage.start!r} and weights {stage.weights!r}: a stage starts from one of them, set '
+    "the other to ''",
+  )
+
+
 def _label_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  yield from _start_problems(stage, config)
+  yield (
+    not (stage.start or stage.weights or config.model.weights),
+    'it has no network that labels: set start to a stage, or weights or model.weights to a file',
+  )
+  yield (
+    stage.network == 'teacher' and not stage.start,
+    "network is 'teacher', which a file of weights lacks: set it to 'student'",
+  )
   yield (
     stage.selector == 'consensus',
     "selector 'consensus' follows the teacher while it trains: set it in the self-training stage, "
@@ -159,6 +181,7 @@ def _label_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
 
 
 def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  yield from _start_problems(stage, config)
   labels, wanted = config.stages.get(stage.labels), stage.batch.target
   yield (
     stage.selector not in SELECTORS,
@@ -187,8 +210,10 @@ KINDS: dict[str, Kind] = {
   'translator': Kind(
     _of_translator, translator.train_step, set_up=translator.set_up, trains='translator'
   ),
-  'warmup': Kind(_of_warmup, warmup.train_step),
-  'adversarial': Kind(_of_adversarial, adversarial.train_step, set_up=adversarial.set_up),
+  'warmup': Kind(_of_warmup, warmup.train_step, problems=_start_problems),
+  'adversarial': Kind(
+    _of_adversarial, adversarial.train_step, set_up=adversarial.set_up, problems=_start_problems
+  ),
   'label': Kind(_of_label, problems=_label_problems),
   'self_training': Kind(
     _of_self_training, self_training.train_step, problems=_self_training_problems

@@ -13,7 +13,7 @@ from PIL import Image
 from data_pipelines import pipeline
 from diga_jax import weights
 from diga_jax.__main__ import main
-from diga_jax.recipe import labels
+from diga_jax.recipe import graph, labels
 from diga_jax.recipe.experiment import Run
 from tests.configs import tiny
 
@@ -215,6 +215,23 @@ def test_a_stages_networks_are_exported(finished, tmp_path, network, capsys):
   kernel = state[f"['{part}']['layer1.0']['conv2']['kernel']"]
   np.testing.assert_array_equal(found['layer1.0.conv2.weight'], kernel.transpose(3, 2, 0, 1))
   assert not (capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_a_label_pass_and_a_training_may_start_from_two_files(finished, cache, tmp_path):
+  config = tiny.get_config()
+  config.data.cache = str(cache)
+  label, train = config.stages.label_1, config.stages.self_training_1
+  file = str(tmp_path / 'weights.safetensors')
+  weights.save(file, weights.read(finished / 'self_training_1'))
+  label.start, label.weights = '', str(finished / 'warmup')
+  train.start, train.weights = '', file
+  experiment, before = Run(config, tmp_path), Run(tiny.get_config(), finished)
+  for stage, wanted in ((label, 'warmup'), (train, 'self_training_1')):
+    jax.tree.map(np.testing.assert_array_equal, experiment.start_of(stage), before.network(wanted))
+  found = graph.identity(experiment, 'label_1')
+  assert found['files.weights'] == weights.file_digest(label.weights)
+  assert not any(key.startswith('input.') for key in found)
 
 
 @pytest.mark.slow

@@ -100,7 +100,11 @@ def test_published_values_of_hiast():
   assert first.image_size == (768, 1536)
   stage = gta5.stages.hiast_3
   assert (stage.smoothing, stage.sharpening, stage.consistency) == (0.1, 1.0, 0.5)
-  assert (stage.steps, stage.batch.full_rows, stage.copy_paste.hard_classes) == (8000, 12, 14)
+  assert (stage.steps, stage.batch.full_rows, stage.copy_paste.hard_classes) == (8000, 6, 14)
+  assert stage.copy_paste.max_donors == 1
+  assert (first.resizing, second.resizing) == ('bilinear', 'bilinear')
+  assert gta5.recipe[:2] == ('source_only', 'warmup')
+  assert gta5.stages.warmup.start == 'source_only'
   assert gta5.data.sets.source.zoom_heights == (341, 950)
   assert gta5.data.sets.target.zoom_heights == (341, 1000)
   assert synthia.data.sets.source.zoom_heights == (341, 640)
@@ -124,6 +128,7 @@ OWN = {
   'optimizer.learning_rate',
   'centroids_from',
   'earlier',
+  'weights',
 }  # what a later round sets itself
 
 
