@@ -115,7 +115,8 @@ def _of_warmup(stage: ConfigDict, config: ConfigDict) -> Inputs:
 
 
 def _of_adversarial(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  return Inputs(stage.batch.source, stage.batch.target, stage.start, stage.weights)
+  source, target = stage.batch.source, stage.batch.target
+  return Inputs(source, target, start=stage.start, weights=stage.weights)
 
 
 def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
