@@ -202,7 +202,7 @@ def test_two_steps_of_the_adversarial_warmup(golden, variables):
 def test_the_rates(golden, name):
   wanted = golden(name)
   stage = hiast_stage('', '') if name == 'hiast_step' else adversarial_stage()
-  rate = optimizer.learning_rate
   settings = schedule(stage.optimizer, stage.steps)
   for step, row in zip(wanted['rate_steps'], wanted['rate_table'], strict=True):
-    np.testing.assert_allclose(rate(settings, step), row[0], rtol=1e-4)
+    found = [optimizer.learning_rate(settings, step, multiplier) for multiplier in (1.0, 10.0)]
+    np.testing.assert_allclose(found, row[:2], rtol=1e-4)
