@@ -88,8 +88,11 @@ def synthia(stage: str, wanted):
   return found, StepConfig(found, config.translator)
 
 
+NEWER = pytest.param(False, '', marks=pytest.mark.exhaustive)  # than the PyTorch that DiGA pins
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('first_step_momentum, suffix', [(False, ''), (True, '_sgd_1_7')])
+@pytest.mark.parametrize('first_step_momentum, suffix', [(True, '_sgd_1_7'), NEWER])
 def test_synthias_warmup(golden, monkeypatch, first_step_momentum, suffix):
   wanted = golden('synthia_steps')
   shape = tuple(map(int, wanted['batch']))
@@ -119,7 +122,7 @@ def test_synthias_warmup(golden, monkeypatch, first_step_momentum, suffix):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('first_step_momentum, suffix', [(False, ''), (True, '_sgd_1_7')])
+@pytest.mark.parametrize('first_step_momentum, suffix', [(True, '_sgd_1_7'), NEWER])
 def test_synthias_self_training(golden, first_step_momentum, suffix):
   wanted = golden('synthia_steps')
   shape = tuple(map(int, wanted['batch']))
@@ -204,7 +207,9 @@ def test_ohem_keeps_what_the_released_code_keeps(golden):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('target_statistics', [True, False])
+@pytest.mark.parametrize(
+  'target_statistics', [True, pytest.param(False, marks=pytest.mark.exhaustive)]
+)
 def test_generalization(golden, monkeypatch, target_statistics):
   wanted = golden('generalization_step')
   shape = tuple(map(int, wanted['batch']))
@@ -254,7 +259,7 @@ def semi(golden, stage, centroids=()):
   return StepConfig(found, config.translator), *made
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_semi_supervised_warmup(golden, monkeypatch):
   wanted = golden('semi_steps')
   shape, names = tuple(map(int, wanted['batch'])), wanted['names']
@@ -291,7 +296,7 @@ def test_the_semi_supervised_warmup(golden, monkeypatch):
   )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_semi_supervised_self_training(golden):
   wanted = golden('semi_steps')
   shape = tuple(map(int, wanted['batch']))
