@@ -35,7 +35,20 @@ HIAST = (hiast_gta5, hiast_synthia, hiast_robotcar)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('module', DIGA + HIAST, ids=lambda m: m.__name__.split('.')[-1])
+@pytest.mark.parametrize(
+  'module',
+  [
+    gta5_to_cityscapes,
+    gta5_generalization,
+    hiast_gta5,
+    # Of other sizes and numbers of classes.
+    *(
+      pytest.param(module, marks=pytest.mark.exhaustive)
+      for module in (synthia_to_cityscapes, hiast_synthia, hiast_robotcar)
+    ),
+  ],
+  ids=lambda module: module.__name__.split('.')[-1],
+)
 def test_every_step_traces_and_keeps_its_shapes(module):
   experiment = Experiment(module.get_config())
   model = str((experiment.config.model.to_dict(), experiment.config.data.to_dict()['crop']))
