@@ -85,7 +85,7 @@ class Experiment:
 
   def stream(self, name: str) -> str:
     """The name of a stage's draws: its own, unless its `data_stream` names another one's."""
-    return self.stage(name).data_stream or name
+    return self.stage(name).get('data_stream') or name
 
   # Data.
 

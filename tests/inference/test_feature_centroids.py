@@ -52,7 +52,7 @@ def test_crops_depend_on_their_root_alone():
   assert (crops().read(1)[0][..., 0] != crops().read(3)[0][..., 0]).any()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_semi_supervised_centroids_are_the_released_ones(golden):
   wanted, arrays = golden('semi_centroids'), golden('hrnet_ocr')
   keys = [f'{part}.{key}' for part in ('hrnet', 'ocrnet') for key in arrays[f'{part}_keys']]

@@ -87,10 +87,11 @@ def test_conv2d_and_its_gradients(case):
 )
 def test_in_bfloat16_every_result_on_cpu_is_rounded_once(case):
   x, kernel = (x.astype(jnp.bfloat16) for x in arrays(*case[:2]))
+  window = convolution.Window(*case[2:])
 
   @jax.jit
   def found(x, kernel):
-    out, pull = jax.vjp(lambda x, kernel: convolution.conv2d(x, kernel, *case[2:]), x, kernel)
+    out, pull = jax.vjp(lambda x, kernel: convolution.conv2d(x, kernel, window), x, kernel)
     grad = jnp.asarray(np.random.default_rng(1).normal(size=out.shape), jnp.bfloat16)
     return out, *pull(grad.astype(out.dtype))
 

@@ -133,10 +133,10 @@ def test_rounds_that_differ_in_rate_and_length_are_one_program(monkeypatch):
 
   monkeypatch.setattr(roofline, 'stage_cost', some)
   rows = roofline.plan(Experiment(config), 'v5e-8')
-  assert asked == ['warmup', 'hiast_1']
-  first, last = rows[1], rows[3]
+  assert asked == ['source_only', 'warmup', 'hiast_1']
+  first, last = rows[2], rows[4]
   assert (first['stage'], last['stage']) == ('hiast_1', 'hiast_3')
   assert last['hours'] == pytest.approx(4 * first['hours']) and first['hours'] > 0
   config.stages.hiast_2.smoothing = 0.2
   roofline.plan(Experiment(config), 'v5e-8')
-  assert asked[2:] == ['warmup', 'hiast_1', 'hiast_2']
+  assert asked[3:] == ['source_only', 'warmup', 'hiast_1', 'hiast_2']

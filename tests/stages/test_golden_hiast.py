@@ -145,7 +145,7 @@ def test_two_steps_of_self_training(golden, variables):
   np.testing.assert_allclose(after['aspp.conv2d_list.0.bias'], wanted['aspp_bias'], atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_steps_of_the_adversarial_warmup(golden, variables):
   wanted, stage = golden('hiast_adversarial_step'), adversarial_stage()
   judge = weights.from_torch(

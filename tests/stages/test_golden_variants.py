@@ -121,7 +121,7 @@ def test_synthias_warmup(golden, monkeypatch, first_step_momentum, suffix):
   check_step(DEEPLAB, initial, current, wanted, 'late_', suffix)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('first_step_momentum, suffix', [(True, '_sgd_1_7'), NEWER])
 def test_synthias_self_training(golden, first_step_momentum, suffix):
   wanted = golden('synthia_steps')

@@ -4,8 +4,7 @@ import jax
 import pytest
 
 from diga_jax.configs import default, hiast_gta5
-from diga_jax.plan import steps
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.plan import roofline
 from tests.models.test_precision import precisions
 from tests.support import small
 from tests.support.number_ranges import overflows
@@ -28,7 +27,7 @@ def abstract_step(kind, rows, crop, **model):
   config.model.update(model)
   config.translator.update(small.TRANSLATOR | {'width': 8, 'vgg': 'given'})
   config.data.crop = crop
-  step, *shapes = steps.abstract_step(Experiment(config), stage, rows)
+  step, *shapes = roofline.abstract_step(config, stage, rows)
   return step, shapes
 
 
