@@ -69,7 +69,7 @@ def set_up(experiment: Experiment, name: str, make: Callable[..., PyTree] = run_
   stage = experiment.stage(name)
   arrays = make(functools.partial(training.random_arrays, experiment, stage))
   step, initial = training.start(experiment, name, arrays, make)
-  settings = StepConfig(stage, experiment.config.translator)
+  settings = StepConfig(stage, experiment.config.translator, experiment.config.model.precision)
   return Setup(step, experiment.model, settings, initial, arrays.frozen)
 
 
@@ -187,7 +187,7 @@ def timed_passes(
 
   def label_pass():
     pseudo_labels.pseudo_labels(predictor, images, directory, len(names), progress=False)
-    return running_mean(image_means(predictor, images, size=low_size, progress=False))
+    return running_mean([image_means(predictor, images, size=low_size, progress=False)] * 5)
 
   def evaluation():
     evaluate.evaluate(evaluator, truth, names, progress=False)
@@ -270,7 +270,7 @@ def benchmark(config: ConfigDict, repeats: int, directory: pathlib.Path) -> None
   setups = {name: set_up(experiment, stage) for name, stage in wanted.items()}
   warm = config.stages[wanted['warm-up step']]
   target = experiment.images(warm.batch.target, labelled=False)
-  stream = training.batches(experiment, warm, 0, target=target)
+  stream = training.batches(experiment, wanted['warm-up step'], 0, target=target)
   batch = next(stream)
   batch['target_label'] = batch['source_label']  # stands in for pseudo-labels
   tasks = {name: (timed_step(setup, batch, experiment.mesh), 1) for name, setup in setups.items()}

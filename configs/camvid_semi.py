@@ -20,6 +20,7 @@ def get_config():
   camvid = data.sets.target.to_dict()
   data.sets.source = datasets.dataset(**camvid | {'list': LABELLED})
   data.sets.target = datasets.dataset(**camvid | {'without': LABELLED})
+  data.sets.train = datasets.dataset(**camvid | {'labels': ''})
   del data.sets.synthcity_val
   for name, steps in STEPS.items():
     stages[name].steps = steps

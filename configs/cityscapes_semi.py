@@ -1,9 +1,9 @@
 """DiGA, semi-supervised: Cityscapes with 1/16, 1/8, 1/4 or 1/2 of its labels, HRNetV2-W48 + OCR.
 
 `configs/cityscapes_semi.py:1_16` and so on. The published values (docs/method.md): no translator,
-one learning rate for all parameters, the auxiliary output's losses at a tenth, centroids from
-labelled images. Set data.root to a folder that holds cityscapes/ and model.weights to an ImageNet
-checkpoint of HRNetV2-W48.
+no mixture of views, one learning rate for all parameters, the auxiliary output's losses at a tenth,
+centroids from all training images. Set data.root to a folder that holds cityscapes/ and
+model.weights to an ImageNet checkpoint of HRNetV2-W48.
 """
 
 from diga_jax.configs import datasets, default, networks, optimizers, recipes
@@ -24,6 +24,7 @@ def get_config(part: str = '1_16'):
   data.crop = (512, 1024)
   data.sets.source = datasets.cityscapes('train', list=split)
   data.sets.target = datasets.cityscapes('train', labelled=False, without=split)
+  data.sets.train = datasets.cityscapes('train', labelled=False)
   recipes.semi_supervised(config)
   rates = optimizers.uniform(learning_rate=1e-3, power=1.0)
   for stage in recipes.trained(config).values():

@@ -38,6 +38,8 @@ def dataset(**changes: Any) -> ConfigDict:
       'size': (128, 256),  # scenes: size in which they are rendered
       # The size to which the low rows of a batch are resized before cropping; () = as they are.
       'low_size': (),
+      # The size to which the full rows are; () = as they are.
+      'full_size': (),
       # Smallest and largest height of the window that the crop 'zoom' cuts out.
       'zoom_heights': (341, 1000),
       # The size to which images and labels are resized for evaluation; () = as they are.
@@ -59,20 +61,25 @@ def gta5(**changes: Any) -> ConfigDict:
       'labels': 'GTA5/labels/{id}.png',
       'table': 'gta5',
       'low_size': (720, 1280),
+      'full_size': (1052, 1914),  # a few files are larger or smaller
     }
     | changes
   )
 
 
 def synthia(**changes: Any) -> ConfigDict:
-  """9,400 images with labels, 760x1280, of the 16 classes that Cityscapes has as well."""
+  """9,400 images with labels, 760x1280, of the 16 classes that Cityscapes has as well.
+
+  `table` 'synthia16_packed' numbers the classes 0 to 15, 'synthia16' as Cityscapes numbers its 19.
+  """
   return dataset(
     **{
       'images': 'SYNTHIA-RAND-CITYSCAPES/RGB/{id}.png',
       'labels': 'SYNTHIA-RAND-CITYSCAPES/GT/LABELS/{id}.png',
       'label_format': 'rgb16',
-      'table': 'synthia16',
+      'table': 'synthia16_packed',
       'low_size': (760, 1280),
+      'full_size': (1140, 1920),
     }
     | changes
   )

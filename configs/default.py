@@ -26,6 +26,9 @@ def get_config() -> ConfigDict:
       'model': {
         'name': 'deeplab_resnet101',  # a name of diga_jax/models/__init__.py
         'dtype': 'float32',  # arithmetic inside the network; parameters are always float32
+        # Of float32 products in every network, the translator's too: 'default' (bfloat16 on TPU,
+        # TF32 on newer GPUs) | 'high' (three bfloat16 passes; TF32) | 'highest' (float32).
+        'precision': 'default',
         # A .pth, .safetensors or .npz file, or the folder of a stage; 'efficientnet_lite0' = the
         # ImageNet weights of the extra `demo`; '' = random.
         'weights': '',
@@ -58,7 +61,7 @@ def get_config() -> ConfigDict:
         'root': '',  # the folder below which the sets' paths are
         'cache': '~/.cache/diga_jax',  # the folder for rendered scenes and what `doctor` found
         'classes': 19,  # how many classes; train ids are 0 to classes - 1
-        # Class names and colours: 'cityscapes19' | 'camvid11' | 'robotcar9'.
+        # Class names and colours: 'cityscapes19' | 'synthia16' | 'camvid11' | 'robotcar9'.
         'names': 'cityscapes19',
         'class_names': (),  # your own names instead, one per class
         'palette': (),  # your own colours instead, one (red, green, blue) per class
@@ -82,6 +85,13 @@ def get_config() -> ConfigDict:
         'scales': (1.0, 0.5),  # of the image; the largest logit over the scales counts
         'flip': False,  # whether the mirrored image is predicted as well
         'network': 'student',  # 'student' | 'teacher'
+        # 'present': means over the classes that labels or predictions hold, as DiGA. 'hiast': of
+        # Cityscapes' 19; a class that does not occur counts as 0, and the means over SYNTHIA's 16
+        # and 13 are sums over all 19 (13: all but wall, fence, pole) divided by 16 and 13.
+        'class_means': 'present',
+        # The benchmark's own mean, by which 'oracle' chooses: '' (over all classes) | '19' | '16' |
+        # '13', where the classes have it.
+        'mean': '',
         'batch_size': 1,  # images at a time
         'pictures': 8,  # how many images of each set are drawn
       },

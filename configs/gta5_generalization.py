@@ -1,7 +1,8 @@
 """DiGA for domain generalization: the warm-up alone, on GTA5 alone (docs/method.md section 1).
 
-No target image is seen: no translator, and the running statistics stay the source's
-(`target_statistics` off; the published run left it on, which lets the target in).
+No target image is seen: no translator, no mixture of the two views, and the running statistics stay
+the source's. The released run moved them by Cityscapes' training images, which lets the target in:
+`--config.stages.warmup.target_statistics=True` does as released.
 """
 
 from diga_jax.configs import datasets, default
@@ -13,6 +14,7 @@ def get_config():
   config.recipe = ('warmup',)
   config.translator.kind = 'none'
   warmup = config.stages.warmup
+  warmup.mixing = 'none'
   warmup.target_statistics = False
   warmup.view = photometric_view(sharpness=0.0)
   warmup.batch = batch(low_rows=2, full_rows=2)

@@ -10,5 +10,7 @@ from diga_jax.configs import datasets, default, recipes
 def get_config():
   config = default.get_config()
   recipes.hiast(config)
-  config.data.sets.source = datasets.gta5(without='gta5_unusable_25', zoom_heights=(341, 950))
+  config.data.sets.source = datasets.gta5(
+    without='gta5_unusable_25', full_size=(), zoom_heights=(341, 950)
+  )
   return config

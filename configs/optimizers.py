@@ -21,6 +21,9 @@ def sgd(**changes: Any) -> ConfigDict:
       'decay': 'poly',  # 'poly' | 'cosine'
       'power': 0.9,  # 'poly': exponent
       'final_lr_ratio': 0.001,  # 'cosine': the share of the rate that is left at the end
+      # 'cosine': whether the head ends at the body's last rate instead of its own share. Published
+      # quirk of HIAST: it does.
+      'common_final_lr': False,
       'warmup': 0,  # steps of linear warm-up from 0
       'decay_steps': 0,  # steps over which the rate decays; 0 = the steps of the stage
       'head_lr_multiplier': 10.0,  # of the rate, for parameters that match head_pattern
@@ -32,6 +35,9 @@ def sgd(**changes: Any) -> ConfigDict:
       # parameters are collected once for each module around them, and SGD steps every entry of the
       # list: 2 to 4 steps of the backbone for one of the head.
       'repeats': ((r'^layer0', 2), (r'downsample', 4), (r'^layer[1-4]', 3)),
+      # Whether the later of these steps have the momentum of the first in the run's first step too,
+      # as in PyTorch 1.7.1, which DiGA pins. False: as in newer versions.
+      'first_step_momentum': True,
     },
     changes,
   )
@@ -49,6 +55,7 @@ def hiast(learning_rate: float) -> ConfigDict:
     kind='adam',
     learning_rate=learning_rate,
     decay='cosine',
+    common_final_lr=True,
     head_pattern='^aspp',
     frozen=(r'(bn\d|downsample\.1)(/scale|/bias)$',),
     repeats=(),

@@ -22,6 +22,7 @@ def get_config():
   stages.source_only_longer.steps = stages.warmup.steps
   for stage in stages.values():
     if stage.kind == 'warmup':
+      stage.mixing = 'none'
       stage.target_statistics = False
       stage.view = photometric_view(sharpness=0.0)
   for name, look in UNSEEN.items():

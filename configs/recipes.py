@@ -20,7 +20,7 @@ from diga_jax.configs.stages import (
 )
 
 DIGA = ('translator', 'warmup', 'label_1', 'self_training_1', 'label_2', 'self_training_2')
-HIAST = ('warmup', 'label_1', 'hiast_1', 'label_2', 'hiast_2', 'label_3', 'hiast_3')
+HIAST = ('source_only', 'warmup', 'label_1', 'hiast_1', 'label_2', 'hiast_2', 'label_3', 'hiast_3')
 # Of EfficientNet-Lite0: BatchNorm's scales and biases, and the stem and the first stages as a
 # whole.
 LITE0_FROZEN = (r'_bn\d', r'_conv_stem', r'_blocks\.[0-4]/')
@@ -36,26 +36,43 @@ def diga_stages() -> ConfigDict:
       'warmup': warmup_stage(),
       'label_1': label,
       'self_training_1': train,
-      'label_2': follow(label, start='self_training_1'),
-      'self_training_2': follow(train, start='self_training_1', labels='label_2'),
+      'label_2': follow(
+        label, start='self_training_1', weights='', centroids_from='earlier', earlier='label_1'
+      ),
+      'self_training_2': follow(train, start='self_training_1', weights='', labels='label_2'),
     }
   )
 
 
 def hiast_stages() -> ConfigDict:
-  """Adversarial warm-up, and three rounds of (label by the teacher, train the student further)."""
+  """Source alone, adversarial warm-up, three rounds of (label by the teacher, train the student).
+
+  Published are the rounds' settings. The warm-up starts from a source-only network, which the code
+  asserts, but no settings of the two are published: those of the warm-up are the code's defaults
+  (utils/default_config.py), and the source-only stage has the same steps, batch and optimizer.
+  """
+  warmup = adversarial_stage(start='source_only')
+  source = warmup_stage(
+    method='source_only',
+    loss=warmup.loss,
+    steps=warmup.steps,
+    target_statistics=False,
+    batch=warmup.batch.copy_and_resolve_references(),
+    optimizer=warmup.optimizer.copy_and_resolve_references(),
+  )
   label, train = hiast_label_stage('warmup'), hiast_stage('warmup', 'label_1')
   stages = ConfigDict(
     {
-      'warmup': adversarial_stage(),
+      'source_only': source,
+      'warmup': warmup,
       'label_1': label,
       'hiast_1': train,
     }
   )
   for number, rate in ((2, 2e-6), (3, 1e-6)):
     before, labels = f'hiast_{number - 1}', f'label_{number}'
-    stages[labels] = follow(label, start=before, network='teacher')
-    stages[f'hiast_{number}'] = follow(train, start=before, labels=labels)
+    stages[labels] = follow(label, start=before, weights='', network='teacher')
+    stages[f'hiast_{number}'] = follow(train, start=before, weights='', labels=labels)
     stages[f'hiast_{number}'].optimizer.learning_rate = rate
   return stages
 
@@ -103,20 +120,19 @@ def small_scale(config: ConfigDict, steps: Mapping[str, int]) -> None:
 def semi_supervised(config: ConfigDict) -> None:
   """Turns the recipe into one for images of one domain, of which some have labels.
 
-  Labelled crops are plain, unlabelled ones are scaled in self-training; centroids are those of the
-  labelled images (docs/method.md, semi-supervised).
+  The second view is the photometric one as a whole. Labelled crops are plain, unlabelled ones are
+  scaled in self-training; centroids are of crops of all images, the set 'train', by predictions
+  alone (docs/method.md, semi-supervised).
   """
   config.translator.kind = 'none'
   config.recipe = tuple(name for name in config.recipe if name != 'translator')
-  for stage in config.stages.values():
-    if stage.kind == 'label':
-      change(stage, centroids_from='source')
+  change(config.stages.label_1, centroid_set='train', centroid_crops=True)
   for stage in trained(config).values():
-    change(stage, batch={'source_crop': 'plain', 'redraw': False})
+    change(stage, mixing='none', batch={'source_crop': 'plain', 'redraw': False})
     if stage.kind == 'warmup':
-      change(stage, target_statistics=False, batch={'target_crop': 'plain'})  # there is one domain
+      change(stage, batch={'target_crop': 'plain'})
     else:
-      change(stage, distillation=0.5, batch={'target_crop': 'sized'})
+      change(stage, distillation=0.5, view={'beta': 0.4}, batch={'target_crop': 'sized'})
 
 
 def trained(config: ConfigDict) -> dict[str, ConfigDict]:

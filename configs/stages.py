@@ -48,9 +48,9 @@ def copy_paste(**changes: Any) -> ConfigDict:
     {
       'hard_classes': 14,  # how many: those with the least confident pseudo-labels
       'excluded_classes': (),  # classes that are never hard, by train id
-      # Donors at most. Published, every hard class counts as pasted after the first donor, so that
-      # there is never a second: 1 does that.
-      'max_donors': 3,
+      # Donors at most. Published quirk: every hard class counts as pasted after the first donor, so
+      # that there is never a second; the paper describes up to 3.
+      'max_donors': 1,
       'leave_out': 0.1,  # share of a class's images, those with the fewest pixels, that lend none
     },
     changes,
@@ -62,6 +62,7 @@ def translator_stage(**changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'translator',  # fixed: what kind of stage this is
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
       'steps': 50_000,  # of training
       'batch': batch(low_rows=1, full_rows=1, source_crop='plain'),  # see `stages.batch`
       # See `optimizers.sgd`.
@@ -78,7 +79,9 @@ def warmup_stage(**changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'warmup',  # fixed: what kind of stage this is
-      'start': '',  # the stage whose network to start from; '' = model.weights
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
+      'start': '',  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,  # of training
       'method': 'distill',  # 'distill' | 'source_only' (the loss on the source alone)
@@ -111,7 +114,9 @@ def adversarial_stage(**changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'adversarial',  # fixed: what kind of stage this is
-      'start': '',  # the stage whose network to start from; '' = model.weights
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
+      'start': '',  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'steps': 10_000,  # of training
       'adversarial_weight': 0.05,  # weight of the loss that fools the discriminator
       'entropy_weight': 3.0,  # weight of the target predictions' entropy
@@ -137,11 +142,16 @@ def label_stage(start: str, **changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'label',  # fixed: what kind of stage this is
-      'start': start,  # the stage whose network labels the target
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
+      'start': start,  # the stage whose network labels the target; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'network': 'student',  # 'student' | 'teacher'
       'target': 'target',  # the set to label, by its name in data.sets
       'scales': (1.0, 0.5),  # of the image; the largest logit over the scales counts
       'image_size': (),  # (height, width) to which images are resized first; () = as they are
+      # How: 'bicubic' (with antialiasing) | 'bilinear' (without, and labels back by rounding
+      # positions down; published quirk of HIAST).
+      'resizing': 'bicubic',
       # Which labels are kept: 'none' (all of them) | 'constant' (one confidence) | 'cbst' (the most
       # confident share of each class) | 'ias' (instance adaptive: thresholds that follow the
       # images). DiGA's 'consensus' is set in the self-training, with which it changes; both can be
@@ -153,13 +163,21 @@ def label_stage(start: str, **changes: Any) -> ConfigDict:
       'beta': 0.9,  # 'ias': share of the old threshold in the new one
       'gamma': 8.0,  # 'ias': how much less is kept of a class with a low threshold
       'selector_batch': 1,  # images between two moves of the thresholds; published for HIAST: 2
-      # 'target' (argmax classes) | 'source' (mixed with the translation, pixels where the
-      # prediction is right) | 'none' (for a self-training without consensus).
+      # 'target' (predictions alone) | 'source' (mixed with the translation, pixels where the
+      # prediction is right) | 'earlier' (those of an earlier label stage) | 'none' (for a
+      # self-training without consensus). Published: round 2 keeps those of round 1.
       'centroids_from': 'target',
-      'source': 'source',  # centroids from 'source': the set, by its name in data.sets
+      'earlier': '',  # centroids from 'earlier': the label stage that made them
+      # Centroids from 'source' or 'target': the set, by its name in data.sets; '' = 'source' or the
+      # set that is labelled.
+      'centroid_set': '',
+      # Whether they are made of random crops, of each image one at the set's low and one at its
+      # full size, drawn anew in every pass, and not of whole images at the low size. Published for
+      # those from 'source' and in semi-supervised learning.
+      'centroid_crops': False,
       'translator': 'translator',  # centroids from 'source': the translator stage to use
-      # Passes over the images' means. Published quirk: five, of which all after the first change
-      # nothing but the counts.
+      # Passes over the images. Published quirk: five, of which those after the first change nothing
+      # of whole images but the counts, until these have passed `cap`.
       'passes': 5,
       'cap': 3000,  # images of a class from which on its centroid is a moving average
     },
@@ -172,7 +190,9 @@ def self_training_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'self_training',  # fixed: what kind of stage this is
-      'start': start,  # the stage whose network to start from
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
+      'start': start,  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'labels': labels,  # the label stage with the pseudo-labels and centroids
       'translator': 'translator',  # the translator stage to use (translator.kind = 'network')
       'steps': 80_000,  # of training
@@ -190,6 +210,7 @@ def self_training_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
       'ema_decay_max': 0.999,  # upper bound of the teacher's decay
       # 'cross_entropy' | 'labelled_cross_entropy' | 'ohem', as in the warm-up.
       'loss': 'cross_entropy',
+      'target_loss': 'cross_entropy',  # of the mixed target images: as loss
       'ohem_threshold': 0.7,  # 'ohem': pixels whose class has less probability are hard
       'ohem_min_kept': 100_000,  # 'ohem': at least this many pixels of a batch count as hard
       'centroid_momentum': 1e-4,  # step of a centroid towards the mean of each image
@@ -206,7 +227,9 @@ def hiast_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
   return fields(
     {
       'kind': 'hiast',  # fixed: what kind of stage this is
-      'start': start,  # the stage whose network to start from
+      'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
+      'start': start,  # the stage whose network to start from; '' = weights
+      'weights': '',  # without start: the file to start from; '' = model.weights
       'labels': labels,  # the label stage with the pseudo-labels
       'steps': 8_000,  # of training
       # 'consensus' | 'none', as in DiGA's self-training; the label stage has selected already.
@@ -224,10 +247,8 @@ def hiast_stage(start: str, labels: str, **changes: Any) -> ConfigDict:
       'sharpening': 1.0,  # weight of the entropy on pixels without a label
       'consistency': 0.5,  # weight of the teacher's prediction on pixels without a label
       'centroid_momentum': 1e-4,  # step of a centroid towards the mean of each image
-      # See `stages.batch`. Published: six on each of two devices.
-      'batch': batch(
-        low_rows=0, full_rows=12, source_crop='zoom', target_crop='zoom', redraw=False
-      ),
+      # See `stages.batch`. Published: 6 in all, on however many devices.
+      'batch': batch(low_rows=0, full_rows=6, source_crop='zoom', target_crop='zoom', redraw=False),
       'optimizer': optimizers.hiast(3e-6),  # see `optimizers.sgd`
     },
     changes,
@@ -239,6 +260,7 @@ def hiast_label_stage(start: str, **changes: Any) -> ConfigDict:
   values = {
     'scales': (1.0,),
     'image_size': (768, 1536),
+    'resizing': 'bilinear',
     'selector': 'ias',
     'selector_batch': 2,
     'centroids_from': 'none',

@@ -24,7 +24,7 @@ class CopyPaste:
   confidence: np.ndarray  # float [C], mean of each class's pseudo-labels; 0 for one without any
   hard_classes: int = 14  # how many classes count as hard: those with the lowest confidence
   excluded_classes: Sequence[int] = ()  # never hard (for SYNTHIA: 9, 14 and 16, which it lacks)
-  max_donors: int = 3
+  max_donors: int = 1  # published; the paper describes 3
   leave_out: float = 0.1  # share of a class's images, with the fewest pixels of it, not to lend it
 
   def __post_init__(self) -> None:
@@ -49,18 +49,22 @@ class CopyPaste:
       found.append(holding[round(len(holding) * self.leave_out) :])
     return found
 
+  @functools.cached_property
+  def weights(self) -> np.ndarray:
+    """What each hard class is drawn by, [K], not normalised; 0 for one that no image can lend."""
+    able = np.array([len(donors) > 0 for donors in self.donors])
+    return able * (1 - np.asarray(self.confidence, np.float64)[self.hard]) ** 2
+
   def draw(self, random: np.random.Generator) -> np.ndarray:
     """The donors for one image: int64 [max_donors], padded with -1.
 
     A hard class not pasted yet is drawn by (1 - confidence)^2, then one of its donors, which brings
     all of its hard classes along; until half of the hard classes have come, or `max_donors` donors.
     """
-    able = np.array([len(donors) > 0 for donors in self.donors])
-    by_class = able * (1 - np.asarray(self.confidence, np.float64)[self.hard]) ** 2
     pasted = np.zeros(len(self.hard), bool)
     drawn = np.full(self.max_donors, -1, np.int64)
     for i in range(self.max_donors):
-      weights = np.where(pasted, 0, by_class)
+      weights = np.where(pasted, 0, self.weights)
       if not weights.sum():
         break
       drawn[i] = random.choice(self.donors[random.choice(len(weights), p=weights / weights.sum())])

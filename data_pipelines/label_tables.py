@@ -15,6 +15,8 @@ from data_pipelines.errors import BadInput
 IGNORE = 255  # the train id of pixels that belong to no class; defined here alone
 UNKNOWN = -1
 
+OF_16 = tuple(i for i in range(19) if i not in (9, 14, 16))  # of 19: the classes SYNTHIA has too
+
 Colour = tuple[int, int, int]
 TableLike = str | Sequence[tuple[Any, int]]  # (raw id or colour, train id)
 
@@ -22,6 +24,11 @@ TableLike = str | Sequence[tuple[Any, int]]  # (raw id or colour, train id)
 def _ignore_rest(known: dict[int, int]) -> dict[int, int]:
   """The table with every raw id that it does not name mapped to 255."""
   return {raw: known.get(raw, IGNORE) for raw in range(256)}
+
+
+def _pack(table: dict[int, int]) -> dict[int, int]:
+  """A table of the 19 classes for the 16 of SYNTHIA, numbered 0 to 15 in the same order."""
+  return {raw: OF_16.index(train) for raw, train in table.items() if train in OF_16}
 
 
 def _strict(train_ids: list[int]) -> dict[int, int]:
@@ -45,9 +52,11 @@ TABLES: dict[str, dict[int, int]] = {
   'cityscapes': _ignore_rest(_CITYSCAPES),
   'gta5': _ignore_rest(_CITYSCAPES),
   'synthia': _ignore_rest(_SYNTHIA),
-  # The 16-class benchmark: terrain, truck and train (raw 16, 18, 20) are not labelled in SYNTHIA's
-  # Cityscapes counterpart. The 19 numbers stay, so that networks of both benchmarks agree.
+  # Without terrain, truck and train (raw 16, 18, 20), which the 16-class benchmark drops: by the 19
+  # numbers, as in HIAST, and numbered 0 to 15, as in DiGA.
   'synthia16': _ignore_rest({k: v for k, v in _SYNTHIA.items() if k not in (16, 18, 20)}),
+  'synthia16_packed': _ignore_rest(_pack(_SYNTHIA)),
+  'cityscapes16_packed': _ignore_rest(_pack(_CITYSCAPES)),
   # Cityscapes' labelTrainIds files; ACDC, Dark Zurich.
   'train_ids': _strict(list(range(19))),
   'bdd100k': _strict(list(range(19))),
@@ -88,6 +97,8 @@ NAMES: dict[str, tuple[str, ...]] = {
   ),
   'robotcar9': ('sky', 'person', 'bike', 'car', 'sign', 'light', 'building', 'sidewalk', 'road'),
 }  # fmt: skip
+
+NAMES['synthia16'] = tuple(NAMES['cityscapes19'][i] for i in OF_16)
 
 
 def _colours(text: str) -> list[Colour]:
@@ -133,6 +144,8 @@ PALETTE: dict[str, np.ndarray] = {
     '4682b4 dc143c 770b20 00008e dcdc00 faaa1e 464646 f423e8 804080'
   ), np.uint8),
 }  # fmt: skip
+
+PALETTE['synthia16'] = PALETTE['cityscapes19'][list(OF_16)]
 
 
 def colours(table: TableLike) -> list[tuple[Colour, int]]:

@@ -1,9 +1,9 @@
-"""Batches whose content is a function of (seed, step): nothing has to be saved to resume.
+"""Batches whose content is a function of (seed, stream, step): nothing is saved to resume.
 
 For each view (source, target, ...) the images go by in an order that is a new permutation each
 epoch, computed from the position alone. Every random choice of a transform comes from a generator
-seeded by (seed, view, step, row), so that any host can make any row of any step, and reads only
-those that it needs.
+seeded by (seed, stream, view, step, row), so that any host can make any row of any step, and reads
+only those that it needs.
 """
 
 import dataclasses
@@ -33,6 +33,7 @@ DOCTOR = "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' 
 
 Untyped = Any  # tensors: TensorFlow's type stubs lack operators and modules
 random: Untyped = tf.random
+Root = tuple[int, str]  # the run's seed and the name of a stream
 Skipped = dict[str, str] | None  # path -> what is wrong; None where nothing may be skipped
 
 
@@ -42,9 +43,10 @@ class View:
 
   source: Folder
   low_rows: int  # are resized to `low_size` first; they come first in the batch
-  full_rows: int  # keep the image's own size
-  low_size: tuple[int, int] | None  # None leaves low rows at their own size as well
+  full_rows: int  # are resized to `full_size`
+  low_size: tuple[int, int] | None  # None leaves the low rows at their own size
   crop: tuple[int, int]  # of the batch
+  full_size: tuple[int, int] | None = None  # None leaves the full rows at their own size
   cut: str = 'plain'  # how the crop is cut: a key of `CUTS`
   heights: tuple[int, int] = (341, 1000)  # (smallest, largest) of the 'zoom' window, pixels
   copy_paste: CopyPaste | None = None  # pastes hard-class pixels of other images; needs labels
@@ -54,6 +56,10 @@ class View:
   def rows(self) -> int:
     """Rows of a batch."""
     return self.low_rows + self.full_rows
+
+  def size(self, row: int) -> tuple[int, int] | None:
+    """The size that a row's image is resized to before it is cropped; None: as it is."""
+    return self.low_size if row < self.low_rows else self.full_size
 
 
 # How a view's crops are cut: 'sized' scales by U(0.7, 1) first, 'zoom' resizes a larger window.
@@ -68,18 +74,20 @@ def batches(
   views: Mapping[str, View],
   *,
   seed: int,
+  stream: str = '',
   start: int = 0,
   rows: slice = slice(None),
   parallel_calls: int = PARALLEL_CALLS,
   skipped: Skipped = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Endless batches of all named views, from step `start` on; `seed` is the run's data seed.
+  """Endless batches of all named views, from step `start` on; `seed` is the run's.
 
   Yields {f'{name}_image': uint8 [B, h, w, 3] RGB, f'{name}_label': uint8 [B, h, w]} with train ids
   and 255; the label is left out for a view whose source has none. Raises BadInput: a view cannot be
   made; or, while iterating, a file is missing or damaged, sizes differ or a label id is unknown.
 
   Args:
+    stream: a name; streams of one seed share no draw.
     rows: which of each view's B = low_rows + full_rows rows to make; the others are not read.
     parallel_calls: images decoded at a time; does not change the batches.
     skipped: None stops at the first file that cannot be read. A dict takes note of such images
@@ -88,7 +96,9 @@ def batches(
   for name, view in views.items():
     _check(name, view, rows)
   datasets = {
-    name: _dataset(name, view, seed, start, range(view.rows)[rows], parallel_calls, skipped)
+    name: _dataset(
+      name, view, (seed, stream), start, range(view.rows)[rows], parallel_calls, skipped
+    )
     for name, view in views.items()
   }
   options = tf.data.Options()
@@ -97,15 +107,14 @@ def batches(
   options.threading.max_intra_op_parallelism = 1
   options.autotune.enabled = False
   dataset = tf.data.Dataset.zip(datasets).prefetch(PREFETCH).with_options(options)
-  return _iterate(dataset, views, seed, start, rows)
+  return _iterate(dataset, views, (seed, stream), start, rows)
 
 
-def image_indices(name: str, view: View, *, seed: int, step: int) -> list[int]:
+def image_indices(name: str, view: View, *, seed: int, stream: str = '', step: int) -> list[int]:
   """The indices into `view.source.ids` of the B images of a step."""
-  return [
-    int(_image_index(name, len(view.source), seed, tf.constant(step * view.rows + row, tf.int64)))
-    for row in range(view.rows)
-  ]
+  positions = tf.range(step * view.rows, (step + 1) * view.rows, dtype=tf.int64)
+  of = functools.partial(_image_index, name, len(view.source), (seed, stream))
+  return [int(of(position)) for position in positions]
 
 
 def _check(name: str, view: View, rows: slice) -> None:
@@ -114,8 +123,11 @@ def _check(name: str, view: View, rows: slice) -> None:
     raise BadInput(
       f'{name}: a batch of {view.low_rows} + {view.full_rows} rows leaves this host none'
     )
-  if min(*view.crop, *(view.low_size or view.crop)) < 1:
-    raise BadInput(f'{name}: crop {view.crop} and low size {view.low_size} must be positive')
+  if min(*view.crop, *(view.low_size or view.crop), *(view.full_size or view.crop)) < 1:
+    raise BadInput(
+      f'{name}: crop {view.crop}, low size {view.low_size} and full size {view.full_size} must be '
+      'positive'
+    )
   if view.cut not in CUTS:
     raise BadInput(f'{name}: cut is {view.cut!r}; it may be {", ".join(CUTS)}')
   if view.cut == 'zoom' and not 1 <= view.heights[0] <= view.heights[1]:
@@ -132,19 +144,19 @@ def _check(name: str, view: View, rows: slice) -> None:
 
 
 def _iterate(
-  dataset: tf.data.Dataset, views: Mapping[str, View], seed: int, start: int, rows: slice
+  dataset: tf.data.Dataset, views: Mapping[str, View], root: Root, start: int, rows: slice
 ) -> Iterator[dict[str, np.ndarray]]:
   iterator: Untyped = dataset.as_numpy_iterator()
   for step in itertools.count(start):
     try:
       batch = next(iterator)
     except tf.errors.OpError as error:
-      raise _blame(views, seed, step, rows, error) from None
+      raise _blame(views, root, step, rows, error) from None
     yield {f'{name}_{part}': x for name, parts in batch.items() for part, x in parts.items()}
 
 
 def _dataset(
-  name: str, view: View, seed: int, start: int, rows: range, parallel_calls: int, skipped: Skipped
+  name: str, view: View, root: Root, start: int, rows: range, parallel_calls: int, skipped: Skipped
 ) -> tf.data.Dataset:
   """The view's rows, batched: {'image': [len(rows), h, w, 3], 'label': ...}."""
   own = tf.constant(list(rows), tf.int64)
@@ -157,13 +169,13 @@ def _dataset(
     if len(pixels) > 1:
       raw = pixels[1]
       view.source.check_raw(index, raw, image.shape)
-    return _example(view, (image, raw), row, _generator(name, seed, step, row), skipped)
+    return _example(view, (image, raw), row, _generator(name, root, step, row), skipped)
 
   # No tensor meets Python's control flow in here; looking for it would double the start-up time.
   @tf.autograph.experimental.do_not_convert
   def example(position: Untyped) -> dict[str, Untyped]:
     step, row = position // len(rows), own[position % len(rows)]
-    index = _image_index(name, len(view.source), seed, step * view.rows + row)
+    index = _image_index(name, len(view.source), root, step * view.rows + row)
     pixels = load(index) if load else []
     made = tf.numpy_function(make, [step, row, index, *pixels], [tf.uint8] * len(shapes))
     parts = zip(shapes.items(), made, strict=True)
@@ -174,19 +186,18 @@ def _dataset(
   return mapped.batch(len(rows), drop_remainder=True)
 
 
-def _generator(name: str, seed: int, step: int, row: int) -> np.random.Generator:
+def _generator(name: str, root: Root, step: int, row: int) -> np.random.Generator:
   """Where everything that is drawn for one row of one step comes from."""
-  root = np.random.SeedSequence([seed % 2**64, zlib.crc32(name.encode()), step, row])
-  return np.random.Generator(np.random.Philox(root))
+  return transforms.generator(*root, name, step, row)
 
 
-def _image_index(name: str, number: int, seed: int, position: Untyped) -> Untyped:
+def _image_index(name: str, number: int, root: Root, position: Untyped) -> Untyped:
   """The image at a position of the endless order: a new permutation every `number` positions."""
-  epoch, offset = position // number, position % number
-  # zlib's checksum is the same on every machine.
-  root = random.fold_in(tf.constant([seed, 0], tf.int64), zlib.crc32(name.encode()) & 0x7FFFFFFF)
-  key = random.fold_in(root, epoch)
-  return random.experimental.index_shuffle(offset, key, number - 1)
+  (seed, stream), (epoch, offset) = root, (position // number, position % number)
+  key = tf.constant([seed, 0], tf.int64)
+  for part in (stream, name):
+    key = random.fold_in(key, zlib.crc32(part.encode()) & 0x7FFFFFFF)
+  return random.experimental.index_shuffle(offset, random.fold_in(key, epoch), number - 1)
 
 
 def _example(
@@ -199,8 +210,9 @@ def _example(
   if view.copy_paste and label is not None:
     donors = view.copy_paste.draw(rng)
     pair = _paste(view.source, donors, view.copy_paste.hard, image, label.whole(), skipped)
-  if row < view.low_rows and view.low_size is not None:
-    pair = transforms.resize(pair, view.low_size)
+  size = view.size(row)
+  if size is not None:
+    pair = transforms.resize(pair, size)
   pair = transforms.flip(pair, rng)
   cut = CUTS[view.cut](view)
   if view.redraw:
@@ -279,14 +291,14 @@ def _load_label(path: Untyped, source: Folder) -> Untyped:
 
 
 def _blame(
-  views: Mapping[str, View], seed: int, step: int, rows: slice, error: tf.errors.OpError
+  views: Mapping[str, View], root: Root, step: int, rows: slice, error: tf.errors.OpError
 ) -> BadInput:
   """Reads the batch again, file by file, to name the one that cannot be read."""
   for name, view in views.items():
-    read = image_indices(name, view, seed=seed, step=step)[rows]
+    read = image_indices(name, view, seed=root[0], stream=root[1], step=step)[rows]
     for row in range(view.rows)[rows]:
       if view.copy_paste:
-        donors = view.copy_paste.draw(_generator(name, seed, step, row))
+        donors = view.copy_paste.draw(_generator(name, root, step, row))
         read += donors[donors >= 0].tolist()
     for index in read:
       path = view.source.image_path(index)

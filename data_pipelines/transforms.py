@@ -10,6 +10,7 @@ What is drawn follows docs/method.md section 2 (DiGA, arXiv 2304.02222). Sizes a
 
 import functools
 import math
+import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,12 +24,13 @@ from data_pipelines.label_tables import IGNORE, translate
 Size = tuple[int, ...]
 Window = tuple[int, ...]  # top, left, height, width
 
-REDRAWS = 5
+DRAWS = 5
 REDRAW_SHARE = 0.02
 SIZED_CROP_RANGE = (0.7, 1.0)
 # Pillow's bicubic kernel is that of Catmull and Rom (a = -1/2).
 RGB = PixelType.U8x3
 BICUBIC, BILINEAR = FilterType.catmull_rom, FilterType.bilinear
+ROWS_AT_A_TIME = 32  # of `sample`: what it works on stays in the processor's cache
 SUPPORT = {BICUBIC: 2.0, BILINEAR: 1.0}  # how far the kernels reach, in pixels of the larger grid
 
 
@@ -45,6 +47,14 @@ class Picture(NamedTuple):
 
 Pair = tuple[Picture, Picture | None]  # an image, and its label if there is one
 Cut = Callable[[Pair, Size, np.random.Generator], Pair]
+Positions = Callable[[int, int], np.ndarray]  # (old, new) -> source positions [new] along an axis
+
+
+def generator(seed: int, *place: str | int) -> np.random.Generator:
+  """A generator of its own for each place: names, whose checksums count, and numbers from 0."""
+  # zlib's checksum is the same on every machine.
+  numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in place]
+  return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed % 2**64, *numbers])))
 
 
 def picture(pixels: np.ndarray, table: np.ndarray | None = None) -> Picture:
@@ -104,11 +114,62 @@ def _resize_part(
   return made
 
 
-def nearest(label: Picture, size: Size) -> Picture:
-  """A label resized by nearest neighbour, with exactly the pixels that Pillow takes."""
+def sample(image: Picture, size: Size) -> Picture:
+  """An image resized bilinearly without antialiasing, as OpenCV does it (INTER_LINEAR).
+
+  HIAST's way (docs/method.md section 10); its 8-bit arithmetic is kept, which rounds down a little.
+  """
+  if size == image.size:
+    return image
+  taps = [linear_taps(old, new) for old, new in zip(image.size, size, strict=True)]
+
+  def at(window: Window) -> np.ndarray:
+    rows, columns = (
+      part[:, first : first + count]
+      for part, first, count in zip(taps, window[:2], window[2:], strict=True)
+    )
+    top, left = int(rows[0, 0]), int(columns[0, 0])
+    pixels = image.at((top, left, int(rows[1, -1]) - top + 1, int(columns[1, -1]) - left + 1))
+    return _interpolate(pixels, rows - [[top], [top], [0]], columns - [[left], [left], [0]])
+
+  return Picture(size, at)
+
+
+@functools.lru_cache(maxsize=256)
+def linear_taps(old: int, new: int) -> np.ndarray:
+  """For `new` positions along an axis of `old` pixels: int [3, new].
+
+  The pixel before, the one after, and the weight of the latter in 2048ths.
+  """
+  position = (np.arange(new) + 0.5) * (old / new) - 0.5
+  before = np.floor(position).astype(int)
+  weight = np.rint((position - before) * 2048).astype(int)
+  return np.stack([*np.clip([before, before + 1], 0, old - 1), weight])
+
+
+def _interpolate(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+  """Pixels [h, w, 3] at `linear_taps` of each axis; some rows at a time, to stay in the cache."""
+  made = np.empty((rows.shape[1], columns.shape[1], 3), np.uint8)
+  before, after, weight = columns
+  weight = weight[:, None].astype(np.int32)
+  for start in range(0, len(made), ROWS_AT_A_TIME):
+    above, below, share = rows[:, start : start + ROWS_AT_A_TIME]
+    share = share[:, None, None].astype(np.int32)
+    part = pixels[above[0] : below[-1] + 1]
+    wide = part.take(before, 1) * (2048 - weight)
+    wide += part.take(after, 1) * weight
+    wide >>= 4  # the bits that OpenCV drops, here and below
+    high = (wide[above - above[0]] * (2048 - share)) >> 16
+    high += (wide[below - above[0]] * share) >> 16
+    made[start : start + ROWS_AT_A_TIME] = (high + 2) >> 2
+  return made
+
+
+def nearest(label: Picture, size: Size, positions: Positions | None = None) -> Picture:
+  """A label resized by nearest neighbour: at `positions`, by default exactly Pillow's pixels."""
   if size == label.size:
     return label
-  rows_of, columns_of = map(nearest_positions, label.size, size)
+  rows_of, columns_of = map(positions or nearest_positions, label.size, size)
 
   def at(window: Window) -> np.ndarray:
     top, left, height, width = window
@@ -130,6 +191,11 @@ def nearest_positions(old: int, new: int) -> np.ndarray:
   steps = np.full(new, old / new)
   steps[0] /= 2
   return np.minimum(np.cumsum(steps).astype(int), old - 1)
+
+
+def floor_positions(old: int, new: int) -> np.ndarray:
+  """OpenCV's `new` source positions along an axis of `old` pixels: floor(i * old / new)."""
+  return np.arange(new) * old // new
 
 
 def flip(pair: Pair, rng: np.random.Generator) -> Pair:
@@ -167,16 +233,16 @@ def zoom(pair: Pair, size: Size, rng: np.random.Generator, *, heights: tuple[int
   """Cuts out a window of the shape of `size` and of a height drawn from `heights`; resizes it.
 
   The height is a uniform integer, both ends included, but at most what fits into the image; the
-  place is uniform (bilinear / nearest). HIAST's geometric view (docs/method.md section 10).
+  place is uniform. Images are resized by `sample`, labels at `floor_positions`, and nothing beyond
+  the window is seen: HIAST's geometric view (docs/method.md section 10).
   """
   full, ratio = pair[0].size, size[1] / size[0]
   height = min(int(rng.integers(heights[0], heights[1] + 1)), full[0], int(full[1] / ratio))
   height = max(height, 1)
-  window = height, min(max(round(height * ratio), 1), full[1])
-  place = rng.random(2) * (np.subtract(full, window) + 1)
-  cut = _window(pair, place, window)
-  # Nothing beyond the window is seen, not even by the kernel at its edge.
-  return resize(_each(cut, lambda one: picture(one.whole())), size, BILINEAR)
+  window = height, min(max(int(height * ratio), 1), full[1])
+  place = rng.random(2) * np.subtract(full, window)
+  image, label = _window(pair, place, window)
+  return sample(image, size), None if label is None else nearest(label, size, floor_positions)
 
 
 def _window(pair: Pair, place: np.ndarray, size: Size) -> Pair:
@@ -195,18 +261,16 @@ def _each(pair: Pair, transform: Callable[[Picture], Picture]) -> Pair:
 
 
 def redraw(cut: Cut, pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
-  """Draws `cut` (crop or sized_crop) again, up to 5 times, until `acceptable`.
+  """Draws `cut` (crop or sized_crop) up to 5 times, until `acceptable`; the fifth is used as it is.
 
-  The sixth draw is taken as it comes. Only labels are computed until one is accepted.
+  Only labels are computed until one is accepted.
   """
-  for _ in range(REDRAWS):
+  image, label = cut(pair, size, rng)
+  for _ in range(DRAWS - 1):
+    if label is None or acceptable(label.whole()):
+      break
     image, label = cut(pair, size, rng)
-    if label is None:
-      return image, None
-    pixels = label.whole()
-    if acceptable(pixels):
-      return image, picture(pixels)
-  return cut(pair, size, rng)
+  return image, label
 
 
 def acceptable(label: np.ndarray) -> bool:

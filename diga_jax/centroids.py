@@ -42,9 +42,11 @@ def class_means(
   members = jax.nn.one_hot(predicted, classes, dtype=bool)
   if labels is not None:
     members &= (predicted == labels.astype(predicted.dtype))[..., None]
-  members = members.reshape(batch, -1, classes).astype(jnp.float32)
+  members = members.reshape(batch, -1, classes)
   flat = features.reshape(batch, -1, depth).astype(jnp.float32)
-  sums = jnp.einsum('bnc,bnd->bcd', members, flat, precision=jax.lax.Precision.HIGHEST)
+  sums = jnp.einsum(
+    'bnc,bnd->bcd', members.astype(jnp.float32), flat, precision=jax.lax.Precision.HIGHEST
+  )
   counts = members.sum(1)
   means = sums / jnp.maximum(counts, 1)[..., None]
   return means, (counts >= minimum) & (means.sum(-1) != 0)

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from data_pipelines import image_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
-from diga_jax import models, optimizer, strong_augment
-from diga_jax.inference import selectors
+from diga_jax import metrics, models, optimizer, strong_augment
+from diga_jax.inference import image_batches, selectors
 from diga_jax.parallel import mesh
 from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
 from diga_jax.stages import consensus, kinds, objective, views, warmup
@@ -108,6 +108,7 @@ _OPTIMIZER = {
   'momentum': number(0, 1, below=True), 'betas': tuple_of(number(0, 1, below=True), 2),
   'warmup decay_steps': whole(0), 'undecayed_pattern head_pattern': pattern,
   'frozen': tuple_of(pattern), 'repeats': tuple_of(tuple_as(pattern, whole(1))),
+  'common_final_lr first_step_momentum': boolean,
 }  # fmt: skip
 
 NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
@@ -122,16 +123,19 @@ _GROUPS = {
     'compilation_cache': text,
   },
   'stages.*.': {
-    'kind': words(*kinds.KINDS), 'start translator source target labels': text,
-    'method': words(*warmup.METHODS), 'loss': words(*objective.LOSSES),
+    'kind': words(*kinds.KINDS), 'data_stream start weights translator target labels': text,
+    'earlier centroid_set': text,
+    'method': words(*warmup.METHODS), 'loss target_loss': words(*objective.LOSSES),
     'mixing': words(*views.MIXINGS), 'target_mixing': words(*views.TARGET_MIXINGS),
     'network': words(*NETWORKS), 'centroids_from': words(*kinds.CENTROIDS_FROM),
     'selector': words(*(consensus.SELECTORS | selectors.SELECTORS)),
-    'steps ohem_min_kept': whole(0), 'strong': whole(0, len(strong_augment.OPERATIONS)),
+    'steps ohem_min_kept': whole(0), 'strong': whole(0, strong_augment.CHOICES),
     'distillation reverse auxiliary adversarial_weight entropy_weight': number(0),
-    'gamma smoothing sharpening consistency': number(0), 'target_statistics': boolean,
+    'gamma smoothing sharpening consistency': number(0),
+    'target_statistics centroid_crops': boolean,
     'ema_decay_max ema_decay ohem_threshold centroid_momentum': number(0, 1),
     'threshold share alpha beta': number(0, 1), 'scales': _SCALES, 'image_size': _SIDES,
+    'resizing': words(*image_batches.RESIZERS),
     'discriminator_width selector_batch passes cap rank': whole(1),
   },
   'stages.*.optimizer.': _OPTIMIZER,
@@ -146,8 +150,8 @@ _GROUPS = {
     'leave_out': number(0, 1),
   },
   'model.': {
-    'name': words(*models.SEGMENTATION), 'dtype': words('float32', 'bfloat16'), 'weights': text,
-    'partial_weights': boolean,
+    'name': words(*models.SEGMENTATION), 'dtype': words('float32', 'bfloat16'),
+    'precision': words(*models.PRECISIONS), 'weights': text, 'partial_weights': boolean,
   },
   'model.options.': {
     **{option: words(*allowed) for option, allowed in models.CHOICES.items()},
@@ -173,11 +177,12 @@ _GROUPS = {
       _PAIRS._replace(text='pairs of an id, or a colour, and a train id'),
     ),
     'first count': whole(0), 'size': tuple_of(whole(16), 2), 'zoom_heights': tuple_of(whole(1), 2),
-    'low_size evaluation_size': _SIDES,
+    'low_size full_size evaluation_size': _SIDES,
   },
   'evaluation.': {
     'name': text, 'stages sets': tuple_of(text), 'scales': _SCALES, 'flip': boolean,
     'network': words(*NETWORKS), 'batch_size': whole(1), 'pictures': whole(0),
+    'class_means': words(*metrics.WAYS), 'mean': text,
   },
 }  # fmt: skip
 FIELDS = {
@@ -215,11 +220,26 @@ def check(config: ConfigDict) -> None:
         f'config.data.{field} has {len(config.data[field])} entries for {config.data.classes} '
         'classes: give one for each, or none'
       )
+  check_means(config)
   if config.checkpoint_choice == 'oracle' and not config.evaluation.sets:
     raise BadInput("config.evaluation.sets is (): checkpoint_choice 'oracle' needs its first set")
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
+    )
+
+
+def check_means(config: ConfigDict) -> None:
+  """Refuses means that the classes do not have; raises BadInput."""
+  data, settings = config.data, config.evaluation
+  class_set = '' if data.class_names else data.names
+  if settings.class_means == 'hiast' and class_set != 'cityscapes19':
+    raise BadInput("config.evaluation.class_means: 'hiast' is for data.names 'cityscapes19' alone")
+  means = metrics.class_means(class_set, data.classes, settings.class_means).subsets
+  if settings.mean and settings.mean not in means:
+    raise BadInput(
+      f'config.evaluation.mean is {settings.mean!r}: it may be {", ".join(means)}, or empty for '
+      'the mean over all classes'
     )
 
 

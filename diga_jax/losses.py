@@ -28,6 +28,20 @@ def _has_label(labels: jax.Array, classes: int) -> jax.Array:
   return (labels >= 0) & (labels < classes)
 
 
+def _count(chosen: jax.Array) -> jax.Array:
+  """How many of booleans [B, ...] are true, float32.
+
+  int32 holds the terms of one image, and wraps over a large batch; float32 adds up the images: to
+  2^24 it is exact, and then right to its last digit.
+  """
+  return jnp.sum(jnp.sum(chosen, range(1, chosen.ndim)).astype(jnp.float32))
+
+
+def _mean(x: jax.Array) -> jax.Array:
+  """The mean over all of x; jnp.mean refuses as many values as int32 does not hold."""
+  return jnp.sum(x) / float(x.size)
+
+
 def _shift(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Logits minus their largest, [B, H, W, C], and the log of their partition sum, [B, H, W].
 
@@ -60,7 +74,7 @@ def _kth_smallest(values: jax.Array, k: jax.Array, axis_name: str | None = None)
   # one apart from those outside of it, and may abort.
   for _ in range(31):
     middle = low + (high - low) // 2
-    enough = collectives.total(jnp.sum(bits <= middle), axis_name) > k
+    enough = collectives.total(_count(bits <= middle), axis_name) > k
     low, high = jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
   return jax.lax.bitcast_convert_type(high, jnp.float32)
 
@@ -97,8 +111,8 @@ def cross_entropy(
   """
   total = -jnp.sum(_label_log_probability(logits, labels))
   if not per_labelled:
-    return total / labels.size
-  return _batch_mean(total, _has_label(labels, logits.shape[-1]).sum(), axis_name)
+    return total / float(labels.size)
+  return _batch_mean(total, _count(_has_label(labels, logits.shape[-1])), axis_name)
 
 
 def ohem_cross_entropy(
@@ -128,17 +142,17 @@ def ohem_cross_entropy(
   labelled = _has_label(labels, logits.shape[-1])
   probability = jnp.where(labelled, jnp.exp(jax.lax.stop_gradient(log_probability)), jnp.inf)
   # Ignored pixels rank last, so static shapes hold whatever the number of labelled ones.
-  last = jnp.maximum(collectives.total(labelled.sum(), axis_name) - 1, 0)
-  kth = _kth_smallest(probability, jnp.minimum(max(1, min_kept), last), axis_name)
+  last = jnp.maximum(collectives.total(_count(labelled), axis_name) - 1, 0)
+  kth = _kth_smallest(probability, jnp.minimum(float(max(1, min_kept)), last), axis_name)
   kept = probability < jnp.maximum(kth, threshold)
-  return -_batch_mean(jnp.sum(jnp.where(kept, log_probability, 0)), kept.sum(), axis_name)
+  return -_batch_mean(jnp.sum(jnp.where(kept, log_probability, 0)), _count(kept), axis_name)
 
 
 def soft_cross_entropy(teacher: jax.Array, student: jax.Array) -> jax.Array:
   """Mean over pixels of -sum_c softmax(teacher)_c log_softmax(student)_c, the teacher constant."""
   probabilities = jax.nn.softmax(jax.lax.stop_gradient(teacher))
   shifted, log_sum = _shift(student)
-  return jnp.mean(log_sum - jnp.sum(probabilities * shifted, -1))
+  return _mean(log_sum - jnp.sum(probabilities * shifted, -1))
 
 
 def symmetric_distillation(
@@ -176,7 +190,7 @@ def smooth_confident(
   labelled = _has_label(labels, classes)
   shifted, log_sum = _shift(logits)
   terms = jnp.where(labelled, log_sum - jnp.mean(shifted, -1), 0)
-  return _batch_mean(jnp.sum(terms), labelled.sum() * classes, axis_name)
+  return _batch_mean(jnp.sum(terms), _count(labelled) * classes, axis_name)
 
 
 def entropy_ignored(
@@ -189,7 +203,7 @@ def entropy_ignored(
   classes = logits.shape[-1]
   ignored = ~_has_label(labels, classes)
   total = jnp.sum(jnp.where(ignored, _pixel_entropy(logits), 0))
-  return _batch_mean(total, ignored.sum() * classes, axis_name)
+  return _batch_mean(total, _count(ignored) * classes, axis_name)
 
 
 def consistency_ignored(
@@ -209,7 +223,7 @@ def consistency_ignored(
   shifted, log_sum = _shift(logits)
   constant = jax.lax.stop_gradient(probabilities)
   terms = jnp.where(ignored[..., None], constant * (log_sum[..., None] - shifted), 0)
-  return _batch_mean(jnp.sum(terms), jnp.sum(terms != 0), axis_name)
+  return _batch_mean(jnp.sum(terms), _count(terms != 0), axis_name)
 
 
 def entropy(logits: jax.Array) -> jax.Array:
@@ -218,7 +232,7 @@ def entropy(logits: jax.Array) -> jax.Array:
   Source: the adversarial warm-up's entropy term (base 2 logarithms over log2 C, which is the same);
   docs/method.md section 10.
   """
-  return jnp.mean(_pixel_entropy(logits)) / math.log(logits.shape[-1])
+  return _mean(_pixel_entropy(logits)) / math.log(logits.shape[-1])
 
 
 def edges(labels: jax.Array) -> jax.Array:
@@ -242,7 +256,7 @@ def edge(rgb_out: jax.Array, rgb_in: jax.Array, labels: jax.Array) -> jax.Array:
 
   The mean is over all values of the image, those off the edges being zero.
   """
-  return jnp.mean(jnp.abs(rgb_in - rgb_out) * edges(labels)[..., None])
+  return _mean(jnp.abs(rgb_in - rgb_out) * edges(labels)[..., None])
 
 
 def adversarial_discriminator(
@@ -253,17 +267,17 @@ def adversarial_discriminator(
   Both are one map of scores [B, h, w, 1] per scale. Detach the fakes.
   """
   pairs = zip(real_maps, fake_maps, strict=True)
-  return _sum(jnp.mean((real - 1) ** 2) + jnp.mean(fake**2) for real, fake in pairs)
+  return _sum(_mean((real - 1) ** 2) + _mean(fake**2) for real, fake in pairs)
 
 
 def adversarial_generator(fake_maps: Sequence[jax.Array]) -> jax.Array:
   """Least-squares loss of a generator: its maps, one [B, h, w, 1] per scale, towards 1."""
-  return _sum(jnp.mean((fake - 1) ** 2) for fake in fake_maps)
+  return _sum(_mean((fake - 1) ** 2) for fake in fake_maps)
 
 
 def l1(a: jax.Array, b: jax.Array) -> jax.Array:
   """Mean absolute difference of two arrays of the same shape."""
-  return jnp.mean(jnp.abs(a - b))
+  return _mean(jnp.abs(a - b))
 
 
 def perceptual(

@@ -5,7 +5,7 @@ inference/evaluate.py makes the matrix, recipe/evaluation.py writes the scores t
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,48 @@ CLASS_SUBSETS = {
   '16': tuple(i for i in range(19) if i not in (9, 14, 16)),
   '13': tuple(i for i in range(19) if i not in (3, 4, 5, 9, 14, 16)),
 }
+
+
+class Means(NamedTuple):
+  """Which means of IoUs are reported beside the one over all classes.
+
+  Attributes:
+    subsets: name -> class ids.
+    divisors: name -> what the sum of a subset's IoUs is divided by, classes that do not occur
+      counting as 0 there and in the mean over all. None: plain means over the classes that occur.
+  """
+
+  subsets: Mapping[str, Sequence[int]]
+  divisors: Mapping[str, int] | None = None
+
+
+# By class set, where a part of the classes is reported as well.
+MEANS = {
+  'cityscapes19': Means(CLASS_SUBSETS),
+  'synthia16': Means({'16': range(16), '13': (0, 1, 2, *range(6, 16))}),
+}
+# HIAST's, of Cityscapes' 19 outputs: what is predicted of classes that SYNTHIA lacks counts.
+HIAST_MEANS = Means(
+  {'19': range(19), '16': range(19), '13': (0, 1, 2, *range(6, 19))}, {'19': 19, '16': 16, '13': 13}
+)
+WAYS = ('present', 'hiast')  # of taking means; see `class_means`
+
+
+def class_means(class_set: str, classes: int, way: str) -> Means:
+  """The means that are reported of a class set.
+
+  Args:
+    class_set: its name; '' for a config's own classes.
+    classes: C.
+    way: 'present' (over the classes that occur) or, of Cityscapes' 19 classes, 'hiast'.
+
+  Source: docs/method.md section 8.
+  """
+  if way == 'hiast' and class_set == 'cityscapes19':
+    return HIAST_MEANS
+  return MEANS.get(class_set, Means({str(classes): range(classes)}))
+
+
 Array = TypeVar('Array', np.ndarray, jax.Array)
 
 
@@ -63,26 +105,29 @@ def iou(confusion: np.ndarray | jax.Array) -> np.ndarray:
   return _ratio(hit, confusion.sum(0) + confusion.sum(1) - hit)
 
 
-def summary(
-  confusion: np.ndarray | jax.Array, subsets: Mapping[str, Sequence[int]] | None = None
-) -> dict[str, Any]:
+def summary(confusion: np.ndarray | jax.Array, means: Means | None = None) -> dict[str, Any]:
   """All scores as fractions, not per cent; means leave out classes whose score is nan.
 
   Args:
     confusion: [C, C].
-    subsets: name -> class ids, such as CLASS_SUBSETS.
+    means: over which subsets, and whether nan counts as 0; None: over all classes that occur.
 
   Returns:
-    iou [C]; mean_iou over all classes; mean_iou_NAME for each subset; accuracy (of pixels);
+    iou [C]; mean_iou over all classes; mean_iou_NAME for each of `means`; accuracy (of pixels);
     mean_accuracy (of classes, those in the truth); fw_accuracy (IoU weighted by the classes'
     frequency in the truth). Scalars are Python floats.
   """
   confusion = np.asarray(confusion, np.float64)
   per_class, hit, truth = iou(confusion), np.diag(confusion), confusion.sum(1)
   total = np.asarray(confusion.sum())
-  scores = {'iou': per_class, 'mean_iou': _mean(per_class)}
-  for name, classes in (subsets or {}).items():
-    scores[f'mean_iou_{name}'] = _mean(per_class[list(classes)])
+  scores: dict[str, Any] = {'iou': per_class, 'mean_iou': _mean(per_class)}
+  means = means or Means({})
+  if means.divisors:
+    scores['mean_iou'] = float(np.nansum(per_class)) / len(per_class)
+  for name, classes in means.subsets.items():
+    part = per_class[list(classes)]
+    divided = means.divisors and float(np.nansum(part)) / means.divisors[name]
+    scores[f'mean_iou_{name}'] = _mean(part) if divided is None else divided
   scores['accuracy'] = float(_ratio(np.asarray(hit.sum()), total))
   scores['mean_accuracy'] = _mean(_ratio(hit, truth))
   frequency = _ratio(truth, np.broadcast_to(total, truth.shape))

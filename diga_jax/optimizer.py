@@ -42,28 +42,41 @@ def poly(
 def cosine(
   step: int | jax.Array, base: float, total: int, final: float, warmup: int = 0
 ) -> jax.Array:
-  """Half a cosine from base to final * base over `total` steps, after a linear warm-up from 0.
+  """Half a cosine from base to the rate `final` over `total` steps, after a linear warm-up from 0.
 
-  Arguments and result as `poly`'s; `final` is the share that is left at the end.
+  Other arguments and result as `poly`'s.
   """
   step = jnp.asarray(step)
   done = jnp.clip((step - warmup).astype(jnp.float32) / total, 0, 1)
-  decayed = base * (final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
+  decayed = final + (base - final) * 0.5 * (1 + jnp.cos(jnp.pi * done))
   return jnp.where(step < warmup, base * step / max(warmup, 1), decayed)
 
 
-# kind: (curve, field of its last setting, what that is by default).
-DECAYS = {'poly': (poly, 'power', 0.9), 'cosine': (cosine, 'final_lr_ratio', 0.0)}
+def _poly(config: Settings, step: int | jax.Array, base: float) -> jax.Array:
+  power, warmup = config.get('power', 0.9), config.get('warmup', 0)
+  return poly(step, base, config['decay_steps'], power, warmup)
 
 
-def learning_rate(config: Settings, step: int | jax.Array) -> jax.Array:
-  """The rate of the body at a step, for the log; the head's is `head_lr_multiplier` times it."""
+def _cosine(config: Settings, step: int | jax.Array, base: float) -> jax.Array:
+  whole = config['learning_rate'] if config.get('common_final_lr', False) else base
+  final = config.get('final_lr_ratio', 0.0) * whole
+  return cosine(step, base, config['decay_steps'], final, config.get('warmup', 0))
+
+
+# (config, step, base: the rate after the warm-up) -> the rate at the step.
+DECAYS = {'poly': _poly, 'cosine': _cosine}
+
+
+def learning_rate(config: Settings, step: int | jax.Array, multiplier: float = 1.0) -> jax.Array:
+  """The rate at a step of the parameters whose rate is `multiplier` times the body's.
+
+  Raises:
+    ValueError: an unknown decay.
+  """
   decay = config.get('decay', 'poly')
   if decay not in DECAYS:
     raise ValueError(f'decay is {decay!r}; it must be {" or ".join(map(repr, DECAYS))}')
-  curve, field, default = DECAYS[decay]
-  base, total, warmup = config['learning_rate'], config['decay_steps'], config.get('warmup', 0)
-  return curve(step, base, total, config.get(field, default), warmup)
+  return DECAYS[decay](config, step, multiplier * config['learning_rate'])
 
 
 UNDECAYED = '_undecayed'
@@ -77,24 +90,35 @@ class SgdState(NamedTuple):
 
 
 def sgd(
-  rate: Rate, momentum: float, weight_decay: float, repeats: int = 1
+  rate: Rate,
+  momentum: float,
+  weight_decay: float,
+  repeats: int = 1,
+  first_step_momentum: bool = True,
 ) -> optax.GradientTransformation:
   """SGD as PyTorch's, which may step a parameter several times with one gradient.
 
   A parameter that stands `repeats` times in PyTorch's list is stepped as often; each time decays
-  the weights anew, and from the second step of the run on also the momentum (in the first, every
-  entry starts a buffer of its own). `momentum` and `weight_decay` are as in PyTorch.
+  the weights anew, and the momentum, which all of its entries share.
+
+  Args:
+    rate: step -> learning rate.
+    momentum, weight_decay: as in PyTorch.
+    repeats: how often each parameter stands in the list.
+    first_step_momentum: whether the later entries find the first one's momentum in the very first
+      step too, as in PyTorch 1.7.1. False: each then starts a buffer of its own, as newer ones do.
   """
 
   def init(params: Params) -> SgdState:
     return SgdState(jnp.int32(0), jax.tree.map(jnp.zeros_like, params))
 
   def update(grads: Params, state: SgdState, params: Params) -> tuple[Params, SgdState]:
-    keep = jnp.where(state.count > 0, momentum, 0.0)
+    later = jnp.where(state.count > 0, momentum, 0.0)
 
     def leaf(grad, buffer, param):
       moved = jnp.zeros_like(param)
-      for _ in range(repeats):
+      for entry in range(repeats):
+        keep = momentum if entry and first_step_momentum else later
         buffer = keep * buffer + grad + weight_decay * (param + moved)
         moved = moved - rate(state.count) * buffer
       return moved, buffer
@@ -108,7 +132,8 @@ def sgd(
 
 
 def _sgd(config: Settings, rate: Rate, repeats: int) -> optax.GradientTransformation:
-  return sgd(rate, config.get('momentum', 0.9), config.get('weight_decay', 0.0), repeats)
+  momentum, decay = config.get('momentum', 0.9), config.get('weight_decay', 0.0)
+  return sgd(rate, momentum, decay, repeats, config.get('first_step_momentum', True))
 
 
 def _adam(
@@ -136,7 +161,7 @@ def _rule(config: Settings, group: str) -> optax.GradientTransformation:
   kind = config.get('kind', 'sgd')
   if kind not in KINDS:
     raise ValueError(f'optimizer kind is {kind!r}; it must be {" or ".join(map(repr, KINDS))}')
-  return KINDS[kind](settings, lambda step: multiplier * learning_rate(config, step), repeats)
+  return KINDS[kind](settings, lambda step: learning_rate(config, step, multiplier), repeats)
 
 
 _path = functools.partial(jax.tree_util.keystr, simple=True, separator='/')  # such as a/b/kernel
@@ -179,9 +204,10 @@ def build(config: Settings, params: Params) -> optax.GradientTransformation:
   Args:
     config: learning_rate, decay_steps and, with defaults, kind ('sgd', 'adam' or 'adamw'),
       momentum (0.9), betas ((0.9, 0.999)), weight_decay (0), undecayed_pattern (''), decay
-      ('poly' or 'cosine') with power (0.9) or final_lr_ratio (0), warmup (0),
-      head_lr_multiplier (1), head_pattern, frozen (patterns) and repeats ((pattern, count) pairs;
-      see `sgd`). Patterns are regular expressions searched in 'a/b/kernel'.
+      ('poly' or 'cosine') with power (0.9) or final_lr_ratio (0) and common_final_lr
+      (False), warmup (0), head_lr_multiplier (1), head_pattern, frozen (patterns), and repeats
+      ((pattern, count) pairs) with first_step_momentum (True; see `sgd`). Patterns are regular
+      expressions searched in 'a/b/kernel'.
     params: the tree, or its shapes.
 
   Raises:

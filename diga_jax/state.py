@@ -21,7 +21,7 @@ class TrainState(struct.PyTreeNode, kw_only=True):
   teacher: Params = ()  # the EMA teacher's parameters; it has no statistics of its own
   centroids: PyTree = ()  # [C, D] class centroids (self-training only)
   discriminator: PyTree = ()  # {'params', 'opt_state'} of the adversarial warm-up's discriminator
-  key: jax.Array  # the run's root key; a step derives its keys from it and never replaces it
+  key: jax.Array  # the stage's root key; a step derives its keys from it and never replaces it
 
 
 def create(

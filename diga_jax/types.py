@@ -22,10 +22,11 @@ Size: TypeAlias = tuple[int, ...]  # (height, width) in pixels
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-  """The settings that a training step reads: its stage's, and the translator's."""
+  """The settings that a training step reads: its stage's, the translator's, `model.precision`."""
 
   stage: ConfigDict
   translator: ConfigDict
+  precision: str = 'default'  # of the translator's products: the network knows its own
 
 
 class SegmentationNet(Protocol):
@@ -33,6 +34,7 @@ class SegmentationNet(Protocol):
 
   classes: int  # channels of the logits
   dtype: PyTree  # computed in; parameters and outputs are float32
+  precision: str  # of products, see layers.Network
 
   def init(self, rngs: PyTree, *args: PyTree, **kwargs: PyTree) -> PyTree: ...
 

@@ -16,6 +16,7 @@ from data_pipelines import atomic
 from diga_jax import metrics
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, labels_of
+from diga_jax.metrics import Means
 from diga_jax.parallel import processes
 from diga_jax.report.pictures import comparison_panels
 from diga_jax.types import NetworkScores, PyTree, Size
@@ -41,7 +42,7 @@ def evaluate(
   dataset: Dataset,
   names: Sequence[str],
   *,
-  subsets: Mapping[str, Sequence[int]] | None = None,
+  means: Means | None = None,
   protocol: Mapping[str, PyTree] | None = None,
   size: Size | None = None,
   pictures: Pictures | None = None,
@@ -55,7 +56,7 @@ def evaluate(
     predictor: the network; its logits go to the size of the labels.
     dataset: labelled images, e.g. `data_pipelines.folder.Folder`.
     names: the C class names; labels are 0..C-1, and 255 is not counted.
-    subsets: name -> class ids, for means over parts of the classes; None: all classes.
+    means: which means over parts of the classes; None: over all classes alone.
     protocol: what only the caller knows of the number: data set and split, class set, network
       (student or teacher), step, seed, chosen_by (last, agreement or oracle).
     size: (h, w) that images and labels are resized to on the host (bicubic / nearest); None: as
@@ -88,7 +89,7 @@ def evaluate(
   totals, everyones_sizes = zip(*processes.exchange((total, sizes)), strict=True)
   protocol = {**(protocol or {}), **_own_protocol(predictor, set().union(*everyones_sizes))}
   confusion = np.sum(totals, axis=0)
-  return summarise(confusion, names=names, subsets=subsets, images=len(dataset), protocol=protocol)
+  return summarise(confusion, names=names, means=means, images=len(dataset), protocol=protocol)
 
 
 def _draw(
@@ -131,7 +132,7 @@ def summarise(
   images: int,
   protocol: Mapping[str, PyTree],
   names: Sequence[str],
-  subsets: Mapping[str, Sequence[int]] | None = None,
+  means: Means | None = None,
 ) -> NetworkScores:
   """A network's results from its confusion matrix [C, C] (rows: truth), for JSON.
 
@@ -139,14 +140,14 @@ def summarise(
     Numbers are fractions: 'mean_iou' over all classes, 'mean_iou_subsets' {name: number},
     'pixel_accuracy', 'mean_accuracy', 'fw_accuracy', 'iou' {class name: number}, 'confusion',
     'images', 'pixels', 'protocol'. None stands for a class that neither labels nor predictions
-    hold, and means leave it out.
+    hold, and means leave it out unless they have divisors.
   """
-  subsets = subsets or {str(len(confusion)): range(len(confusion))}
-  scores = metrics.summary(confusion, subsets)
+  means = means or Means({str(len(confusion)): range(len(confusion))})
+  scores = metrics.summary(confusion, means)
   return {
     'kind': 'network',
     'mean_iou': _number(scores['mean_iou']),
-    'mean_iou_subsets': {name: _number(scores[f'mean_iou_{name}']) for name in subsets},
+    'mean_iou_subsets': {name: _number(scores[f'mean_iou_{name}']) for name in means.subsets},
     'pixel_accuracy': _number(scores['accuracy']),
     'mean_accuracy': _number(scores['mean_accuracy']),
     'fw_accuracy': _number(scores['fw_accuracy']),

@@ -1,4 +1,4 @@
-"""Class centroids from a pass over images: `running_mean(image_means(predictor, dataset))`.
+"""Class centroids from passes over images: `running_mean([image_means(predictor, dataset)])`.
 
 Per image and class: the mean feature over the pixels whose argmax is that class, left out under a
 minimum of pixels or if the vector sums to 0; then the running mean over images, in order.
@@ -7,7 +7,7 @@ Source: docs/method.md section 7.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from diga_jax.types import SegmentationNet, Size, Variables
 
 # View(normalised images [B, h, w, 3], labels [B, h, w], indices [B]) -> images for the network.
 View = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+ImageMeans = Sequence[tuple[np.ndarray, np.ndarray]]  # (means [C, D], valid [C]) of images in order
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'minimum'))
@@ -54,7 +55,7 @@ def image_means(
   size: Size | None = None,
   minimum: int = 5,
   progress: bool = True,
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> ImageMeans:
   """The mean feature of every class in every image; the network runs at scale 1.
 
   Args:
@@ -96,26 +97,26 @@ def image_means(
   return processes.in_order(processes.exchange(found))
 
 
-def running_mean(
-  image_means: Sequence[tuple[np.ndarray, np.ndarray]], passes: int = 5, cap: int = 3000
-) -> tuple[jax.Array, jax.Array]:
-  """The running mean over images, `passes` times over (20 kB of memory per image at 19 x 256).
+def running_mean(passes: Iterable[ImageMeans], cap: int = 3000) -> tuple[jax.Array, jax.Array]:
+  """The running mean over the images of one pass after the other.
 
-  The network gives the same features in every pass, so it runs once. Passes after the first raise
-  the counts and, below `cap`, change nothing else; past it the mean is a moving one.
+  Passes over the same whole images give the same features: the network need run only once, and
+  those after the first change nothing but the counts until these have reached `cap`. From there on
+  the mean is a moving one.
 
   Args:
-    image_means: [(means [C, D], valid [C])] of the images in order.
-    passes: times that the images are counted; published 5.
+    passes: what `image_means` found in each; 20 kB of memory per image at 19 x 256.
     cap: the largest count of a class; published 3000.
 
   Returns:
     (centroids [C, D], counts [C]), float32. A class never seen has count 0 and a zero centroid,
     which is a point like any other to the nearest-centroid rule: the caller decides.
   """
-  means, valid = (jnp.asarray(np.stack(part)) for part in zip(*image_means, strict=True))
-  _, classes, channels = means.shape
-  centroids, counts = jnp.zeros((classes, channels)), jnp.zeros(classes)
-  for _ in range(passes):
+  centroids = counts = None
+  for found in passes:
+    means, valid = (jnp.asarray(np.stack(part)) for part in zip(*found, strict=True))
+    if centroids is None or counts is None:
+      centroids, counts = jnp.zeros(means.shape[1:]), jnp.zeros(means.shape[1])
     centroids, counts = _accumulate(centroids, counts, means, valid, cap=cap)
+  assert centroids is not None and counts is not None  # there is at least one pass
   return centroids, counts

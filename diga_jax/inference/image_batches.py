@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypedDict, TypeVar, Unpack
@@ -48,20 +49,35 @@ class Batch:
   stored_size: Size
 
 
-def resize_to(image: np.ndarray, size: Size | None, label: bool = False) -> np.ndarray:
-  """Resizes on the host as training data is: bicubic with antialiasing, labels nearest.
+def resize_to(
+  image: np.ndarray, size: Size | None, label: bool = False, kind: str = 'bicubic'
+) -> np.ndarray:
+  """Resizes on the host.
 
   Args:
     image: uint8 [H, W, 3], or [H, W] labels.
     size: (h, w), or None to leave the image alone.
-    label: whether the values are class ids.
+    label: whether the values are class ids, of which the nearest is taken.
+    kind: 'bicubic', with antialiasing, as DiGA's training data; 'bilinear', without, as HIAST's.
   """
   if size is None or image.shape[:2] == tuple(size):
     return image
-  picture, (height, width) = transforms.picture(image), size
-  if label:
-    return transforms.nearest(picture, (height, width)).whole()
-  return transforms.resample(picture, (height, width), transforms.BICUBIC).whole()
+  of_image, of_label = RESIZERS[kind]
+  resized = (of_label if label else of_image)(transforms.picture(image), (size[0], size[1]))
+  return resized.whole()
+
+
+# kind -> (of an image, of a label), both (picture, size) -> picture.
+RESIZERS = {
+  'bicubic': (
+    functools.partial(transforms.resample, kind=transforms.BICUBIC),
+    transforms.nearest,
+  ),
+  'bilinear': (
+    transforms.sample,
+    functools.partial(transforms.nearest, positions=transforms.floor_positions),
+  ),
+}
 
 
 class _Row(NamedTuple):
@@ -122,6 +138,7 @@ def batches(
   *,
   batch_size: int = 1,
   size: Size | None = None,
+  resizing: str = 'bicubic',
   labelled: bool = True,
   order: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
@@ -135,7 +152,8 @@ def batches(
   Args:
     dataset: images and labels by position.
     batch_size: rows of every batch.
-    size: (h, w) that images and labels are resized to, see `resize_to`; None: as stored.
+    size: (h, w) that images and labels are resized to; None: as stored.
+    resizing: how, the `kind` of `resize_to`.
     labelled: False drops the labels.
     order: the positions of all images in the order wanted; None: as they are.
 
@@ -147,8 +165,10 @@ def batches(
 
   def read(index: int) -> _Row:
     image, label = dataset.read(index)
-    label = resize_to(label, size, label=True) if labelled and label is not None else None
-    return _Row(index, resize_to(image, size), label, (image.shape[0], image.shape[1]))
+    label = resize_to(label, size, True, resizing) if labelled and label is not None else None
+    return _Row(
+      index, resize_to(image, size, kind=resizing), label, (image.shape[0], image.shape[1])
+    )
 
   own = processes.local_share(len(dataset))
   indices = own if order is None else [order[i] for i in own]
@@ -163,6 +183,7 @@ class BatchOptions(TypedDict, total=False):
 
   batch_size: int
   size: Size | None
+  resizing: str
   labelled: bool
   order: Sequence[int] | None
 

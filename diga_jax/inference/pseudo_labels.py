@@ -25,7 +25,7 @@ from diga_jax.inference.selectors import SELECTORS
 from diga_jax.parallel.processes import exchange, in_order
 from diga_jax.types import Size
 
-KEEP_ALL = ConfigDict({'selector': 'none', 'selector_batch': 1})
+KEEP_ALL = ConfigDict({'selector': 'none', 'selector_batch': 1, 'resizing': 'bicubic'})
 # How much of the moving mean confidence a batch leaves in place.
 CONFIDENCE_DECAY = 0.99
 
@@ -34,7 +34,8 @@ class Statistics(NamedTuple):
   """What a pass of pseudo-labels wrote, by image and class.
 
   Attributes:
-    counts: int64 [N, C], pixels of each class in each image, in the data set's order.
+    counts: int64 [N, C], pixels of each class in each image, in the data set's order, at the size
+      that labels are selected at.
     confidence: float64 [C], moving mean over batches of the confidence of the written labels; 0 for
       a class without any.
     thresholds: float32 [C], those at the end.
@@ -82,8 +83,8 @@ def pseudo_labels(
     directory: for the label files.
     classes: C.
     settings: of the label stage: `selector`, `selector_batch` (images between two moves of the
-      thresholds, and of the mean confidences) and the fields that this one of
-      `selectors.SELECTORS` reads.
+      thresholds, and of the mean confidences), `resizing` (to `size` and back: see `resize_to`)
+      and the fields that this one of `selectors.SELECTORS` reads.
     order: the images' positions in the order in which thresholds see them; None: as they are.
     size: (h, w) of the images that the network gets, and of the labels when they are
       selected, before they are brought to the image's own size (nearest); None: as stored.
@@ -93,20 +94,26 @@ def pseudo_labels(
   """
   order = range(len(dataset)) if order is None else order
   predictions = functools.partial(
-    predict_each, predictor, dataset, order=order, size=size, progress=progress
+    predict_each,
+    predictor,
+    dataset,
+    order=order,
+    size=size,
+    resizing=settings.resizing,
+    progress=progress,
   )
   found, thresholds = [], np.zeros(classes, np.float32)
   for each, labels, used in _select(predictions, classes, settings, len(dataset)):
     thresholds = used
-    stored = resize_to(labels, each.stored_size, label=True)
+    stored = resize_to(labels, each.stored_size, True, settings.resizing)
     atomic.write_png(pathlib.Path(directory, f'{dataset.ids[each.index]}.png'), stored)
-    counted = (_per_class(x, classes).astype(np.int64) for x in (stored, labels))
-    found.append((*counted, _per_class(labels, classes, each.confidence.astype(np.float64))))
+    sums = _per_class(labels, classes, each.confidence.astype(np.float64))
+    found.append((_per_class(labels, classes).astype(np.int64), sums))
   # A process without an image in the last round lacks its thresholds; the first has one.
   thresholds = exchange(thresholds)[0]
-  counts, pixels, sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
-  by_image = np.empty_like(counts)
-  by_image[np.asarray(order)] = counts
+  pixels, sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
+  by_image = np.empty_like(pixels)
+  by_image[np.asarray(order)] = pixels
   confidence = _mean_confidence(pixels, sums, settings.selector_batch)
   return Statistics(by_image, confidence, thresholds)
 
@@ -118,6 +125,7 @@ def predict_each(
   *,
   order: Sequence[int],
   size: Size | None,
+  resizing: str,
   progress: bool,
 ) -> Iterator[Prediction]:
   """The predictions for this process's images, one by one in the given order."""
@@ -133,6 +141,7 @@ def predict_each(
     progress,
     batch_size=predictor.batch_size,
     size=size,
+    resizing=resizing,
     labelled=False,
     order=order,
   ):

@@ -35,12 +35,17 @@ _OTHER = {
 }
 # What an option may be.
 CHOICES = {'batch_norm': ('batch', 'running'), 'output_stride': (8, 16), 'pixels': tuple(PIXELS)}
+PRECISIONS = ('default', 'high', 'highest')
 PROBABILITIES = ('dropout', 'drop_path')
 PER_STAGE = ('widths', 'depths', 'heads', 'modules')
 
 
 def build(
-  name: str, classes: int = 19, dtype: DTypeLike = 'float32', **options: object
+  name: str,
+  classes: int = 19,
+  dtype: DTypeLike = 'float32',
+  precision: str = 'default',
+  **options: object,
 ) -> SegmentationNet:
   """The network called `name`, without weights.
 
@@ -51,6 +56,7 @@ def build(
       'output_discriminator' or 'vgg19_features'.
     classes: channels of the logits (segmentation networks only).
     dtype: type computed in; parameters and results are float32 whatever it is.
+    precision: of products of float32 values, one of `PRECISIONS`; see layers.Network.
     **options: the module's other attributes, such as `feature=64`.
 
   Returns:
@@ -68,12 +74,14 @@ def build(
   unknown = sorted(set(options) - known)
   if unknown:
     raise BadInput(f'{name} has no option {unknown[0]!r}; it has {", ".join(sorted(known))}')
+  if precision not in PRECISIONS:
+    raise BadInput(f'precision is {" or ".join(map(repr, PRECISIONS))}, not {precision!r}')
   # Lists from a config file become tuples: linen hashes its attributes under jit.
   options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
   check_values(kinds[name], options)
   if 'classes' in known:
     options['classes'] = classes
-  return kinds[name](dtype=jnp.dtype(dtype), **options)
+  return kinds[name](dtype=jnp.dtype(dtype), precision=precision, **options)
 
 
 def check_values(kind: Callable[..., nn.Module], options: Mapping[str, object]) -> None:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import operator
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,31 +50,36 @@ def conv2d(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
   Returns:
     [B, H', W', O], H' = (H + before + after - (kh - 1) * dilation - 1) // stride + 1.
   """
-  return _conv2d(x, kernel, window)
+  # Of the network that is traced.
+  precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+  return _conv2d(x, kernel, precision, window)
 
 
 def _save_operands(form: Callable[..., object]) -> Callable[..., tuple[object, Saved]]:
   """The forward pass of a form with a derivative of its own."""
-  return lambda x, kernel, *window: (form(x, kernel, *window), (x, kernel))
+  return lambda x, kernel, *static: (form(x, kernel, *static), (x, kernel))
 
 
 # With its own derivative: left to itself, JAX saves for the backward pass what *either* form
-# would want, and the CPU's backward pass takes several times as long.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv2d(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-  return jax.lax.platform_dependent(
-    x,
-    kernel,
-    cpu=lambda x, kernel: for_cpu(x, kernel, window),
-    default=lambda x, kernel: plain(x, kernel, window),
-  )
+# would want, and the CPU's backward pass takes several times as long. The derivative is traced when
+# the network's precision is no longer the default one: it is told.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d(x: jax.Array, kernel: jax.Array, precision: str | None, window: Window) -> jax.Array:
+  with jax.default_matmul_precision(precision):
+    return jax.lax.platform_dependent(
+      x,
+      kernel,
+      cpu=lambda x, kernel: for_cpu(x, kernel, window),
+      default=lambda x, kernel: plain(x, kernel, window),
+    )
 
 
-def _conv2d_backward(window: Window, saved: Saved, grad: jax.Array) -> Saved:
+def _conv2d_backward(precision: str | None, window: Window, saved: Saved, grad: jax.Array) -> Saved:
   def backward(form: Callable[..., jax.Array]) -> Callable[..., Saved]:
     return lambda x, kernel, grad: jax.vjp(lambda *a: form(*a, window), x, kernel)[1](grad)
 
-  return jax.lax.platform_dependent(*saved, grad, cpu=backward(for_cpu), default=backward(plain))
+  with jax.default_matmul_precision(precision):
+    return jax.lax.platform_dependent(*saved, grad, cpu=backward(for_cpu), default=backward(plain))
 
 
 _conv2d.defvjp(_save_operands(_conv2d), _conv2d_backward)
@@ -106,12 +111,19 @@ def for_cpu(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
   """`conv2d` in the form that is fastest on CPU, gradients included."""
   strides, padding, dilation, groups = window
   if groups == x.shape[-1] == kernel.shape[-1]:
-    return _depthwise(x, kernel, window)
+    return _in_float32(_depthwise, x, kernel, window)
   if groups == 1 and kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
     return _pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
   if groups == 1 and strides == (1, 1) and dilation != (1, 1):
-    return _by_taps(x, kernel, window)
+    return _in_float32(_by_taps, x, kernel, window)
   return plain(x, kernel, window)
+
+
+def _in_float32(
+  form: Callable[..., Any], x: jax.Array, kernel: jax.Array, window: Window
+) -> jax.Array:
+  """A sum over taps, and its gradients, rounded to bfloat16 once and not after every tap."""
+  return form(x.astype(jnp.float32), kernel.astype(jnp.float32), window).astype(x.dtype)
 
 
 @jax.custom_vjp

@@ -76,6 +76,7 @@ class ResNetDeepLab(layers.Network):
   feature: int = 256
   dropout: float = 0.1
 
+  @layers.in_precision
   @nn.compact
   def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits and feature; see layers.Network."""
@@ -99,6 +100,7 @@ class EfficientNetDeepLab(layers.Network):
   feature: int = 256
   dropout: float = 0.1
 
+  @layers.in_precision
   @nn.compact
   def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits and feature; see layers.Network."""
@@ -136,6 +138,7 @@ class HiastDeepLab(layers.Network):
   blocks: Sequence[int] = (3, 4, 23, 3)
   width: int = 64
 
+  @layers.in_precision
   @nn.compact
   def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits and feature; see layers.Network."""

@@ -19,7 +19,9 @@ class OutputDiscriminator(nn.Module):
   classes: int = 19
   width: int = 64
   dtype: DTypeLike = jnp.float32
+  precision: str = 'default'
 
+  @layers.in_precision
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Class probabilities [B, H, W, classes] -> scores [B, h, w, 1] at stride 32, float32."""

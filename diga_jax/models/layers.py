@@ -4,8 +4,9 @@ A layer's name is its name in the PyTorch state dict (dots included), so that di
 no table: '.'.join(path) is the PyTorch name.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,23 @@ HE = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 SMALL = nn.initializers.normal(0.01)
 # What PyTorch gives a linear layer: uniform in +-1/sqrt(fan in).
 LINEAR = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+Call = TypeVar('Call', bound=Callable[..., Any])
+
+
+def in_precision(call: Call) -> Call:
+  """A network's `__call__` whose products, whatever layer makes them, are of its `precision`.
+
+  Those that ask for a precision of their own (resizing) keep theirs.
+  """
+
+  @functools.wraps(call)
+  def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+    with jax.default_matmul_precision(self.precision):
+      return call(self, *args, **kwargs)
+
+  return wrapped  # pyright: ignore[reportReturnType]
 
 
 class Settings(NamedTuple):
@@ -45,6 +63,8 @@ class Network(nn.Module, kw_only=True):
     remat: whether the backward pass recomputes the inside of each block instead of keeping it: less
       memory, about a third more arithmetic.
     axis_name, dtype: see `Settings`.
+    precision: of the products of float32 values: 'default' (the device's fastest: bfloat16 on TPU,
+      TF32 on GPU) | 'high' (three bfloat16 passes; TF32) | 'highest' (float32).
   """
 
   classes: int = 19
@@ -52,6 +72,7 @@ class Network(nn.Module, kw_only=True):
   remat: bool = False
   axis_name: str | None = None
   dtype: DTypeLike = jnp.float32
+  precision: str = 'default'
 
   def settings(self, train: bool) -> Settings:
     """What the network's layers share, in training and in evaluation."""

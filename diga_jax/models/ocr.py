@@ -92,6 +92,7 @@ class HrNetOcr(layers.Network):
   dropout: float = 0.05
   pixels: str = 'given'
 
+  @layers.in_precision
   @nn.compact
   def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits, auxiliary logits and feature; see layers.Network."""

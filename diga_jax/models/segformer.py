@@ -99,6 +99,7 @@ class SegFormer(layers.Network):
   pixels: str = 'given'
   head: ClassVar[type[SegFormerHead] | type[DaFormerHead]] = SegFormerHead
 
+  @layers.in_precision
   @nn.compact
   def __call__(self, images: jax.Array, train: bool = False, keys: Keys = None) -> Outputs:
     """Images -> logits and feature; see layers.Network. `keys` are for stochastic depth as well."""

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from diga_jax import resize
 from diga_jax.models import layers
+from diga_jax.models.layers import in_precision
 from diga_jax.types import Params, Size
 
 PADDING: Any = ((1, 1), (1, 1))  # flax annotates it as text
@@ -64,7 +65,9 @@ class Encoder(nn.Module):
   width: int = 64
   blocks: int = 4
   dtype: DTypeLike = jnp.float32
+  precision: str = 'default'
 
+  @in_precision
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Normalised BGR [B, H, W, 3] -> [B, H / 4, W / 4, 4 * width]."""
@@ -80,7 +83,9 @@ class Decoder(nn.Module):
   width: int = 64
   blocks: int = 4
   dtype: DTypeLike = jnp.float32
+  precision: str = 'default'
 
+  @in_precision
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, h, w, 4 * width] -> normalised BGR [B, 4 * h, 4 * w, 3]."""
@@ -99,7 +104,9 @@ class Discriminator(nn.Module):
   scales: int = 3
   layers: int = 4
   dtype: DTypeLike = jnp.float32
+  precision: str = 'default'
 
+  @in_precision
   @nn.compact
   def __call__(self, x: jax.Array) -> list[jax.Array]:
     """Normalised BGR [B, H, W, 3] -> a float32 map [B, h, w, 1] per scale, finest first."""
@@ -121,7 +128,9 @@ class Vgg19Features(nn.Module):
   """The part of VGG-19 (arXiv 1409.1556) that the translator's perceptual loss compares."""
 
   dtype: DTypeLike = jnp.float32
+  precision: str = 'default'
 
+  @in_precision
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
     """Images as given [B, H, W, 3] -> relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1.
@@ -141,15 +150,18 @@ class Vgg19Features(nn.Module):
     return tuple(maps)
 
 
-def networks(settings: ConfigDict) -> dict[str, nn.Module]:
+def networks(settings: ConfigDict, precision: str = 'default') -> dict[str, nn.Module]:
   """The six modules by their names in published checkpoints, as wide and deep as `settings` say.
 
   An encoder and a decoder for each domain, and a discriminator for each direction.
   """
-  encoder = Encoder(settings.width, settings.blocks)
-  decoder = Decoder(settings.width, settings.blocks)
+  encoder = Encoder(settings.width, settings.blocks, precision=precision)
+  decoder = Decoder(settings.width, settings.blocks, precision=precision)
   discriminator = Discriminator(
-    settings.discriminator_width, settings.discriminator_scales, settings.discriminator_layers
+    settings.discriminator_width,
+    settings.discriminator_scales,
+    settings.discriminator_layers,
+    precision=precision,
   )
   return {
     **{'enc_s': encoder, 'enc_t': encoder, 'dec_s2t': decoder, 'dec_t2s': decoder},
@@ -175,8 +187,10 @@ def initial_params(key: jax.Array, settings: ConfigDict, size: Size) -> dict[str
   return params
 
 
-def translate(generators: Params, images: jax.Array, settings: ConfigDict) -> jax.Array:
+def translate(
+  generators: Params, images: jax.Array, settings: ConfigDict, precision: str = 'default'
+) -> jax.Array:
   """Source images in the target's style, normalised BGR [B, H, W, 3]; H and W multiples of 4."""
-  nets = networks(settings)
+  nets = networks(settings, precision)
   content = nets['enc_s'].apply({'params': generators['enc_s']}, images)
   return nets['dec_s2t'].bind({'params': generators['dec_s2t']})(content)

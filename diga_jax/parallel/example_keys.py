@@ -1,5 +1,7 @@
 """Keys that belong to the example: the same on any number of devices and after any restart."""
 
+import zlib
+
 import jax
 import jax.numpy as jnp
 
@@ -11,8 +13,18 @@ STREAMS = (
 )  # fmt: skip
 
 
+def root_key(seed: int, stage: str) -> jax.Array:
+  """The root key of a stage, by its name; those of one seed share no draw."""
+  return jax.random.fold_in(jax.random.key(seed), zlib.crc32(stage.encode()))
+
+
+def initial_key(seed: int, network: str) -> jax.Array:
+  """The key by which a network starts at random; no stage is called so."""
+  return root_key(seed, f'initial/{network}')
+
+
 def stream_key(key: jax.Array, step: jax.Array, name: str) -> jax.Array:
-  """The key of one use of randomness at one step, common to the whole batch."""
+  """The key of one use of randomness at one step of a stage, common to the whole batch."""
   return jax.random.fold_in(jax.random.fold_in(key, step), STREAMS.index(name))
 
 

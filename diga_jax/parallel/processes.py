@@ -63,7 +63,9 @@ def exchange(value: T) -> list[T]:
   if jax.process_count() == 1:
     return [value]
   local = np.frombuffer(pickle.dumps(value), np.uint8)
-  sizes = multihost_utils.process_allgather(np.int32(local.size))
+  # In two parts: JAX has no integers of 64 bits, and the values of a data set may be 2 GiB.
+  parts = multihost_utils.process_allgather(np.array(divmod(local.size, 2**30), np.int32))
+  sizes = parts.astype(np.int64) @ (2**30, 1)
   padded = np.zeros(sizes.max(), np.uint8)
   padded[: local.size] = local
   everyone = multihost_utils.process_allgather(padded)

@@ -53,7 +53,13 @@ def program_key(stage: ConfigDict) -> str:
   """Equal for stages whose steps are one program but for constants and what they start from."""
   settings = stage.to_dict()
   del settings['steps'], settings['optimizer']['learning_rate']
-  return str({k: v for k, v in settings.items() if k not in ('start', 'labels')})
+  return str(
+    {k: v for k, v in settings.items() if k not in ('start', 'weights', 'labels', 'data_stream')}
+  )
+
+
+# The passes of a TPU's bfloat16 unit that a product of two float32 values takes, by precision.
+PASSES = {'default': 1, 'high': 3, 'highest': 6}
 
 
 def stage_cost(experiment: Experiment, name: str, topology: str, rows: int) -> StepCost:
@@ -62,11 +68,20 @@ def stage_cost(experiment: Experiment, name: str, topology: str, rows: int) -> S
   return compiler.compile_cost(make, topology)
 
 
-def bounds(cost: StepCost, chip: Chip, chips: int) -> dict[str, float]:
+def passes(model: ConfigDict, trains: str) -> int:
+  """How often the arithmetic of a step, which XLA counts once, goes through a TPU's unit.
+
+  `trains` is the kind's: the translator is float32 whatever `model.dtype` says.
+  """
+  wide = model.dtype == 'float32' or trains == 'translator'
+  return PASSES[model.precision] if wide else 1
+
+
+def bounds(cost: StepCost, chip: Chip, chips: int, passes: int = 1) -> dict[str, float]:
   """Seconds per step at the peak of each resource; the step takes the largest at least."""
   exchanged = sum(size for _, size in cost.collectives.values())
   return {
-    'arithmetic': cost.flops / chip.flops,
+    'arithmetic': passes * cost.flops / chip.flops,
     'memory': cost.accessed / chip.bandwidth,
     # A ring sends every byte of an all-reduce twice, but for each chip's own part.
     'interconnect': 2 * (chips - 1) / chips * exchanged / chip.interconnect,
@@ -97,15 +112,16 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
       row = {'stage': name, 'steps': stage.steps, 'chips': chips, 'rows': size, 'asked': asked}
       row |= known[key]
       if chip:
-        row |= on_chip(row['cost'], chip, chips, stage.steps)
+        times = passes(experiment.config.model, kind_of(stage).trains)
+        row |= on_chip(row['cost'], chip, chips, stage.steps, times)
       rows.append(row)
       bar.update(1)
   return rows
 
 
-def on_chip(cost: StepCost, chip: Chip, chips: int, steps: int) -> dict[str, Any]:
+def on_chip(cost: StepCost, chip: Chip, chips: int, steps: int, passes: int = 1) -> dict[str, Any]:
   """The part of a row that depends on the kind of chip."""
-  seconds = bounds(cost, chip, chips)
+  seconds = bounds(cost, chip, chips, passes)
   hours = steps * max(seconds.values()) / 3600
   return {'memory': chip.memory, 'bounds': seconds, 'hours': hours}
 

@@ -12,7 +12,7 @@ from data_pipelines.folder import Folder
 from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.parallel import processes
-from diga_jax.recipe.experiment import Run, class_names, has_labels, palette
+from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels, palette
 from diga_jax.recipe.labels import read_centroids, with_pseudo_labels
 from diga_jax.report import pictures
 from diga_jax.stages.kinds import NO_CENTROIDS
@@ -20,12 +20,11 @@ from diga_jax.storage import stage_folder
 from diga_jax.types import LabelRow, NetworkRow, PyTree
 
 
-def class_subsets(experiment: Run) -> dict[str, tuple[int, ...]]:
-  """The class sets that a mean is given for: of Cityscapes' 19 also 16 and 13, as published."""
+def class_means(experiment: Experiment) -> metrics.Means:
+  """The means that are reported of the config's classes."""
   data = experiment.config.data
-  if data.names == 'cityscapes19' and not data.class_names:
-    return metrics.CLASS_SUBSETS
-  return {str(data.classes): tuple(range(data.classes))}
+  class_set = '' if data.class_names else data.names
+  return metrics.class_means(class_set, data.classes, experiment.config.evaluation.class_means)
 
 
 def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
@@ -35,9 +34,12 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
     'protocol': experiment.config.evaluation.name,
     'data': key,
     'class_set': experiment.config.data.names,
+    'class_means': experiment.config.evaluation.class_means,
     'network': experiment.config.evaluation.network,
     'step': result.get('step'),
     'seed': experiment.config.seed,
+    'dtype': experiment.config.model.dtype,
+    'precision': experiment.config.model.precision,
     'chosen_by': result.get('chosen_by'),
   }
 
@@ -49,7 +51,7 @@ def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Pa
     experiment.predictor(name, settings.network),
     experiment.images(key),
     class_names(experiment),
-    subsets=class_subsets(experiment),
+    means=class_means(experiment),
     protocol=protocol(experiment, name, key),
     size=tuple(experiment.config.data.sets[key].evaluation_size) or None,
     pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
@@ -71,8 +73,8 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
     selectors.append('consensus')
     select = functools.partial(
       label_quality.consensus_labels,
-      experiment.local_network(stage.start, stage.network),
-      centroids=read_centroids(made),
+      experiment.local_start_of(stage),
+      centroids=read_centroids(made)[0],
       model=experiment.model,
     )
   found = label_quality.measure(

@@ -17,7 +17,9 @@ from diga_jax import models, weights
 from diga_jax.config import check
 from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
+from diga_jax.parallel.example_keys import initial_key
 from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
+from diga_jax.stages.kinds import inputs
 from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
@@ -64,6 +66,7 @@ class Experiment:
       model.name,
       classes=self.config.data.classes,
       dtype=model.dtype,
+      precision=model.precision,
       remat=self.config.remat,
       axis_name=PARALLEL[self.config.parallel][1],
       **model.options.to_dict(),
@@ -79,6 +82,10 @@ class Experiment:
     if name not in self.config.stages:
       raise BadInput(f'config.stages has no {name!r}: it has {", ".join(self.config.stages)}')
     return self.config.stages[name]
+
+  def stream(self, name: str) -> str:
+    """The name of a stage's draws: its own, unless its `data_stream` names another one's."""
+    return self.stage(name).get('data_stream') or name
 
   # Data.
 
@@ -106,19 +113,17 @@ class Experiment:
 
   # Networks.
 
-  def initial_variables(self) -> Variables:
-    """The network's variables before any training: random, or from `model.weights`.
+  def initial_variables(self, file: str = '') -> Variables:
+    """The network's variables before any training: random, or from a file ('': `model.weights`).
 
     Raises:
       BadInput: if the file is missing, damaged or of another network.
     """
-    key = jax.random.fold_in(jax.random.key(self.config.seed), 0)
+    key = initial_key(self.config.seed, 'network')
     variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
     settings = self.config.model
-    if settings.weights:
-      variables, _ = weights.load_weights_into(
-        variables, settings.weights, partial=settings.partial_weights
-      )
+    if file := file or settings.weights:
+      variables, _ = weights.load_weights_into(variables, file, settings.partial_weights)
     return replicate(variables, self.mesh)
 
   def predictor_of(self, variables: Variables) -> Predictor:
@@ -134,7 +139,7 @@ class Experiment:
       BadInput: if a file is missing, damaged or of another network.
     """
     settings = self.config.translator
-    key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
+    key = initial_key(self.config.seed, 'translator')
     params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(key)
     for name in ('enc_s', 'dec_s2t'):
       if settings[name]:
@@ -169,6 +174,21 @@ class Run(Experiment):
     abstract = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
     found = self._read(stage, abstract)
     return {'params': found[part], 'batch_stats': found['batch_stats']}
+
+  def start_of(self, stage: ConfigDict) -> Variables:
+    """The variables that a stage starts from: another stage's, those of a file, or random ones.
+
+    Raises:
+      BadInput: as `network` and `initial_variables`.
+    """
+    reads = inputs(stage, self.config)
+    if reads.start:
+      return self.network(reads.start, stage.get('network', 'student'))
+    return self.initial_variables(reads.weights)
+
+  def local_start_of(self, stage: ConfigDict) -> Variables:
+    """As `start_of`, on this process's devices: for the passes over images."""
+    return to_local_mesh(self.start_of(stage), self.local_mesh)
 
   def local_network(self, stage: str, network: str = 'student') -> Variables:
     """As `network`, on this process's devices: for the passes over images."""

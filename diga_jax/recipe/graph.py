@@ -70,6 +70,7 @@ def identity(run: Run, name: str) -> dict[str, PyTree]:
   return flatten(
     {
       'seed': config.seed,
+      'stream': run.stream(name),
       'checkpoint_choice': [chosen, config.save_every] if chosen != 'last' else 'last',
       'model': config.model.to_dict(),
       'translator': config.translator.to_dict(),
@@ -81,7 +82,8 @@ def identity(run: Run, name: str) -> dict[str, PyTree]:
       },
       'input': {key: digest(run, key) for key in reads.stages},
       'images': {key: run.images(key, true).fingerprint() for key, true in reads.sets.items()},
-      'files': {key: weights.file_digest(fields[key]) for key in reads.files if fields[key]},
+      'files': {key: weights.file_digest(fields[key]) for key in reads.files if fields[key]}
+      | ({'weights': weights.file_digest(reads.weights)} if reads.weights else {}),
     }
   )
 

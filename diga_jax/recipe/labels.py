@@ -1,27 +1,32 @@
 """Label stages: pseudo-labels, their index, and class centroids."""
 
+import functools
+import itertools
 import pathlib
 import zipfile
 
 import jax
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, from_pack
 from data_pipelines.pack import Pack
+from data_pipelines.random_crops import RandomCrops
+from data_pipelines.transforms import generator
 from diga_jax import mixing
-from diga_jax.inference.feature_centroids import View, image_means, running_mean
+from diga_jax.inference.feature_centroids import ImageMeans, View, image_means, running_mean
 from diga_jax.inference.forward import Predictor
+from diga_jax.inference.image_batches import Dataset
 from diga_jax.inference.pseudo_labels import pseudo_labels
 from diga_jax.models import translator
 from diga_jax.parallel import processes
+from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import to_local_mesh
 from diga_jax.recipe.experiment import Run, class_names
-from diga_jax.stages.kinds import FROM_SOURCE, NO_CENTROIDS
-from diga_jax.types import Params, PyTree
+from diga_jax.stages.kinds import NO_CENTROIDS, inputs
+from diga_jax.types import Params, PyTree, Size
 
 LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
 
@@ -37,23 +42,23 @@ def with_pseudo_labels(target: Folder, made: pathlib.Path) -> Folder:
 def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
   """The label pass in a folder: labels/ID.png for every target image, index.npz, centroids.npz."""
   stage, names = experiment.stage(name), class_names(experiment)
+  root = experiment.config.seed, experiment.stream(name)
   target = experiment.images(stage.target, labelled=False)
-  variables, rows = experiment.local_network(stage.start, stage.network), experiment.rows(1)
+  variables, rows = experiment.local_start_of(stage), experiment.rows(1)
   predictor = Predictor(experiment.model, variables, stage.scales, False, rows, experiment.put)
-  seeds = np.random.SeedSequence([experiment.config.seed, 0])
   found = pseudo_labels(
     predictor,
     target,
     directory / 'labels',
     experiment.config.data.classes,
     settings=stage,
-    order=np.random.Generator(np.random.PCG64(seeds)).permutation(len(target)).tolist(),
+    order=generator(*root, 'order').permutation(len(target)).tolist(),
     size=tuple(stage.image_size) or None,
   )
   save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
   warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names)
   if stage.centroids_from != NO_CENTROIDS:
-    means, counts = label_centroids(experiment, stage, predictor)
+    means, counts = label_centroids(experiment, name, predictor)
     save_arrays(directory / 'centroids.npz', centroids=means, counts=counts)
     warn_of_absent_classes(name, 'centroid', counts, names)
   return {'images': len(target), 'pixels': found.counts.sum(0).tolist()}
@@ -76,40 +81,58 @@ def warn_of_absent_classes(
 
 
 def label_centroids(
-  experiment: Run, stage: ConfigDict, predictor: Predictor
-) -> tuple[jax.Array, jax.Array]:
-  """(centroids [C, D], counts [C]) from target or from labelled source images."""
-  config, from_source = experiment.config, stage.centroids_from == FROM_SOURCE
-  name, view = stage.source if from_source else stage.target, None
-  if from_source and config.translator.kind == 'network':
-    params = to_local_mesh(experiment.translator(stage.translator), experiment.local_mesh)
-    view = source_mixture(experiment, params)
-  means = image_means(
-    predictor,
-    experiment.images(name, labelled=from_source),
-    labelled=from_source,
-    view=view,
-    size=tuple(config.data.sets[name].low_size) or None,
-  )
-  return running_mean(means, stage.passes, stage.cap)
+  experiment: Run, name: str, predictor: Predictor
+) -> tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]:
+  """(centroids [C, D], counts [C]): an earlier label stage's, or of target or source images."""
+  stage, reads = experiment.stage(name), inputs(experiment.stage(name), experiment.config)
+  if reads.earlier:
+    return read_centroids(experiment.workdir / reads.earlier)
+  mixture = None
+  if reads.translator:
+    params = to_local_mesh(experiment.translator(reads.translator), experiment.local_mesh)
+    mixture = functools.partial(source_mixture, experiment, name, params)
+
+  def means(number: int) -> ImageMeans:
+    images, size = centroid_images(experiment, name, number)
+    view = mixture and mixture(number)
+    return image_means(predictor, images, labelled=bool(reads.source), view=view, size=size)
+
+  if stage.centroid_crops:
+    return running_mean(map(means, range(stage.passes)), stage.cap)
+  return running_mean(itertools.repeat(means(0), stage.passes), stage.cap)
 
 
-def source_mixture(experiment: Run, params: Params) -> View:
-  """Mixes source images with their translation, classes drawn by the image's position."""
-  root = jax.random.fold_in(jax.random.key(experiment.config.seed), 2)
+def centroid_images(experiment: Run, name: str, number: int) -> tuple[Dataset, Size | None]:
+  """What a pass makes centroids of, and the size to which it is resized first."""
+  config, stage = experiment.config, experiment.stage(name)
+  reads = inputs(stage, config)
+  key = reads.source or reads.images or reads.target
+  images = experiment.images(key, labelled=bool(reads.source))
+  low, full = (tuple(config.data.sets[key][f'{size}_size']) or None for size in ('low', 'full'))
+  if not stage.centroid_crops:
+    return images, low
+  root = (config.seed, experiment.stream(name), 'centroids', number)
+  return RandomCrops(images, (low, full), tuple(config.data.crop), root), None
+
+
+def source_mixture(experiment: Run, name: str, params: Params, number: int) -> View:
+  """Mixes source images with their translation, classes drawn by pass and the image's position."""
+  root = root_key(experiment.config.seed, f'{experiment.stream(name)}/centroids/{number}')
 
   @jax.jit
   def view(images: jax.Array, truth: jax.Array, indices: jax.Array) -> jax.Array:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(root, indices)
-    translated = translator.translate(params, images, experiment.config.translator)
+    config = experiment.config
+    translated = translator.translate(params, images, config.translator, config.model.precision)
     return mixing.paste(mixing.class_mask(keys, truth), images, translated)
 
   return view
 
 
-def read_centroids(directory: pathlib.Path) -> np.ndarray:
-  """The centroids [C, D] of a complete label stage; raises BadInput if the file is damaged."""
-  return read_arrays(directory / 'centroids.npz', 'centroids')['centroids']
+def read_centroids(directory: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+  """(centroids [C, D], counts [C]) of a complete label stage; BadInput if the file is damaged."""
+  found = read_arrays(directory / 'centroids.npz', 'centroids', 'counts')
+  return found['centroids'], found['counts']
 
 
 def read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:

@@ -20,8 +20,9 @@ from diga_jax import models, optimizer, train
 from diga_jax.inference import evaluate
 from diga_jax.models import translator
 from diga_jax.parallel import processes
+from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import local_rows, replicate, to_local_mesh
-from diga_jax.recipe import labels
+from diga_jax.recipe import evaluation, labels
 from diga_jax.recipe.experiment import Experiment, Run, class_names
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.stages.setup import schedule
@@ -50,7 +51,7 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
     profile_steps=tuple(config.profile_steps),
     score=oracle(run) if chosen == 'oracle' else None,
   )
-  batches_from = functools.partial(batches, run, stage, skipped=skipped, **target_of(run, stage))
+  batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
   initial = replicate(initial, run.mesh)
   step = train.train(step_fn, initial, arrays.frozen, batches_from, options)
   result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
@@ -89,7 +90,8 @@ def start(
     BadInput: the stage is not trained, or a pattern of its optimizer matches no parameter.
   """
   config, stage = experiment.config, experiment.stage(name)
-  kind, settings = kind_of(stage), StepConfig(stage, config.translator)
+  kind = kind_of(stage)
+  settings = StepConfig(stage, config.translator, config.model.precision)
   if kind.train_step is None:
     raise BadInput(f'stage {name!r} is not trained')
   try:
@@ -98,7 +100,7 @@ def start(
     raise
   except ValueError as error:
     raise BadInput(f'config.stages.{name}.optimizer: {error}') from error
-  create = functools.partial(create, jax.random.key(config.seed))
+  create = functools.partial(create, root_key(config.seed, experiment.stream(name)))
   step = functools.partial(kind.train_step, model=model, tx=tx, config=settings)
   given = arrays.variables, arrays.centroids
   return step, make(create, *given) if make else create(*given)
@@ -114,8 +116,8 @@ def read_arrays(run: Run, stage: ConfigDict) -> Arrays:
   if kind_of(stage).trains == 'translator':
     return Arrays({'params': run.initial_translator()}, (), run.perceptual_parameters())
   return Arrays(
-    variables=run.network(reads.start) if reads.start else run.initial_variables(),
-    centroids=labels.read_centroids(run.workdir / reads.labels) if reads.centroids else (),
+    variables=run.start_of(stage),
+    centroids=labels.read_centroids(run.workdir / reads.labels)[0] if reads.centroids else (),
     frozen=run.translator(reads.translator) if reads.translator else None,
   )
 
@@ -170,7 +172,7 @@ def target_of(run: Run, stage: ConfigDict) -> dict[str, PyTree]:
 
 def batches(
   experiment: Experiment,
-  stage: ConfigDict,
+  name: str,
   start: int,
   *,
   target: Folder | None,
@@ -178,7 +180,8 @@ def batches(
   skipped: dict[str, str] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """This process's rows of a stage's batches from step `start` on; see `pipeline.batches`."""
-  data, settings, reads = experiment.config.data, stage.batch, inputs(stage, experiment.config)
+  config, stage = experiment.config, experiment.stage(name)
+  data, settings, reads = config.data, stage.batch, inputs(stage, config)
 
   def view(images: Folder, name: str, cut: str, **options: PyTree) -> pipeline.View:
     return pipeline.View(
@@ -186,6 +189,7 @@ def batches(
       low_rows=settings.low_rows,
       full_rows=settings.full_rows,
       low_size=tuple(data.sets[name].low_size) or None,
+      full_size=tuple(data.sets[name].full_size) or None,
       crop=tuple(data.crop),
       cut=cut,
       heights=tuple(data.sets[name].zoom_heights),
@@ -199,8 +203,9 @@ def batches(
   if target is not None:
     views['target'] = view(target, reads.target, settings.target_crop, copy_paste=pasted)
   rows = local_rows(settings.low_rows + settings.full_rows, experiment.mesh)
+  stream = experiment.stream(name)
   return pipeline.batches(
-    views, seed=experiment.config.seed, start=start, rows=rows, skipped=skipped
+    views, seed=config.seed, stream=stream, start=start, rows=rows, skipped=skipped
   )
 
 
@@ -217,16 +222,21 @@ def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:
 
 
 def oracle(run: Run) -> Callable[[TrainState], float]:
-  """state -> mIoU on the first evaluation set: the published choice, which uses its labels."""
-  name = run.config.evaluation.sets[0]
-  dataset = run.images(name)
+  """state -> mIoU on the first evaluation set: the published choice, which uses its labels.
+
+  The mean is the benchmark's own, `evaluation.mean`.
+  """
+  settings = run.config.evaluation
+  name, mean = settings.sets[0], settings.mean
+  dataset, means = run.images(name), evaluation.class_means(run)
 
   def score(state: TrainState) -> float:
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     predictor = run.predictor_of(to_local_mesh(variables, run.local_mesh))
-    row = evaluate.evaluate(predictor, dataset, class_names(run), progress=False)
-    if row['mean_iou'] is None:
+    row = evaluate.evaluate(predictor, dataset, class_names(run), means=means, progress=False)
+    found = row['mean_iou_subsets'][mean] if mean else row['mean_iou']
+    if found is None:
       raise BadInput(f'config.evaluation.sets: {name!r} has no labelled pixel to choose weights by')
-    return row['mean_iou']
+    return found
 
   return score

@@ -18,8 +18,8 @@ from diga_jax.types import LabelRow, NetworkRow, PyTree
 # Two numbers may share a column only if they agree in all of these. The rest of a protocol
 # (network, step, seed, chosen_by) tells the rows apart and has columns of its own.
 MEASUREMENT = (
-  'data', 'split', 'images', 'class_set', 'classes', 'scales', 'fusion', 'flip', 'image_size',
-  'label_size',
+  'data', 'split', 'images', 'class_set', 'class_means', 'classes', 'scales', 'fusion', 'flip',
+  'image_size', 'label_size',
 )  # fmt: skip
 ORACLE_NOTE = '* weights chosen with the labels of the target'
 
@@ -53,6 +53,8 @@ def describe(measured: Measured) -> str:
   words.append('flipped too' if measured.get('flip') else 'no flip')
   if measured.get('class_set'):
     words.append(f'classes {measured["class_set"]}')
+  if measured.get('class_means') == 'hiast':
+    words.append("HIAST's means")
   return ', '.join(words)
 
 

@@ -107,13 +107,15 @@ def set_up(network: SegmentationNet, config: StepConfig, variables: Variables) -
     classes=network.classes,
     width=stage.discriminator_width,
     dtype=network.dtype,
+    precision=network.precision,
   )
   settings = schedule(stage.discriminator_optimizer, stage.steps)
   discriminator_tx = optimizer.build(settings, models.shapes(discriminator)['params'])
 
   def create(key: jax.Array, variables: Variables, centroids: PyTree) -> TrainState:
     image = jnp.zeros((1, 64, 64, network.classes))
-    params = discriminator.init(jax.random.fold_in(key, 3), image)['params']
+    # No step folds this number into the key.
+    params = discriminator.init(jax.random.fold_in(key, 2**32 - 1), image)['params']
     begun = {'params': params, 'opt_state': discriminator_tx.init(params)}
     return create_network(key, variables, centroids).replace(discriminator=begun)
 

@@ -3,8 +3,9 @@
 Source: docs/method.md section 10.
 """
 
+from collections.abc import Callable
+
 import jax
-import jax.numpy as jnp
 import optax
 
 from diga_jax import ema, losses, selection
@@ -27,6 +28,7 @@ def train_step(
   tx: optax.GradientTransformation,
   config: StepConfig,
   axis_name: str | None = None,
+  view_fn: Callable[..., tuple[jax.Array, jax.Array, jax.Array | None]] = weak_and_strong,
 ) -> tuple[TrainState, Metrics]:
   """One step: the student learns on the strong view, guided by the EMA teacher on the weak one.
 
@@ -37,12 +39,13 @@ def train_step(
     state: with `centroids` [C, D] if the selector is 'consensus'.
     batch: target_image and, as target_label, pseudo-labels; with `target_mixing = 'class'` also
       source_image and source_label.
+    view_fn: makes the views; tests against the published code give their own.
 
   Returns:
     Among the metrics `coverage`, the share of target pixels that keep their pseudo-label.
   """
   stage, stats = config.stage, state.batch_stats
-  weak, strong, mask = weak_and_strong(state, batch, stage, axis_name)  # 10, views
+  weak, strong, mask = view_fn(state, batch, stage, axis_name)  # 10, views
   teacher = forward(model, state.teacher, stats, weak, train=False)  # 10, step
   soft = jax.nn.softmax(teacher.heads[0])
   selected_labels = select_labels(state, teacher, batch['target_label'], stage)
@@ -63,7 +66,7 @@ def train_step(
     return total, (student.batch_stats, metrics)
 
   grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  metrics['coverage'] = jnp.mean(selected_labels != selection.IGNORE)
+  metrics['coverage'] = selection.coverage(selected_labels)
   centroids = move_centroids(state.centroids, teacher, labels, stage, axis_name)
   moved = {'batch_stats': stats, 'centroids': centroids}
   state = apply_gradients(state, grads, tx, axis_name, **moved)

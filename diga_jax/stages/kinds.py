@@ -14,8 +14,11 @@ from diga_jax.stages.setup import Setup, segmentation
 from diga_jax.stages.views import CLASS, COPY_PASTE
 from diga_jax.types import SegmentationNet, StepConfig, TrainStep, Variables
 
-# Of which images a label stage makes class centroids: its target, its labelled source, of none.
-CENTROIDS_FROM = FROM_TARGET, FROM_SOURCE, NO_CENTROIDS = 'target', 'source', 'none'
+# Where a label stage's class centroids are from: its target, its labelled source, an earlier label
+# stage, nowhere.
+CENTROIDS_FROM = FROM_TARGET, FROM_SOURCE, EARLIER, NO_CENTROIDS = (
+  'target', 'source', 'earlier', 'none',
+)  # fmt: skip
 
 Problems = Iterator[tuple[bool, str]]  # (whether it is one, why and what to set instead)
 
@@ -26,33 +29,40 @@ class Inputs(NamedTuple):
   Attributes:
     source: data set whose images and labels are read.
     target: data set whose images alone are read.
-    start: stage whose network it starts from; '' = the config's files, or random weights.
+    images: another one.
+    start: stage whose network it starts from; '' = a file, or random weights.
+    weights: without `start`, a file of weights to start from; '' = model.weights.
     labels: label stage whose pseudo-labels it learns from.
     copy_paste: whether hard classes are pasted by the index of these labels.
     centroids: whether it starts from the class centroids of these labels.
     translator: translator stage.
+    earlier: label stage whose centroids are kept.
     files: fields of the config that name files of weights.
   """
 
   source: str = ''
   target: str = ''
+  images: str = ''
   start: str = ''
+  weights: str = ''
   labels: str = ''
   copy_paste: bool = False
   centroids: bool = False
   translator: str = ''
+  earlier: str = ''
   files: tuple[str, ...] = ('model.weights',)
 
   @property
   def stages(self) -> list[str]:
     """The stages that must be complete before this one."""
-    return [name for name in (self.start, self.labels, self.translator) if name]
+    names = (self.start, self.labels, self.translator, self.earlier)
+    return [name for name in names if name]
 
   @property
   def sets(self) -> dict[str, bool]:
     """The data sets, and whether their labels are read."""
-    target = {self.target: False} if self.target else {}
-    return target | ({self.source: True} if self.source else {})
+    found = {name: False for name in (self.target, self.images) if name}
+    return found | ({self.source: True} if self.source else {})
 
 
 class Kind(NamedTuple):
@@ -99,12 +109,14 @@ def _of_warmup(stage: ConfigDict, config: ConfigDict) -> Inputs:
     source=stage.batch.source,
     target=stage.batch.target if stage.target_statistics or swaps else '',
     start=stage.start,
+    weights=stage.weights,
     translator=_translator_if(mixes, stage, config),
   )
 
 
 def _of_adversarial(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  return Inputs(stage.batch.source, stage.batch.target, stage.start)
+  source, target = stage.batch.source, stage.batch.target
+  return Inputs(source, target, start=stage.start, weights=stage.weights)
 
 
 def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
@@ -112,6 +124,7 @@ def _of_hiast(stage: ConfigDict, config: ConfigDict) -> Inputs:
     source=stage.batch.source if stage.target_mixing == CLASS else '',
     target=stage.batch.target,
     start=stage.start,
+    weights=stage.weights,
     labels=stage.labels,
     copy_paste=stage.target_mixing == COPY_PASTE,
     centroids=stage.selector == 'consensus',
@@ -124,24 +137,52 @@ def _of_self_training(stage: ConfigDict, config: ConfigDict) -> Inputs:
 
 
 def _of_label(stage: ConfigDict, config: ConfigDict) -> Inputs:
-  from_source = stage.centroids_from == FROM_SOURCE
+  made_from = stage.centroids_from
   return Inputs(
-    source=stage.source if from_source else '',
+    source=(stage.centroid_set or 'source') if made_from == FROM_SOURCE else '',
     target=stage.target,
+    images=stage.centroid_set if made_from == FROM_TARGET else '',
     start=stage.start,
-    translator=_translator_if(from_source, stage, config),
+    weights=stage.weights,
+    translator=_translator_if(made_from == FROM_SOURCE, stage, config),
+    earlier=stage.earlier if made_from == EARLIER else '',
+  )
+
+
+def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  yield (
+    bool(stage.start and stage.weights),
+    f'start is {stage.start!r} and weights {stage.weights!r}: a stage starts from one of them, set '
+    "the other to ''",
   )
 
 
 def _label_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  yield from _start_problems(stage, config)
+  yield (
+    not (stage.start or stage.weights or config.model.weights),
+    'it has no network that labels: set start to a stage, or weights or model.weights to a file',
+  )
+  yield (
+    stage.network == 'teacher' and not stage.start,
+    "network is 'teacher', which a file of weights lacks: set it to 'student'",
+  )
   yield (
     stage.selector == 'consensus',
     "selector 'consensus' follows the teacher while it trains: set it in the self-training stage, "
     "and here 'none' or a selector by confidence",
   )
+  earlier = config.stages.get(stage.earlier)
+  yield (
+    stage.centroids_from == EARLIER
+    and (earlier is None or earlier.kind != 'label' or earlier.centroids_from == NO_CENTROIDS),
+    f"centroids_from is 'earlier' and earlier {stage.earlier!r}: name a label stage that makes "
+    'centroids',
+  )
 
 
 def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  yield from _start_problems(stage, config)
   labels, wanted = config.stages.get(stage.labels), stage.batch.target
   yield (
     stage.selector not in SELECTORS,
@@ -170,8 +211,10 @@ KINDS: dict[str, Kind] = {
   'translator': Kind(
     _of_translator, translator.train_step, set_up=translator.set_up, trains='translator'
   ),
-  'warmup': Kind(_of_warmup, warmup.train_step),
-  'adversarial': Kind(_of_adversarial, adversarial.train_step, set_up=adversarial.set_up),
+  'warmup': Kind(_of_warmup, warmup.train_step, problems=_start_problems),
+  'adversarial': Kind(
+    _of_adversarial, adversarial.train_step, set_up=adversarial.set_up, problems=_start_problems
+  ),
   'label': Kind(_of_label, problems=_label_problems),
   'self_training': Kind(
     _of_self_training, self_training.train_step, problems=_self_training_problems

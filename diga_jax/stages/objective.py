@@ -61,7 +61,7 @@ def head_loss(
     terms['distillation'] = losses.symmetric_distillation(*teachers, *views, scale=stage.reverse)
     loss = loss + stage.distillation * terms['distillation']
   if on_target is not None and target_labels is not None:
-    terms['target'] = losses.cross_entropy(on_target, target_labels)
+    terms['target'] = LOSSES[stage.target_loss](on_target, target_labels, stage, axis_name)
     loss = loss + terms['target']
   return loss, terms
 
@@ -70,7 +70,7 @@ def supervised_loss(
   logits: jax.Array, labels: jax.Array, stage: ConfigDict, axis_name: str | None = None
 ) -> jax.Array:
   """The loss on labels [B, H, W] that `stage.loss` names; logits [B, H, W, C]."""
-  return LOSSES[stage.loss](logits, labels, stage, axis_name=axis_name)
+  return LOSSES[stage.loss](logits, labels, stage, axis_name)
 
 
 def _ohem(

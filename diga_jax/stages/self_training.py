@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from diga_jax import ema, selection
@@ -64,7 +63,7 @@ def train_step(
     return loss, (mixed.batch_stats, metrics)
 
   grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  metrics['coverage'] = jnp.mean(selected_labels != selection.IGNORE)
+  metrics['coverage'] = selection.coverage(selected_labels)
   moved = {'batch_stats': stats, 'teacher': teacher, 'centroids': centroids}
   state = apply_gradients(state, grads, tx, axis_name, **moved)  # 7.1
   return state, collectives.mean(metrics, axis_name)

@@ -27,7 +27,9 @@ def set_up(network: SegmentationNet, config: StepConfig, variables: Variables) -
   """
   settings = schedule(config.stage.optimizer, config.stage.steps)
   tx = {half: optimizer.build(settings, tree) for half, tree in variables['params'].items()}
-  model = {'vgg': models.build('vgg19_features')} | networks(config.translator)
+  precision = config.precision
+  vgg = models.build('vgg19_features', precision=precision)
+  model = {'vgg': vgg} | networks(config.translator, precision)
 
   def create(key: jax.Array, variables: Variables, centroids: PyTree) -> TrainState:
     params = variables['params']

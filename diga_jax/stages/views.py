@@ -51,7 +51,8 @@ def two_views(
   augmented = photometric(state, source, 'source_view', config.stage.view, axis_name)
   if config.stage.mixing == NONE:
     return interleave(source, augmented)
-  translated = repaint(source, batch.get('target_image'), frozen, config.translator)
+  target = batch.get('target_image')
+  translated = repaint(source, target, frozen, config.translator, config.precision)
   mask = source_mask(state, batch, 'source_classes', axis_name)
   return interleave(source, mixing.paste(mask, augmented, translated))
 
@@ -97,19 +98,23 @@ def photometric(
 
 
 def repaint(
-  source: jax.Array, target: jax.Array | None, frozen: Params | None, translator: ConfigDict
+  source: jax.Array,
+  target: jax.Array | None,
+  frozen: Params | None,
+  translator: ConfigDict,
+  precision: str = 'default',
 ) -> jax.Array:
   """Source images in the target's style: by network, by amplitude swap, or left as they are."""
-  return TRANSLATORS[translator.kind](source, target, frozen, translator)
+  return TRANSLATORS[translator.kind](source, target, frozen, translator, precision)
 
 
-# (source, target, frozen, translator) -> images: what `translator.kind` may be.
+# (source, target, frozen, translator, precision) -> images: what `translator.kind` may be.
 TRANSLATORS = {
-  'network': lambda source, target, frozen, translator: translate(frozen, source, translator),
-  'fourier': lambda source, target, frozen, translator: fourier.amplitude_swap(
+  'network': lambda source, target, frozen, *settings: translate(frozen, source, *settings),
+  'fourier': lambda source, target, frozen, translator, _: fourier.amplitude_swap(
     source, target, beta=translator.beta
   ),
-  'none': lambda source, target, frozen, translator: source,
+  'none': lambda source, *_: source,
 }
 
 

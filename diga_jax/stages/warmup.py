@@ -55,17 +55,18 @@ def train_step(
     return loss, (student.batch_stats, metrics)
 
   grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-  state = apply_gradients(state, grads, tx, axis_name, batch_stats=stats, teacher=teacher)  # 6.2
   if stage.target_statistics:
-    state = move_statistics(state, batch['target_image'], model)  # 6.6
+    stats = move_statistics(model, state.params, stats, batch['target_image'])  # 6.6
+  state = apply_gradients(state, grads, tx, axis_name, batch_stats=stats, teacher=teacher)  # 6.2
   return state, collectives.mean(metrics, axis_name)
 
 
-def move_statistics(state: TrainState, target: jax.Array, model: SegmentationNet) -> TrainState:
-  """Moves the BatchNorm running statistics by normalised target images [B, H, W, 3].
+def move_statistics(
+  model: SegmentationNet, params: Params, batch_stats: PyTree, target: jax.Array
+) -> PyTree:
+  """The BatchNorm running statistics moved by normalised target images [B, H, W, 3].
 
   The published warm-up runs the student on target images for pictures only, but in training
   mode: a hidden adaptation of the statistics that evaluation uses (docs/method.md section 6.6).
   """
-  moved = forward(model, state.params, state.batch_stats, target).batch_stats
-  return state.replace(batch_stats=moved)
+  return forward(model, params, batch_stats, target).batch_stats

@@ -16,7 +16,7 @@ def test_the_default_differs_in_nothing(capsys):
   assert printed(capsys, '--config=configs/default.py', '--diff') == {}
   fields = printed(capsys, '--config=configs/default.py')
   assert fields['stages.self_training_2.optimizer.power'] == '0.9'
-  assert not [line for line in fields.values() if 'default' in line]
+  assert not [line for line in fields.values() if '# default' in line]
 
 
 def test_overrides_and_what_the_file_changes_are_marked(capsys):

@@ -27,8 +27,8 @@ def get_config():
     'warmup', 'label_cbst', selector='consensus', rank=2, target_mixing='class'
   )
   stages.diga_cbst.optimizer = stages.hiast_1.optimizer.copy_and_resolve_references()
-  config.recipe = ('warmup', 'label_1', 'hiast_1', 'label_2', 'hiast_2', 'label_cbst', 'diga_cbst',
-                   'hiast_consensus')  # fmt: skip
+  config.recipe = ('source_only', 'warmup', 'label_1', 'hiast_1', 'label_2', 'hiast_2',
+                   'label_cbst', 'diga_cbst', 'hiast_consensus')  # fmt: skip
   for stage in stages.values():
     if stage.kind == 'label':
       # An untrained network is not sure of anything: half of what it sees, from the first batch on.

@@ -16,6 +16,7 @@ def get_config():
   config.data.sets = {
     'source': datasets.dataset(count=2, **camera),
     'target': datasets.dataset(first=2, count=4, **camera),
+    'train': datasets.dataset(count=6, **camera),
     'camera_test': datasets.dataset(first=100, count=2, **camera),
   }
   for stage in config.stages.values():

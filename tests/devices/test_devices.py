@@ -144,7 +144,7 @@ def passes():
     variables = replicate(variables, mesh)
     options = {'batch_size': devices, 'place': lambda rows: jax.device_put(rows, placed)}
     predictor, source = Predictor(model, variables, **options), Source(5)
-    means, counts = running_mean(image_means(predictor, source, minimum=1, progress=False))
+    means, counts = running_mean([image_means(predictor, source, minimum=1, progress=False)])
     select = functools.partial(
       label_quality.consensus_labels, variables, centroids=means, model=model
     )

@@ -58,7 +58,7 @@ def test_the_template_reads_its_files(root):
   assert found.images('target', labelled=False).ids == ['0', '1', '2']
   assert class_names(found) == my_data.CLASSES
   np.testing.assert_array_equal(palette(found), my_data.COLOURS)
-  assert evaluation.class_subsets(found) == {'6': (0, 1, 2, 3, 4, 5)}
+  assert evaluation.class_means(found).subsets == {'6': range(6)}
 
 
 def test_the_doctor_looks_at_it(root, capsys):
@@ -83,11 +83,12 @@ def test_names_and_colours_for_another_number_of_classes_are_refused(root):
 def test_training_goes_on_without_bad_files_if_told_so(root, caplog):
   (root / 'simulator/images/3.png').write_bytes(b'')
   stopping = experiment(root)
-  stage = stopping.stage('source_only')
   with pytest.raises(BadInput, match=r'simulator/images/3.png: .*doctor.*on_bad_file'):
-    list(itertools.islice(training.batches(stopping, stage, 0, target=None), 3))
+    list(itertools.islice(training.batches(stopping, 'source_only', 0, target=None), 3))
   skipped: dict[str, str] = {}
-  list(itertools.islice(training.batches(stopping, stage, 0, target=None, skipped=skipped), 3))
+  list(
+    itertools.islice(training.batches(stopping, 'source_only', 0, target=None, skipped=skipped), 3)
+  )
   with caplog.at_level(logging.WARNING):
     result = training.report_skipped('source_only', skipped)
   bad = str(root / 'simulator/images/3.png')

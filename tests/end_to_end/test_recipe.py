@@ -13,7 +13,7 @@ from PIL import Image
 from data_pipelines import pipeline
 from diga_jax import weights
 from diga_jax.__main__ import main
-from diga_jax.recipe import labels
+from diga_jax.recipe import graph, labels
 from diga_jax.recipe.experiment import Run
 from tests.configs import tiny
 
@@ -78,6 +78,7 @@ def test_a_run_leaves_what_it_promises(finished):
   for name in TRAINED:
     record = json.loads((finished / name / 'stage.json').read_text())
     assert record['result'] == {'step': 5, 'steps': 5, 'chosen_by': 'last'}
+    assert record['identity']['model.precision'] == 'default'
   for name in ('label_1', 'label_2'):
     files = sorted((finished / name / 'labels').glob('*.png'))
     assert len(files) == 4
@@ -88,6 +89,8 @@ def test_a_run_leaves_what_it_promises(finished):
   metrics = json.loads((place / 'warmup' / 'camera_test' / 'metrics.json').read_text())
   assert metrics['protocol']['scales'] == [1.0, 0.5]
   assert metrics['protocol']['chosen_by'] == 'last'
+  assert metrics['protocol']['dtype'] == 'float32'
+  assert metrics['protocol']['precision'] == 'default'
   assert sum(map(sum, metrics['confusion'])) == 3 * 48 * 96
   assert len(list((place / 'label_1').rglob('pictures/*.png'))) == 2
   assert not list(finished.rglob('*.partial'))
@@ -212,6 +215,23 @@ def test_a_stages_networks_are_exported(finished, tmp_path, network, capsys):
   kernel = state[f"['{part}']['layer1.0']['conv2']['kernel']"]
   np.testing.assert_array_equal(found['layer1.0.conv2.weight'], kernel.transpose(3, 2, 0, 1))
   assert not (capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_a_label_pass_and_a_training_may_start_from_two_files(finished, cache, tmp_path):
+  config = tiny.get_config()
+  config.data.cache = str(cache)
+  label, train = config.stages.label_1, config.stages.self_training_1
+  file = str(tmp_path / 'weights.safetensors')
+  weights.save(file, weights.read(finished / 'self_training_1'))
+  label.start, label.weights = '', str(finished / 'warmup')
+  train.start, train.weights = '', file
+  experiment, before = Run(config, tmp_path), Run(tiny.get_config(), finished)
+  for stage, wanted in ((label, 'warmup'), (train, 'self_training_1')):
+    jax.tree.map(np.testing.assert_array_equal, experiment.start_of(stage), before.network(wanted))
+  found = graph.identity(experiment, 'label_1')
+  assert found['files.weights'] == weights.file_digest(label.weights)
+  assert not any(key.startswith('input.') for key in found)
 
 
 @pytest.mark.slow

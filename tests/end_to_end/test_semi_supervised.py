@@ -27,14 +27,14 @@ def test_a_few_labels_and_many_images(tmp_path, capsys):
   experiment = Run(tiny_semi.get_config(), workdir)
   labelled, unlabelled = (set(experiment.images(name).ids) for name in ('source', 'target'))
   assert labelled and unlabelled and not labelled & unlabelled
-  # Only what has no labels is labelled; the centroids are those of what has them.
+  # Only what has no labels is labelled; the centroids are those of all images.
   made = folder.find_ids(str(workdir / 'label_1/labels/{id}.png'))
   assert set(made) == unlabelled
-  centroids = read_centroids(workdir / 'label_1')
+  centroids, _ = read_centroids(workdir / 'label_1')
   feature = experiment.config.model.options.feature
   assert centroids.shape == (19, feature) and np.isfinite(centroids).all()
   identity = json.loads((workdir / 'label_1/stage.json').read_text())['identity']
-  assert 'images.source' in identity and identity['stage.centroids_from'] == 'source'
+  assert {'images.target', 'images.train'} <= set(identity) and 'images.source' not in identity
   for name in ('warmup', 'self_training_1'):
     place = workdir / f'evaluation/published/{name}/camera_test/metrics.json'
     assert json.loads(place.read_text())['images'] == 2
@@ -49,9 +49,12 @@ def test_the_small_benchmark_is_the_published_protocol():
     ours, theirs = small.stages[name], published.stages[name]
     for field in ('source_crop', 'target_crop', 'redraw'):
       assert ours.batch[field] == theirs.batch[field]
+    assert ours.mixing == theirs.mixing == 'none' and ours.view == theirs.view
   assert small.stages.self_training_1.distillation == published.stages.self_training_1.distillation
-  assert small.stages.label_1.centroids_from == published.stages.label_1.centroids_from
-  assert not small.stages.warmup.target_statistics and not published.stages.warmup.target_statistics
+  assert small.stages.label_1 == published.stages.label_1
+  assert small.data.sets.train.list == 'camvid/train.txt'
+  # Of a network whose statistics never move.
+  assert published.stages.warmup.target_statistics and not small.stages.warmup.target_statistics
   longer = small.stages.source_only_longer
   assert longer.steps == small.stages.warmup.steps + small.stages.self_training_1.steps
   assert longer.optimizer == small.stages.warmup.optimizer

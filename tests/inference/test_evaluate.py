@@ -12,15 +12,16 @@ from data_pipelines.errors import BadInput
 from diga_jax import metrics, pixels, resize
 from diga_jax.inference import evaluate, forward, image_batches
 from diga_jax.inference.forward import Predictor
+from diga_jax.metrics import Means
 from tests.support.tiny import Source, tiny
 
 
-def _evaluate(source, names='0123', subsets=None, protocol=None, size=None, pictures=None, **more):
+def _evaluate(source, names='0123', means=None, protocol=None, size=None, pictures=None, **more):
   return evaluate.evaluate(
     Predictor(*tiny(), **more),
     source,
     names,
-    subsets=subsets,
+    means=means,
     protocol=protocol,
     size=size,
     pictures=pictures,
@@ -132,7 +133,7 @@ def test_result_has_names_subsets_and_the_callers_protocol():
   found = _evaluate(
     Source(3),
     names=('a', 'b', 'c', 'd'),
-    subsets={'2': (0, 2)},
+    means=Means({'2': (0, 2)}),
     protocol={'step': 7, 'chosen_by': 'last', 'scales': 'a lie'},
   )
   iou = metrics.iou(np.array(found['confusion']))

@@ -26,7 +26,7 @@ class Pseudo(Source):
 
 def _centroids():
   means = image_means(Predictor(*tiny()), Source(5), minimum=1, progress=False)
-  return running_mean(means)[0]
+  return running_mean([means] * 5)[0]
 
 
 @functools.cache

@@ -60,7 +60,7 @@ def test_every_feature_has_one_class():
 
 def test_every_pixel_has_one_nearest_centroid():
   predictor = Predictor(*tiny())
-  means, _ = running_mean(image_means(predictor, Source(5), minimum=1, progress=False))
+  means, _ = running_mean([image_means(predictor, Source(5), minimum=1, progress=False)])
   for i in range(5):
     weights = selection.centroid_weights(outputs(Source(5).read(i)[0])['feature'], means, (24, 32))
     assert lead(weights) > ROUNDING

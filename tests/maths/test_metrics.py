@@ -40,7 +40,7 @@ def test_numpy_counts_do_not_overflow():
 def test_absent_classes_are_left_out_of_means():
   confusion = np.zeros((19, 19))
   confusion[0, 0], confusion[0, 3], confusion[3, 3] = 6, 2, 2
-  scores = metrics.summary(confusion, metrics.CLASS_SUBSETS)
+  scores = metrics.summary(confusion, metrics.MEANS['cityscapes19'])
   assert np.isnan(scores['iou'][[1, 18]]).all()
   assert scores['mean_iou'] == scores['mean_iou_19'] == scores['mean_iou_16']
   assert scores['mean_iou'] == pytest.approx((6 / 8 + 2 / 4) / 2)
@@ -50,12 +50,39 @@ def test_absent_classes_are_left_out_of_means():
   assert scores['fw_accuracy'] == pytest.approx(0.8 * 6 / 8 + 0.2 * 2 / 4)
 
 
+def confusion_of(golden, prediction: str, truth: str, classes: int):
+  z = golden('evaluation_synthia')
+  return z, metrics.confusion_matrix(z[prediction], z[truth], classes)
+
+
+def test_digas_synthia_protocol(golden):
+  z, confusion = confusion_of(golden, 'prediction_16', 'truth_16', 16)
+  np.testing.assert_array_equal(confusion, z['diga_confusion'])
+  scores = metrics.summary(confusion, metrics.class_means('synthia16', 16, 'present'))
+  np.testing.assert_allclose(scores['iou'], z['diga_iou'], rtol=1e-6)
+  assert (
+    scores['mean_iou'] == scores['mean_iou_16'] == pytest.approx(z['diga_mean_iou_16'], rel=1e-6)
+  )
+  assert scores['mean_iou_13'] == pytest.approx(z['diga_mean_iou_13'], rel=1e-6)
+
+
+@pytest.mark.parametrize('which', ['', '_with_all'])
+def test_hiasts_synthia_protocol(golden, which):
+  z, confusion = confusion_of(golden, f'prediction_19{which}', 'truth_19', 19)
+  scores = metrics.summary(confusion, metrics.class_means('cityscapes19', 19, 'hiast'))
+  np.testing.assert_allclose(np.nan_to_num(scores['iou']), z[f'hiast_iou{which}'], rtol=1e-6)
+  for name in ('16', '13'):
+    wanted = float(z[f'hiast_mean_iou_{name}{which}'])
+    assert scores[f'mean_iou_{name}'] == pytest.approx(wanted, rel=1e-6)
+  assert scores['mean_iou'] == pytest.approx(scores['mean_iou_16'] * 16 / 19)
+
+
 def test_a_class_only_predicted_counts_as_zero():
   np.testing.assert_array_equal(metrics.iou(np.array([[2, 2], [0, 0]])), [0.5, 0])
 
 
 def test_an_empty_matrix_gives_nan_without_a_warning():
-  scores = metrics.summary(np.zeros((3, 3)), {'some': (0, 1)})
+  scores = metrics.summary(np.zeros((3, 3)), metrics.Means({'some': (0, 1)}))
   assert np.isnan([scores['mean_iou'], scores['mean_iou_some'], scores['accuracy']]).all()
 
 

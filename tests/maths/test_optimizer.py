@@ -59,9 +59,9 @@ def torch_sgd(p, multiplier, repeats=1):
   p, buffer = np.asarray(p, np.float64), 0.0
   for step in range(STEPS):
     g = gradient(step, p)
-    for _ in range(repeats):
+    for entry in range(repeats):
       decayed = g + CONFIG['weight_decay'] * p
-      buffer = decayed + (CONFIG['momentum'] * buffer if step else 0.0)
+      buffer = decayed + (CONFIG['momentum'] * buffer if step or entry else 0.0)
       p = p - rate(step, multiplier) * buffer
   return p
 
@@ -124,6 +124,23 @@ def test_a_repeated_parameter_is_stepped_as_often():
   np.testing.assert_allclose(end['body']['kernel'], want, rtol=2e-5, atol=2e-5)
   want = torch_sgd(start['final']['kernel'], 10)
   np.testing.assert_allclose(end['final']['kernel'], want, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  'version, first_step_momentum', [('torch_1_7', True), ('torch_now', False)]
+)
+def test_repeats_are_those_of_a_version_of_pytorch(golden, version, first_step_momentum):
+  z = golden('sgd_repeats_1_7')
+  rates, momentum, decay = jnp.asarray(z['rates']), float(z['momentum']), float(z['weight_decay'])
+  for i, repeats in enumerate(z['repeats']):
+    tx = optimizer.sgd(lambda step: rates[step], momentum, decay, int(repeats), first_step_momentum)
+    p = jnp.asarray(z[f'start_{i}'])
+    state = tx.init(p)
+    for step, push in enumerate(z[f'push_{i}']):
+      moved, state = tx.update(0.3 * p + push, state, p)
+      p = p + moved
+      np.testing.assert_allclose(p, z[f'{version}_{i}'][step], rtol=0, atol=1e-6)
+      np.testing.assert_allclose(state.buffer, z[f'{version}_buffer_{i}'][step], rtol=0, atol=2e-6)
 
 
 def test_norms_and_biases_are_not_decayed():
@@ -242,6 +259,19 @@ def test_the_cosine_falls_from_the_base_to_its_share():
   late = config | {'warmup': 4}
   np.testing.assert_allclose(optimizer.learning_rate(late, np.arange(4)), [0, 0.5, 1, 1.5])
   np.testing.assert_allclose(optimizer.learning_rate(late, steps + 4), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name, step_0', [('hiast_step', 3e-6), ('hiast_adversarial_step', 1e-4)])
+def test_the_head_ends_at_the_bodys_last_rate_as_hiast_has_it(golden, name, step_0):
+  z = golden(name)
+  total = int(z['rate_steps'][-1]) + 1
+  config = {
+    'learning_rate': step_0, 'decay': 'cosine', 'decay_steps': total, 'final_lr_ratio': 0.001,
+    'common_final_lr': True,
+  }  # fmt: skip
+  for column, multiplier in enumerate((1, 10)):
+    got = optimizer.learning_rate(config, z['rate_steps'], multiplier)
+    np.testing.assert_allclose(got, z['rate_table'][:, column], rtol=2e-5, atol=step_0 * 1e-7)
 
 
 def test_an_unknown_decay_is_named():

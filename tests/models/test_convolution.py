@@ -75,6 +75,35 @@ def test_conv2d_and_its_gradients(case):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+  'case',
+  [
+    ((2, 17, 19, 32), (1, 1, 32, 4), (2, 2), ((0, 0), (0, 0)), (1, 1), 1),
+    ((2, 17, 19, 16), (5, 5, 1, 16), (2, 2), ((1, 2), (2, 2)), (1, 1), 16),
+    ((2, 17, 19, 32), (3, 3, 32, 4), (1, 1), ((4, 4), (4, 4)), (4, 4), 1),
+    ((2, 17, 19, 32), (3, 3, 32, 4), (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
+  ],
+  ids=['pointwise', 'depthwise', 'dilated', 'plain'],
+)
+def test_in_bfloat16_every_result_on_cpu_is_rounded_once(case):
+  x, kernel = (x.astype(jnp.bfloat16) for x in arrays(*case[:2]))
+  window = convolution.Window(*case[2:])
+
+  @jax.jit
+  def found(x, kernel):
+    out, pull = jax.vjp(lambda x, kernel: convolution.conv2d(x, kernel, window), x, kernel)
+    grad = jnp.asarray(np.random.default_rng(1).normal(size=out.shape), jnp.bfloat16)
+    return out, *pull(grad.astype(out.dtype))
+
+  exact = found(x.astype(jnp.float32), kernel.astype(jnp.float32))
+  for rounded, value in zip(found(x, kernel), map(np.asarray, exact), strict=True):
+    assert rounded.dtype == jnp.bfloat16
+    error = np.asarray(rounded, np.float32) - value
+    # Half a unit of 8 binary digits, and what float32 itself loses where terms cancel.
+    assert np.all(np.abs(error) <= 2**-8 * np.abs(value) + 1e-5 * np.std(value))
+    assert np.std(error) < 0.002 * np.std(value)
+
+
 @pytest.mark.parametrize('platform', ['cpu', 'tpu', 'cuda'])
 def test_accelerators_get_the_plain_convolution_forward_and_backward(platform):
   x, kernel = arrays((1, 8, 8, 4), (3, 3, 1, 4))

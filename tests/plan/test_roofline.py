@@ -53,6 +53,21 @@ def test_the_roofline_is_the_slowest_resource():
   assert roofline.on_chip(cost, chip, 4, steps=3600)['hours'] == 3.0
 
 
+def test_float32_products_take_several_passes(monkeypatch):
+  cost = roofline.StepCost(0, 0, 0, flops=197e12, accessed=1.0, collectives={})
+  monkeypatch.setattr(roofline, 'stage_cost', lambda *_: cost)
+
+  def seconds(**model):
+    changes = {f'model.{field}': value for field, value in model.items()}
+    rows = roofline.plan(experiment(recipe=('translator', 'warmup'), **changes), 'v5e:1x1')
+    return [row['bounds']['arithmetic'] for row in rows]
+
+  assert seconds(precision='default') == [1, 1]
+  assert seconds(precision='high') == [3, 3]
+  assert seconds(precision='highest') == [6, 6]
+  assert seconds(precision='highest', dtype='bfloat16') == [6, 1]
+
+
 def test_a_step_that_does_not_fit_says_what_would():
   big = roofline.StepCost(GIB, 2 * GIB, 3 * GIB, 1e12, 1e9, {})
   small = big._replace(total=GIB // 2)
@@ -118,10 +133,10 @@ def test_rounds_that_differ_in_rate_and_length_are_one_program(monkeypatch):
 
   monkeypatch.setattr(roofline, 'stage_cost', some)
   rows = roofline.plan(Experiment(config), 'v5e-8')
-  assert asked == ['warmup', 'hiast_1']
-  first, last = rows[1], rows[3]
+  assert asked == ['source_only', 'warmup', 'hiast_1']
+  first, last = rows[2], rows[4]
   assert (first['stage'], last['stage']) == ('hiast_1', 'hiast_3')
   assert last['hours'] == pytest.approx(4 * first['hours']) and first['hours'] > 0
   config.stages.hiast_2.smoothing = 0.2
   roofline.plan(Experiment(config), 'v5e-8')
-  assert asked[2:] == ['warmup', 'hiast_1', 'hiast_2']
+  assert asked[3:] == ['source_only', 'warmup', 'hiast_1', 'hiast_2']

@@ -16,7 +16,8 @@ from tests.support import frozen
 
 MODULES = (tiny, tiny_generalization, tiny_hiast, tiny_semi)
 CONFIGS = frozen.CONFIGS | {module.__name__: module.get_config for module in MODULES}
-GIVEN = {'classes', 'dtype', 'remat', 'axis_name', 'parent', 'name'}  # not from model.options
+# Not from model.options.
+GIVEN = {'classes', 'dtype', 'precision', 'remat', 'axis_name', 'parent', 'name'}
 
 
 def options(network: str) -> dict:
@@ -237,3 +238,25 @@ def test_references_stand_for_their_values():
   del config.seed
   config.seed = config_dict.required_placeholder(int)
   refused(config, 'placeholder')
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    ({'stages.label_1.start': ''}, 'config.stages.label_1: it has no network that labels'),
+    ({'stages.label_1.weights': 'a.pth'}, "start is 'warmup' and weights 'a.pth'"),
+    ({'stages.warmup.weights': 'a.pth', 'stages.warmup.start': 'b'}, "start is 'b' and weights"),
+    (
+      {'stages.label_1.start': '', 'model.weights': 'a.pth', 'stages.label_1.network': 'teacher'},
+      "network is 'teacher'",
+    ),
+  ],
+)
+def test_what_a_stage_starts_from_is_one_thing(changes, words):
+  config = tiny.get_config()
+  config.update_from_flattened_dict(changes)
+  refused(config, words)
+  files = {'stages.label_1.start': '', 'stages.label_1.weights': 'a.pth'}
+  config = tiny.get_config()
+  config.update_from_flattened_dict(files)
+  check(config)

@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from data_pipelines.errors import BadInput
+from diga_jax import optimizer
 from diga_jax.config import flatten, read_config
 from diga_jax.configs import (
   cityscapes_semi,
@@ -26,6 +27,7 @@ from diga_jax.configs import (
 from diga_jax.configs.fields import change, follow
 from diga_jax.plan import roofline
 from diga_jax.recipe.experiment import Experiment
+from diga_jax.stages.setup import schedule
 
 DIGA = (gta5_to_cityscapes, synthia_to_cityscapes, gta5_generalization)
 TRACED = []
@@ -33,7 +35,20 @@ HIAST = (hiast_gta5, hiast_synthia, hiast_robotcar)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('module', DIGA + HIAST, ids=lambda m: m.__name__.split('.')[-1])
+@pytest.mark.parametrize(
+  'module',
+  [
+    gta5_to_cityscapes,
+    gta5_generalization,
+    hiast_gta5,
+    # Of other sizes and numbers of classes.
+    *(
+      pytest.param(module, marks=pytest.mark.exhaustive)
+      for module in (synthia_to_cityscapes, hiast_synthia, hiast_robotcar)
+    ),
+  ],
+  ids=lambda module: module.__name__.split('.')[-1],
+)
 def test_every_step_traces_and_keeps_its_shapes(module):
   experiment = Experiment(module.get_config())
   model = str((experiment.config.model.to_dict(), experiment.config.data.to_dict()['crop']))
@@ -62,10 +77,26 @@ def test_published_values():
     gta5.stages.self_training_1.batch.low_rows,
     gta5.stages.self_training_1.batch.full_rows,
   ) == (2, 1)
-  assert synthia.stages.warmup.optimizer.warmup == 1000
-  assert synthia.stages.warmup.loss == 'ohem'
+  warmup, trained = synthia.stages.warmup, synthia.stages.self_training_2
+  assert warmup.optimizer.warmup == warmup.steps == 60_000
+  assert (warmup.loss, trained.loss, trained.target_loss) == ('ohem', 'ohem', 'ohem')
+  assert (warmup.distillation, warmup.reverse, trained.reverse) == (0.25, 0.25, 0.25)
+  assert trained.optimizer.warmup == 0 and synthia.translator.reconstruction == 0.025
+  assert (synthia.data.classes, synthia.data.sets.source.full_size) == (16, (1140, 1920))
   assert general.stages.warmup.view.sharpness == 0
-  assert not general.stages.warmup.target_statistics
+  assert (general.stages.warmup.mixing, general.stages.warmup.target_statistics) == ('none', False)
+  second = gta5.stages.label_2  # keeps the centroids of the warm-up
+  assert (second.centroids_from, second.earlier, second.passes) == ('earlier', 'label_1', 5)
+
+
+def test_the_rate_that_was_meant_for_synthias_warmup(golden):
+  config = read_config(
+    ['--config=configs/synthia_to_cityscapes.py', '--config.stages.warmup.optimizer.warmup=1000']
+  )
+  stage, steps = config.stages.warmup, golden('schedules')['step'][:3]
+  settings = schedule(stage.optimizer, stage.steps)
+  wanted = optimizer.poly(steps, 2.5e-4, 60_000, 0.9, warmup=1000)
+  assert (optimizer.learning_rate(settings, steps) == wanted).all()
 
 
 def test_published_values_of_hiast():
@@ -82,7 +113,11 @@ def test_published_values_of_hiast():
   assert first.image_size == (768, 1536)
   stage = gta5.stages.hiast_3
   assert (stage.smoothing, stage.sharpening, stage.consistency) == (0.1, 1.0, 0.5)
-  assert (stage.steps, stage.batch.full_rows, stage.copy_paste.hard_classes) == (8000, 12, 14)
+  assert (stage.steps, stage.batch.full_rows, stage.copy_paste.hard_classes) == (8000, 6, 14)
+  assert stage.copy_paste.max_donors == 1
+  assert (first.resizing, second.resizing) == ('bilinear', 'bilinear')
+  assert gta5.recipe[:2] == ('source_only', 'warmup')
+  assert gta5.stages.warmup.start == 'source_only'
   assert gta5.data.sets.source.zoom_heights == (341, 950)
   assert gta5.data.sets.target.zoom_heights == (341, 1000)
   assert synthia.data.sets.source.zoom_heights == (341, 640)
@@ -99,7 +134,15 @@ ROUNDS = [
   for kind in ('label', 'self_training')
 ]  # fmt: skip
 ROUNDS += [(config, kind, n) for config in HIAST for kind in ('label', 'hiast') for n in (2, 3)]
-OWN = {'start', 'labels', 'network', 'optimizer.learning_rate'}  # what a later round sets itself
+OWN = {
+  'start',
+  'labels',
+  'network',
+  'optimizer.learning_rate',
+  'centroids_from',
+  'earlier',
+  'weights',
+}  # what a later round sets itself
 
 
 @pytest.mark.parametrize(('module', 'kind', 'last'), ROUNDS)

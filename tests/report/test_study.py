@@ -10,6 +10,7 @@ from PIL import Image
 from diga_jax.__main__ import main
 from diga_jax.configs import comparison, synthcity_to_camvid
 from diga_jax.inference import evaluate
+from diga_jax.metrics import Means
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.report import study, tables
 
@@ -21,7 +22,7 @@ def _network(name, seed, hits, scales=(1.0, 0.5)):
   protocol |= {'network': 'student', 'step': 9, 'seed': seed, 'chosen_by': 'last'}
   confusion = np.diag(hits) + np.array([[0, 10], [0, 0]])
   found = evaluate.summarise(
-    confusion, names=NAMES, subsets={'2': (0, 1)}, images=5, protocol=protocol
+    confusion, names=NAMES, means=Means({'2': (0, 1)}), images=5, protocol=protocol
   )
   return {'name': name, **found}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diga_jax.inference import evaluate
+from diga_jax.metrics import Means
 from diga_jax.report import pictures, tables
 from diga_jax.storage import stage_folder
 
@@ -30,10 +31,10 @@ def _row(name, *, scales=(1.0, 0.5), hits=(8, 6, 0), size=(128, 256), **facts):
     'chosen_by': 'last',
     **facts,
   }
-  subsets = {'3': (0, 1, 2), '2': (0, 1)}
+  means = Means({'3': (0, 1, 2), '2': (0, 1)})
   return {
     'name': name,
-    **evaluate.summarise(confusion, names=NAMES, subsets=subsets, images=5, protocol=protocol),
+    **evaluate.summarise(confusion, names=NAMES, means=means, images=5, protocol=protocol),
   }
 
 

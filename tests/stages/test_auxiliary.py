@@ -110,14 +110,13 @@ def test_published_values():
   assert config.data.sets.source.list == 'cityscapes_labelled_1-8'
   warm, trained = config.stages.warmup, config.stages.self_training_2
   assert (warm.auxiliary, warm.optimizer.learning_rate, warm.optimizer.power) == (0.1, 1e-3, 1.0)
-  assert (warm.optimizer.head_lr_multiplier, warm.optimizer.frozen, warm.target_statistics) == (
-    1.0,
-    (),
-    False,
-  )
-  assert (trained.distillation, trained.batch.target_crop) == (0.5, 'sized')
+  assert (warm.optimizer.head_lr_multiplier, warm.optimizer.frozen) == (1.0, ())
+  assert warm.target_statistics and warm.mixing == trained.mixing == 'none'
+  assert (trained.distillation, trained.batch.target_crop, trained.view.beta) == (0.5, 'sized', 0.4)
   assert (trained.batch.low_rows, trained.batch.full_rows, trained.batch.redraw) == (1, 2, False)
-  assert config.data.crop == (512, 1024) and config.stages.label_1.centroids_from == 'source'
+  label = config.stages.label_1
+  assert config.data.crop == (512, 1024) and label.centroids_from == 'target'
+  assert label.centroid_crops and not config.data.sets[label.centroid_set].list
   assert 'translator' not in config.recipe
   with pytest.raises(ValueError, match='no part'):
     cityscapes_semi.get_config('1_3')

@@ -9,7 +9,6 @@ import pathlib
 import zlib
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -98,15 +97,16 @@ def draws(experiment: Experiment, name: str) -> dict[str, Any]:
   found = {}
   for step in STEPS:
     # `skipped` makes it read through `Blocks`, not by TensorFlow.
-    batch = next(
-      training.batches(experiment, stage, step, target=target, pasted=pasted, skipped={})
-    )
+    batch = next(training.batches(experiment, name, step, target=target, pasted=pasted, skipped={}))
     rows = {key: list(map(crc, x)) for key, x in batch.items() if key.endswith('_label')}
     if 'source_label' in batch:
       labels = batch['source_label']
       for use in ('source_classes', 'target_classes'):
         keys = example_keys.example_keys(
-          jax.random.key(config.seed), np.int32(step), use, len(labels)
+          example_keys.root_key(config.seed, experiment.stream(name)),
+          np.int32(step),
+          use,
+          len(labels),
         )
         rows[use] = list(map(crc, np.asarray(mixing.class_mask(keys, labels))))
     found[str(step)] = rows

@@ -8,6 +8,7 @@ from benchmarks import steps
 from diga_jax.configs import default
 from diga_jax.recipe.experiment import Experiment
 
+SIZES = {'blocks': (1, 1), 'width': 8, 'feature': 16}
 TRANSLATOR = {
   'kind': 'network',
   'width': 16,
