@@ -21,7 +21,8 @@ def get_config():
   data.classes = 16
   data.names = 'synthia16'
   data.sets.source = datasets.synthia()
-  data.sets.cityscapes_val.table = 'cityscapes16_packed'
+  for name in ('target', 'cityscapes_val'):
+    data.sets[name].table = 'cityscapes16_packed'
 
   warmup = config.stages.warmup
   warmup.steps = 60_000

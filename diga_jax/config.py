@@ -209,6 +209,9 @@ def check(config: ConfigDict) -> None:
     for wrong, reason in kinds.kind_of(stage).problems(stage, config):
       if wrong:
         raise BadInput(f'config.stages.{name}: {reason}')
+    stream = values.get(f'stages.{name}.data_stream')
+    if stream and stream not in stages:
+      raise BadInput(f'config.stages.{name}.data_stream is {stream!r}: name a stage, or nothing')
     rows = [values.get(f'stages.{name}.batch.{size}_rows', 0) for size in ('low', 'full')]
     if 'batch' in stage and not any(rows):
       raise BadInput(

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 from absl import logging
-from orbax.checkpoint import checkpoint_managers as policies
+from orbax.checkpoint import checkpoint_managers
 
 from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel import processes
@@ -31,11 +31,12 @@ def open_manager(
   directory: pathlib.Path, *, scored: bool = False
 ) -> Iterator[ocp.CheckpointManager]:
   """Asynchronous checkpoints in a folder: the newest two, and the best one if they are scored."""
-  keep = [policies.LatestN(2)]
+  keep = [checkpoint_managers.LatestN(2)]
   if scored:
-    keep.append(policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False))
+    best = {'n': 1, 'keep_checkpoints_without_metrics': False}
+    keep.append(checkpoint_managers.BestN(get_metric_fn=_score, **best))
   options = ocp.CheckpointManagerOptions(
-    preservation_policy=policies.AnyPreservationPolicy(keep),
+    preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
     best_fn=_score if scored else None,
     cleanup_tmp_directories=True,
   )

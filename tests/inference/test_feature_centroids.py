@@ -11,8 +11,8 @@ from data_pipelines.random_crops import RandomCrops
 from diga_jax import models, weights
 from diga_jax.centroids import accumulate, class_means
 from diga_jax.inference.feature_centroids import running_mean
-from tests.stages.test_golden_steps import state_dict
 from tests.support import golden_formula
+from tests.support.golden_steps import state_dict
 
 HRNET = 'hrnet_w48_ocr'
 

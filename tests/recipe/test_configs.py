@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from data_pipelines.errors import BadInput
+from data_pipelines.folder import Folder
 from diga_jax import optimizer
 from diga_jax.config import flatten, read_config
 from diga_jax.configs import (
@@ -28,6 +29,7 @@ from diga_jax.configs.fields import change, follow
 from diga_jax.plan import roofline
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.stages.setup import schedule
+from tests.support import frozen
 
 DIGA = (gta5_to_cityscapes, synthia_to_cityscapes, gta5_generalization)
 TRACED = []
@@ -97,6 +99,14 @@ def test_the_rate_that_was_meant_for_synthias_warmup(golden):
   settings = schedule(stage.optimizer, stage.steps)
   wanted = optimizer.poly(steps, 2.5e-4, 60_000, 0.9, warmup=1000)
   assert (optimizer.learning_rate(settings, steps) == wanted).all()
+
+
+@pytest.mark.parametrize('name', frozen.CONFIGS)
+def test_label_tables_fit_the_classes(name):
+  data = frozen.CONFIGS[name]().data
+  for images in data.sets.values():
+    options = {name: images[name] for name in ('table', 'label_format')}
+    Folder('{id}', ids=['a'], classes=data.classes, **options)  # raises BadInput for ids beyond
 
 
 def test_published_values_of_hiast():

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from data_pipelines.errors import BadInput
+from diga_jax.config import check
 from diga_jax.configs import default, quickstart
 from diga_jax.parallel.example_keys import STREAMS, initial_key, root_key, stream_key
 from diga_jax.recipe.experiment import Run
@@ -47,6 +49,13 @@ def test_stages_of_one_stream_share_all_of_them():
   assert draws(config, 'control') != draws(config, 'source_only')
   stages.control.data_stream = 'source_only'
   assert draws(config, 'control') == draws(config, 'source_only')
+
+
+def test_a_stream_of_no_stage_is_refused():
+  config = config_of()
+  config.stages.warmup.data_stream = 'source_onyl'
+  with pytest.raises(BadInput, match=r"stages\.warmup\.data_stream is 'source_onyl': name a stage"):
+    check(config)
 
 
 def test_a_stages_draws_do_not_depend_on_the_rest_of_the_recipe():

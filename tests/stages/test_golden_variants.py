@@ -17,7 +17,8 @@ from diga_jax.stages.forward import interleave
 from diga_jax.stages.setup import schedule
 from diga_jax.stages.views import Views
 from diga_jax.types import StepConfig
-from tests.stages.test_golden_steps import (
+from tests.support import golden_formula
+from tests.support.golden_steps import (
   check_each,
   gradients,
   movements,
@@ -25,7 +26,6 @@ from tests.stages.test_golden_steps import (
   start,
   state_dict,
 )
-from tests.support import golden_formula
 
 DEEPLAB, HRNET = 'deeplab_resnet101', 'hrnet_w48_ocr'
 
