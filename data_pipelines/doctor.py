@@ -11,9 +11,9 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from data_pipelines import processes, published_sets
-from data_pipelines.errors import BadInput, one_line
-from data_pipelines.folder import Folder, find_ids
+from data_pipelines import label_signs, processes, published_sets
+from data_pipelines.errors import BadInput, one_line, printable
+from data_pipelines.folder import Folder, find_files
 from data_pipelines.image_files import read_image
 from data_pipelines.label_tables import IGNORE, UNKNOWN
 
@@ -55,7 +55,7 @@ class Manifest(TypedDict):
 FIXES = {
   'missing image': 'add the file, or take its id off the list',
   'missing label': 'add the file, take its id off the list, or leave it out by `without`',
-  'unreadable image': 'fetch the file again: it is cut short or no picture',
+  'unreadable image': 'do what each line says, or fetch the file again',
   'unreadable label': 'fetch the file again, or set label_format to what the files are',
   'label of another size': 'leave the image out by `without`: label and image do not go together',
   'unknown id': 'choose the table or label_format that these files follow, or fetch them again',
@@ -85,14 +85,14 @@ def _read(
   part: str, path: str, read: Callable[[], np.ndarray], problems: list[tuple[str, str]]
 ) -> tuple[np.ndarray | None, FileFacts | None]:
   """What `read` returns, and the file's facts; two None, and a problem, if it cannot be read."""
-  if not os.path.exists(path):
+  if not os.path.lexists(path):
     problems.append((f'missing {part}', path))
     return None, None
   try:
     pixels = read()
     return pixels, (os.path.getsize(path), digest(path), *pixels.shape[:2])
   except BadInput as error:
-    reason = str(error) if path in str(error) else f'{path}: {error}'
+    reason = str(error) if printable(path) in str(error) else f'{path}: {error}'
     problems.append((f'unreadable {part}', reason))
     return None, None
 
@@ -141,11 +141,14 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   unusable = "HIAST leaves them out: set without='gta5_unusable_25' to do the same"
   findings = [
     *(Finding(kind, [at for k, at in problems if k == kind], fix) for kind, fix in FIXES.items()),
-    _find_unpaired(folder),
+    *_find_strays(folder),
     _odd_sizes(folder, table, files),
     Finding('unusable images of GTA5', published_sets.unusable(table, folder.ids), unusable),
   ]
   if shares is not None:
+    fix = 'set table and label_format to what the files hold, or take the files that they mean'
+    signs = [sign.text for sign in label_signs.look_at(folder, names)]
+    findings.append(Finding('labels of another kind', signs, fix))
     findings += _odd_classes(folder, table, names, shares, len(files))
   sizes = Counter(file.image[2:] for file in files if file.image)
   common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
@@ -157,17 +160,25 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   if folder.labels:
     ignored = pixels[IGNORE] / max(pixels.sum(), 1)
     facts.append(('ignored pixels', f'{ignored:.1%}'))
-  findings = [finding for finding in findings if finding.where]
+  findings = [
+    finding._replace(where=[printable(line) for line in finding.where])
+    for finding in findings
+    if finding.where
+  ]
   return Report(facts, findings, shares, _manifest(folder, names, files, classes))
 
 
-def _find_unpaired(folder: Folder) -> Finding:
-  """Label files whose image is not there; those of `folder.ids` are missing images."""
-  labelled = set(find_ids(folder.labels)) if folder.labels else set()
-  alone = labelled - set(find_ids(folder.images)) - set(folder.ids)
+def _find_strays(folder: Folder) -> Iterator[Finding]:
+  """Labels whose image is not there, and files whose names nearly fit the patterns."""
+  images, beside = find_files(folder.images)
+  labelled, more = find_files(folder.labels) if folder.labels else ([], [])
+  # Those of `folder.ids` are missing images.
+  alone = set(labelled).difference(images, folder.ids)
   where = [folder.labels.replace('{id}', name) for name in sorted(alone)]
   fix = 'add the images: a part of the set is missing, or the pattern of the images is wrong'
-  return Finding('labels without an image', where, fix)
+  yield Finding('labels without an image', where, fix)
+  fix = 'rename them: they differ from the pattern in upper case alone, and are left out'
+  yield Finding('files beside the pattern', beside + more, fix)
 
 
 def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> Finding:

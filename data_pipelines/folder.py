@@ -1,21 +1,20 @@
-"""A folder of images, with or without labels, read one by one with Pillow.
-
-The input pipeline (`pipeline.py`) reads the same files with TensorFlow; both give the same pixels.
-"""
+"""A folder of images, with or without labels, read one by one by all commands alike."""
 
 import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+from absl import logging
 
 from data_pipelines import image_files, label_tables
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, printable
 from data_pipelines.pack import LOW_SPLIT, Pack
 
 Pixels = tuple[np.ndarray, np.ndarray | None]  # an image, and its label or raw ids if there are any
@@ -40,6 +39,7 @@ class Folder:
   label_format: str = 'index'  # how label files hold raw ids, a key of `LABEL_FORMATS`
   image_pack: Pack | None = None  # where the pixels lie if not in these files
   label_pack: Pack | None = None
+  max_pixels: int = image_files.MAX_PIXELS  # of the largest image that is read
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'ids', list(self.ids))
@@ -87,11 +87,13 @@ class Folder:
     return changed
 
   def check(self) -> None:
-    """Raises BadInput naming the first image or label file that does not exist."""
+    """Raises BadInput naming the first image or label that does not exist or is not a file."""
     for what, paths, pack in self._parts():
       for path, entry in () if pack else _entries(paths):
         if entry is None:
           raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
+        if not entry.is_file():
+          raise BadInput(f'{path}: {image_files.why_no_file(path)}')
 
   def read(self, index: int) -> Pixels:
     """An image, uint8 [h, w, 3] RGB, and its label, uint8 [h, w] train ids and 255 (ignored).
@@ -145,13 +147,15 @@ class Folder:
     """An image alone, uint8 [h, w, 3] RGB; raises BadInput as `read` does."""
     if self.image_pack:
       return self.image_pack.pair(self.ids[index])[0]
-    return image_files.read_image(self.image_path(index))
+    return image_files.read_image(self.image_path(index), max_pixels=self.max_pixels)
 
   def read_raw(self, index: int) -> np.ndarray:
     """An image's label file as it is: raw ids, uint8 [h, w]; raises BadInput as `read` does."""
     if self.label_pack:
       return self.label_pack.label(self.ids[index])
-    return image_files.read_label(self.label_path(index), self.label_format, self.colours)
+    return image_files.read_label(
+      self.label_path(index), self.label_format, self.colours, self.max_pixels
+    )
 
   def file_sizes(self) -> dict[str, dict[str, int | None]]:
     """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
@@ -161,7 +165,8 @@ class Folder:
         packed = (pack.index['files'][name].get(part) or [None] for name in self.ids)
         found = [facts[0] for facts in packed]
       else:
-        found = [entry and entry.stat().st_size for _, entry in _entries(paths)]
+        entries = (entry for _, entry in _entries(paths))
+        found = [e.stat().st_size if e and e.is_file() else None for e in entries]
       for name, size in zip(self.ids, found, strict=True):
         sizes[name][part] = size
     return sizes
@@ -192,6 +197,7 @@ def open_folder(
   table: label_tables.TableLike = 'identity',
   classes: int | None = None,
   label_format: str = 'index',
+  max_pixels: int = image_files.MAX_PIXELS,
 ) -> Folder:
   """The images under a root folder.
 
@@ -207,12 +213,12 @@ def open_folder(
     without: a list of ids to leave out, given in the same ways.
     check: whether every image and label has to be there.
     among: the ids of all images, where their files are not there to be listed.
-    table, classes, label_format: as in `Folder`.
+    table, classes, label_format, max_pixels: as in `Folder`.
   """
   if not os.path.isdir(root):
     raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
   images = os.path.join(root, images)
-  everything = functools.cache(lambda: sorted(among) or find_ids(images))
+  everything = functools.cache(lambda: sorted(among) or _find_all(images, warn=not list))
   ids = _read_ids(root, list, everything) if list else everything()
   if without:
     out = set(_read_ids(root, without, everything))
@@ -222,7 +228,7 @@ def open_folder(
       raise BadInput(f'{without}: {text}')
     ids = [name for name in ids if name not in out]
   labels = os.path.join(root, labels) if labels else ''
-  found = Folder(images, labels, ids, table, classes, label_format)
+  found = Folder(images, labels, ids, table, classes, label_format, max_pixels=max_pixels)
   if check and not among:
     found.check()
   return found
@@ -287,23 +293,71 @@ def _read_ids(root: str, name: str, everything: Callable[[], list[str]]) -> list
 def read_list(path: str) -> list[str]:
   """The lines of a list file. Raises BadInput when it does not exist or is empty."""
   try:
-    with open(path, encoding='utf-8') as file:
-      ids = [line.strip() for line in file if line.strip()]
-  except (OSError, UnicodeDecodeError) as error:
-    reason = getattr(error, 'strerror', None) or 'not a text file'
-    raise BadInput(f'{path}: the list of ids cannot be read ({reason})') from None
+    lines = image_files.read_file(path).decode().split('\n')
+  except UnicodeDecodeError:
+    raise BadInput(f'{path}: the list of ids cannot be read (not a text file)') from None
+  ids = [line.strip() for line in lines if line.strip()]
   if not ids:
     raise BadInput(f'{path}: the list is empty; write one id per line')
   return ids
 
 
+def _find_all(pattern: str, warn: bool) -> list[str]:
+  """The ids of all files that fit the pattern; warns of those that nearly do."""
+  ids, beside = find_files(pattern)
+  if beside and warn:
+    logging.warning(
+      '%s: %d files differ from the pattern in upper case alone and are left out, such as %s',
+      pattern, len(beside), printable(beside[0]),
+    )  # fmt: skip
+  return ids
+
+
 def find_ids(pattern: str) -> list[str]:
   """The sorted ids of all files that fit the pattern, sub-folders included."""
+  return find_files(pattern)[0]
+
+
+def find_files(pattern: str) -> tuple[list[str], list[str]]:
+  """The sorted ids of all files that fit the pattern, and the files that fit but for upper case.
+
+  Sub-folders are included, also those that are links.
+  """
   first, *others = (re.escape(part) for part in pattern.split('{id}'))
-  fits = re.compile(first + '(?P<id>.+)' + '(?P=id)'.join(others), re.DOTALL)
-  top = os.path.dirname(pattern.partition('{id}')[0])
-  paths = (os.path.join(at, name) for at, _, names in os.walk(top) for name in names)
-  return sorted(match['id'] for match in map(fits.fullmatch, paths) if match)
+  expression = first + '(?P<id>.+)' + '(?P=id)'.join(others)
+  fits, nearly = (
+    re.compile(expression, re.DOTALL),
+    re.compile(expression, re.DOTALL | re.IGNORECASE),
+  )
+  ids, beside = [], []
+  for path in _walk(os.path.dirname(pattern.partition('{id}')[0])):
+    if match := fits.fullmatch(path):
+      ids.append(match['id'])
+    elif nearly.fullmatch(path):
+      beside.append(path)
+  return sorted(ids), sorted(beside)
+
+
+def _walk(top: str) -> Iterator[str]:
+  """All files below a folder; each folder once, by its own path before that of a link to it."""
+  seen, waiting = set(), [top]
+  walk = functools.partial(os.walk, onerror=_refuse_folder)
+  while waiting:
+    links = []
+    for folder, folders, names in itertools.chain.from_iterable(map(walk, waiting)):
+      facts = os.stat(folder)
+      if (facts.st_dev, facts.st_ino) in seen:
+        folders.clear()
+        continue
+      seen.add((facts.st_dev, facts.st_ino))
+      links += [path for path in (os.path.join(folder, f) for f in folders) if os.path.islink(path)]
+      yield from (os.path.join(folder, name) for name in names)
+    waiting = sorted(links)
+
+
+def _refuse_folder(error: OSError) -> None:
+  if not isinstance(error, FileNotFoundError):
+    raise BadInput(f'{error.filename}: the folder cannot be listed ({error.strerror})')
 
 
 def _entries(paths: Iterable[str]) -> Iterator[tuple[str, os.DirEntry | None]]:

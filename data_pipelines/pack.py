@@ -1,17 +1,17 @@
 """A data set in shards, read by id; `prepare.py` writes them."""
 
 import functools
-import io
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 
 from data_pipelines.errors import BadInput, one_line
-from data_pipelines.image_files import read_image
+from data_pipelines.image_files import decode
 
 VERSION = '1.0.0'
 INDEX = 'index.json'
@@ -91,7 +91,7 @@ class Pack:
     image = found['image']
     if not isinstance(image, np.ndarray) or image.ndim < 3:  # a file
       data = image if isinstance(image, bytes) else image.item()
-      image = read_image(io.BytesIO(data), f'{name} in {self.directory}')
+      image = decode(data, f'{name} in {self.directory}', max_pixels=sys.maxsize)
     return image, found.get('label')
 
   def label(self, name: str) -> np.ndarray:

@@ -71,10 +71,10 @@ def prepare(
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
   _write_metadata(partial, splits, plan, shards)
   index: Index = {**plan, 'shards': shards, 'files': _files(folder, manifest)}
-  (partial / INDEX).write_text(json.dumps(index))
-  for left in partial.glob('*.array_record-*.json'):
-    left.unlink()
+  atomic.write_text(partial / INDEX, json.dumps(index))
   partial.rename(directory / VERSION)
+  for record in (directory / VERSION).glob('.*.json'):
+    record.unlink()
   return directory
 
 
@@ -162,8 +162,8 @@ def _write_shard(
 ) -> Shard:
   """Writes one shard and, beside it, its record, unless they are there."""
   split, path, indices = todo
-  record_path = pathlib.Path(f'{path}.json')
-  if os.path.exists(path):
+  record_path = pathlib.Path(path).with_name(f'.{os.path.basename(path)}.json')
+  if os.path.exists(path) and record_path.exists():
     return json.loads(record_path.read_text())
   features, raw_ids = _features(plan), set()
   with atomic.replacing(path) as part:
@@ -183,7 +183,8 @@ def _write_shard(
       'images': len(indices),
       'raw_ids': sorted(raw_ids),
     }
-    record_path.write_text(json.dumps(record))  # before the shard: one that is there has its record
+    # Before the shard: one that is there has its record.
+    atomic.write_text(record_path, json.dumps(record))
   return record
 
 

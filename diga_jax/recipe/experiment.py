@@ -10,13 +10,14 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from data_pipelines import doctor, label_tables, sets
+from data_pipelines import doctor, label_signs, label_tables, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import models, weights
 from diga_jax.config import check
 from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
+from diga_jax.parallel import processes
 from diga_jax.parallel.example_keys import initial_key
 from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
 from diga_jax.stages.kinds import inputs
@@ -102,14 +103,31 @@ class Experiment:
       return self._opened[name, labelled]
     settings = data.sets[name].to_dict()
     images = sets.open_set(
-      settings, name=name, root=data.root, cache=data.cache, classes=data.classes, labelled=labelled
+      settings,
+      name=name,
+      root=data.root,
+      cache=data.cache,
+      classes=data.classes,
+      labelled=labelled,
+      check=data.on_bad_file == 'stop' or name in self.config.evaluation.sets,
+      max_pixels=data.max_pixels,
     )
     if settings['kind'] == 'folder':
+      if labelled:
+        self._look_at_labels(name, images)
       path = doctor.manifest_path(data.cache, name, settings, data.root)
       if found := doctor.check_manifest(path, images):
         self.examined[name] = found['made']
     self._opened[name, labelled] = images
     return images
+
+  def _look_at_labels(self, name: str, images: Folder) -> None:
+    """Refuses a set whose labels contradict its table; warns of what is odd about them."""
+    for sign in label_signs.look_at(images, class_names(self)):
+      if sign.fatal:
+        raise BadInput(f'config.data.sets.{name}: {sign.text}')
+      if processes.is_main_process():
+        logging.warning('config.data.sets.%s: %s', name, sign.text)
 
   # Networks.
 
