@@ -170,15 +170,15 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
 
 def _find_strays(folder: Folder) -> Iterator[Finding]:
   """Labels whose image is not there, and files whose names nearly fit the patterns."""
-  images, beside = find_files(folder.images)
-  labelled, more = find_files(folder.labels) if folder.labels else ([], [])
+  images, left_out = find_files(folder.images)
+  labelled, more = find_files(folder.labels) if folder.labels else ([], {})
   # Those of `folder.ids` are missing images.
   alone = set(labelled).difference(images, folder.ids)
   where = [folder.labels.replace('{id}', name) for name in sorted(alone)]
   fix = 'add the images: a part of the set is missing, or the pattern of the images is wrong'
   yield Finding('labels without an image', where, fix)
-  fix = 'rename them: they differ from the pattern in upper case alone, and are left out'
-  yield Finding('files beside the pattern', beside + more, fix)
+  where = [f'{path}: {why}' for path, why in (left_out | more).items()]
+  yield Finding('files that are left out', where, 'rename them')
 
 
 def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> Finding:

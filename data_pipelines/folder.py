@@ -303,13 +303,13 @@ def read_list(path: str) -> list[str]:
 
 
 def _find_all(pattern: str, warn: bool) -> list[str]:
-  """The ids of all files that fit the pattern; warns of those that nearly do."""
-  ids, beside = find_files(pattern)
-  if beside and warn:
+  """The ids of all files that fit the pattern; warns of those that are left out."""
+  ids, left_out = find_files(pattern)
+  if left_out and warn:
+    example, why = next(iter(left_out.items()))
     logging.warning(
-      '%s: %d files differ from the pattern in upper case alone and are left out, such as %s',
-      pattern, len(beside), printable(beside[0]),
-    )  # fmt: skip
+      '%s: %d files are left out, such as %s: %s', pattern, len(left_out), printable(example), why
+    )
   return ids
 
 
@@ -318,8 +318,8 @@ def find_ids(pattern: str) -> list[str]:
   return find_files(pattern)[0]
 
 
-def find_files(pattern: str) -> tuple[list[str], list[str]]:
-  """The sorted ids of all files that fit the pattern, and the files that fit but for upper case.
+def find_files(pattern: str) -> tuple[list[str], dict[str, str]]:
+  """The sorted ids of all files that fit the pattern; and why others are left out, by path.
 
   Sub-folders are included, also those that are links.
   """
@@ -329,13 +329,17 @@ def find_files(pattern: str) -> tuple[list[str], list[str]]:
     re.compile(expression, re.DOTALL),
     re.compile(expression, re.DOTALL | re.IGNORECASE),
   )
-  ids, beside = [], []
-  for path in _walk(os.path.dirname(pattern.partition('{id}')[0])):
-    if match := fits.fullmatch(path):
+  ids, left_out = [], {}
+  for path in sorted(_walk(os.path.dirname(pattern.partition('{id}')[0]))):
+    if not nearly.fullmatch(path):
+      continue
+    if not (match := fits.fullmatch(path)):
+      left_out[path] = 'differs from the pattern in upper case alone'
+    elif image_files.UNUSABLE_NAME.search(match['id']):
+      left_out[path] = 'has a backslash, a control character or no UTF-8 in its name'
+    else:
       ids.append(match['id'])
-    elif nearly.fullmatch(path):
-      beside.append(path)
-  return sorted(ids), sorted(beside)
+  return sorted(ids), left_out
 
 
 def _walk(top: str) -> Iterator[str]:

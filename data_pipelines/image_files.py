@@ -23,7 +23,8 @@ FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')
 MAX_PIXELS = 512_000_000  # of one image; the default of data.max_pixels
 # Compared by `decode`; Pillow's own limit is below the size of aerial images.
 Image.MAX_IMAGE_PIXELS = None
-UNUSABLE_NAME = re.compile('[\ud800-\udfff\0-\x1f\x7f]')  # not UTF-8, or control characters
+# No part of an id: what is not UTF-8, control characters and, on some systems a '/', backslashes.
+UNUSABLE_NAME = re.compile('[\ud800-\udfff\0-\x1f\x7f\\\\]')
 
 # The first bytes of a PNG file, to its bit depth and colour type (PNG specification, 5.2, 11.2.2).
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
@@ -71,7 +72,9 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
   """
   path = os.fspath(path)
   if UNUSABLE_NAME.search(path):
-    raise BadInput(f'{path}: the name is not UTF-8 or holds control characters; rename the file')
+    raise BadInput(
+      f'{path}: the name is not UTF-8, or holds a control character or a backslash; rename the file'
+    )
   if not os.path.isfile(path):
     raise BadInput(f'{path}: {why_no_file(path)}')
   try:

@@ -146,7 +146,7 @@ def test_linked_folders_are_followed_each_folder_once(tmp_path):
   (tmp_path / 'images/aachen/loop').symlink_to('..')
   (tmp_path / 'elsewhere/deep/up').symlink_to('../..')
   found = find_files(str(tmp_path / 'images/{id}.png'))
-  assert found == (['aachen/a', 'bochum/b', 'bochum/deep/c'], [])
+  assert found == (['aachen/a', 'bochum/b', 'bochum/deep/c'], {})
 
 
 def test_files_that_differ_in_upper_case_are_said(tmp_path, caplog):
@@ -154,8 +154,20 @@ def test_files_that_differ_in_upper_case_are_said(tmp_path, caplog):
     data_files.save(tmp_path / 'images' / name, Image.new('RGB', (2, 2)))
   folder = data_files.open_folder(tmp_path, labels='')
   assert folder.ids == ['a']
-  assert '2 files differ from the pattern in upper case alone' in caplog.text
-  assert 'b.PNG' in caplog.text
+  assert '2 files are left out' in caplog.text
+  assert 'b.PNG: differs from the pattern in upper case alone' in caplog.text
+
+
+def test_names_that_cannot_be_written_down_are_left_out_and_said(tmp_path, caplog):
+  data_files.numbered(tmp_path, 2)
+  picture = (tmp_path / 'images/000.png').read_bytes()
+  for name in (b'caf\xe9', b'two\nlines', b'back\\slash'):
+    for part in ('images', 'labels'):
+      path = os.fsencode(tmp_path / part) + b'/' + name + b'.png'
+      pathlib.Path(os.fsdecode(path)).write_bytes(picture)
+  assert data_files.open_folder(tmp_path).ids == ['000', '001']
+  assert '3 files are left out' in caplog.text and 'backslash' in caplog.text
+  caplog.text.encode()
 
 
 @pytest.mark.parametrize('part', ['image', 'label'])
