@@ -121,8 +121,9 @@ def decode(
           f'({max_pixels:,}): raise it, or cut the image into smaller ones'
         )
       # A JPEG file of several pictures (MPO) shows its first; the others are previews and depth.
-      if image.format != 'MPO' and getattr(image, 'n_frames', 1) > 1:
-        raise ValueError(f'it has {image.n_frames} frames, an animation or several pages')
+      frames = getattr(image, 'n_frames', 1)
+      if image.format != 'MPO' and frames > 1:
+        raise ValueError(f'it has {frames} frames, an animation or several pages')
       if rawmode:
         image.tile = [tile._replace(args=rawmode) for tile in image.tile]
       image.load()
