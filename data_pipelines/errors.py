@@ -9,7 +9,7 @@ _REMEDIES = {
   errno.EFBIG: 'raise the limit on the size of files (ulimit -f)',
   errno.ENAMETOOLONG: 'use a shorter folder or name',
   errno.EROFS: 'use a folder that can be written',
-  errno.ENOTDIR: 'use another folder: a part of this one is a file',
+  **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), 'use another folder: a file is in its way'),
   **dict.fromkeys((errno.EACCES, errno.EPERM), 'give permission, or use another folder'),
 }
 

@@ -111,7 +111,9 @@ class Pack:
 def read_record(path: pathlib.Path) -> Any:
   """One of the records of a pack. Raises BadInput if it is missing or damaged."""
   if not path.exists():
-    raise BadInput(f'{path}: no such file: name the folder of one data set, and finish `prepare`')
+    raise BadInput(
+      f'{path}: no such file: name the folder of one data set, and finish `prepare` first'
+    )
   return records.read(path, REDO)
 
 

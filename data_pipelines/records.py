@@ -10,7 +10,7 @@ from typing import Any
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 
-DIGEST = 'sha256'  # the last key of a record, of everything before it
+DIGEST = 'record_sha256'  # the last key of a record: of everything before it
 
 
 def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
+from data_pipelines import atomic
 from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel import processes
 from diga_jax.state import NETWORKS, TrainState
@@ -151,14 +152,12 @@ def finish(manager: ocp.CheckpointManager) -> None:
 def _writing(directory: pathlib.Path) -> Iterator[None]:
   try:
     yield
-  except processes.Preempted:
-    raise
   # A full disk, a folder without permission, a lost mount: Orbax raises many kinds of errors.
   except Exception as error:
     raise BadInput(
       f'{directory}: a checkpoint cannot be written ({one_line(error)}); free space or give '
       f'permission and run again{_from_step(directory)}'
-    ) from None
+    ) from error
 
 
 def restore(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
@@ -266,10 +265,13 @@ def keep_networks(stage: pathlib.Path, step: int) -> None:
     for other in place.iterdir():
       if other.name not in needed:
         shutil.rmtree(other)
+    shutil.rmtree(new, ignore_errors=True)  # that a kill left
+  processes.barrier('there is space for the networks')
   read_later = {name: state.get(name) for name in (*NETWORKS.values(), 'batch_stats')}
   write_arrays(new, step, {name: tree for name, tree in read_later.items() if tree is not None})
   if processes.is_main_process():
-    (new / NETWORKS_ONLY).write_text('student, teacher and their statistics at the step to use\n')
+    text = 'student, teacher and their statistics at the step to use\n'
+    atomic.write_text(new / NETWORKS_ONLY, text)
   networks_kept(stage)
 
 
@@ -301,11 +303,11 @@ def _read(
     else:
       _check_shapes(where, saved, arguments.item)
     return manager.restore(step, args=arguments)
-  except (BadInput, processes.Preempted):
+  except BadInput:
     raise
   # It is as it was written: the memory is full, or Orbax is another version.
   except Exception as error:
-    raise BadInput(f'{where}: the checkpoint cannot be read ({one_line(error)})') from None
+    raise BadInput(f'{where}: the checkpoint cannot be read ({one_line(error)})') from error
 
 
 def _check_shapes(where: pathlib.Path, saved: PyTree, wanted: PyTree) -> None:

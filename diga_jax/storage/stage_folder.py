@@ -51,7 +51,7 @@ def read_record(directory: pathlib.Path) -> Record:
   """
   if not (directory / RECORD).exists():
     raise BadInput(f'{directory}: is no folder of a stage or an import: it has no {RECORD}')
-  redo = 'restore it from a copy, or use another --workdir (see CHANGELOG.md)'
+  redo = 'restore it from a copy, or use another --workdir or evaluation.name (see CHANGELOG.md)'
   return records.read(directory / RECORD, redo)
 
 

@@ -44,7 +44,7 @@ def test_a_file_for_which_there_is_no_space_is_named(tmp_path, small_files):
 def test_what_stands_in_the_way_of_a_file_is_named(tmp_path):
   (tmp_path / 'file').touch()
   for path, remedy in {
-    tmp_path / 'file' / 'b.txt': 'a part of this one is a file',
+    tmp_path / 'file' / 'b.txt': 'a file is in its way',
     tmp_path / (300 * 'a'): 'use a shorter',
     tmp_path / 'deep' / (250 * 'a'): 'use a shorter',  # with the temporary name's letters
     tmp_path.joinpath(*(30 * [200 * 'b'])): 'use a shorter',

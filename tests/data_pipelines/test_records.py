@@ -7,7 +7,7 @@ import pytest
 from data_pipelines import records
 from data_pipelines.errors import BadInput
 
-CONTENT = {'a': [1, 2.5, None, True], 'ü': {'b': 'text', 'c': 1e-300}, 'n': float('inf')}
+CONTENT = {'a': [1, 2.5, None, True], 'ü': {'c': 1e-300}, 'n': float('inf')}
 
 
 def test_a_record_reads_as_it_was_written(tmp_path):
@@ -30,7 +30,18 @@ def test_every_flipped_bit_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'text', ['', '[]', '{}', 'null', '3', '"sha256"', '["sha256"]', '{"sha256": []}', '[' * 100_000]
+  'text',
+  [
+    '',
+    '[]',
+    '{}',
+    'null',
+    '3',
+    '"record_sha256"',
+    '["record_sha256"]',
+    '{"record_sha256": []}',
+    '[' * 100_000,
+  ],
 )
 def test_other_json_is_no_record(tmp_path, text):
   (tmp_path / 'a.json').write_text(text)

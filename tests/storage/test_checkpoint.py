@@ -1,5 +1,6 @@
 """Checkpoints: no damage is read, and a stage keeps its networks whenever it is killed."""
 
+import os
 import pathlib
 import random
 import shutil
@@ -130,7 +131,7 @@ def test_the_networks_of_the_step_to_use_are_kept(stage):
 
 # What a kill may come before.
 MOMENTS = (
-  'rmtree 1', 'write_arrays', 'rename whole', 'write_text NETWORKS_ONLY', 'rmtree checkpoints',
+  'rmtree 1', 'write_arrays', 'rename whole', 'replace NETWORKS_ONLY', 'rmtree checkpoints',
   'rename networks',
 )  # fmt: skip
 
@@ -142,12 +143,13 @@ class Killed(BaseException):
 @pytest.mark.parametrize('moment', MOMENTS)
 def test_a_kill_while_networks_are_kept_loses_nothing(stage, monkeypatch, moment):
   name, _, which = moment.partition(' ')
-  owner = {'rmtree': shutil, 'write_arrays': checkpoint, 'rename': pathlib.Path}.get(name)
-  owner = checkpoint.os if which == 'whole' else owner or pathlib.Path
+  owners = {'rmtree': shutil, 'write_arrays': checkpoint, 'rename': pathlib.Path}
+  owner = os if which in ('whole', 'NETWORKS_ONLY') else owners[name]
   original = getattr(owner, name)
 
   def kill(*arguments, **options):
-    if which in ('', 'whole') or pathlib.Path(arguments[0]).name == which:
+    names = [pathlib.Path(argument).name for argument in arguments[:2] if which]
+    if which in ('', 'whole', *names):
       raise Killed
     return original(*arguments, **options)
 
