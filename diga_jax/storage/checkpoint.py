@@ -11,7 +11,8 @@ import operator
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -51,14 +52,23 @@ class _WithDigests(atomicity.AtomicRenameTemporaryPath):
     self._final_path = final
 
 
-def _is_our_word(record: python_logging.LogRecord) -> bool:
-  """Drops the tracebacks of Orbax's threads and tasks: `_writing` raises what they are about."""
-  orbax = f'{os.sep}orbax{os.sep}' in record.pathname or record.name == 'asyncio'
-  return not (orbax and record.exc_info)
+# When a write fails, `_writing` raises why. Orbax's threads and tasks, and what TensorStore still
+# calls of a loop that has ended, would print a traceback each before that.
+
+
+def _is_no_echo(record: python_logging.LogRecord) -> bool:
+  theirs = f'{os.sep}orbax{os.sep}' in record.pathname or record.name == 'asyncio'
+  return not (theirs and record.exc_info)
+
+
+def _silence_echoes(hook: Callable[..., None], kind: type, error: Exception, trace: object) -> None:
+  if not (kind is RuntimeError and str(error) == 'Event loop is closed'):
+    hook(kind, error, trace)
 
 
 for _name in ('absl', 'asyncio'):
-  python_logging.getLogger(_name).addFilter(_is_our_word)
+  python_logging.getLogger(_name).addFilter(_is_no_echo)
+sys.excepthook = functools.partial(_silence_echoes, sys.excepthook)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from data_pipelines import pipeline
 from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.__main__ import main
-from diga_jax.recipe import graph, labels, training
+from diga_jax.recipe import graph, labels
 from diga_jax.recipe.experiment import Run
 from tests.configs import tiny
 from tests.support import damage
@@ -134,11 +134,16 @@ def read_everything(run: Run) -> list:
   """All that the commands read of a finished working directory."""
   for name in graph.stages_of(run):
     graph.run_stage(run, name)
-    stage = run.stage(name)
-    if stage.kind != 'label':
-      training.read_arrays(run, stage)
-      training.target_of(run, stage)
-      weights.read_stage(run.workdir / name, 'enc_s' if name == 'translator' else 'teacher')
+    made = run.workdir / name
+    if name == 'translator':
+      run.translator(name)
+    elif run.stage(name).kind == 'label':
+      labels.with_pseudo_labels(run.images(run.stage(name).target, labelled=False), made)
+      labels.read_arrays(made / 'index.npz', 'ids', 'counts', 'confidence')
+      labels.read_centroids(made)
+    else:
+      run.network(name, 'teacher')
+      weights.read_stage(made)
   return graph.evaluate(run)
 
 
