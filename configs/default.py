@@ -98,6 +98,9 @@ def get_config() -> ConfigDict:
       # Weights of a stage: 'last', or 'oracle': the best on evaluation.sets[0] every save_every
       # steps, which uses target labels. Published: oracle, every 1000 steps.
       'checkpoint_choice': 'last',
+      # Of a complete stage: 'networks' (student, teacher and statistics at the step to use) | 'all'
+      # (the last two checkpoints and the one to use, with the optimizer's state).
+      'keep_checkpoints': 'networks',
       'save_every': 1000,  # steps between two checkpoints
       'log_every': 10,  # steps between two lines of the log
       'profile_steps': (),  # (first, last): a profiler trace of these steps of each stage

@@ -3,7 +3,6 @@
 import datetime
 import functools
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,8 +10,8 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from data_pipelines import processes, published_sets
-from data_pipelines.errors import BadInput, one_line
+from data_pipelines import digests, processes, published_sets, records
+from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, find_ids
 from data_pipelines.image_files import read_image
 from data_pipelines.label_tables import IGNORE, UNKNOWN
@@ -90,7 +89,7 @@ def _read(
     return None, None
   try:
     pixels = read()
-    return pixels, (os.path.getsize(path), digest(path), *pixels.shape[:2])
+    return pixels, (os.path.getsize(path), digests.of_file(path), *pixels.shape[:2])
   except BadInput as error:
     reason = str(error) if path in str(error) else f'{path}: {error}'
     problems.append((f'unreadable {part}', reason))
@@ -109,12 +108,6 @@ def _compare(
     yield 'unknown id', f'id {", ".join(map(str, unknown[:5]))}'
   elif (train_ids == IGNORE).all():
     yield 'nothing but ignored pixels', 'no class is labelled'
-
-
-def digest(path: str | os.PathLike[str]) -> str:
-  """SHA-256 of a file (hex)."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def inspect_all(folder: Folder, jobs: int) -> Iterator[FileReport]:
@@ -233,14 +226,9 @@ def check_manifest(path: str, folder: Folder) -> Manifest | None:
   Returns the manifest, None if the file does not exist. Raises BadInput: a file has another size or
   was not there, or the manifest is damaged.
   """
-  try:
-    with open(path, encoding='utf-8') as file:
-      manifest: Manifest = json.load(file)
-  except FileNotFoundError:
+  if not os.path.exists(path):
     return None
-  except (OSError, ValueError) as error:
-    reason = one_line(error)
-    raise BadInput(f'{path}: the manifest is damaged ({reason}); run doctor again') from None
+  manifest: Manifest = records.read(path, 'run doctor again')
   if manifest['fingerprint'] == folder.fingerprint():
     return manifest
   now = folder.file_sizes()

@@ -18,12 +18,23 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from data_pipelines import atomic, processes, transforms
-from data_pipelines.doctor import Manifest, digest
+from data_pipelines import atomic, digests, processes, records, transforms
+from data_pipelines.doctor import Manifest
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
-from data_pipelines.pack import INDEX, LOW_SPLIT, SPLIT, VERSION, Index, Plan, Shard, read_json
+from data_pipelines.pack import (
+  INDEX,
+  LOW_SPLIT,
+  SPLIT,
+  VERSION,
+  Index,
+  Pack,
+  Plan,
+  Shard,
+  read_record,
+)
 
+PLAN = 'plan.json'  # of a folder that is not complete
 # One image a group: they are read alone. Pixels hardly shrink, labels are compressed on their own.
 OPTIONS = 'group_size:1,uncompressed'
 
@@ -59,7 +70,7 @@ def prepare(
   images = images or ('jpeg' if _is_jpeg(folder) else 'raw')
   plan = _plan(folder, images, low_size, images_per_shard)
   if (directory / VERSION).exists():
-    _check_plan(directory, read_json(directory / VERSION / INDEX), plan)
+    _check_plan(directory, Pack(directory).index, plan)
     return directory
   partial = directory / f'{VERSION}.partial'
   _begin(partial, plan)
@@ -70,11 +81,16 @@ def prepare(
     shards.append(shard)
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
   _write_metadata(partial, splits, plan, shards)
-  index: Index = {**plan, 'shards': shards, 'files': _files(folder, manifest)}
-  (partial / INDEX).write_text(json.dumps(index))
-  for left in partial.glob('*.array_record-*.json'):
-    left.unlink()
+  begun = {partial / PLAN, *partial.glob('*.array_record-*.json')}
+  whole = sorted(set(partial.glob('*.json')) - begun - {partial / INDEX})
+  metadata = {path.name: digests.of_file(path) for path in whole}
+  index: Index = {
+    **plan, 'shards': shards, 'files': _files(folder, manifest), 'metadata': metadata,
+  }  # fmt: skip
+  records.write(partial / INDEX, index)
   partial.rename(directory / VERSION)
+  for path in begun:
+    (directory / VERSION / path.name).unlink()
   return directory
 
 
@@ -116,13 +132,13 @@ def _check_plan(directory: pathlib.Path, there: Plan, plan: Plan) -> None:
 
 def _begin(partial: pathlib.Path, plan: Plan) -> None:
   """Makes the folder for a plan, or checks that it was begun for the same one."""
-  path = partial / 'plan.json'
+  path = partial / PLAN
   if path.exists():
-    _check_plan(partial, read_json(path), plan)
+    _check_plan(partial, read_record(path), plan)
     atomic.sweep(partial)
     return
   shutil.rmtree(partial, ignore_errors=True)
-  atomic.write_text(path, json.dumps(plan))
+  records.write(path, plan)
 
 
 def _shard_files(
@@ -164,7 +180,9 @@ def _write_shard(
   split, path, indices = todo
   record_path = pathlib.Path(f'{path}.json')
   if os.path.exists(path):
-    return json.loads(record_path.read_text())
+    made: Shard = read_record(record_path)
+    if digests.of_file(path) == made['sha256']:
+      return made
   features, raw_ids = _features(plan), set()
   with atomic.replacing(path) as part:
     writer = array_record_module.ArrayRecordWriter(str(part), OPTIONS)
@@ -178,12 +196,13 @@ def _write_shard(
     record: Shard = {
       'split': split,
       'file': os.path.basename(path),
-      'bytes': os.path.getsize(part),
-      'sha256': digest(part),
+      'bytes': part.stat().st_size,
+      'modified': part.stat().st_mtime_ns,
+      'sha256': digests.of_file(part),
       'images': len(indices),
       'raw_ids': sorted(raw_ids),
     }
-    record_path.write_text(json.dumps(record))  # before the shard: one that is there has its record
+    records.write(record_path, record)  # before the shard: one that is there has its record
   return record
 
 
@@ -211,7 +230,7 @@ def _example(folder: Folder, index: int, manifest: Manifest | None, images: str)
 def _check_hash(path: str, manifest: Manifest | None, name: str, part: str) -> str:
   """The path; raises BadInput unless the file there is the one of the manifest."""
   facts = manifest and manifest['files'].get(name, {}).get(part)
-  if manifest and (not facts or facts[1] != digest(path)):
+  if manifest and (not facts or facts[1] != digests.of_file(path)):
     raise BadInput(f'{path}: is not the file that doctor saw; run doctor again')
   return path
 

@@ -119,8 +119,8 @@ _GROUPS = {
   '': {
     'seed': whole(0, bits=63), 'devices': whole(0), 'parallel': words(*mesh.PARALLEL),
     'remat': boolean, 'recipe': tuple_of(text), 'checkpoint_choice': words('last', 'oracle'),
-    'save_every log_every': whole(1), 'profile_steps': tuple_of(whole(0), 0, 2),
-    'compilation_cache': text,
+    'keep_checkpoints': words('networks', 'all'), 'save_every log_every': whole(1),
+    'profile_steps': tuple_of(whole(0), 0, 2), 'compilation_cache': text,
   },
   'stages.*.': {
     'kind': words(*kinds.KINDS), 'data_stream start weights translator target labels': text,

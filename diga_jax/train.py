@@ -52,7 +52,7 @@ def train(
   frozen: Params | None,
   batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]],
   options: Options,
-) -> int | None:
+) -> int:
   """Trains up to a step, resuming from the newest checkpoint in the stage's directory.
 
   Args:
@@ -101,7 +101,7 @@ def train(
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
         save_and_score(manager, state, 0, score, log)
     checkpoint.finish(manager)
-    return manager.best_step() if score else manager.latest_step()
+    return (manager.best_step() if score else manager.latest_step()) or 0
 
 
 _norm = jax.jit(optax.tree.norm)  # finite only if every parameter is: computed before a save

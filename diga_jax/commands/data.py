@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from data_pipelines import atomic, doctor, sets
+from data_pipelines import atomic, doctor, records, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import progress
@@ -32,7 +32,6 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   from diga_jax.inference.evaluate import evenly_spread
   from diga_jax.recipe.experiment import Experiment, class_names, palette
   from diga_jax.report import tables
-  from diga_jax.storage import stage_folder
 
   experiment, sets_with_findings = Experiment(config), 0
   names = class_names(experiment)
@@ -43,7 +42,7 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
         files.append(file)
         bar.update(1)
     found = doctor.examine(folder, names, files)
-    stage_folder.write_metrics(manifest, found.manifest)
+    records.write(manifest, found.manifest)
     print(tables.render_report(name, found, names, folder.table))
     readable = [index for index, file in enumerate(files) if not file.problems]
     pictures = pathlib.Path(manifest).with_suffix('')
@@ -91,7 +90,7 @@ def pack_labels(arguments: argparse.Namespace, config: ConfigDict) -> None:
     raise BadInput('--stage: give the --workdir that the stage is in')
   experiment = Run(config, arguments.workdir)
   stage, made = experiment.stage(arguments.stage), arguments.workdir / arguments.stage
-  stage_folder.read_record(made)
+  stage_folder.check_files(made, 'labels/*')
   target = experiment.images(stage.target, labelled=False)
   labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
   place = made / labels.LABEL_SHARDS

@@ -10,6 +10,7 @@ import json
 import pathlib
 from collections.abc import Callable
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
@@ -19,7 +20,7 @@ from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, training
 from diga_jax.recipe.experiment import Experiment, Run, has_labels
 from diga_jax.stages.kinds import inputs, kind_of
-from diga_jax.storage import stage_folder
+from diga_jax.storage import file_digests, stage_folder
 from diga_jax.types import PyTree, Row
 
 
@@ -148,4 +149,11 @@ def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
     return row
 
   place = run.workdir / 'evaluation' / settings.name / name / key
-  return stage_folder.produce(place, flatten(dependencies), build)
+  row = stage_folder.produce(place, flatten(dependencies), build)
+  try:
+    stage_folder.check_files(place, 'metrics.json')
+  except file_digests.Damaged:
+    logging.warning('%s: is damaged or missing: it is written again', place / 'metrics.json')
+    if processes.is_main_process():
+      stage_folder.write_metrics(place / 'metrics.json', row)
+  return row

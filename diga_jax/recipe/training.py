@@ -27,15 +27,30 @@ from diga_jax.recipe.experiment import Experiment, Run, class_names
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.stages.setup import schedule
 from diga_jax.state import TrainState
+from diga_jax.storage import checkpoint
 from diga_jax.types import Metrics, Params, PyTree, StepConfig, Variables
 
 
 def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
   """Trains the network of a stage in a folder; returns the stage's result."""
   config, stage = run.config, run.stage(name)
+  step = checkpoint.networks_kept(directory)
+  skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
+  if step is None:
+    step = train_to_end(run, name, directory, skipped)
+    if config.keep_checkpoints == 'networks':
+      checkpoint.keep_networks(directory, step)
+  result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
+  return result | ({} if skipped is None else report_skipped(name, skipped))
+
+
+def train_to_end(
+  run: Run, name: str, directory: pathlib.Path, skipped: dict[str, str] | None
+) -> int:
+  """The training itself; returns the step to use. Adds skipped files to `skipped`, unless None."""
+  config, stage = run.config, run.stage(name)
   arrays = read_arrays(run, stage)
   step_fn, initial = start(run, name, arrays)
-  skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
   chosen = config.checkpoint_choice if kind_of(stage).trains == 'segmentation' else 'last'
   options = train.Options(
     name=name,
@@ -53,9 +68,7 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
   )
   batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
   initial = replicate(initial, run.mesh)
-  step = train.train(step_fn, initial, arrays.frozen, batches_from, options)
-  result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
-  return result | ({} if skipped is None else report_skipped(name, skipped))
+  return train.train(step_fn, initial, arrays.frozen, batches_from, options)
 
 
 # What a stage starts from.

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import fnmatch
 import importlib.metadata
 import json
 import os
@@ -10,12 +11,15 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypedDict
 
-from data_pipelines import atomic
-from data_pipelines.errors import BadInput, one_line
+from data_pipelines import atomic, records
+from data_pipelines.errors import BadInput
 from diga_jax.parallel import processes
+from diga_jax.storage import file_digests
 from diga_jax.types import PyTree
 
 RECORD = 'stage.json'
+# Files of a complete folder that are read later; checkpoints have digests of their own.
+FILES = ('labels/*.png', '*.npz', 'metrics.json')
 VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
 
 # Old names of fields of the identity, and their present names (CHANGELOG.md).
@@ -31,26 +35,41 @@ RENAMED = {
 
 
 class Record(TypedDict):
-  """What RECORD holds; a partial folder's has no result yet."""
+  """What RECORD holds; a partial folder's has neither result nor files yet."""
 
   identity: dict[str, PyTree]
   versions: dict[str, str]
   result: PyTree
+  files: dict[str, str]  # name in the folder -> SHA-256 (hex)
 
 
 def read_record(directory: pathlib.Path) -> Record:
   """The record of a folder.
 
   Raises:
-    BadInput: if it is missing or damaged.
+    BadInput: if it is missing or damaged, or was written without digests.
   """
-  path = directory / RECORD
-  try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise BadInput(
-      f'{path}: missing or damaged ({one_line(error)}); delete {directory} to redo it'
-    ) from None
+  if not (directory / RECORD).exists():
+    raise BadInput(f'{directory}: is no folder of a stage or an import: it has no {RECORD}')
+  redo = 'restore it from a copy, or use another --workdir or evaluation.name (see CHANGELOG.md)'
+  return records.read(directory / RECORD, redo)
+
+
+def check_files(directory: pathlib.Path, pattern: str) -> None:
+  """Compares files of a complete folder with the digests in its record.
+
+  Args:
+    directory: the folder.
+    pattern: of their names, such as 'labels/*', where * stands for '/' too.
+
+  Raises:
+    BadInput: a file is missing or not as it was written, or the folder should have none.
+  """
+  files = read_record(directory).get('files', {})
+  wanted = {name: files[name] for name in fnmatch.filter(files, pattern)}
+  if not wanted:
+    raise BadInput(f'{directory / pattern}: its stage made no such file')
+  file_digests.check(directory, wanted, redo=directory)
 
 
 def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
@@ -145,20 +164,28 @@ def produce(
   except BadInput:
     # Nothing half-written stays behind, but what was trained is never thrown away.
     if not any((partial / 'checkpoints').glob('[0-9]*')):
-      shutil.rmtree(partial)
+      shutil.rmtree(partial, ignore_errors=True)
     raise
   processes.barrier(f'{directory} is complete')
-  write_record(partial, {**record, 'result': result})
+  write_record(partial, {**record, 'result': result, 'files': digests_of(partial)})
   if processes.is_main_process():
     partial.rename(directory)
   processes.barrier(f'{directory} has its name')
   return result
 
 
+def digests_of(directory: pathlib.Path) -> dict[str, str]:
+  """SHA-256 (hex) of the `FILES` of a folder, by name; several processes share them."""
+  found = [path.relative_to(directory).as_posix() for path in directory.rglob('*')]
+  return file_digests.of_files(
+    directory, [name for name in found if any(fnmatch.fnmatch(name, each) for each in FILES)]
+  )
+
+
 def write_record(directory: pathlib.Path, record: Mapping[str, PyTree]) -> None:
   """Writes the record of a folder, by one process."""
   if processes.is_main_process():
-    atomic.write_text(directory / RECORD, json.dumps(record, indent=1))
+    records.write(directory / RECORD, record)
 
 
 def write_metrics(path: str | os.PathLike[str], metrics: PyTree) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines import doctor, label_tables, published_sets
+from data_pipelines import doctor, label_tables, published_sets, records
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import LISTS, Folder, open_folder, read_list
 from diga_jax.__main__ import main
@@ -228,7 +228,7 @@ def seen(root):
   """(folder, the path of its manifest)."""
   folder = opened(root)
   path = root / 'manifest.json'
-  path.write_text(json.dumps(examined(root).manifest))
+  records.write(path, examined(root).manifest)
   return folder, str(path)
 
 
@@ -265,7 +265,7 @@ def test_changed_and_new_files_are_named(seen, root, part):
 def test_a_damaged_manifest_is_named(seen):
   folder, path = seen
   truncate(pathlib.Path(path), 0.5)
-  with pytest.raises(BadInput, match='the manifest is damaged'):
+  with pytest.raises(BadInput, match=r'manifest.json: is damaged.*; run doctor again'):
     doctor.check_manifest(path, folder)
 
 
