@@ -11,7 +11,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from data_pipelines import processes, published_sets
+from data_pipelines import digests, processes, published_sets
 from data_pipelines.errors import BadInput, one_line
 from data_pipelines.folder import Folder, find_ids
 from data_pipelines.image_files import read_image
@@ -90,7 +90,7 @@ def _read(
     return None, None
   try:
     pixels = read()
-    return pixels, (os.path.getsize(path), digest(path), *pixels.shape[:2])
+    return pixels, (os.path.getsize(path), digests.of_file(path), *pixels.shape[:2])
   except BadInput as error:
     reason = str(error) if path in str(error) else f'{path}: {error}'
     problems.append((f'unreadable {part}', reason))
@@ -109,12 +109,6 @@ def _compare(
     yield 'unknown id', f'id {", ".join(map(str, unknown[:5]))}'
   elif (train_ids == IGNORE).all():
     yield 'nothing but ignored pixels', 'no class is labelled'
-
-
-def digest(path: str | os.PathLike[str]) -> str:
-  """SHA-256 of a file (hex)."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def inspect_all(folder: Folder, jobs: int) -> Iterator[FileReport]:

@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from data_pipelines import atomic, processes, transforms
-from data_pipelines.doctor import Manifest, digest
+from data_pipelines import atomic, digests, processes, transforms
+from data_pipelines.doctor import Manifest
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from data_pipelines.pack import INDEX, LOW_SPLIT, SPLIT, VERSION, Index, Plan, Shard, read_json
@@ -179,7 +179,7 @@ def _write_shard(
       'split': split,
       'file': os.path.basename(path),
       'bytes': os.path.getsize(part),
-      'sha256': digest(part),
+      'sha256': digests.of_file(part),
       'images': len(indices),
       'raw_ids': sorted(raw_ids),
     }
@@ -211,7 +211,7 @@ def _example(folder: Folder, index: int, manifest: Manifest | None, images: str)
 def _check_hash(path: str, manifest: Manifest | None, name: str, part: str) -> str:
   """The path; raises BadInput unless the file there is the one of the manifest."""
   facts = manifest and manifest['files'].get(name, {}).get(part)
-  if manifest and (not facts or facts[1] != digest(path)):
+  if manifest and (not facts or facts[1] != digests.of_file(path)):
     raise BadInput(f'{path}: is not the file that doctor saw; run doctor again')
   return path
 

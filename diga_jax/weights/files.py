@@ -1,6 +1,5 @@
 """Weights in files: what `weights` fields name, read, written, and put into networks."""
 
-import hashlib
 import importlib.util
 import pathlib
 from collections.abc import Callable
@@ -9,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 
-from data_pipelines import atomic
+from data_pipelines import atomic, digests
 from data_pipelines.errors import BadInput, one_line
 from diga_jax import state
 from diga_jax.storage import checkpoint, stage_folder
@@ -146,8 +145,7 @@ def file_digest(name: str) -> str:
     path = path / stage_folder.RECORD
   if not path.is_file():
     raise BadInput(f'{path}: no such weights file')
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  return digests.of_file(path)
 
 
 def load_weights_into(
