@@ -102,7 +102,7 @@ class Memory:
       with bar(len(new)) if bar and large else contextlib.nullcontext() as shown:
         for path, digest in zip(new, _each(new), strict=True):
           found[path] = digest
-          if shown:
+          if shown is not None:
             shown.update()
     except OSError as error:
       raise BadInput(f'{error.filename}: cannot be read ({error.strerror})') from None

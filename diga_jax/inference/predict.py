@@ -48,7 +48,7 @@ def _targets(
   for path in images if directory.exists() else ():
     if any(place.samefile(directory) for place in (path.parent, path.resolve().parent)):
       raise BadInput(
-        f'{directory}: {path} is there, and might be overwritten; use another --output'
+        f'{directory}: might overwrite images, as {path} is there; use another --output'
       )
   owners, targets = {}, []
   for path in images:
