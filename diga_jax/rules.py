@@ -89,7 +89,11 @@ def _compiles(value: object) -> bool:
 
 
 def _is_simple(value: object) -> bool:
-  return isinstance(value, str) and len(value) <= 60 and bool(re.fullmatch(r'\w[\w-]*', value))
+  return (
+    isinstance(value, str)
+    and len(value) <= 60
+    and bool(re.fullmatch('[A-Za-z0-9_][A-Za-z0-9_-]*', value))
+  )
 
 
 boolean = Rule(lambda value: isinstance(value, bool), 'True, False')

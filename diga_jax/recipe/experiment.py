@@ -125,15 +125,15 @@ class Experiment:
     Raises:
       BadInput: as `images`, or a file is not what `doctor` saw.
     """
-    images, found = self.images(name, labelled), None
-    if processes.is_main_process():
-      try:
-        found = self._hash(name, images, afresh)
-      except BadInput as error:
-        found = error
+    images = self.images(name, labelled)
+    try:
+      found = self._hash(name, images, afresh) if processes.is_main_process() else None
+    except BadInput as error:
+      found = error
     found = processes.exchange(found)[0]
     if isinstance(found, BadInput):
       raise found
+    assert found is not None  # it is process 0's
     if found.examined:
       self.examined[name] = found.examined
     return found.fingerprint
