@@ -8,7 +8,7 @@ import os
 import pathlib
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Protocol
 
 from data_pipelines import atomic
@@ -43,7 +43,7 @@ def of_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
   return list(_each(paths))
 
 
-def _each(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
+def _each(paths: Iterable[str | os.PathLike[str]]) -> Generator[str]:
   pool = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix='digests')
   try:
     yield from pool.map(of_file, paths)
@@ -99,13 +99,15 @@ class Memory:
     new = [path for path in stamps if path not in found]
     large = bar is not None and sum(stamps[path][0] for path in new) > LARGE
     try:
-      with bar(len(new)) if bar and large else contextlib.nullcontext() as shown:
-        for path, digest in zip(new, _each(new), strict=True):
+      show = bar(len(new)) if bar and large else contextlib.nullcontext()
+      with show as shown, contextlib.closing(_each(new)) as each:
+        for path, digest in zip(new, each, strict=True):
           found[path] = digest
           if shown is not None:
             shown.update()
     except OSError as error:
-      raise BadInput(f'{error.filename}: cannot be read ({error.strerror})') from None
+      path = next(path for path in new if path not in found)
+      raise BadInput(f'{path}: cannot be read ({error.strerror})') from None
     finally:  # what is hashed stays known, however this ends
       self.keep({path: (stamps[path], found[path]) for path in new if path in found}, since)
     return [found[path] for path in paths]

@@ -27,7 +27,7 @@ from diga_jax.rules import (
   tuple_of,
   whole,
   words,
-)  # fmt: skip
+)
 from diga_jax.stages import consensus, kinds, objective, views, warmup
 from diga_jax.state import NETWORKS
 from diga_jax.types import PyTree
@@ -216,8 +216,8 @@ def check(config: ConfigDict) -> None:
   except config_dict.RequiredValueError:
     raise BadInput('config: a placeholder that needs a value has none') from None
   stages = config.get('stages', {})
-  check_names(config)
   check_fields(values, stages)
+  check_names(config)
   for name, stage in stages.items():
     for wrong, reason in kinds.kind_of(stage).problems(stage, config):
       if wrong:
