@@ -61,7 +61,7 @@ def check_apart(folder: Folder, settings: Settings, name: str, places: Iterable[
   """
   if settings['kind'] != 'folder':
     return
-  inside = {os.path.join(os.path.realpath(place), '') for place in places}
+  inside = [os.path.join(os.path.realpath(place), '') for place in places]
   for path, real in folder.real_paths():
     if place := next((place for place in inside if real.startswith(place)), ''):
       raise BadInput(

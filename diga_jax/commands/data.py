@@ -61,7 +61,8 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
     sets_with_findings += bool(found.findings)
   trained = {key for stage in config.recipe for key in inputs(experiment.stage(stage), config).sets}
   facts, findings = doctor.compare(inspected, config.evaluation.sets, trained)
-  print(tables.render_comparison(facts, findings))
+  if findings or len(inspected) > 1:
+    print(tables.render_comparison(', '.join(inspected), facts, findings))
   return int(sets_with_findings > 0 or bool(findings))
 
 

@@ -175,11 +175,10 @@ def _report_parts(
   yield from _finding_parts(report.findings)
 
 
-def render_comparison(facts: Sequence[str], findings: Sequence[Finding]) -> str:
-  """What `doctor.compare` found between data sets."""
-  return '\n'.join(
-    ['between the sets', *(f'  {fact}' for fact in facts), *_finding_parts(findings)]
-  )
+def render_comparison(names: str, facts: Sequence[str], findings: Sequence[Finding]) -> str:
+  """What `doctor.compare` found between data sets of these names."""
+  lines = [f'between {names}', *(f'  {fact}' for fact in facts), *_finding_parts(findings)]
+  return '\n'.join(lines)
 
 
 def _finding_parts(findings: Sequence[Finding]) -> Iterator[str]:
