@@ -47,7 +47,7 @@ class Shard(TypedDict):
 class Index(Plan):
   """index.json: the plan, what it came to, and the files that were packed.
 
-  `files` are by id and 'image' or 'label': bytes and, where `doctor` saw them, SHA-256, h, w.
+  `files` are by id and 'image' or 'label': bytes, SHA-256 and, where `doctor` saw them, h, w.
   `metadata` is the SHA-256 of each of TensorFlow Datasets' own files.
   """
 
@@ -66,6 +66,12 @@ class Pack:
     self.directory = pathlib.Path(directory)
     self.index: Index = read_record(self.directory / VERSION / INDEX)
     _check(self.directory / VERSION, self.index['shards'], self.index['metadata'])
+    packed = sum(shard['images'] for shard in self.index['shards'] if shard['split'] == SPLIT)
+    if packed != len(self.index['files']):  # an id stood twice when it was made
+      raise BadInput(
+        f'{self.directory}: holds {packed} images with {len(self.index["files"])} names: prepare '
+        'the set again, into another folder'
+      )
     self._positions = {name: i for i, name in enumerate(self.index['files'])}
 
   @functools.cached_property
@@ -91,6 +97,16 @@ class Pack:
       image = read_image(io.BytesIO(data), f'{name} in {self.directory}')
     return image, found.get('label')
 
+  def digest(self, name: str, part: str) -> str:
+    """SHA-256 of the file that was packed as the 'image' or 'label'; BadInput if not known."""
+    facts = self.index['files'][name].get(part) or ()
+    if len(facts) < 2:
+      raise BadInput(
+        f'{self.directory}: does not say which {part} of {name} was packed: prepare it again, into '
+        'another folder'
+      )
+    return facts[1]
+
   def label(self, name: str) -> np.ndarray:
     """Raw ids, uint8 [h, w]; raises BadInput if the shard is damaged."""
     return self._read(name, SPLIT)['label']
@@ -98,7 +114,10 @@ class Pack:
   def _read(self, name: str, split: str) -> Record:
     position = self._positions[name]
     try:
-      return self._records[split][position]
+      found = self._records[split][position]
+      if found['id'].decode() != name:
+        raise ValueError(f'the record there is {found["id"].decode()}')
+      return found
     # The reader raises whatever its layers do for damaged data.
     except Exception as error:
       shards = [shard for shard in self.index['shards'] if shard['split'] == split]

@@ -16,7 +16,18 @@ from data_pipelines.scenes import render
 from diga_jax import metrics, models, optimizer, strong_augment
 from diga_jax.inference import image_batches, selectors
 from diga_jax.parallel import mesh
-from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
+from diga_jax.rules import (
+  boolean,
+  either,
+  number,
+  pattern,
+  simple_name,
+  text,
+  tuple_as,
+  tuple_of,
+  whole,
+  words,
+)
 from diga_jax.stages import consensus, kinds, objective, views, warmup
 from diga_jax.state import NETWORKS
 from diga_jax.types import PyTree
@@ -111,6 +122,7 @@ _OPTIMIZER = {
   'common_final_lr first_step_momentum': boolean,
 }  # fmt: skip
 
+RESERVED = ('evaluation', 'study')  # folders of a working directory that are no stages
 NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
 
 # Group -> fields -> what each of them may be; '*' is the name of a stage or of a data set. Which of
@@ -180,7 +192,7 @@ _GROUPS = {
     'low_size full_size evaluation_size': _SIDES,
   },
   'evaluation.': {
-    'name': text, 'stages sets': tuple_of(text), 'scales': _SCALES, 'flip': boolean,
+    'name': simple_name, 'stages sets': tuple_of(text), 'scales': _SCALES, 'flip': boolean,
     'network': words(*NETWORKS), 'batch_size': whole(1), 'pictures': whole(0),
     'class_means': words(*metrics.WAYS), 'mean': text,
   },
@@ -205,6 +217,7 @@ def check(config: ConfigDict) -> None:
     raise BadInput('config: a placeholder that needs a value has none') from None
   stages = config.get('stages', {})
   check_fields(values, stages)
+  check_names(config)
   for name, stage in stages.items():
     for wrong, reason in kinds.kind_of(stage).problems(stage, config):
       if wrong:
@@ -230,6 +243,16 @@ def check(config: ConfigDict) -> None:
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
     )
+
+
+def check_names(config: ConfigDict) -> None:
+  """Refuses names of stages and data sets that cannot name a folder; raises BadInput."""
+  for group, names in (('stages', config.get('stages', {})), ('data.sets', config.data.sets)):
+    for name in names:
+      if not simple_name.accepts(name):
+        raise BadInput(f'config.{group} has {name!r}: it may be {simple_name.text}')
+      if group == 'stages' and name in RESERVED:
+        raise BadInput(f'config.stages has {name!r}, the folder of what is measured: rename it')
 
 
 def check_means(config: ConfigDict) -> None:

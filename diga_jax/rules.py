@@ -88,6 +88,16 @@ def _compiles(value: object) -> bool:
     return False
 
 
+def _is_simple(value: object) -> bool:
+  return (
+    isinstance(value, str)
+    and len(value) <= 60
+    and bool(re.fullmatch('[A-Za-z0-9_][A-Za-z0-9_-]*', value))
+  )
+
+
 boolean = Rule(lambda value: isinstance(value, bool), 'True, False')
 text = Rule(lambda value: isinstance(value, str), 'text')
+# What becomes the name of a folder or file, and leaves the place that it is meant for by no means.
+simple_name = Rule(_is_simple, "a name of up to 60 letters, digits, '_' and '-'")
 pattern = Rule(_compiles, 'a regular expression')

@@ -39,8 +39,8 @@ ALLOWED = {
   'inference': ('models', 'parallel', 'progress', 'report'),
   'config': ('models', 'parallel', 'stages', 'state', 'inference'),
   'recipe': (
-    'config', 'inference', 'models', 'parallel', 'report', 'stages', 'state', 'storage', 'train',
-    'weights',
+    'config', 'inference', 'models', 'parallel', 'progress', 'report', 'stages', 'state', 'storage',
+    'train', 'weights',
   ),
   'plan': ('models', 'parallel', 'progress', 'recipe', 'report', 'stages', 'weights'),
 }  # fmt: skip

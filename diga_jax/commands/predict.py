@@ -21,7 +21,9 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Labels images with the network of a stage."""
   from diga_jax.inference.predict import predict_images
   from diga_jax.recipe.experiment import Run, palette
+  from diga_jax.storage import stage_folder
 
+  stage_folder.check_output(arguments.output)
   experiment = Run(config, arguments.workdir)
   predictor = experiment.predictor(arguments.stage, config.evaluation.network)
   predict_images(predictor, arguments.images, arguments.output, palette(experiment))

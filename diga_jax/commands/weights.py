@@ -78,6 +78,7 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
   from diga_jax.storage import checkpoint, stage_folder
   from diga_jax.weights import pretrained
 
+  stage_folder.check_output(arguments.output.parent)
   found = weights.read(weights.path_of(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
   model = models.build(arguments.model, classes=arguments.classes)
@@ -108,7 +109,9 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   from diga_jax.inference import export
   from diga_jax.inference.forward import Predictor
   from diga_jax.recipe.experiment import Experiment
+  from diga_jax.storage import stage_folder
 
+  stage_folder.check_output(arguments.output)
   found = weights.read_stage(arguments.stage, arguments.network)
   if arguments.format == 'weights':
     named = {arguments.prefix + name: value for name, value in found.items()}

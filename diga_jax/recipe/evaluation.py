@@ -29,7 +29,8 @@ def class_means(experiment: Experiment) -> metrics.Means:
 
 def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
   """What a number needs beside its measurement: data, class set, weights, step, seed."""
-  result = stage_folder.read_record(experiment.workdir / name)['result']
+  record = stage_folder.read_record(experiment.workdir / name)
+  result = record['result']
   return {
     'protocol': experiment.config.evaluation.name,
     'data': key,
@@ -37,7 +38,7 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
     'class_means': experiment.config.evaluation.class_means,
     'network': experiment.config.evaluation.network,
     'step': result.get('step'),
-    'seed': experiment.config.seed,
+    'seed': record['identity'].get('seed', experiment.config.seed),  # that it was trained with
     'dtype': experiment.config.model.dtype,
     'precision': experiment.config.model.precision,
     'chosen_by': result.get('chosen_by'),

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +14,25 @@ from ml_collections import ConfigDict
 
 from data_pipelines import doctor, label_tables, sets
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder
-from diga_jax import models, weights
-from diga_jax.config import check
+from data_pipelines.folder import Folder, fingerprint
+from diga_jax import models, progress, weights
+from diga_jax.config import RESERVED, check
 from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
+from diga_jax.parallel import processes
 from diga_jax.parallel.example_keys import initial_key
 from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
 from diga_jax.stages.kinds import inputs
 from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
+
+
+class _Hashed(NamedTuple):
+  """The fingerprint of a data set, and when `doctor` inspected these files ('' = not)."""
+
+  fingerprint: str
+  examined: str
 
 
 @dataclasses.dataclass
@@ -34,7 +44,7 @@ class Experiment:
   """
 
   config: ConfigDict
-  # When `doctor` inspected the data sets opened so far, for those that it inspected.
+  # When `doctor` inspected the data sets that were hashed, for those that it inspected.
   examined: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
   _opened: dict[tuple[str, bool], Folder] = dataclasses.field(default_factory=dict, init=False)
 
@@ -93,7 +103,7 @@ class Experiment:
     """The data set of that name, checked and, if rendered, on disk.
 
     Raises:
-      BadInput: the config has no such set, or its files are wrong or not those that `doctor` saw.
+      BadInput: the config has no such set, or its files are wrong.
     """
     data = self.config.data
     if name not in data.sets:
@@ -104,12 +114,39 @@ class Experiment:
     images = sets.open_set(
       settings, name=name, root=data.root, cache=data.cache, classes=data.classes, labelled=labelled
     )
-    if settings['kind'] == 'folder':
-      path = doctor.manifest_path(data.cache, name, settings, data.root)
-      if found := doctor.check_manifest(path, images):
-        self.examined[name] = found['made']
     self._opened[name, labelled] = images
     return images
+
+  def fingerprint(self, name: str, labelled: bool = True, afresh: tuple[str, ...] = ()) -> str:
+    """`folder.fingerprint` of a data set; new and changed files are hashed, and those `afresh`.
+
+    Process 0 does it and tells the others, which must ask as well.
+
+    Raises:
+      BadInput: as `images`, or a file is not what `doctor` saw.
+    """
+    images = self.images(name, labelled)
+    try:
+      found = self._hash(name, images, afresh) if processes.is_main_process() else None
+    except BadInput as error:
+      found = error
+    found = processes.exchange(found)[0]
+    if isinstance(found, BadInput):
+      raise found
+    assert found is not None  # it is process 0's
+    if found.examined:
+      self.examined[name] = found.examined
+    return found.fingerprint
+
+  def _hash(self, name: str, images: Folder, afresh: tuple[str, ...]) -> _Hashed:
+    data = self.config.data
+    bar = functools.partial(progress.bar, description=f'hashing {name}', unit='files')
+    now = images.file_digests(digest_memory(self.config), afresh, bar)
+    settings, manifest = data.sets[name], None
+    if settings.kind == 'folder':
+      path = doctor.manifest_path(data.cache, name, settings, data.root)
+      manifest = doctor.check_manifest(path, images, now)
+    return _Hashed(fingerprint(now), manifest['made'] if manifest else '')
 
   # Networks.
 
@@ -164,6 +201,17 @@ class Run(Experiment):
 
   workdir: pathlib.Path
 
+  def images(self, name: str, labelled: bool = True) -> Folder:
+    """As of `Experiment`; raises BadInput as well if stages would be written among its files."""
+    known, config = (name, labelled) in self._opened, self.config
+    found = super().images(name, labelled)
+    if known:
+      return found
+    names = (*config.stages, *(f'{stage}.partial' for stage in config.stages), *RESERVED)
+    places = [str(self.workdir / place) for place in names]
+    sets.check_apart(found, config.data.sets[name], name, places)
+    return found
+
   def network(self, stage: str, network: str = 'student') -> Variables:
     """The variables that a complete stage ended with: its student's or its EMA teacher's.
 
@@ -215,6 +263,11 @@ class Run(Experiment):
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract
     )
     return checkpoint.read_network(directory / 'checkpoints', step, wanted)
+
+
+def digest_memory(config: ConfigDict) -> str:
+  """The folder where the digests of the data sets' files are remembered."""
+  return os.path.join(os.path.expanduser(config.data.cache), 'digests')
 
 
 def class_names(experiment: Experiment) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ from diga_jax import weights
 from diga_jax.config import flatten
 from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, training
-from diga_jax.recipe.experiment import Experiment, Run, has_labels
-from diga_jax.stages.kinds import inputs, kind_of
+from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels
+from diga_jax.stages.kinds import Inputs, inputs, kind_of
 from diga_jax.storage import file_digests, stage_folder
 from diga_jax.types import PyTree, Row
 
@@ -67,12 +67,14 @@ def identity(run: Run, name: str) -> dict[str, PyTree]:
   """
   config, stage = run.config, run.stage(name)
   reads = inputs(stage, config)
-  chosen, fields = config.checkpoint_choice, flatten(config.to_dict())
+  chosen, kind = config.checkpoint_choice, kind_of(stage)
+  by_oracle = chosen == 'oracle' and kind.train_step and kind.trains == 'segmentation'
   return flatten(
     {
       'seed': config.seed,
       'stream': run.stream(name),
       'checkpoint_choice': [chosen, config.save_every] if chosen != 'last' else 'last',
+      'oracle': _oracle(run) if by_oracle else {},
       'model': config.model.to_dict(),
       'translator': config.translator.to_dict(),
       'stage': stage.to_dict(),
@@ -82,11 +84,34 @@ def identity(run: Run, name: str) -> dict[str, PyTree]:
         'sets': {key: _content(config.data.sets[key]) for key in reads.sets},
       },
       'input': {key: digest(run, key) for key in reads.stages},
-      'images': {key: run.images(key, true).fingerprint() for key, true in reads.sets.items()},
-      'files': {key: weights.file_digest(fields[key]) for key in reads.files if fields[key]}
-      | ({'weights': weights.file_digest(reads.weights)} if reads.weights else {}),
+      'images': {key: run.fingerprint(key, true) for key, true in reads.sets.items()},
+      'files': _files(reads, config),
     }
   )
+
+
+def _files(reads: Inputs, config: ConfigDict) -> dict[str, str]:
+  """The digests of the files of weights that a stage reads, by field."""
+  fields = flatten(config.to_dict())
+  return {key: weights.file_digest(fields[key]) for key in reads.files if fields[key]} | (
+    {'weights': weights.file_digest(reads.weights)} if reads.weights else {}
+  )
+
+
+def _oracle(run: Run) -> dict[str, PyTree]:
+  """What a checkpoint is chosen by: the first evaluation set, and how it is measured."""
+  settings = run.config.evaluation
+  fields = ('scales', 'flip', 'class_means', 'mean')
+  return {field: settings[field] for field in fields} | _measured(run, settings.sets[0])
+
+
+def _measured(run: Run, key: str) -> dict[str, PyTree]:
+  """What a number on a data set depends on there: settings, classes and files."""
+  return {
+    'data': {'names': run.config.data.names, 'sets': {key: _content(run.config.data.sets[key])}},
+    'class_names': class_names(run),
+    'images': {key: run.fingerprint(key, has_labels(run, key), afresh=('label',))},
+  }
 
 
 def _content(settings: ConfigDict) -> dict[str, PyTree]:
@@ -134,13 +159,20 @@ def evaluate(run: Run) -> list[Row]:
 
 def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
   """One measurement of one stage on one data set, made once: its metrics.json."""
-  settings = run.config.evaluation
-  unrelated = ('stages', 'sets', 'name')
+  config, settings, stage = run.config, run.config.evaluation, run.stage(name)
+  unrelated = ('stages', 'sets', 'name', 'weights', 'partial_weights')
   dependencies = {
     'input': {name: digest(run, name)},
-    'evaluation': {k: v for k, v in settings.to_dict().items() if k not in unrelated},
-    'images': run.images(key, has_labels(run, key)).fingerprint(),
+    **{
+      group: {k: v for k, v in config[group].to_dict().items() if k not in unrelated}
+      for group in ('evaluation', 'model')
+    },
+    **_measured(run, key),
   }
+  if kind_of(stage).train_step is None:  # its labels are measured with what it started from
+    reads = inputs(stage, config)
+    began = digest(run, reads.start) if reads.start else _files(reads, config)
+    dependencies |= {'stage': stage.to_dict(), 'start': began}
 
   def build(directory: pathlib.Path) -> Row:
     row = make(run, name, key, directory)

@@ -182,6 +182,17 @@ def digests_of(directory: pathlib.Path) -> dict[str, str]:
   )
 
 
+def check_output(path: pathlib.Path) -> None:
+  """Refuses a place in a folder that `produce` made: other commands read what is there.
+
+  Raises:
+    BadInput: naming the folder.
+  """
+  for folder in (path.resolve(), *path.resolve().parents):
+    if (folder / RECORD).exists():
+      raise BadInput(f'{path}: lies in {folder}, which others read: give another --output')
+
+
 def write_record(directory: pathlib.Path, record: Mapping[str, PyTree]) -> None:
   """Writes the record of a folder, by one process."""
   if processes.is_main_process():

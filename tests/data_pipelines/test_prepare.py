@@ -156,8 +156,35 @@ def test_the_folder_may_be_gone(root, tmp_path):
 
 
 def test_a_packed_set_has_the_fingerprint_of_its_folder(root):
-  assert packed(root).fingerprint() == opened(root).fingerprint()
-  assert packed(root, labels='').fingerprint() == opened(root, labels='').fingerprint()
+  for labels in ('labels/{id}.png', ''):
+    files, shards = opened(root, labels=labels), packed(root, labels=labels)
+    assert shards.file_digests() == files.file_digests()
+
+
+def test_shards_of_other_images_than_their_names_are_refused(root, tmp_path):
+  shutil.copytree(root / 'packed', tmp_path / 'packed')
+  path = tmp_path / 'packed/it' / VERSION / INDEX
+  index = json.loads(path.read_text())
+  swapped = {'001': '000', '000': '001'}
+  path.write_text(
+    json.dumps(index | {'files': {swapped.get(k, k): v for k, v in index['files'].items()}})
+  )
+  with pytest.raises(BadInput, match=r'000 cannot be read .the record there is 001'):
+    Pack(tmp_path / 'packed/it').pair('000')
+  del index['files']['003']  # as of a list that named an image twice
+  path.write_text(json.dumps(index))
+  with pytest.raises(BadInput, match='holds 7 images with 6 names: prepare the set again'):
+    Pack(tmp_path / 'packed/it')
+
+
+def test_shards_that_do_not_know_their_files_are_refused(root, tmp_path):
+  shutil.copytree(root / 'packed', tmp_path / 'packed')
+  path = tmp_path / 'packed/it' / VERSION / INDEX
+  index = json.loads(path.read_text())
+  index['files']['002']['label'] = index['files']['002']['label'][:1]
+  path.write_text(json.dumps(index))
+  with pytest.raises(BadInput, match='does not say which label of 002 was packed'):
+    packed(tmp_path).file_digests()
 
 
 def test_lists_select_from_a_pack(root):

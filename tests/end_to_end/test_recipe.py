@@ -270,7 +270,7 @@ def test_a_label_stages_labels_are_packed(finished, cache, tmp_path, capsys):
   target, made = experiment.images('target', labelled=False), workdir / 'label_1'
   files = target.with_labels(str(made / 'labels' / '{id}.png'))
   packed = labels.with_pseudo_labels(target, made)
-  assert packed.label_pack and packed.fingerprint() == files.fingerprint()
+  assert packed.label_pack and packed.file_digests() == files.file_digests()
   for index in range(len(target)):
     np.testing.assert_array_equal(packed.read(index)[1], files.read(index)[1])
   assert run('prepare', workdir, cache, '--stage=label_9') == 2

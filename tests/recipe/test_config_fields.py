@@ -260,3 +260,27 @@ def test_what_a_stage_starts_from_is_one_thing(changes, words):
   config = tiny.get_config()
   config.update_from_flattened_dict(files)
   check(config)
+
+
+NO_FOLDERS = (
+  '', '.', '..', '../x', '../../x', '/x', 'a/b', 'a\\b', 'a\0', 'a b', '-a', '.a', '~', 'v1.5',
+  'a\n', '\x1b[2J', 'a' * 61, 'a.partial',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', NO_FOLDERS)
+def test_what_names_a_folder_stays_in_its_place(name):
+  refused(changed('evaluation.name', name), 'config.evaluation.name is ', 'letters, digits')
+  for group in ('stages', 'sets'):
+    config = tiny.get_config()
+    known = config.stages if group == 'stages' else config.data.sets
+    if '.' in name:  # ml_collections refuses it
+      continue
+    known[name] = known['warmup' if group == 'stages' else 'source'].copy_and_resolve_references()
+    refused(config, f'{group} has {name!r}: it may be a name of up to 60 letters, digits')
+
+
+def test_a_stage_has_no_folder_of_the_measurements():
+  config = tiny.get_config()
+  config.stages.evaluation = config.stages.warmup.copy_and_resolve_references()
+  refused(config, "config.stages has 'evaluation', the folder of what is measured: rename it")
