@@ -68,6 +68,7 @@ def get_config() -> ConfigDict:
         # 'stop' at a file that cannot be read | 'skip': the next image in order stands in for it,
         # and the result of the stage lists what was skipped. Evaluation and label passes stop.
         'on_bad_file': 'stop',
+        'max_pixels': 512_000_000,  # height x width of the largest image that is read
         'crop': (512, 896),  # size of the images that the networks are trained on
         # By name; see `datasets.dataset`. Published quirk: DiGA trains on 18,111 of the 24,966
         # images of GTA5, without saying why.

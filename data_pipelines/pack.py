@@ -1,9 +1,9 @@
 """A data set in shards, read by id; `prepare.py` writes them."""
 
 import functools
-import io
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipelines import digests, records
 from data_pipelines.errors import BadInput, one_line
-from data_pipelines.image_files import read_image
+from data_pipelines.image_files import decode
 
 VERSION = '1.0.0'
 INDEX = 'index.json'
@@ -94,7 +94,7 @@ class Pack:
     image = found['image']
     if not isinstance(image, np.ndarray) or image.ndim < 3:  # a file
       data = image if isinstance(image, bytes) else image.item()
-      image = read_image(io.BytesIO(data), f'{name} in {self.directory}')
+      image = decode(data, f'{name} in {self.directory}', max_pixels=sys.maxsize)
     return image, found.get('label')
 
   def digest(self, name: str, part: str) -> str:

@@ -83,8 +83,8 @@ def prepare(
     shards.append(shard)
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
   _write_metadata(partial, splits, plan, shards)
-  begun = {partial / PLAN, *partial.glob('*.array_record-*.json')}
-  whole = sorted(set(partial.glob('*.json')) - begun - {partial / INDEX})
+  begun = {partial / PLAN, *partial.glob('.*.json')}
+  whole = sorted(set(partial.glob('[!.]*.json')) - {partial / PLAN, partial / INDEX})
   metadata = {path.name: digests.of_file(path) for path in whole}
   index: Index = {**plan, 'shards': shards, 'files': files, 'metadata': metadata}
   records.write(partial / INDEX, index)
@@ -189,8 +189,8 @@ def _features(plan: Plan) -> tfds.features.FeaturesDict:
 def _write_shard(folder: Folder, files: Files, plan: Plan, todo: tuple[str, str, range]) -> Shard:
   """Writes one shard and, beside it, its record, unless they are there."""
   split, path, indices = todo
-  record_path = pathlib.Path(f'{path}.json')
-  if os.path.exists(path):
+  record_path = pathlib.Path(path).with_name(f'.{os.path.basename(path)}.json')
+  if os.path.exists(path) and record_path.exists():
     made: Shard = read_record(record_path)
     if digests.of_file(path) == made['sha256']:
       return made

@@ -179,7 +179,7 @@ _GROUPS = {
   'data.': {
     'root cache': text, 'classes': whole(1, 255), 'names': words(*label_tables.NAMES),
     'class_names': tuple_of(text), 'palette': tuple_of(_COLOUR),
-    'on_bad_file': words('stop', 'skip'), 'crop': tuple_of(whole(1), 2),
+    'on_bad_file': words('stop', 'skip'), 'max_pixels': whole(1), 'crop': tuple_of(whole(1), 2),
   },
   'data.sets.*.': {
     'kind': words(*sets.KINDS), 'images labels list without shards': text,

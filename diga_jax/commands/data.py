@@ -86,6 +86,7 @@ def folders(
       classes=data.classes,
       labelled=bool(settings['labels']),
       check=check,
+      max_pixels=data.max_pixels,
     )
     yield name, folder, doctor.manifest_path(data.cache, name, settings, data.root)
 

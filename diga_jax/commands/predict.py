@@ -26,4 +26,10 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   stage_folder.check_output(arguments.output)
   experiment = Run(config, arguments.workdir)
   predictor = experiment.predictor(arguments.stage, config.evaluation.network)
-  predict_images(predictor, arguments.images, arguments.output, palette(experiment))
+  predict_images(
+    predictor,
+    arguments.images,
+    arguments.output,
+    palette(experiment),
+    max_pixels=config.data.max_pixels,
+  )

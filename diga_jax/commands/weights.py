@@ -149,7 +149,9 @@ def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) ->
   if config is None:
     raise BadInput('--image: give the --config of the network as well')
   experiment = Experiment(config)
-  image = pixels.normalise(jnp.asarray(read_image(arguments.image))[None])
+  image = pixels.normalise(
+    jnp.asarray(read_image(arguments.image, max_pixels=config.data.max_pixels))[None]
+  )
   shown = [
     weights.activations(experiment.model, weights.initialise(experiment.shapes, one)[0], image)
     for one in pair

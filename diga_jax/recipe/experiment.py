@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from data_pipelines import doctor, label_tables, sets
+from data_pipelines import doctor, label_signs, label_tables, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, fingerprint
 from diga_jax import models, progress, weights
@@ -112,8 +112,17 @@ class Experiment:
       return self._opened[name, labelled]
     settings = data.sets[name].to_dict()
     images = sets.open_set(
-      settings, name=name, root=data.root, cache=data.cache, classes=data.classes, labelled=labelled
+      settings,
+      name=name,
+      root=data.root,
+      cache=data.cache,
+      classes=data.classes,
+      labelled=labelled,
+      check=data.on_bad_file == 'stop' or name in self.config.evaluation.sets,
+      max_pixels=data.max_pixels,
     )
+    if settings['kind'] == 'folder' and labelled:
+      self._look_at_labels(name, images)
     self._opened[name, labelled] = images
     return images
 
@@ -141,12 +150,21 @@ class Experiment:
   def _hash(self, name: str, images: Folder, afresh: tuple[str, ...]) -> _Hashed:
     data = self.config.data
     bar = functools.partial(progress.bar, description=f'hashing {name}', unit='files')
-    now = images.file_digests(digest_memory(self.config), afresh, bar)
+    skip = data.on_bad_file == 'skip'
+    now = images.file_digests(digest_memory(self.config), afresh, bar, skip)
     settings, manifest = data.sets[name], None
     if settings.kind == 'folder':
       path = doctor.manifest_path(data.cache, name, settings, data.root)
       manifest = doctor.check_manifest(path, images, now)
     return _Hashed(fingerprint(now), manifest['made'] if manifest else '')
+
+  def _look_at_labels(self, name: str, images: Folder) -> None:
+    """Refuses a set whose labels contradict its table; warns of what is odd about them."""
+    for sign in label_signs.look_at(images, class_names(self)):
+      if sign.fatal:
+        raise BadInput(f'config.data.sets.{name}: {sign.text}')
+      if processes.is_main_process():
+        logging.warning('config.data.sets.%s: %s', name, sign.text)
 
   # Networks.
 

@@ -1,11 +1,18 @@
 """Packed data sets: the same batches, resumable, and damage is named."""
 
+import contextlib
+import functools
+import hashlib
 import itertools
 import json
 import os
 import pathlib
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -282,6 +289,70 @@ def test_a_killed_attempt_goes_on(tmp_path, monkeypatch):
   assert len(after) == 3
   (kept,) = (name for name in before if name.endswith('-of-00003'))
   assert after[kept] == before[kept]
+  assert_same(batches(packed(tmp_path)), batches(opened(tmp_path)))
+
+
+@pytest.mark.parametrize(
+  ('owner', 'name', 'calls'),
+  [
+    (prepare, '_write_metadata', 0),
+    (prepare.atomic, 'write_text', 0),  # the plan
+    (prepare.atomic, 'write_text', 2),  # the record of the second of three shards
+    (prepare.atomic, 'write_text', 4),  # the index
+    (os, 'replace', 2),  # the first shard, which has its record
+    (os, 'replace', 6),
+    (pathlib.Path, 'rename', 0),
+    (pathlib.Path, 'unlink', 9),  # a record of the pack that is complete by then
+  ],
+)
+def test_an_attempt_that_is_killed_at_any_moment_goes_on(tmp_path, monkeypatch, owner, name, calls):
+  data_files.coded(tmp_path, 7)
+  manifest, real, count = manifest_of(opened(tmp_path)), getattr(owner, name), itertools.count()
+
+  def killed(*arguments, **options):
+    if next(count) == calls:
+      raise KeyboardInterrupt
+    return real(*arguments, **options)
+
+  make = functools.partial(
+    prepare.prepare, opened(tmp_path), tmp_path / 'packed/it', manifest, images_per_shard=3
+  )
+  with monkeypatch.context() as patch:
+    patch.setattr(owner, name, killed)
+    with contextlib.suppress(KeyboardInterrupt):
+      make()
+  make()
+  assert_same(batches(packed(tmp_path)), batches(opened(tmp_path)))
+
+
+def pack_in(root: pathlib.Path) -> None:
+  folder = opened(root)
+  manifest = manifest_of(folder)
+  (root / 'begun').touch()
+  prepare.prepare(folder, root / 'packed/it', manifest, images_per_shard=2, jobs=2)
+
+
+@pytest.mark.exhaustive
+def test_a_command_that_is_killed_can_be_started_again_at_once(tmp_path):
+  data_files.coded(tmp_path, 24, (480, 640))
+  source = (
+    'import pathlib, sys\n'
+    'from tests.data_pipelines.test_prepare import pack_in\n'
+    'pack_in(pathlib.Path(sys.argv[1]))\n'
+  )
+  command = [sys.executable, '-c', source, str(tmp_path)]
+  for attempt in range(6):
+    (tmp_path / 'begun').unlink(missing_ok=True)
+    process = subprocess.Popen(command)
+    while not (tmp_path / 'begun').exists():
+      time.sleep(0.01)
+    time.sleep(0.3 + attempt)
+    process.kill()
+    assert process.wait() in (-signal.SIGKILL, 0)
+  subprocess.run(command, check=True)
+  for shard in packed(tmp_path).image_pack.index['shards']:
+    path = tmp_path / 'packed/it' / VERSION / shard['file']
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == shard['sha256']
   assert_same(batches(packed(tmp_path)), batches(opened(tmp_path)))
 
 
