@@ -24,7 +24,13 @@ from diga_jax.types import PyTree, Row
 
 
 def run_recipe(run: Run) -> list[Row]:
-  """Carries out the whole recipe and evaluates its networks; returns the results in order."""
+  """Carries out the whole recipe and evaluates its networks; returns the results in order.
+
+  Raises:
+    BadInput: before the first stage, if a file of weights does not fit; then as `run_stage`.
+  """
+  for name in stages_of(run):
+    run.check_weights(run.stage(name))
   for name in stages_of(run):
     run_stage(run, name)
   return evaluate(run)
@@ -82,8 +88,11 @@ def identity(run: Run, name: str) -> dict[str, PyTree]:
       },
       'input': {key: digest(run, key) for key in reads.stages},
       'images': {key: run.images(key, true).fingerprint() for key, true in reads.sets.items()},
-      'files': {key: weights.file_digest(fields[key]) for key in reads.files if fields[key]}
-      | ({'weights': weights.file_digest(reads.weights)} if reads.weights else {}),
+      'files': {
+        key: weights.file_digest(file)
+        for key, file in (*((key, fields[key]) for key in reads.files), ('weights', reads.weights))
+        if file not in ('', weights.RANDOM)
+      },
     }
   )
 
