@@ -66,7 +66,7 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
   if not (directory / stage_folder.RECORD).is_file():
     raise BadInput(f'{directory}: {_what_to_give(directory)}')
   record = stage_folder.read_record(directory)
-  if 'result' not in record:
+  if not isinstance(record.get('result'), dict):
     raise BadInput(f'{directory}: the stage is not complete: finish it first')
   step = record['result'].get('step')
   if step is None:
@@ -119,6 +119,8 @@ def _write_npz(path: pathlib.Path, arrays: dict[str, PyTree]) -> None:
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
   with zip_file.opened(path) as archive:
     names = archive.namelist()
+    if not all(name.endswith('.npy') for name in names):
+      raise ValueError('an entry that is no array')
     return {name.removesuffix('.npy'): _npy(zip_file.read(archive, name)) for name in names}
 
 
@@ -149,6 +151,8 @@ def _state_dict(content: PyTree, path: pathlib.Path) -> dict[str, np.ndarray]:
     content = next((value for value in found if isinstance(value, dict)), content)
   entries = content.items() if isinstance(content, dict) else ()
   held = {str(k).removeprefix('module.'): v for k, v in entries}
+  if len(held) < len(entries):
+    raise BadInput("holds entries whose names are the same without 'module.'")
   tensors = {name: v for name, v in held.items() if isinstance(v, torch_file.Tensor)}
   found = {name: v for name, v in held.items() if isinstance(v, np.ndarray)}
   found |= torch_file.arrays(tensors, path)

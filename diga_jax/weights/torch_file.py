@@ -111,12 +111,22 @@ def arrays(tensors: Mapping[str, Tensor], path: pathlib.Path) -> dict[str, np.nd
 # What a pickle may call.
 
 
-def _tensor(storage: PyTree, offset: PyTree, size: PyTree, stride: PyTree, *_: PyTree) -> Tensor:
+def _tensor(
+  storage: PyTree,
+  offset: PyTree,
+  size: PyTree,
+  stride: PyTree,
+  _grad: PyTree = None,
+  _hooks: PyTree = None,
+  metadata: PyTree = None,
+) -> Tensor:
   numbers = (offset, *_sides(size), *_sides(stride))
   if not isinstance(storage, Storage) or len(size) != len(stride):
     raise ValueError('a tensor without a storage or a shape')
   if not all(type(n) is int and 0 <= n < 2**62 for n in numbers):
     raise ValueError('a tensor has an impossible shape')
+  if metadata:  # such as a bit that turns its sign
+    raise BadInput('it holds a tensor that is not as it is stored: save a plain copy of it')
   return Tensor(storage, offset, _sides(size), _sides(stride))
 
 
@@ -232,17 +242,20 @@ class _Machine:
 
   def storage(self) -> None:
     """Replaces the persistent id of a storage by the storage."""
-    stored = self.take(1)[0]
-    if type(stored) is not tuple or not 5 <= len(stored) <= 6 or stored[0] != 'storage':
+    pid = self.take(1)[0]
+    if type(pid) is not tuple or not 5 <= len(pid) <= 6 or pid[0] != 'storage':
       raise BadInput('it refers to something that is no storage of a tensor: refused')
-    kind, key, count, view = stored[1], stored[2], stored[4], stored[5:]
+    kind, key, count, view = pid[1], pid[2], pid[4], pid[5:]
     if view and view[0] is not None:
       raise BadInput('it holds views of storages (PyTorch before 0.4): save it again')
     if not isinstance(kind, Name) or kind not in _DTYPES or not isinstance(key, str | int):
       raise ValueError('a storage without a type or a key')
     if type(count) is not int or count < 0:
       raise ValueError('a storage without a length')
-    self.stack.append(self.storages.setdefault(str(key), Storage(_DTYPES[kind], count)))
+    stored = Storage(_DTYPES[kind], count)
+    if self.storages.setdefault(str(key), stored) != stored:
+      raise ValueError('a storage of two types or lengths')
+    self.stack.append(self.storages[str(key)])
 
   def push(self, value: PyTree) -> None:
     """Puts a value on top."""

@@ -25,6 +25,8 @@ def opened(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
   """The archive, whose directory is looked at before anything is unpacked; raises BadInput."""
   with zipfile.ZipFile(path) as archive:
     check_budget(path, sum(entry.file_size for entry in archive.infolist()))
+    if len(set(archive.namelist())) < len(archive.namelist()):
+      raise BadInput('it holds two entries of one name: refused')
     yield archive
 
 

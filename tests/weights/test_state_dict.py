@@ -165,6 +165,40 @@ def test_views_outside_their_storage_are_refused(tmp_path, write, wrong):
     weights.read(tmp_path / 'a.pth')
 
 
+@pytest.mark.parametrize('write', [write_zip, write_legacy])
+def test_what_cannot_be_told_is_refused(tmp_path, write):
+  halves = tensor(kind='HalfStorage', count=4, size=(4,))
+  write(tmp_path / 'types.pth', {'a': tensor(), 'b': halves})
+  turned = tensor()
+  turned.call = (*turned.call[:2], (*turned.call[2], {'neg': True}))
+  write(tmp_path / 'negative.pth', {'a': turned})
+  write(tmp_path / 'twice.pth', {'a': tensor(), 'module.a': tensor()})
+  for name, words in (
+    ('types.pth', 'a storage of two types'),
+    ('negative.pth', 'not as it is stored'),
+    ('twice.pth', "the same without 'module.'"),
+  ):
+    with pytest.raises(BadInput, match=words):
+      weights.read(tmp_path / name)
+
+
+@pytest.mark.parametrize('write', [write_zip, write_legacy])
+def test_dicts_as_python_2_wrote_them_are_read(tmp_path, write):
+  ordered = Global('collections', 'OrderedDict', [['w', tensor()], ['epoch', 3]])
+  write(tmp_path / 'a.pth', {'state_dict': ordered})
+  np.testing.assert_array_equal(weights.read(tmp_path / 'a.pth')['w'], [1, 2])
+
+
+@pytest.mark.filterwarnings('ignore:Duplicate name')
+def test_two_entries_of_one_name_are_refused(tmp_path):
+  for name in ('a.pth', 'a.npz'):
+    with zipfile.ZipFile(tmp_path / name, 'w') as archive:
+      for _ in range(2):
+        archive.writestr('x/data.pkl', pickled({'w': tensor()}))
+    with pytest.raises(BadInput, match='two entries of one name'):
+      weights.read(tmp_path / name)
+
+
 @pytest.mark.parametrize('name', ['zip.pth', 'legacy.pth'])
 @pytest.mark.parametrize('keep', [0.0, 0.1, 0.5, 0.9, 0.99])
 def test_truncated_files_are_one_line(tmp_path, name, keep):
