@@ -5,6 +5,7 @@ import importlib.util
 import io
 import math
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -47,11 +48,26 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   if path.suffix not in READERS:
     raise BadInput(f'{path}: weights are read from {", ".join(sorted(READERS))} files')
   try:
+    _check_name(path)
     return _state_dict(READERS[path.suffix](path), path)
   except BadInput as error:
-    raise BadInput(f'{path}: {error}') from None
-  except Exception as error:  # A damaged pickle can raise anything at all.
-    raise BadInput(f'{path}: not a readable {path.suffix} file ({one_line(error)})') from None
+    text = str(error)
+  except Exception as error:  # A damaged file can raise anything at all.
+    text = f'not a readable {path.suffix} file ({one_line(error)})'
+  # Words of the file may be among them.
+  raise BadInput(f'{path}: {"".join(c if c.isprintable() else "?" for c in text)}')
+
+
+def _check_name(path: pathlib.Path) -> None:
+  """Compares a file with the start of its SHA-256 in its name, where published files have one."""
+  found = re.search(r'-([0-9a-f]{8,64})\.\w+$', path.name)
+  if not found or re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])[0-3]\d', found[1]):  # a date
+    return
+  if not file_digest(str(path)).startswith(found[1]):
+    raise BadInput(
+      f'the SHA-256 of the file does not begin with {found[1]}, as its name says: fetch it again, '
+      'or rename it if the name means something else'
+    )
 
 
 NETWORKS = (*state.NETWORKS, 'enc_s', 'dec_s2t')
@@ -156,6 +172,8 @@ def _state_dict(content: PyTree, path: pathlib.Path) -> dict[str, np.ndarray]:
   tensors = {name: v for name, v in held.items() if isinstance(v, torch_file.Tensor)}
   found = {name: v for name, v in held.items() if isinstance(v, np.ndarray)}
   found |= torch_file.arrays(tensors, path)
+  if not all(name.isprintable() and len(name) < 300 for name in found):
+    raise BadInput('holds an entry whose name is no name of a layer')
   if not found:
     raise BadInput(
       'holds no state dict (named tensors at the top level or under '

@@ -189,6 +189,30 @@ def test_dicts_as_python_2_wrote_them_are_read(tmp_path, write):
   np.testing.assert_array_equal(weights.read(tmp_path / 'a.pth')['w'], [1, 2])
 
 
+def test_a_digest_in_the_name_is_compared(tmp_path):
+  array = {'a.weight': np.ones(2, 'f')}
+  weights.save(tmp_path / 'a.npz', array)
+  digest = weights.file_digest(str(tmp_path / 'a.npz'))
+  for name in (f'net-{digest[:8]}.npz', 'net-20240131.npz', 'net-12.npz', 'net-final.npz'):
+    assert weights.read((tmp_path / 'a.npz').rename(tmp_path / name))
+    (tmp_path / name).rename(tmp_path / 'a.npz')
+  wrong = (tmp_path / 'a.npz').rename(tmp_path / 'net-0123abcd.npz')
+  with pytest.raises(BadInput, match='does not begin with 0123abcd, as its name says'):
+    weights.read(wrong)
+
+
+def test_names_that_a_terminal_would_obey_are_refused(tmp_path):
+  for name in ('a\nb', 'a\x1b[2J', '\ud800', 'a' * 400):
+    write_zip(tmp_path / 'a.pth', {name: tensor()})
+    with pytest.raises(BadInput, match='no name of a layer') as error:
+      weights.read(tmp_path / 'a.pth')
+    assert str(error.value).isprintable()
+  write_zip(tmp_path / 'a.pth', {'w': Global('a\x1b[2J', 'b')})
+  with pytest.raises(BadInput, match='refused') as error:
+    weights.read(tmp_path / 'a.pth')
+  assert str(error.value).isprintable()
+
+
 @pytest.mark.filterwarnings('ignore:Duplicate name')
 def test_two_entries_of_one_name_are_refused(tmp_path):
   for name in ('a.pth', 'a.npz'):
