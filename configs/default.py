@@ -30,10 +30,12 @@ def get_config() -> ConfigDict:
         # TF32 on newer GPUs) | 'high' (three bfloat16 passes; TF32) | 'highest' (float32).
         'precision': 'default',
         # A .pth, .safetensors or .npz file, or the folder of a stage; 'efficientnet_lite0' = the
-        # ImageNet weights of the extra `demo`; '' = random.
+        # ImageNet weights of the extra `demo`; 'random' = at random; '' = to be given: random for
+        # plans and benchmarks, but no published network, or one with frozen norms, is trained so.
         'weights': '',
-        # Whether layers that the file lacks (or holds in another shape) may start at random.
-        'partial_weights': True,
+        # The file may lack the head, hold it in another shape, and have a classifier of its own.
+        # Patterns of PyTorch's names of what else may differ; what it lacks starts at random.
+        'partial_weights': (),
         'options': networks.deeplab(),  # of this network: see the groups `networks.*`
       },
       # The translator between the domains.

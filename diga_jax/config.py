@@ -163,7 +163,8 @@ _GROUPS = {
   },
   'model.': {
     'name': words(*models.SEGMENTATION), 'dtype': words('float32', 'bfloat16'),
-    'precision': words(*models.PRECISIONS), 'weights': text, 'partial_weights': boolean,
+    'precision': words(*models.PRECISIONS), 'weights': text,
+    'partial_weights': tuple_of(pattern),
   },
   'model.options.': {
     **{option: words(*allowed) for option, allowed in models.CHOICES.items()},

@@ -15,17 +15,18 @@ from ml_collections import ConfigDict
 from data_pipelines import doctor, label_signs, label_tables, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, fingerprint
-from diga_jax import models, progress, weights
+from diga_jax import models, optimizer, progress, weights
 from diga_jax.config import RESERVED, check
 from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.example_keys import initial_key
 from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
-from diga_jax.stages.kinds import inputs
+from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
+from diga_jax.weights.state_dict import Row
 
 
 class _Hashed(NamedTuple):
@@ -168,18 +169,79 @@ class Experiment:
 
   # Networks.
 
-  def initial_variables(self, file: str = '') -> Variables:
-    """The network's variables before any training: random, or from a file ('': `model.weights`).
+  def initial_variables(self, file: str = '', whole: bool = False) -> Variables:
+    """The network's variables before any training, and a line that says where they are from.
+
+    Args:
+      file: as the fields `weights` name it; '': that of `model.weights`, where '' is random too.
+      whole: whether the file must hold the head as well, and no other layer may be missing.
 
     Raises:
       BadInput: if the file is missing, damaged or of another network.
     """
     key = initial_key(self.config.seed, 'network')
     variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
-    settings = self.config.model
-    if file := file or settings.weights:
-      variables, _ = weights.load_weights_into(variables, file, settings.partial_weights)
+    file = file or self.config.model.weights
+    if file in ('', weights.RANDOM):
+      say(f"weights: all of the network's {len(jax.tree.leaves(variables))} entries are random")
+    else:
+      variables, rows = self.load_weights(file, variables, whole)
+      say(f'weights: {weights.path_of(file)}: {weights.describe_fit(rows)}')
     return replicate(variables, self.mesh)
+
+  def load_weights(
+    self, file: str, variables: Variables | None = None, whole: bool = False
+  ) -> tuple[Variables, list[Row]]:
+    """`weights.load_weights_into` the network (None: its shapes) as a start from the file does.
+
+    Args:
+      file: as the fields `weights` name it.
+      variables: what stays where the file, without `whole`, lacks the head.
+      whole: whether nothing may be missing.
+
+    Raises:
+      BadInput: if the file is missing, damaged or of another network.
+    """
+    also = () if whole else (weights.HEAD.pattern, *self.config.model.partial_weights)
+    return weights.load_weights_into(variables or self.shapes, file, also)
+
+  def weights_of(self, stage: ConfigDict) -> str:
+    """The file that a stage without `start` begins with, or weights.RANDOM.
+
+    Raises:
+      BadInput: there is none, and the network is published with one or keeps its first norms.
+    """
+    file = inputs(stage, self.config).weights or self.config.model.weights
+    if file:
+      return file
+    if body := getattr(self.model, 'body', ''):
+      why = f'{self.config.model.name} starts from the published weights of {body}'
+    elif optimizer.freezes_norms(stage.get('optimizer', {}), self.shapes['params']):
+      why = 'optimizer.frozen keeps norms at what they start from'
+    else:
+      return weights.RANDOM
+    raise BadInput(
+      f"config.model.weights is '': {why} (docs/weights.md); give their file, or 'random' to start "
+      'at random on purpose'
+    )
+
+  def check_weights(self, stage: ConfigDict) -> None:
+    """Reads the files that a stage starts from, and tries whether they fit.
+
+    Raises:
+      BadInput: if one is missing, damaged or of another network.
+    """
+    kind, settings = kind_of(stage), self.config.translator
+    if kind.trains == 'translator':
+      generators = translator_shapes(settings)
+      vgg = models.shapes(models.build('vgg19_features'))['params']
+      for field, params in (generators | {'vgg': vgg}).items():
+        if settings.get(field):
+          self._load_part(field, params)
+    elif not inputs(stage, self.config).start:
+      file = self.weights_of(stage)
+      if file != weights.RANDOM:
+        self.load_weights(file, whole=kind.train_step is None)
 
   def predictor_of(self, variables: Variables) -> Predictor:
     """The network as the config's evaluation applies it, of variables on this process's devices."""
@@ -198,19 +260,26 @@ class Experiment:
     params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(key)
     for name in ('enc_s', 'dec_s2t'):
       if settings[name]:
-        made, _ = weights.load_weights_into({'params': params['generators'][name]}, settings[name])
-        params['generators'][name] = made['params']
+        params['generators'][name], said = self._load_part(name, params['generators'][name])
+        say(said)
     return params
 
   def perceptual_parameters(self) -> Params | None:
     """VGG-19's parameters for the translator's perceptual term; None without a file of them."""
-    file = self.config.translator.vgg
-    if not file:
+    if not self.config.translator.vgg:
       logging.warning('translator.vgg is empty: training without the perceptual term')
       return None
     shapes = models.shapes(models.build('vgg19_features'))
-    variables, _ = weights.load_weights_into(shapes, file, partial=True)
-    return replicate(variables['params'], self.mesh)
+    params, said = self._load_part('vgg', shapes['params'])
+    say(said)
+    return replicate(params, self.mesh)
+
+  def _load_part(self, field: str, params: Params) -> tuple[Params, str]:
+    """A network of the translator's with the weights of its file, and a line about them."""
+    file = self.config.translator[field]
+    beside = () if field == 'vgg' else None  # its classifier and last layers are not used
+    variables, rows = weights.load_weights_into({'params': params}, file, beside)
+    return variables['params'], f'translator.{field}: {file}: {weights.describe_fit(rows)}'
 
 
 @dataclasses.dataclass
@@ -247,10 +316,10 @@ class Run(Experiment):
     Raises:
       BadInput: as `network` and `initial_variables`.
     """
-    reads = inputs(stage, self.config)
-    if reads.start:
-      return self.network(reads.start, stage.get('network', 'student'))
-    return self.initial_variables(reads.weights)
+    start, is_pass = inputs(stage, self.config).start, kind_of(stage).train_step is None
+    if start:
+      return self.network(start, stage.get('network', 'student'))
+    return self.initial_variables(self.weights_of(stage), whole=is_pass)
 
   def local_start_of(self, stage: ConfigDict) -> Variables:
     """As `start_of`, on this process's devices: for the passes over images."""
@@ -266,11 +335,8 @@ class Run(Experiment):
 
   def translator(self, stage: str) -> Params:
     """The parameters of a complete translator stage that repaint source images."""
-    settings = self.config.translator
-    abstract = jax.eval_shape(
-      lambda key: translator.initial_params(key, settings, (64, 64)), jax.random.key(0)
-    )
-    wanted = {name: abstract['generators'][name] for name in ('enc_s', 'dec_s2t')}
+    abstract = translator_shapes(self.config.translator)
+    wanted = {name: abstract[name] for name in ('enc_s', 'dec_s2t')}
     return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
 
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
@@ -286,6 +352,19 @@ class Run(Experiment):
 def digest_memory(config: ConfigDict) -> str:
   """The folder where the digests of the data sets' files are remembered."""
   return os.path.join(os.path.expanduser(config.data.cache), 'digests')
+
+
+def translator_shapes(settings: ConfigDict) -> dict[str, Params]:
+  """The parameters of the translator's generators as jax.ShapeDtypeStruct."""
+  return jax.eval_shape(
+    lambda key: translator.initial_params(key, settings, (64, 64))['generators'], jax.random.key(0)
+  )
+
+
+def say(text: str) -> None:
+  """Prints a line, by one of the processes."""
+  if processes.is_main_process():
+    print(text, flush=True)
 
 
 def class_names(experiment: Experiment) -> tuple[str, ...]:

@@ -25,7 +25,13 @@ from diga_jax.types import PyTree, Row
 
 
 def run_recipe(run: Run) -> list[Row]:
-  """Carries out the whole recipe and evaluates its networks; returns the results in order."""
+  """Carries out the whole recipe and evaluates its networks; returns the results in order.
+
+  Raises:
+    BadInput: before the first stage, if a file of weights does not fit; then as `run_stage`.
+  """
+  for name in stages_of(run):
+    run.check_weights(run.stage(name))
   for name in stages_of(run):
     run_stage(run, name)
   return evaluate(run)
@@ -93,9 +99,12 @@ def identity(run: Run, name: str) -> dict[str, PyTree]:
 def _files(reads: Inputs, config: ConfigDict) -> dict[str, str]:
   """The digests of the files of weights that a stage reads, by field."""
   fields = flatten(config.to_dict())
-  return {key: weights.file_digest(fields[key]) for key in reads.files if fields[key]} | (
-    {'weights': weights.file_digest(reads.weights)} if reads.weights else {}
-  )
+  files = {key: fields[key] for key in reads.files} | {'weights': reads.weights}
+  return {
+    key: weights.file_digest(file)
+    for key, file in files.items()
+    if file not in ('', weights.RANDOM)
+  }
 
 
 def _oracle(run: Run) -> dict[str, PyTree]:

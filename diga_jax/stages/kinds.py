@@ -157,10 +157,18 @@ def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   )
 
 
+def _translator_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  yield (
+    stage.steps == 0 and not (config.translator.enc_s and config.translator.dec_s2t),
+    'steps is 0, which leaves the translator at random: give the files of translator.enc_s and '
+    'translator.dec_s2t, or steps',
+  )
+
+
 def _label_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   yield from _start_problems(stage, config)
   yield (
-    not (stage.start or stage.weights or config.model.weights),
+    not stage.start and (stage.weights or config.model.weights) in ('', 'random'),
     'it has no network that labels: set start to a stage, or weights or model.weights to a file',
   )
   yield (
@@ -209,7 +217,11 @@ def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
 
 KINDS: dict[str, Kind] = {
   'translator': Kind(
-    _of_translator, translator.train_step, set_up=translator.set_up, trains='translator'
+    _of_translator,
+    translator.train_step,
+    set_up=translator.set_up,
+    trains='translator',
+    problems=_translator_problems,
   ),
   'warmup': Kind(_of_warmup, warmup.train_step, problems=_start_problems),
   'adversarial': Kind(
