@@ -35,7 +35,7 @@ ALLOWED = {
   'report': ('metrics',),
   'train': ('parallel', 'progress', 'state', 'storage'),
   'inference': ('models', 'parallel', 'progress', 'report'),
-  'config': ('models', 'parallel', 'stages', 'state', 'inference'),
+  'config': ('configs', 'inference', 'models', 'parallel', 'stages', 'state'),
   'recipe': (
     'config', 'inference', 'models', 'parallel', 'report', 'stages', 'state', 'storage', 'train',
     'weights',
