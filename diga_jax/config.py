@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import functools
+import importlib
 import importlib.resources
 import inspect
 import os
@@ -16,7 +17,6 @@ from data_pipelines import image_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.scenes import render
 from diga_jax import metrics, models, optimizer, strong_augment
-from diga_jax.configs import datasets, stages
 from diga_jax.inference import image_batches, selectors
 from diga_jax.parallel import mesh
 from diga_jax.rules import (
@@ -350,7 +350,8 @@ def _with_dot(paths: Iterable[str]) -> Iterable[str]:
 @functools.cache
 def fields_of_kind(group: str, kind: str) -> list[str]:
   """The fields of a data set, or of a kind of stage as configs/stages.py makes it; [] unknown."""
-  make = datasets.dataset if group == 'data.sets' else getattr(stages, f'{kind}_stage', None)
+  module, name = ('datasets', 'dataset') if group == 'data.sets' else ('stages', f'{kind}_stage')
+  make = getattr(importlib.import_module(f'diga_jax.configs.{module}'), name, None)
   if make is None:
     return []
   parameters = inspect.signature(make).parameters.values()

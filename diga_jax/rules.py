@@ -80,7 +80,9 @@ def different(rule: Rule) -> Rule:
   """What a rule for a tuple of names accepts, if no two of them differ in case or blanks alone."""
 
   def accepts(value: object) -> bool:
-    return rule.accepts(value) and len(set(map(fold, value))) == len(value)
+    if not isinstance(value, tuple | list) or not rule.accepts(value):
+      return False
+    return len(set(map(fold, value))) == len(value)
 
   return Rule(accepts, f'{rule.text}, no two alike')
 
@@ -92,10 +94,13 @@ def fold(name: str) -> str:
 
 def rising(rule: Rule) -> Rule:
   """What a rule for a tuple of numbers accepts, if none is smaller than the one before."""
-  return Rule(
-    lambda value: rule.accepts(value) and list(value) == sorted(value),
-    f'{rule.text}, the smaller one first',
-  )
+
+  def accepts(value: object) -> bool:
+    if not isinstance(value, tuple | list) or not rule.accepts(value):
+      return False
+    return list(value) == sorted(value)
+
+  return Rule(accepts, f'{rule.text}, the smaller one first')
 
 
 def tuple_as(*rules: Rule) -> Rule:

@@ -35,7 +35,7 @@ ALLOWED = {
   'report': ('metrics',),
   'train': ('parallel', 'progress', 'state', 'storage'),
   'inference': ('models', 'parallel', 'progress', 'report'),
-  'config': ('configs', 'inference', 'models', 'parallel', 'stages', 'state'),
+  'config': ('models', 'parallel', 'stages', 'state', 'inference'),
   'recipe': (
     'config', 'inference', 'models', 'parallel', 'report', 'stages', 'state', 'storage', 'train',
     'weights',

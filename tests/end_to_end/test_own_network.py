@@ -28,7 +28,7 @@ class Plain(layers.Network):
     return {'logits': logits.astype(jnp.float32), 'feature': x.astype(jnp.float32)}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_network_without_batch_norm_goes_through_a_whole_recipe(tmp_path, monkeypatch, capsys):
   monkeypatch.setitem(models.SEGMENTATION, 'plain', Plain)
   monkeypatch.setitem(configs.FIELDS, 'model.name', rules.words('plain'))
