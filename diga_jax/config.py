@@ -257,7 +257,7 @@ def check(config: ConfigDict) -> None:
 
 
 def check_names(config: ConfigDict) -> None:
-  """Refuses names of stages and data sets that there are not; raises BadInput."""
+  """Refuses names of what there is not, and data sets without a scene; raises BadInput."""
   settings = config.evaluation
   named = [
     ('recipe', config.recipe, 'stages', config.stages),
@@ -271,6 +271,9 @@ def check_names(config: ConfigDict) -> None:
           f'config.{field} names {name!r}, but config.{group} has only {", ".join(known)} '
           "(several names are written ('a', 'b'))"
         )
+  for name, settings in config.data.sets.items():
+    if settings.kind == 'scenes' and not settings.count:
+      raise BadInput(f'config.data.sets.{name}.count is 0: give the number of scenes')
   for name, stage in config.stages.items():
     if stage.get('data_stream') and stage.data_stream not in config.stages:
       raise BadInput(
