@@ -65,13 +65,15 @@ def get_config() -> ConfigDict:
         'classes': 19,  # how many classes; train ids are 0 to classes - 1
         # Class names and colours: 'cityscapes19' | 'synthia16' | 'camvid11' | 'robotcar9'.
         'names': 'cityscapes19',
-        'class_names': (),  # your own names instead, one per class
+        # Your own names instead, one per class, no two alike; results then call the class set
+        # 'own', with their number and a hash.
+        'class_names': (),
         'palette': (),  # your own colours instead, one (red, green, blue) per class
         # 'stop' at a file that cannot be read | 'skip': the next image in order stands in for it,
         # and the result of the stage lists what was skipped. Evaluation and label passes stop.
         'on_bad_file': 'stop',
         'max_pixels': 512_000_000,  # height x width of the largest image that is read
-        'crop': (512, 896),  # size of the images that the networks are trained on
+        'crop': (512, 896),  # size of the images that the networks are trained on; 32 at least
         # By name; see `datasets.dataset`. Published quirk: DiGA trains on 18,111 of the 24,966
         # images of GTA5, without saying why.
         'sets': {

@@ -12,7 +12,7 @@ from data_pipelines import atomic, doctor, records, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import progress
-from diga_jax.commands.arguments import Commands, add_command, add_sets
+from diga_jax.commands.arguments import Commands, add_command, add_sets, parse_folder
 from diga_jax.report.pictures import comparison_panels
 
 IMAGES = 'pixels (fast, large) or the files as they are; default: pixels, but JPEG files are kept'
@@ -23,10 +23,12 @@ def add_arguments(commands: Commands) -> None:
   add_sets(add_command(commands, 'doctor', 'inspect every file of the data sets', inspect))
   command = add_command(commands, 'prepare', 'pack data sets into shards for fast reading', pack)
   add_sets(command)
-  command.add_argument('--output', type=pathlib.Path, metavar='DIR', help='where the shards go')
-  command.add_argument('--images', choices=('raw', 'png', 'jpeg'), default='', help=IMAGES)
+  command.add_argument('--output', type=parse_folder, metavar='DIR', help='where the shards go')
+  command.add_argument(
+    '--images', type=str, choices=('raw', 'png', 'jpeg'), default='', help=IMAGES
+  )
   command.add_argument('--stage', metavar='NAME', help="pack this label stage's labels instead")
-  command.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='of that stage')
+  command.add_argument('--workdir', type=parse_folder, metavar='DIR', help='of that stage')
 
 
 def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:

@@ -5,14 +5,17 @@ import argparse
 from ml_collections import ConfigDict
 
 from data_pipelines import atomic
-from diga_jax.commands.arguments import Commands, add_command, add_workdir
+from data_pipelines.errors import BadInput
+from diga_jax.commands.arguments import Commands, add_command, add_workdir, parse_number
 
 
 def add_arguments(commands: Commands) -> None:
   """The recipe with several seeds."""
   text = 'the recipe with several seeds; mean and spread of every row'
   command = add_workdir(add_command(commands, 'study', text, study))
-  command.add_argument('--seeds', type=int, nargs='+', required=True, metavar='N')
+  command.add_argument(
+    '--seeds', type=parse_number(0, 2**63 - 1), nargs='+', required=True, metavar='N'
+  )
 
 
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -23,6 +26,8 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.report.study import drawings, summarise
   from diga_jax.storage import stage_folder
 
+  if len(set(arguments.seeds)) < len(arguments.seeds):
+    raise BadInput('--seeds: a seed stands twice, and its runs would be the same')
   runs = []
   for seed in arguments.seeds:
     seeded = config.copy_and_resolve_references()

@@ -8,7 +8,13 @@ from ml_collections import ConfigDict
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
-from diga_jax.commands.arguments import Commands, add_command
+from diga_jax.commands.arguments import (
+  Commands,
+  add_command,
+  parse_folder,
+  parse_number,
+  parse_path,
+)
 
 WEIGHTS = '.pth, .safetensors or .npz, the folder of a stage or import, or efficientnet_lite0'
 OUTPUT = (
@@ -37,18 +43,20 @@ def add_arguments(commands: Commands) -> None:
   take.add_argument('file', help=WEIGHTS)
   take.add_argument('--config', metavar='FILE', help='of the network, with all its options')
   take.add_argument('--model', metavar='NAME', help='instead: such as deeplab_resnet101')
-  take.add_argument('--classes', type=int, default=19, metavar='N', help='of this model')
-  take.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
+  take.add_argument(
+    '--classes', type=parse_number(1, 255), default=19, metavar='N', help='of this model'
+  )
+  take.add_argument('--output', required=True, type=parse_folder, metavar='DIR')
 
   text = 'a network of a stage or an import for other programs'
   give = add_command(actions, 'export', text, export_weights, config=False)
-  give.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
+  give.add_argument('stage', type=parse_path, help='the folder of a stage or of an import')
   give.add_argument('--network', choices=NETWORKS, default='student', help=NETWORK)
   give.add_argument('--format', choices=FORMATS, default='weights')
-  give.add_argument('--output', required=True, type=pathlib.Path, metavar='PATH', help=OUTPUT)
-  give.add_argument('--prefix', default='', metavar='TEXT', help=PREFIX)
+  give.add_argument('--output', required=True, type=parse_path, metavar='PATH', help=OUTPUT)
+  give.add_argument('--prefix', type=str, default='', metavar='TEXT', help=PREFIX)
   give.add_argument('--config', metavar='FILE', help='of the network, for a program')
-  give.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help=SIZE)
+  give.add_argument('--size', type=parse_number(1, 2**14), nargs=2, metavar=('H', 'W'), help=SIZE)
 
   text = 'two networks layer by layer: norms and largest differences'
   pair = add_command(actions, 'compare', text, compare_weights, config=False)

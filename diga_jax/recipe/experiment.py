@@ -306,7 +306,7 @@ class Run(Experiment):
       BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
     """
     part = NETWORKS[network]
-    abstract = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
+    abstract = {part: self.shapes['params'], 'batch_stats': self.shapes.get('batch_stats', {})}
     found = self._read(stage, abstract)
     return {'params': found[part], 'batch_stats': found['batch_stats']}
 

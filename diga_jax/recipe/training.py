@@ -19,7 +19,7 @@ from data_pipelines.folder import Folder
 from diga_jax import models, optimizer, train
 from diga_jax.inference import evaluate
 from diga_jax.models import translator
-from diga_jax.parallel import processes
+from diga_jax.parallel import mesh, processes
 from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import local_rows, replicate, to_local_mesh
 from diga_jax.recipe import evaluation, labels
@@ -34,6 +34,7 @@ from diga_jax.types import Metrics, Params, PyTree, StepConfig, Variables
 def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
   """Trains the network of a stage in a folder; returns the stage's result."""
   config, stage = run.config, run.stage(name)
+  check_memory(run, name)
   step = checkpoint.networks_kept(directory)
   skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
   if step is None:
@@ -69,6 +70,29 @@ def train_to_end(
   batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
   initial = replicate(initial, run.mesh)
   return train.train(step_fn, initial, arrays.frozen, batches_from, options)
+
+
+def check_memory(experiment: Experiment, name: str) -> None:
+  """Refuses a stage of which the largest arrays do not fit into a device's memory.
+
+  They are the parameters of student, teacher and gradient, and at the size of the crop the images
+  and the logits, or the translator's first layer, in float32. A step needs several times as much.
+
+  Raises:
+    BadInput: naming the fields that make it smaller.
+  """
+  config, stage = experiment.config, experiment.stage(name)
+  if kind_of(stage).trains == 'translator':
+    key, settings = jax.random.key(0), config.translator
+    initial = functools.partial(translator.initial_params, settings=settings, size=(64, 64))
+    params, channels = jax.eval_shape(initial, key), settings.width
+  else:
+    params, channels = experiment.shapes['params'], config.data.classes
+  rows = -(-(stage.batch.low_rows + stage.batch.full_rows) // experiment.mesh.size)
+  pixels = rows * config.data.crop[0] * config.data.crop[1]
+  numbers = 3 * sum(leaf.size for leaf in jax.tree.leaves(params)) + pixels * (3 + channels)
+  remedy = f'lower data.crop, the rows of stages.{name}.batch, or the sizes of the network'
+  mesh.check_memory(4 * numbers, f'config.stages.{name}', remedy)
 
 
 # What a stage starts from.

@@ -149,6 +149,29 @@ def _of_label(stage: ConfigDict, config: ConfigDict) -> Inputs:
   )
 
 
+def problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  """The contradictions among the settings of a stage, and names of stages that are not such."""
+  yield from kind_of(stage).problems(stage, config)
+  reads = inputs(stage, config)
+  for field, trained in (('start', 'segmentation'), ('translator', 'translator')):
+    name = getattr(reads, field)
+    other = kind_of(config.stages[name]) if name in config.stages else None
+    yield (
+      bool(name) and (other is None or other.train_step is None or other.trains != trained),
+      f'{field} is {name!r}: name a stage that trains a {trained} network',
+    )
+
+
+def _translator_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  settings, side = config.translator, min(config.data.crop)
+  halved = settings.discriminator_scales - 1 + settings.discriminator_layers
+  yield (
+    -(-side // 2 ** (settings.discriminator_scales - 1)) < 2**settings.discriminator_layers,
+    f'the discriminators halve crops of {side} pixels {halved} times: lower '
+    'translator.discriminator_scales or discriminator_layers',
+  )
+
+
 def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   yield (
     bool(stage.start and stage.weights),
@@ -208,8 +231,13 @@ def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   )
   classes = config.data.classes
   yield not 1 <= stage.rank <= classes, f'rank is {stage.rank}: give 1 to {classes}'
+  pastes = stage.target_mixing == COPY_PASTE
   yield (
-    stage.target_mixing == COPY_PASTE and labels is not None and labels.target != wanted,
+    pastes and {*range(classes)} <= {*stage.copy_paste.excluded_classes},
+    'copy_paste.excluded_classes holds every class: leave some to paste',
+  )
+  yield (
+    pastes and labels is not None and labels.target != wanted,
     f'copy-paste among {wanted!r} needs their labels, but {stage.labels!r} is of '
     f'{labels.target if labels else None!r}',
   )

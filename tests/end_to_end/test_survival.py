@@ -421,20 +421,24 @@ def use_step(monkeypatch, train_step) -> None:
 
 
 @pytest.mark.slow
-def test_parameters_that_are_no_numbers_are_not_saved(tmp_path, cache, capsys, monkeypatch):
+@pytest.mark.parametrize(
+  'part, what',
+  [('batch_stats', 'largest/batch_stats is nan'), ('teacher', 'largest/teacher is inf')],
+)
+def test_a_state_that_is_not_finite_is_not_saved(part, what, tmp_path, cache, capsys, monkeypatch):
   original = warmup.train_step
 
   def train_step(state, *args, **options):
     state, metrics = original(state, *args, **options)
-    bad = jnp.where(state.step >= 6, jnp.nan, 0)
-    stats = {**state.batch_stats}
-    first = next(iter(stats))
-    stats[first] = {key: x + bad for key, x in stats[first].items()}
-    return state.replace(batch_stats=stats), metrics | {'loss': jnp.float32(1)}
+    bad = jnp.where(state.step >= 6, float(what.split()[-1]), 0)
+    tree = {**getattr(state, part)}
+    first = next(iter(tree))
+    tree[first] = jax.tree.map(lambda x: x + bad, tree[first])
+    return state.replace(**{part: tree}), metrics | {'loss': jnp.float32(1)}
 
   use_step(monkeypatch, train_step)
   assert main(short(tmp_path, cache)) == 2
-  assert 'parameter_norm is nan at step 6' in capsys.readouterr().err
+  assert f'{what} at step 6' in capsys.readouterr().err
   kept = (tmp_path / 'warmup.partial' / 'checkpoints').glob('[0-9]*')
   assert sorted(int(path.name) for path in kept) == [2, 4]
 
