@@ -47,7 +47,7 @@ class Folder:
       if '{id}' not in pattern:
         raise BadInput(f'{pattern}: a path pattern needs {{id}} where the id of an image stands')
     if not self.ids:
-      raise BadInput(f'{self.images}: there are no images; check the pattern and the list')
+      raise BadInput(f'{self.images}: no image fits this pattern; see docs/datasets.md')
     if self.label_format not in image_files.LABEL_FORMATS:
       known = ', '.join(image_files.LABEL_FORMATS)
       raise BadInput(f'label_format {self.label_format!r} does not exist: it may be {known}')
@@ -91,7 +91,7 @@ class Folder:
     for what, paths, pack in self._parts():
       for path, entry in () if pack else _entries(paths):
         if entry is None:
-          raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
+          raise BadInput(f'{path}: no such {what}; add the file, or leave its id out')
 
   def read(self, index: int) -> Pixels:
     """An image, uint8 [h, w, 3] RGB, and its label, uint8 [h, w] train ids and 255 (ignored).
@@ -210,7 +210,9 @@ def open_folder(
     table, classes, label_format: as in `Folder`.
   """
   if not os.path.isdir(root):
-    raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
+    raise BadInput(
+      f'data.root {root!r} is not a folder: set it to where the data sets are (docs/datasets.md)'
+    )
   images = os.path.join(root, images)
   everything = functools.cache(lambda: sorted(among) or find_ids(images))
   ids = _read_ids(root, list, everything) if list else everything()

@@ -37,14 +37,19 @@ def open_set(
     known = ' or '.join(map(repr, KINDS))
     raise BadInput(f'data.sets.{name}.kind is {settings["kind"]!r}: {known}')
   if settings['kind'] == 'scenes':
+    if not settings['count']:
+      raise BadInput(f'data.sets.{name}.count is 0: give the number of its scenes')
     return _render_scenes(settings, os.path.expanduser(cache), classes, labelled)
   _check_labels(settings, name, labelled)
   options = {key: settings[key] for key in ('images', 'list', 'without', 'table', 'label_format')}
   options |= {'labels': settings['labels'] if labelled else '', 'classes': classes}
-  if not settings['shards']:
-    return open_folder(root, check=check, **options)
-  pack = Pack(os.path.join(root, settings['shards']))
-  return from_pack(open_folder(root, among=list(pack.index['files']), **options), pack)
+  try:
+    if not settings['shards']:
+      return open_folder(root, check=check, **options)
+    pack = Pack(os.path.join(root, settings['shards']))
+    return from_pack(open_folder(root, among=list(pack.index['files']), **options), pack)
+  except BadInput as error:
+    raise BadInput(f'data.sets.{name}: {error}') from None
 
 
 def _check_labels(settings: Settings, name: str, needed: bool) -> None:

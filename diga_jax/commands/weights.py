@@ -98,7 +98,7 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
     checkpoint.write_arrays(directory / 'checkpoints', 0, tree)
     return {'step': 0}
 
-  stage_folder.produce(arguments.output, identity, build)
+  stage_folder.produce(arguments.output, identity, build, 'give another --output')
   print(f'--config.model.weights={arguments.output}')
 
 

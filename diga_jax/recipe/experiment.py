@@ -209,7 +209,10 @@ class Run(Experiment):
 
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     directory = self.workdir / stage
-    step = stage_folder.read_record(directory)['result']['step']
+    result = stage_folder.read_record(directory).get('result', {})
+    if 'step' not in result:
+      raise BadInput(f'{directory}: holds no network: name a stage that trains one')
+    step = result['step']
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
     wanted = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract

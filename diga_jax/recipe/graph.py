@@ -5,10 +5,11 @@ Every stage is a folder of the working directory that holds its config, its inpu
 partial one is continued, a stale one is refused.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -21,6 +22,8 @@ from diga_jax.recipe.experiment import Experiment, Run, has_labels
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.storage import stage_folder
 from diga_jax.types import PyTree, Row
+
+OTHER_PROTOCOL = 'give the changed protocol a config.evaluation.name of its own'
 
 
 def run_recipe(run: Run) -> list[Row]:
@@ -58,12 +61,19 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
 # What a stage depends on.
 
 
-def identity(run: Run, name: str) -> dict[str, PyTree]:
+def identity(
+  run: Run, name: str, digest_of: Callable[[str], str] | None = None
+) -> dict[str, PyTree]:
   """All that the result of a stage depends on, flat: dotted field -> value.
+
+  Args:
+    run, name: the stage.
+    digest_of: what stands for the stages that it reads; None: `digest`, of complete ones.
 
   Raises:
     BadInput: if a stage that it reads is not complete.
   """
+  digest_of = digest_of or functools.partial(digest, run)
   config, stage = run.config, run.stage(name)
   reads = inputs(stage, config)
   chosen, fields = config.checkpoint_choice, flatten(config.to_dict())
@@ -80,7 +90,7 @@ def identity(run: Run, name: str) -> dict[str, PyTree]:
         'crop': config.data.crop,
         'sets': {key: _content(config.data.sets[key]) for key in reads.sets},
       },
-      'input': {key: digest(run, key) for key in reads.stages},
+      'input': {key: digest_of(key) for key in reads.stages},
       'images': {key: run.images(key, true).fingerprint() for key, true in reads.sets.items()},
       'files': {key: weights.file_digest(fields[key]) for key in reads.files if fields[key]}
       | ({'weights': weights.file_digest(reads.weights)} if reads.weights else {}),
@@ -102,7 +112,12 @@ def digest(run: Run, name: str) -> str:
   directory = run.workdir / name
   if not directory.exists():
     raise BadInput(f'stage {name!r} is not complete in {run.workdir}: run it first')
-  record = json.dumps(stage_folder.read_record(directory)['identity'], sort_keys=True)
+  return hash_of(stage_folder.read_record(directory)['identity'])
+
+
+def hash_of(identity: Mapping[str, PyTree]) -> str:
+  """The hash of an identity, recorded or about to be."""
+  record = json.dumps(identity, sort_keys=True)
   return hashlib.sha256(record.encode()).hexdigest()[:16]
 
 
@@ -120,26 +135,44 @@ def evaluate(run: Run) -> list[Row]:
   Raises:
     BadInput: if a stage is not complete, or the protocol's folder holds another protocol.
   """
-  settings, rows = run.config.evaluation, []
-  for name in settings.stages or run.config.recipe:
-    stage = run.stage(name)
+  return [measure(run, name, key) for name, key in measurements(run)]
+
+
+def measurements(experiment: Experiment) -> list[tuple[str, str]]:
+  """(stage, data set) of all that the config's protocol measures, in order."""
+  settings, found = experiment.config.evaluation, []
+  for name in settings.stages or experiment.config.recipe:
+    stage = experiment.stage(name)
     kind = kind_of(stage)
     if kind.train_step is None:
-      rows.append(measure(run, name, inputs(stage, run.config).target, evaluation.measure_labels))
+      found.append((name, stage.target))
     elif kind.trains == 'segmentation':
-      rows += [measure(run, name, key, evaluation.evaluate_network) for key in settings.sets]
-  return rows
+      found += [(name, key) for key in settings.sets]
+  return found
 
 
-def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
-  """One measurement of one stage on one data set, made once: its metrics.json."""
-  settings = run.config.evaluation
+def place_of(run: Run, name: str, key: str) -> pathlib.Path:
+  """The folder of one measurement."""
+  return run.workdir / 'evaluation' / run.config.evaluation.name / name / key
+
+
+def dependencies(run: Run, key: str, made: dict[str, str]) -> dict[str, PyTree]:
+  """All that a measurement on a data set depends on, flat; `made`: the stage and its `digest`."""
   unrelated = ('stages', 'sets', 'name')
-  dependencies = {
-    'input': {name: digest(run, name)},
-    'evaluation': {k: v for k, v in settings.to_dict().items() if k not in unrelated},
-    'images': run.images(key, has_labels(run, key)).fingerprint(),
-  }
+  settings = run.config.evaluation.to_dict()
+  return flatten(
+    {
+      'input': made,
+      'evaluation': {k: v for k, v in settings.items() if k not in unrelated},
+      'images': run.images(key, has_labels(run, key)).fingerprint(),
+    }
+  )
+
+
+def measure(run: Run, name: str, key: str) -> Row:
+  """One measurement of one stage on one data set, made once: its metrics.json."""
+  is_pass = kind_of(run.stage(name)).train_step is None
+  make = evaluation.measure_labels if is_pass else evaluation.evaluate_network
 
   def build(directory: pathlib.Path) -> Row:
     row = make(run, name, key, directory)
@@ -147,5 +180,5 @@ def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
       stage_folder.write_metrics(directory / 'metrics.json', row)
     return row
 
-  place = run.workdir / 'evaluation' / settings.name / name / key
-  return stage_folder.produce(place, flatten(dependencies), build)
+  depends = dependencies(run, key, {name: digest(run, name)})
+  return stage_folder.produce(place_of(run, name, key), depends, build, OTHER_PROTOCOL)
