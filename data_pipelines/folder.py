@@ -52,7 +52,7 @@ class Folder:
       if '{id}' not in pattern:
         raise BadInput(f'{pattern}: a path pattern needs {{id}} where the id of an image stands')
     if not self.ids:
-      raise BadInput(f'{self.images}: there are no images; check the pattern and the list')
+      raise BadInput(f'{self.images}: no image fits this pattern; see docs/datasets.md')
     check_ids(self.ids, self.images)
     self._check_one_file_each()
     if self.label_format not in image_files.LABEL_FORMATS:
@@ -109,7 +109,7 @@ class Folder:
     for what, paths, pack in self._parts():
       for path, entry in () if pack else _entries(paths):
         if entry is None:
-          raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
+          raise BadInput(f'{path}: no such {what}; add the file, or leave its id out')
         if not entry.is_file():
           raise BadInput(f'{path}: {image_files.why_no_file(path)}')
 
@@ -284,7 +284,9 @@ def open_folder(
     table, classes, label_format, max_pixels: as in `Folder`.
   """
   if not os.path.isdir(root):
-    raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
+    raise BadInput(
+      f'data.root {root!r} is not a folder: set it to where the data sets are (docs/datasets.md)'
+    )
   images = os.path.join(root, images)
   everything = functools.cache(lambda: sorted(among) or _find_all(images, warn=not list))
   ids = _read_ids(root, list, everything) if list else everything()

@@ -139,7 +139,7 @@ def _check_plan(directory: pathlib.Path, there: Plan, plan: Plan) -> None:
   if different:
     raise BadInput(
       f'{directory}: holds shards that were made from other files or settings ({different[0]}); '
-      'delete it, or give another --output'
+      'give another --output'
     )
 
 

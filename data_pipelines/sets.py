@@ -47,10 +47,13 @@ def open_set(
   options = {key: settings[key] for key in ('images', 'list', 'without', 'table', 'label_format')}
   options |= {'labels': settings['labels'] if labelled else '', 'classes': classes}
   options |= {'max_pixels': max_pixels}
-  if settings['shards']:
-    pack = Pack(os.path.join(root, settings['shards']))
-    return from_pack(open_folder(root, among=list(pack.index['files']), **options), pack)
-  found = open_folder(root, check=check, **options)
+  try:
+    if settings['shards']:
+      pack = Pack(os.path.join(root, settings['shards']))
+      return from_pack(open_folder(root, among=list(pack.index['files']), **options), pack)
+    found = open_folder(root, check=check, **options)
+  except BadInput as error:
+    raise BadInput(f'data.sets.{name}: {error}') from None
   check_apart(found, settings, name, [os.path.join(os.path.expanduser(cache), MANIFESTS)])
   return found
 

@@ -8,13 +8,15 @@ import importlib.resources
 import inspect
 import os
 import re
+import runpy
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
 from data_pipelines import image_files, label_tables, pipeline, sets
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 from data_pipelines.scenes import render
 from diga_jax import metrics, models, optimizer, strong_augment
 from diga_jax.inference import image_batches, selectors
@@ -47,29 +49,56 @@ def read_config(argv: list[str]) -> ConfigDict:
   Raises:
     BadInput: for a file that cannot be loaded, an unknown field, or a value that it may not have.
   """
-  values = flags.FlagValues()
-  holder = config_flags.DEFINE_config_file(
-    'config', flag_values=values, sys_argv=['diga_jax', *argv]
-  )
+  (file, *overrides), values = argv, flags.FlagValues()
+  config, line = load(file.removeprefix('--config=')), ['diga_jax', *overrides]
   try:
-    left = values(['diga_jax', *argv])[1:]
+    holder = config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=line)
+    left = values(line)[1:]
     if left:
       raise BadInput(f'not understood: {left[0]} (see --help)')
     config = holder.value
-    config.lock()  # a file that could not be loaded says so only when it is touched
     check(config)
     return config
   except BadInput:
     raise
   except (
-    flags.Error, AttributeError, ImportError, KeyError, MemoryError, OSError, RecursionError,
-    TypeError, ValueError,
+    flags.Error, AttributeError, KeyError, MemoryError, RecursionError, TypeError, ValueError,
   ) as error:  # fmt: skip
     lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
     reason = lines[-1].removeprefix('ValueError: ') if lines else type(error).__name__
     if fields := unknown_of(error, argv):
       raise BadInput(unknown_fields(fields, FIELDS)) from None
     raise BadInput(f'--config: {reason}') from None
+
+
+def load(name: str) -> ConfigDict:
+  """What get_config() of a file returns; FILE:TEXT calls get_config('TEXT').
+
+  Raises:
+    BadInput: naming the line of the file at which it went wrong.
+  """
+  file, colon, text = name.partition(':')
+  try:
+    found = runpy.run_path(file)
+    if 'get_config' not in found:
+      raise NameError('it has no function get_config')
+    config = found['get_config'](*[text] * bool(colon))
+  except Exception as error:  # the file is a program: it may raise anything
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error
+    reason = f'{type(error).__name__}: {one_line(said)}'
+    raise BadInput(f'--config: {line_of(error, file)}: {reason}') from None
+  if not isinstance(config, ConfigDict):
+    raise BadInput(f'--config: {file}: get_config() returns {type(config).__name__}, not a config')
+  return config
+
+
+def line_of(error: Exception, file: str) -> str:
+  """Where in a file an error was raised, or in what the file calls: 'FILE, line N'."""
+  if isinstance(error, SyntaxError) and error.filename:  # of the file, or of one that it imports
+    return f'{error.filename}, line {error.lineno}'
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [frame.lineno for frame in frames if frame.filename == file]
+  return f'{file}, line {lines[-1]}' if lines else file
 
 
 def unknown_of(error: Exception, argv: list[str]) -> list[str]:

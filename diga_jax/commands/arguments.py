@@ -101,6 +101,13 @@ def add_workdir(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
   return command
 
 
+def add_dry_run(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+  """Whether to stop after the check that comes before the first step; returns the command."""
+  text = 'open all that will be read, say what it is, and stop'
+  command.add_argument('--dry_run', action='store_true', help=text)
+  return command
+
+
 def add_sets(command: argparse.ArgumentParser) -> None:
   """Which data sets, and how many processes for them."""
   command.add_argument('--sets', nargs='+', metavar='NAME', help='of data.sets; default: all')

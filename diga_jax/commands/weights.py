@@ -106,7 +106,7 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
     return {'step': 0}
 
   identity = network | {'file': weights.file_digest(arguments.file)}
-  stage_folder.produce(arguments.output, identity, build)
+  stage_folder.produce(arguments.output, identity, build, 'give another --output')
   print(f'--config.model.weights={arguments.output}')
 
 

@@ -225,23 +225,27 @@ class Experiment:
       'at random on purpose'
     )
 
-  def check_weights(self, stage: ConfigDict) -> None:
-    """Reads the files that a stage starts from, and tries whether they fit.
+  def check_weights(self, stage: ConfigDict) -> dict[str, str]:
+    """Reads the files that a stage starts from; field and file -> how many entries fit.
 
     Raises:
       BadInput: if one is missing, damaged or of another network.
     """
     kind, settings = kind_of(stage), self.config.translator
     if kind.trains == 'translator':
-      generators = translator_shapes(settings)
+      generators = translator_shapes(settings)['generators']
       vgg = models.shapes(models.build('vgg19_features'))['params']
-      for field, params in (generators | {'vgg': vgg}).items():
-        if settings.get(field):
-          self._load_part(field, params)
-    elif not inputs(stage, self.config).start:
-      file = self.weights_of(stage)
-      if file != weights.RANDOM:
-        self.load_weights(file, whole=kind.train_step is None)
+      given = {
+        field: params
+        for field, params in (generators | {'vgg': vgg}).items()
+        if settings.get(field)
+      }
+      said = [self._load_part(field, params)[1] for field, params in given.items()]
+      return dict(line.rsplit(': ', 1) for line in said)
+    if inputs(stage, self.config).start or (file := self.weights_of(stage)) == weights.RANDOM:
+      return {}
+    _, rows = self.load_weights(file, whole=kind.train_step is None)
+    return {f'weights {file}': weights.describe_fit(rows)}
 
   def predictor_of(self, variables: Variables) -> Predictor:
     """The network as the config's evaluation applies it, of variables on this process's devices."""
@@ -341,7 +345,10 @@ class Run(Experiment):
 
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     directory = self.workdir / stage
-    step = stage_folder.read_record(directory)['result']['step']
+    result = stage_folder.read_record(directory).get('result', {})
+    if 'step' not in result:
+      raise BadInput(f'{directory}: holds no network: name a stage that trains one')
+    step = result['step']
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
     wanted = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract
@@ -354,11 +361,10 @@ def digest_memory(config: ConfigDict) -> str:
   return os.path.join(os.path.expanduser(config.data.cache), 'digests')
 
 
-def translator_shapes(settings: ConfigDict) -> dict[str, Params]:
-  """The parameters of the translator's generators as jax.ShapeDtypeStruct."""
-  return jax.eval_shape(
-    lambda key: translator.initial_params(key, settings, (64, 64))['generators'], jax.random.key(0)
-  )
+def translator_shapes(settings: ConfigDict) -> Params:
+  """The parameters of the translator's networks as jax.ShapeDtypeStruct."""
+  initial = functools.partial(translator.initial_params, settings=settings, size=(64, 64))
+  return jax.eval_shape(initial, jax.random.key(0))
 
 
 def say(text: str) -> None:

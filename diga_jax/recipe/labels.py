@@ -61,11 +61,13 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
     size=tuple(stage.image_size) or None,
   )
   save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
-  warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names)
+  nowhere = 'the network predicts it nowhere, or its selector keeps none of it'
+  warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names, nowhere)
   if stage.centroids_from != NO_CENTROIDS:
     means, counts = label_centroids(experiment, name, predictor)
     save_arrays(directory / 'centroids.npz', centroids=means, counts=counts)
-    warn_of_absent_classes(name, 'centroid', counts, names)
+    by = 'label shows' if inputs(stage, experiment.config).source else 'prediction holds'
+    warn_of_absent_classes(name, 'centroid', counts, names, f'no {by} it')
   return {'images': len(target), 'pixels': found.counts.sum(0).tolist()}
 
 
@@ -77,12 +79,12 @@ def save_arrays(path: pathlib.Path, **arrays: jax.Array | np.ndarray) -> None:
 
 
 def warn_of_absent_classes(
-  stage: str, what: str, counts: jax.Array | np.ndarray, names: tuple[str, ...]
+  stage: str, what: str, counts: jax.Array | np.ndarray, names: tuple[str, ...], why: str
 ) -> None:
-  """Warns of the classes without a label or centroid; training continues without them."""
+  """Warns of the classes without a label or centroid, and why; training continues without them."""
   absent = [names[i] for i in np.flatnonzero(np.asarray(counts) == 0)]
   if absent:
-    logging.warning('%s: no %s for %s: no image shows it', stage, what, ', '.join(absent))
+    logging.warning('%s: no %s for %s: %s', stage, what, ', '.join(absent), why)
 
 
 def label_centroids(

@@ -217,6 +217,17 @@ def batches(
   skipped: dict[str, str] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """This process's rows of a stage's batches from step `start` on; see `pipeline.batches`."""
+  settings, stream = experiment.stage(name).batch, experiment.stream(name)
+  rows = local_rows(settings.low_rows + settings.full_rows, experiment.mesh)
+  of = views(experiment, name, target, pasted)
+  seed = experiment.config.seed
+  return pipeline.batches(of, seed=seed, stream=stream, start=start, rows=rows, skipped=skipped)
+
+
+def views(
+  experiment: Experiment, name: str, target: Folder | None, pasted: CopyPaste | None = None
+) -> dict[str, pipeline.View]:
+  """What each domain contributes to a stage's batches."""
   config, stage = experiment.config, experiment.stage(name)
   data, settings, reads = config.data, stage.batch, inputs(stage, config)
 
@@ -233,17 +244,13 @@ def batches(
       **options,
     )
 
-  views = {}
+  found = {}
   if reads.source:
     source = experiment.images(reads.source)
-    views['source'] = view(source, reads.source, settings.source_crop, redraw=settings.redraw)
+    found['source'] = view(source, reads.source, settings.source_crop, redraw=settings.redraw)
   if target is not None:
-    views['target'] = view(target, reads.target, settings.target_crop, copy_paste=pasted)
-  rows = local_rows(settings.low_rows + settings.full_rows, experiment.mesh)
-  stream = experiment.stream(name)
-  return pipeline.batches(
-    views, seed=config.seed, stream=stream, start=start, rows=rows, skipped=skipped
-  )
+    found['target'] = view(target, reads.target, settings.target_crop, copy_paste=pasted)
+  return found
 
 
 def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:

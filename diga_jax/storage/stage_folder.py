@@ -20,6 +20,7 @@ from diga_jax.types import PyTree
 RECORD = 'stage.json'
 # Files of a complete folder that are read later; checkpoints have digests of their own.
 FILES = ('labels/*.png', '*.npz', 'metrics.json')
+OTHER_WORKDIR = 'use another --workdir'
 VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
 
 # Old names of fields of the identity, and their present names (CHANGELOG.md).
@@ -47,10 +48,11 @@ def read_record(directory: pathlib.Path) -> Record:
   """The record of a folder.
 
   Raises:
-    BadInput: if it is missing or damaged, or was written without digests.
+    BadInput: if it is missing, and what the folder is instead; or if it is damaged, or was written
+      without digests.
   """
   if not (directory / RECORD).exists():
-    raise BadInput(f'{directory}: is no folder of a stage or an import: it has no {RECORD}')
+    raise BadInput(f'{directory}: {why_no_stage(directory)}')
   redo = 'restore it from a copy, or use another --workdir or evaluation.name (see CHANGELOG.md)'
   return records.read(directory / RECORD, redo)
 
@@ -72,8 +74,35 @@ def check_files(directory: pathlib.Path, pattern: str) -> None:
   file_digests.check(directory, wanted, redo=directory)
 
 
-def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
+def why_no_stage(directory: pathlib.Path) -> str:
+  """Why a path is no complete stage, and what to name instead."""
+  if (directory.parent / f'{directory.name}.partial').exists():
+    return 'the stage is not complete: run it first'
+  if inside := stages_in(directory):
+    return f'this is a working directory: name one of its stages, {", ".join(inside)}'
+  found = 'no such stage'
+  if directory.exists():
+    found = 'not the folder of a stage: it has no stage.json'
+  if beside := stages_in(directory.parent):
+    return f'{found}; {directory.parent} has {", ".join(beside)}'
+  return f'{found}; name one in a working directory that `run` has made'
+
+
+def stages_in(directory: pathlib.Path) -> list[str]:
+  """The names of the complete stages of a working directory; none in any other folder."""
+  found = (path.parent.name for path in directory.glob(f'*/{RECORD}'))
+  return sorted(name for name in found if not name.endswith('.partial'))
+
+
+def check_same(
+  directory: pathlib.Path, identity: Mapping[str, PyTree], instead: str = OTHER_WORKDIR
+) -> None:
   """Refuses a folder that was made from another config or other inputs.
+
+  Args:
+    directory: the folder.
+    identity: what it should have been made from.
+    instead: how to keep both it and what is made now.
 
   Raises:
     BadInput: naming the first differences, or a field that has been renamed.
@@ -84,7 +113,7 @@ def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
       if field.endswith(name):
         raise BadInput(
           f'{directory} was made by a version before fields of the config were renamed ({field} is '
-          f'now {RENAMED[name]}): use another --workdir (see CHANGELOG.md)'
+          f'now {RENAMED[name]}): {instead} (see CHANGELOG.md)'
         )
   different = [
     f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
@@ -94,8 +123,8 @@ def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
   if different:
     more = f' (and {len(different) - 3} more)' if len(different) > 3 else ''
     raise BadInput(
-      f'{directory} was made with other settings: {"; ".join(different[:3])}{more}. Use another '
-      '--workdir, or delete that folder'
+      f'{directory} was made with other settings: {"; ".join(different[:3])}{more}: set them '
+      f'back, or {instead}'
     )
 
 
@@ -116,7 +145,7 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise BadInput(
-        f'{directory}: another run is at work there; wait for it, stop it, or use another --workdir'
+        f'{directory}: another run is at work there; wait for it, stop it, or use another folder'
       ) from None
     try:
       yield
@@ -128,7 +157,10 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
 
 
 def produce(
-  directory: pathlib.Path, identity: Mapping[str, PyTree], build: Callable[[pathlib.Path], PyTree]
+  directory: pathlib.Path,
+  identity: Mapping[str, PyTree],
+  build: Callable[[pathlib.Path], PyTree],
+  instead: str = OTHER_WORKDIR,
 ) -> PyTree:
   """Makes a folder once: under the name DIRECTORY.partial, renamed when it is complete.
 
@@ -137,6 +169,7 @@ def produce(
     identity: what it depends on, flat, JSON-able; two runs with the same identity are the same.
     build: fills the given (partial) folder, going on from what it finds there, and returns the
       result to record.
+    instead: as of `check_same`.
 
   Returns:
     The recorded result, of this run or of the one that made the folder.
@@ -149,12 +182,12 @@ def produce(
     atomic.sweep(partial)
   processes.barrier(f'{directory} is looked for')
   if directory.exists():
-    check_same(directory, identity)
+    check_same(directory, identity, instead)
     return read_record(directory)['result']
   versions = {name: importlib.metadata.version(name) for name in VERSIONS}
   record = {'identity': dict(identity), 'versions': versions}
   if (partial / RECORD).exists():
-    check_same(partial, identity)
+    check_same(partial, identity, instead)
   else:
     processes.barrier(f'{directory} is begun')
     write_record(partial, record)

@@ -149,7 +149,7 @@ def test_an_unknown_colour_is_named(tmp_path):
   pixels[5, 7] = (1, 2, 3)
   (tmp_path / 'a.png').write_bytes(png(pixels, colour=2))
   colours = tuple(colour for colour, _ in label_tables.colours('camvid32'))
-  with pytest.raises(BadInput, match=r'a.png: the colour \(1, 2, 3\) at row 5, column 7'):
+  with pytest.raises(BadInput, match=r'the table, .* lacks \(1, 2, 3\) .* row 5, column 7'):
     image_files.read_label(str(tmp_path / 'a.png'), 'colour', colours)
 
 

@@ -1,5 +1,6 @@
 """Stage folders: what a folder that was made from something else is told."""
 
+import pathlib
 import random
 
 import pytest
@@ -76,5 +77,35 @@ def test_a_damaged_record_is_one_line(tmp_path, text):
   (tmp_path / 'stage' / 'stage.json').write_text(text)
   with pytest.raises(BadInput, match=r'stage.json: .*use another --workdir'):
     make(tmp_path / 'stage')
-  with pytest.raises(BadInput, match=r'it has no stage\.json'):
-    stage_folder.read_record(tmp_path)
+
+
+def told(directory: pathlib.Path) -> str:
+  """What is said of a path that should be a stage; never to delete anything."""
+  with pytest.raises(BadInput) as error:
+    stage_folder.read_record(directory)
+  line = str(error.value)
+  assert line.startswith(str(directory)) and '\n' not in line
+  assert 'delete' not in line and 'remove' not in line
+  return line
+
+
+def test_what_is_no_stage_is_told_what_it_is(tmp_path):
+  work = tmp_path / 'run'
+  for name in ('warmup', 'label_1', 'begun.partial'):
+    stage_folder.write_record(work / name, {'identity': {}})
+  assert f'no such stage; {work} has label_1, warmup' in told(work / 'self_training_1')
+  assert 'a working directory: name one of its stages, label_1, warmup' in told(work)
+  assert 'the stage is not complete: run it first' in told(work / 'begun')
+  assert 'no such stage; name one in a working directory' in told(tmp_path / 'none' / 'warmup')
+  (tmp_path / 'mine').mkdir()
+  (tmp_path / 'mine' / 'a.jpg').touch()
+  assert 'not the folder of a stage' in told(tmp_path / 'mine')
+  assert 'not the folder of a stage' in told(tmp_path / 'mine' / 'a.jpg')
+
+
+def test_the_advice_on_other_settings_is_the_callers(tmp_path):
+  stage_folder.write_record(tmp_path / 'a', {'identity': {'seed': 0}, 'result': None})
+  for instead in ('use another --workdir', 'give another --output'):
+    with pytest.raises(BadInput, match=f'0 there, 1 now: set them back, or {instead}') as error:
+      stage_folder.produce(tmp_path / 'a', {'seed': 1}, lambda _: pytest.fail('made'), instead)
+    assert 'delete' not in str(error.value)
