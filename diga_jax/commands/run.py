@@ -25,11 +25,11 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.recipe import graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report import tables
-  from diga_jax.storage import stage_folder
+  from diga_jax.storage import run_record, stage_folder
 
   carry_out = {'run': graph.run_recipe, 'evaluate': graph.evaluate}[arguments.command]
   experiment = Run(config, arguments.workdir)
-  with stage_folder.lock(arguments.workdir):
+  with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
     results = carry_out(experiment)
   if not processes.is_main_process():
     return
@@ -48,12 +48,12 @@ def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.recipe import graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.stages import kinds
-  from diga_jax.storage import stage_folder
+  from diga_jax.storage import run_record, stage_folder
 
   experiment = Run(config, arguments.workdir)
   is_pass = kinds.kind_of(experiment.stage(arguments.stage)).train_step is None
   what, command = ('trained', 'label') if is_pass else ('a label pass', 'train')
   if arguments.command != command:
     raise BadInput(f'stage {arguments.stage!r} is not {what}: use the command {command}')
-  with stage_folder.lock(arguments.workdir):
+  with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
     graph.run_stage(experiment, arguments.stage)

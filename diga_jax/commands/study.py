@@ -21,14 +21,14 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.recipe import graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report.study import drawings, summarise
-  from diga_jax.storage import stage_folder
+  from diga_jax.storage import run_record, stage_folder
 
   runs = []
   for seed in arguments.seeds:
     seeded = config.copy_and_resolve_references()
     seeded.seed = seed
     workdir = arguments.workdir / f'seed_{seed}'
-    with stage_folder.lock(workdir):
+    with stage_folder.lock(workdir), run_record.recorded(workdir):
       runs.append(graph.run_recipe(Run(seeded, workdir)))
   if not processes.is_main_process():
     return

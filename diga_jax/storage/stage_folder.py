@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -13,10 +12,10 @@ from typing import TypedDict
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel import processes
+from diga_jax.storage import run_record
 from diga_jax.types import PyTree
 
 RECORD = 'stage.json'
-VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
 
 # Old names of fields of the identity, and their present names (CHANGELOG.md).
 RENAMED = {
@@ -34,7 +33,6 @@ class Record(TypedDict):
   """What RECORD holds; a partial folder's has no result yet."""
 
   identity: dict[str, PyTree]
-  versions: dict[str, str]
   result: PyTree
 
 
@@ -88,6 +86,7 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
     BadInput: if another run is there.
   """
   if not processes.is_main_process():
+    processes.see_file(directory / '.lock', '--workdir')
     yield
     return
   was_there = directory.exists()
@@ -99,10 +98,13 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
       raise BadInput(
         f'{directory}: another run is at work there; wait for it, stop it, or use another --workdir'
       ) from None
+    processes.see_file(directory / '.lock', '--workdir')
     try:
       yield
     finally:
-      if [path.name for path in directory.iterdir()] == ['.lock']:  # a mistake: nothing was made
+      # After a mistake, nothing was made.
+      if not {path.name for path in directory.iterdir()} - {'.lock', run_record.NAME}:
+        (directory / run_record.NAME).unlink(missing_ok=True)
         (directory / '.lock').unlink()
         if not was_there:
           directory.rmdir()
@@ -125,6 +127,7 @@ def produce(
   Raises:
     BadInput: if the folder, or its partial one, was made from something else.
   """
+  processes.compare(f'{directory}', identity)
   partial = directory.with_name(directory.name + '.partial')
   if processes.is_main_process():
     atomic.sweep(partial)
@@ -132,8 +135,7 @@ def produce(
   if directory.exists():
     check_same(directory, identity)
     return read_record(directory)['result']
-  versions = {name: importlib.metadata.version(name) for name in VERSIONS}
-  record = {'identity': dict(identity), 'versions': versions}
+  record = {'identity': dict(identity)}
   if (partial / RECORD).exists():
     check_same(partial, identity)
   else:
