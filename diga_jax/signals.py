@@ -41,6 +41,7 @@ class _State:
     self.received: int | None = None
     self.since = 0.0  # when, by the listener's clock
     self.deferred = False
+    self.abandoned = False
     self.raised = False
     self.delivered = False  # by another process, and not yet by the launcher
     self.said = False
@@ -90,8 +91,8 @@ def deliver(number: int) -> None:
 
 
 def abandon() -> None:
-  """Ends what `Deferral.hold` began: nothing more can be saved."""
-  _state.deferred = False
+  """Ends what `Deferral.hold` began, for good: nothing more can be saved."""
+  _state.abandoned, _state.deferred = True, False
 
 
 def say(line: str) -> None:
@@ -137,7 +138,7 @@ class Deferral:
 
   def hold(self) -> None:
     """There is something to save from now on."""
-    _state.deferred = True
+    _state.deferred = not _state.abandoned
 
   def release(self) -> None:
     """It is saved; raises Stopped if a signal has come meanwhile."""

@@ -1,5 +1,6 @@
 """A command as the whole of a process: `python -m diga_jax` and the script `diga-jax`."""
 
+import importlib
 import sys
 from typing import NoReturn
 
@@ -10,9 +11,8 @@ def run() -> NoReturn:
   """Carries out the command line and ends the process with its status."""
   try:
     signals.install()
-    from diga_jax.__main__ import main  # takes a second, in which a signal may come
-
-    status = main()
+    # By name: it imports this module. It takes a second, in which a signal may come.
+    status = importlib.import_module('diga_jax.__main__').main()
   except signals.Stopped as stopped:
     status = signals.report(stopped)
   except Exception as error:  # of a library that a signal has interrupted

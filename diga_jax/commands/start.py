@@ -63,4 +63,4 @@ def what_all_do(arguments: argparse.Namespace, config: ConfigDict) -> dict[str, 
   fields = {f'config.{name}': value for name, value in flatten(config.to_dict()).items()}
   same = {key: value for key, value in fields.items() if key.removeprefix('config.') not in LOCAL}
   versions = {f'version of {name}': text for name, text in run_record.versions().items()}
-  return {key: repr(value) for key, value in {**given, **same, **versions}.items()}
+  return {key: str(value) for key, value in {**given, **same, **versions}.items()}

@@ -9,6 +9,7 @@ collective would never return. A process that compiles for ten minutes lives, an
 import contextlib
 import itertools
 import json
+import math
 import signal
 import threading
 import time
@@ -42,7 +43,7 @@ class Group:
     self.stopping = False  # whether a signal to one of them has been heard of
     self.deciding = threading.Lock()
     self.meetings = itertools.count()
-    for work in (self._listen, self._watch_store):
+    for work in (self._listen, self._watch_store)[: 2 if index else 1]:
       threading.Thread(target=work, name='group', daemon=True).start()
 
   # What is told.
@@ -51,14 +52,20 @@ class Group:
     """Sets a value for all to see."""
     self.store.key_value_set(f'{ROOT}/{key}', value, allow_overwrite=True)
 
-  def wait_for(self, key: str) -> str:
-    """The value of a key, once it is set; whoever never sets it ends this process too."""
-    while True:
+  def wait_for(self, key: str, limit: float = math.inf) -> str:
+    """The value of a key, once it is set; 'None' after `limit` seconds.
+
+    Without a limit: a process that is gone, and never sets it, ends this one as well.
+    """
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
       try:
         return self.store.blocking_key_value_get(f'{ROOT}/{key}', 5_000)
       except jax.errors.JaxRuntimeError as error:
         if 'DEADLINE_EXCEEDED' not in str(error):
           raise
+        self.heard = time.monotonic()
+    return 'None'
 
   def all_of(self, key: str) -> dict[int, str]:
     """The values under a key that have been set so far, by process."""
@@ -151,6 +158,13 @@ class Group:
     """
     time.sleep(SILENT + 3 * BEAT)
 
+  def aborted(self) -> None:
+    """As `explain`, in place of an abort: XLA's client then answers nothing any more."""
+    time.sleep(3 * BEAT)
+    if time.monotonic() - self.heard > 2 * BEAT:
+      signals.leave(2, self.gone(0))
+    self.explain()
+
   def close(self) -> None:
     """Ends with the others, all of them having done everything."""
     self.meet('the end')
@@ -210,7 +224,7 @@ class Group:
   def _decide_last_step(self) -> None:
     with self.deciding:
       self._report_step(self.step)
-      steps = [self.wait_for(f'step/{other}') for other in range(self.count)]
+      steps = [self.wait_for(f'step/{other}', SILENT) for other in range(self.count)]
       if 'None' in steps:  # one of them has nothing to save, and ends at once
         signals.abandon()
       else:
@@ -232,6 +246,7 @@ class Group:
         self._end(2, line)
 
   def _watch_store(self) -> None:
+    """Ends the process when process 0 does not answer: the listener would wait for ever."""
     while not self.closed:
       time.sleep(1)
       if time.monotonic() - self.heard > SILENT and not self.closed:

@@ -91,7 +91,7 @@ def connect(where: str, devices: str | None = None) -> None:
 def _aborted() -> None:
   """Called in place of an abort: tells which process is gone, if that is why."""
   for group in _groups:
-    group.explain()
+    group.aborted()
   signals.leave(2, 'a library has aborted; what was saved is kept, and the same command goes on')
 
 
@@ -160,7 +160,7 @@ def see_file(path: pathlib.Path, field: str) -> None:
     word = group.tell(secrets.token_hex(8) if group.index == 0 else '')
     if group.index == 0:
       path.write_text(word)
-    group.meet(f'{path} is written')
+    group.meet(f'{field}: a word is written')
     until = time.monotonic() + SHOWING
     while not path.exists() or path.read_text() != word:
       if time.monotonic() > until:

@@ -127,11 +127,11 @@ def produce(
   Raises:
     BadInput: if the folder, or its partial one, was made from something else.
   """
-  processes.compare(f'{directory}', identity)
+  processes.compare(directory.name, identity)
   partial = directory.with_name(directory.name + '.partial')
   if processes.is_main_process():
     atomic.sweep(partial)
-  processes.barrier(f'{directory} is looked for')
+  processes.barrier(f'{directory.name} is looked for')
   if directory.exists():
     check_same(directory, identity)
     return read_record(directory)['result']
@@ -139,9 +139,9 @@ def produce(
   if (partial / RECORD).exists():
     check_same(partial, identity)
   else:
-    processes.barrier(f'{directory} is begun')
+    processes.barrier(f'{directory.name} is begun')
     write_record(partial, record)
-    processes.barrier(f'{directory} is there')
+    processes.barrier(f'{directory.name} is there')
   try:
     result = build(partial)
   except BadInput:
@@ -149,11 +149,11 @@ def produce(
     if not any((partial / 'checkpoints').glob('[0-9]*')):
       shutil.rmtree(partial)
     raise
-  processes.barrier(f'{directory} is complete')
+  processes.barrier(f'{directory.name} is complete')
   write_record(partial, {**record, 'result': result})
   if processes.is_main_process():
     partial.rename(directory)
-  processes.barrier(f'{directory} has its name')
+  processes.barrier(f'{directory.name} has its name')
   return result
 
 

@@ -20,7 +20,8 @@ try:
   signals.install()
   from data_pipelines.errors import BadInput
   from diga_jax.parallel import group, processes
-  group.SILENT, group.BEAT, group.FAREWELL, processes.CONNECTING, processes.SHOWING = 3, .2, 3, 12, 1
+  group.SILENT, group.BEAT, group.FAREWELL = 3, 0.2, 3
+  processes.CONNECTING, processes.SHOWING = 12, 1
   index = int(sys.argv[1].rpartition(',')[2])
   try:
     processes.connect(sys.argv[1])
@@ -72,7 +73,10 @@ def connected(processes: list[subprocess.Popen]) -> None:
       assert line, process.stderr.read()  # or what gloo says
 
 
-@pytest.mark.parametrize('wrong', [0, 1])
+EXHAUSTIVE = pytest.mark.exhaustive  # seconds each: importing JAX, twice
+
+
+@pytest.mark.parametrize('wrong', [pytest.param(0, marks=EXHAUSTIVE), 1])
 def test_a_mistake_that_one_sees_ends_both(wrong):
   acts = ["processes.barrier('a place')"] * 2
   acts[wrong] = "raise BadInput('runs/x: another run is at work there')"
@@ -82,8 +86,15 @@ def test_a_mistake_that_one_sees_ends_both(wrong):
   assert found[1 - wrong] == (2, line.replace(': ', f': process {wrong} has stopped: ', 1))
 
 
-@pytest.mark.parametrize('lost', [0, 1])
-@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+  'lost, number',
+  [
+    (0, signal.SIGKILL),
+    pytest.param(1, signal.SIGKILL, marks=EXHAUSTIVE),
+    pytest.param(0, signal.SIGSTOP, marks=EXHAUSTIVE),
+    pytest.param(1, signal.SIGSTOP, marks=EXHAUSTIVE),
+  ],
+)
 def test_a_process_that_is_gone_ends_the_other(lost, number):
   both = pair(*["processes.barrier('a'); time.sleep(99)"] * 2)
   connected(both)
@@ -95,6 +106,7 @@ def test_a_process_that_is_gone_ends_the_other(lost, number):
   assert f'process {lost} of 2 is gone' in error and 'complete stages are kept' in error
 
 
+@EXHAUSTIVE
 def test_a_process_that_never_comes_is_waited_for_in_vain():
   for index in (0, 1):
     [(status, error)] = ends([start(places()[index], 'pass')])
@@ -102,11 +114,13 @@ def test_a_process_that_never_comes_is_waited_for_in_vain():
     assert 'not all processes have come' in error
 
 
+@EXHAUSTIVE
 def test_a_slow_process_is_waited_for():
   acts = ("processes.barrier('slow')", "time.sleep(8); processes.barrier('slow')")
   assert ends(pair(*acts)) == [(0, ''), (0, '')]
 
 
+@EXHAUSTIVE
 def test_different_values_are_refused_by_name():
   act = "processes.compare('--distributed', {'config.seed': index, 'config.devices': 0})"
   found = ends(pair(act, act + "; processes.barrier('on')"))
@@ -114,12 +128,14 @@ def test_different_values_are_refused_by_name():
   assert 'config.seed is 1 in process 1 and 0 in process 0' in found[1][1]
 
 
+@EXHAUSTIVE
 def test_different_places_are_refused():
   found = ends(pair("processes.barrier('here')", "processes.barrier('there')"))
   assert [status for status, _ in found] == [2, 2]
   assert 'process 1 is at "there" and process 0 at "here"' in found[1][1]
 
 
+@EXHAUSTIVE
 def test_another_folder_is_refused(tmp_path):
   act = f"os.chdir('{tmp_path}'); os.makedirs(f'w{{index}}'); "
   act += "processes.see_file(pathlib.Path(f'w{index}/.lock'), '--workdir'); processes.barrier('on')"
@@ -130,7 +146,8 @@ def test_another_folder_is_refused(tmp_path):
 
 TRAINS = """
     import random
-    with processes.deferral(lambda name: f'{name} after {step}', lambda: 'step 0 is saved') as (d, stops):
+    saves = processes.deferral(lambda name: f'{name} after {step}', lambda: 'step 0 is saved')
+    with saves as (d, stops):
       for step in range(1, 10**6):
         time.sleep(random.random() / 50)
         if step % 5 == 0: processes.barrier('in step')  # as a collective: they cannot drift apart
@@ -140,7 +157,14 @@ TRAINS = """
 """
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+  'number',
+  [
+    signal.SIGTERM,
+    pytest.param(signal.SIGINT, marks=EXHAUSTIVE),
+    pytest.param(signal.SIGHUP, marks=EXHAUSTIVE),
+  ],
+)
 def test_all_stop_after_the_same_step(number):
   both = pair(TRAINS.strip(), TRAINS.strip())
   connected(both)
@@ -152,6 +176,7 @@ def test_all_stop_after_the_same_step(number):
   assert first[1] == second[1] and int(first[1]) > 1
 
 
+@EXHAUSTIVE
 def test_a_signal_to_one_ends_both_where_nothing_is_to_be_saved():
   both = pair(*["processes.barrier('a') if index else time.sleep(99)"] * 2)
   connected(both)
