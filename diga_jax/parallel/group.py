@@ -34,7 +34,8 @@ class Group:
   def __init__(self, index: int, count: int):
     self.index, self.count = index, count
     self.store = distributed.global_state.client
-    self.closed = False
+    self.closed = False  # whether this process has taken leave
+    self.present = set(range(count))  # those that are not known to be gone
     self.saved: Callable[[], str] = lambda: 'complete stages are kept'
     self.heard = time.monotonic()  # when the store last answered
     self.beats = {i: (-1, self.heard) for i in range(count)}  # last beat, and when it was new
@@ -146,7 +147,7 @@ class Group:
         self._tell_signal(number)
       self._report_step(None)
       self.put(f'left/{self.index}', '')
-      while self.index == 0 and len(self.all_of('left')) < self.count and time.monotonic() < until:
+      while self.index == 0 and self.present - {*self.all_of('left')} and time.monotonic() < until:
         time.sleep(0.1)
     except jax.errors.JaxRuntimeError:
       return  # the others are gone, and the store with them
@@ -157,6 +158,8 @@ class Group:
     Returns if all the others live: then it is this process's own.
     """
     time.sleep(SILENT + 3 * BEAT)
+    if self.closed:  # by the listener, which is about to end the process
+      time.sleep(2 * FAREWELL)
 
   def aborted(self) -> None:
     """As `explain`, in place of an abort: XLA's client then answers nothing any more."""
@@ -242,6 +245,7 @@ class Group:
         self.beats[other] = (beat, now)
       elif now - since > SILENT and not self.closed:
         line = self.gone(other)
+        self.present.remove(other)
         self.put(f'news/{self.index}', f'error {line}')
         self._end(2, line)
 

@@ -27,7 +27,7 @@ from diga_jax.types import PyTree
 
 T = TypeVar('T')
 CONNECTING = 40.0  # seconds in which all processes must have come
-SHOWING = 20.0  # seconds in which a file that one has written shows on the others' machines
+SHOWING = 10.0  # seconds in which a file that one has written shows on the others' machines
 
 _groups: list[Group] = []  # the one that this process belongs to, if it is not alone
 

@@ -8,6 +8,7 @@ last entry is its own.
 import contextlib
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -162,15 +163,17 @@ def _read(workdir: pathlib.Path) -> list[dict[str, PyTree]]:
   try:
     starts = json.loads(path.read_text())['starts']
     for start in starts:
-      datetime.datetime.fromisoformat(start['date'])
+      _hours(start)
       start['conditions'].items(), start['stages'].sort()
     return starts
   except FileNotFoundError:
     return []
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
     reason = one_line(error)
-  path.replace(path.with_name(f'{NAME}.damaged'))
-  logging.warning('%s is damaged (%s): set aside as %s.damaged', path, reason, NAME)
+  numbered = (workdir / f'{NAME}.damaged.{number}' for number in itertools.count(1))
+  aside = next(place for place in numbered if not place.exists())
+  path.replace(aside)
+  logging.warning('%s is damaged (%s): set aside as %s', path, reason, aside.name)
   return []
 
 
@@ -178,8 +181,12 @@ def _now() -> datetime.datetime:
   return datetime.datetime.now(datetime.UTC)
 
 
+def _hours(start: Mapping[str, PyTree]) -> float:
+  passed = _now() - datetime.datetime.fromisoformat(start['date'])
+  return round(passed.total_seconds() / 3600, 4)
+
+
 def _write(workdir: pathlib.Path, starts: list[dict[str, PyTree]]) -> None:
   """Writes the entries, of which the last is this process's."""
-  passed = _now() - datetime.datetime.fromisoformat(starts[-1]['date'])
-  starts[-1]['hours'] = round(passed.total_seconds() / 3600, 4)
+  starts[-1]['hours'] = _hours(starts[-1])
   atomic.write_text(workdir / NAME, json.dumps({'starts': starts}, indent=1) + '\n')
