@@ -8,16 +8,20 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
-from data_pipelines import image_files, label_tables
+from data_pipelines import digests, image_files, label_tables
 from data_pipelines.errors import BadInput, printable
 from data_pipelines.pack import LOW_SPLIT, Pack
 
 Pixels = tuple[np.ndarray, np.ndarray | None]  # an image, and its label or raw ids if there are any
+Digests = Mapping[str, Mapping[str, str]]  # by id and 'image' or 'label'
+# What leaves the folder that an id is below, or means another one elsewhere.
+UNSAFE = re.compile(r'(^|/)\.{0,2}(/|\Z)|[\\\x00-\x1f\x7f]')
 LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
 
 
@@ -25,8 +29,9 @@ LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers 
 class Folder:
   """Images and labels on disk, found by id.
 
-  Raises BadInput on construction: no ids, a pattern without `{id}`, an unknown format, or a table
-  that does not fit. Whether the files exist is for `open_folder` and `check` to see.
+  Raises BadInput on construction: no ids, ids that stand twice or leave the folder, a pattern
+  without `{id}`, an unknown format, or a table that does not fit. Whether the files exist is for
+  `open_folder` and `check` to see.
   """
 
   images: str  # path pattern with `{id}`, such as '/data/images/{id}.jpg'
@@ -47,11 +52,24 @@ class Folder:
       if '{id}' not in pattern:
         raise BadInput(f'{pattern}: a path pattern needs {{id}} where the id of an image stands')
     if not self.ids:
-      raise BadInput(f'{self.images}: there are no images; check the pattern and the list')
+      raise BadInput(f'{self.images}: no image fits this pattern; see docs/datasets.md')
+    check_ids(self.ids, self.images)
+    self._check_one_file_each()
     if self.label_format not in image_files.LABEL_FORMATS:
       known = ', '.join(image_files.LABEL_FORMATS)
       raise BadInput(f'label_format {self.label_format!r} does not exist: it may be {known}')
     _ = self.lut  # raises BadInput for a table that does not fit
+
+  def _check_one_file_each(self) -> None:
+    """Refuses ids that a file system takes for one, as some do for names that differ by case."""
+    alike: dict[str, int] = {}
+    for index, name in enumerate(self.ids):
+      other = alike.setdefault(unicodedata.normalize('NFC', name).casefold(), index)
+      if other != index and not self.image_pack:
+        first, second = self.image_path(other), self.image_path(index)
+        with contextlib.suppress(OSError):
+          if os.path.samefile(first, second):
+            raise BadInput(f'{second}: is the same file as {first}: take one of the ids out')
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -91,7 +109,7 @@ class Folder:
     for what, paths, pack in self._parts():
       for path, entry in () if pack else _entries(paths):
         if entry is None:
-          raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
+          raise BadInput(f'{path}: no such {what}; add the file, or leave its id out')
         if not entry.is_file():
           raise BadInput(f'{path}: {image_files.why_no_file(path)}')
 
@@ -157,19 +175,43 @@ class Folder:
       self.label_path(index), self.label_format, self.colours, self.max_pixels
     )
 
-  def file_sizes(self) -> dict[str, dict[str, int | None]]:
-    """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
-    sizes: dict[str, dict[str, int | None]] = {name: {} for name in self.ids}
+  def file_digests(
+    self,
+    memory: str = '',
+    afresh: Container[str] = (),
+    bar: digests.Bar | None = None,
+    skip: bool = False,
+  ) -> Digests:
+    """id -> SHA-256 (hex) of the files of its 'image' and, where there are labels, 'label'.
+
+    Raises BadInput: a file is missing or cannot be read, or a pack does not know its files'.
+
+    Args:
+      memory: folder where digests are remembered, so that only new and changed files are hashed.
+      afresh: parts that are hashed whatever is remembered.
+      bar: makes the progress bar for many files.
+      skip: gives '' for a file that cannot be read, instead of raising.
+    """
+    found: dict[str, dict[str, str]] = {name: {} for name in self.ids}
     for part, paths, pack in self._parts():
       if pack:
-        packed = (pack.index['files'][name].get(part) or [None] for name in self.ids)
-        found = [facts[0] for facts in packed]
+        values = [pack.digest(name, part) for name in self.ids]
       else:
-        entries = (entry for _, entry in _entries(paths))
-        found = [e.stat().st_size if e and e.is_file() else None for e in entries]
-      for name, size in zip(self.ids, found, strict=True):
-        sizes[name][part] = size
-    return sizes
+        pattern = self.images if part == 'image' else self.labels
+        known = digests.Memory(memory, pattern)
+        values = known.digests(list(paths), part in afresh, bar, skip)
+      for name, value in zip(self.ids, values, strict=True):
+        found[name][part] = value
+    return found
+
+  def real_paths(self) -> Iterator[tuple[str, str]]:
+    """(path, where it really lies) of every image and label file; links are followed."""
+    real = functools.cache(os.path.realpath)
+    for _, paths, pack in self._parts():
+      for path, entry in () if pack else _entries(paths):
+        directory, name = os.path.split(path)
+        link = entry is not None and entry.is_symlink()
+        yield path, os.path.realpath(path) if link else os.path.join(real(directory), name)
 
   def _parts(self) -> list[tuple[str, Iterable[str], Pack | None]]:
     """(which, paths, pack) of the images and, if there are any, of the labels."""
@@ -178,12 +220,38 @@ class Folder:
     labels = ('label', map(self.label_path, rows), self.label_pack)
     return [images, labels] if self.labels else [images]
 
-  def fingerprint(self) -> str:
-    """SHA-256 (hex) over every id, size of the image file and size of the label file in bytes."""
-    digest = hashlib.sha256()
-    for name, sizes in self.file_sizes().items():
-      digest.update(f'{name}\0{sizes["image"]}\0{sizes.get("label")}\n'.encode())
-    return digest.hexdigest()
+
+def fingerprint(found: Digests) -> str:
+  """SHA-256 (hex) over every id and the digests of its image and label file, in order."""
+  total = hashlib.sha256()
+  for name, parts in found.items():
+    total.update(f'{name}\0{parts.get("image")}\0{parts.get("label")}\n'.encode())
+  return total.hexdigest()
+
+
+def check_ids(ids: Sequence[str], where: str, lines: Sequence[int] = ()) -> None:
+  """Refuses ids that stand twice, or that would leave the folders that files are written to.
+
+  Args:
+    ids: the ids.
+    where: list or pattern that they are from, for messages; `lines` are those of the list.
+  """
+  places = {}
+  for index, name in enumerate(ids):
+    if UNSAFE.search(name):
+      line = f', line {lines[index]}' if lines else ''
+      raise BadInput(
+        f"{where}{line}: {name!r} is no id: an id is a path below the pattern's folder, without "
+        "'..', '.', empty parts, backslashes and control characters; change the pattern or the list"
+      )
+    if name in places:
+      pair = [lines[i] if lines else i + 1 for i in (places[name], index)]
+      what = 'lines' if lines else 'places'
+      raise BadInput(
+        f'{where}: {name!r} stands twice ({what} {pair[0]} and {pair[1]}): every image may stand '
+        'once; take one off'
+      )
+    places[name] = index
 
 
 def open_folder(
@@ -216,7 +284,9 @@ def open_folder(
     table, classes, label_format, max_pixels: as in `Folder`.
   """
   if not os.path.isdir(root):
-    raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
+    raise BadInput(
+      f'data.root {root!r} is not a folder: set it to where the data sets are (docs/datasets.md)'
+    )
   images = os.path.join(root, images)
   everything = functools.cache(lambda: sorted(among) or _find_all(images, warn=not list))
   ids = _read_ids(root, list, everything) if list else everything()
@@ -275,7 +345,8 @@ def _read_ids(root: str, name: str, everything: Callable[[], list[str]]) -> list
   """
   published = LISTS / f'{name}.txt'
   path = str(published) if published.is_file() else os.path.join(root, name)
-  ids = read_list(path)
+  lines = _read_lines(path)
+  ids = list(lines.values())
   if '/' in ids[0] or not any('/' in name for name in everything()):
     return ids
   found = {}
@@ -287,19 +358,27 @@ def _read_ids(root: str, name: str, everything: Callable[[], list[str]]) -> list
         'the folders as well'
       )
     found[last] = name
-  return [found.get(name, name) for name in ids]
+  ids = [found.get(name, name) for name in ids]
+  check_ids(ids, path, list(lines))  # with its folders and without, one image may stand twice
+  return ids
 
 
 def read_list(path: str) -> list[str]:
-  """The lines of a list file. Raises BadInput when it does not exist or is empty."""
+  """The ids of a list file. Raises BadInput: it does not exist or is empty, or as `check_ids`."""
+  return list(_read_lines(path).values())
+
+
+def _read_lines(path: str) -> dict[int, str]:
+  """Line number -> id of a list file."""
   try:
-    lines = image_files.read_file(path).decode().split('\n')
+    text = image_files.read_file(path).decode()
   except UnicodeDecodeError:
     raise BadInput(f'{path}: the list of ids cannot be read (not a text file)') from None
-  ids = [line.strip() for line in lines if line.strip()]
-  if not ids:
+  lines = {i: line.strip() for i, line in enumerate(text.split('\n'), 1) if line.strip()}
+  if not lines:
     raise BadInput(f'{path}: the list is empty; write one id per line')
-  return ids
+  check_ids(list(lines.values()), path, list(lines))
+  return lines
 
 
 def _find_all(pattern: str, warn: bool) -> list[str]:

@@ -239,12 +239,15 @@ def _ids_of_colours(pixels: np.ndarray, colours: Colours, path: str) -> np.ndarr
   place = np.minimum(np.searchsorted(codes, found), len(codes) - 1)
   wrong = codes[place] != found
   if wrong.any():
-    row, column = np.argwhere(wrong)[0]
-    red, green, blue = pixels[row, column].tolist()
+    others, counts = np.unique(found[wrong], return_counts=True)
+    common = others[np.argsort(-counts, kind='stable')[:3]].tolist()
+    shown = ', '.join(str((code >> 16, code >> 8 & 255, code & 255)) for code in common)
+    row, column = np.argwhere(wrong)[0].tolist()
     raise BadInput(
-      f'{path}: the colour ({red}, {green}, {blue}) at row {row}, column {column} is none of the '
-      f'{len(codes)} of its data set ({wrong.mean():.1%} of the pixels are not): was the file '
-      'resized or compressed? Take the original'
+      f'{path}: the table, of {len(codes)} colours, lacks {shown}{", ..." * (len(others) > 3)} '
+      f'({len(others):,} in all, {wrong.mean():.1%} of the pixels, the first at row {row}, column '
+      f'{column}): add what is missing to the table, or take the original if the file was resized '
+      'or compressed'
     )
   return ids[place]
 

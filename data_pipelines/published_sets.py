@@ -4,6 +4,7 @@ Keyed by the label table by which a set is read (`labels.TABLES`). Sizes are (he
 are of the pixels that belong to a class, in the order of the train ids.
 """
 
+import re
 from collections.abc import Collection
 
 import numpy as np
@@ -83,6 +84,24 @@ IGNORED = {
   table: _ignored(table, ALIASES.get(table, table))
   for table in ('gta5', 'cityscapes', 'synthia16', *ALIASES)
 }
+
+# The drive that a frame is of, by the name of its file, and whether the published training and test
+# images share drives: Cityscapes, BDD100K, Oxford RobotCar; CamVid, ACDC and Dark Zurich.
+DRIVES = [
+  (re.compile(r'([a-z-]+_\d{6})_\d{6}'), False),
+  (re.compile(r'([0-9a-f]{8}-[0-9a-f]{8})(?![0-9a-f])'), False),
+  (re.compile(r'(\d{4}(?:-\d{2}){5})_'), False),
+  (re.compile(r'(0001TP|0006R0|0016E5|Seq05VD)_'), True),
+  (re.compile(r'(GOPR\d{4})_'), True),
+]
+
+
+def drive_of(name: str) -> tuple[str, bool]:
+  """(drive, whether it is shared by design) of an id; '' for no published naming of drives."""
+  for pattern, shared in DRIVES:
+    if found := pattern.match(name.rpartition('/')[2]):
+      return found[1], shared
+  return '', False
 
 
 def which_list(table: str, ids: Collection[str]) -> str:

@@ -1,7 +1,7 @@
 """A data set of the config, opened: folders as they are, rendered scenes written out first."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data_pipelines.errors import BadInput
@@ -10,6 +10,7 @@ from data_pipelines.image_files import MAX_PIXELS
 from data_pipelines.pack import Pack
 from data_pipelines.scenes import render
 
+MANIFESTS = 'manifests'  # folder of the cache for what `doctor` found, with samples
 KINDS = ('folder', 'scenes')  # how a set's files come to be there
 Settings = Mapping[str, Any]  # the fields of `configs.datasets.dataset`
 
@@ -46,10 +47,44 @@ def open_set(
   options = {key: settings[key] for key in ('images', 'list', 'without', 'table', 'label_format')}
   options |= {'labels': settings['labels'] if labelled else '', 'classes': classes}
   options |= {'max_pixels': max_pixels}
-  if not settings['shards']:
-    return open_folder(root, check=check, **options)
-  pack = Pack(os.path.join(root, settings['shards']))
-  return from_pack(open_folder(root, among=list(pack.index['files']), **options), pack)
+  try:
+    if settings['shards']:
+      pack = Pack(os.path.join(root, settings['shards']))
+      return from_pack(open_folder(root, among=list(pack.index['files']), **options), pack)
+    found = open_folder(root, check=check, **options)
+  except BadInput as error:
+    raise BadInput(f'data.sets.{name}: {error}') from None
+  check_apart(found, settings, name, [os.path.join(os.path.expanduser(cache), MANIFESTS)])
+  return found
+
+
+def check_apart(folder: Folder, settings: Settings, name: str, places: Iterable[str]) -> None:
+  """Refuses a set whose files lie in folders that are written to, or whose pattern reaches there.
+
+  No input is ever an output, and no output is taken for an image when the set is opened again.
+
+  Args:
+    folder, settings, name: the set.
+    places: the folders, which need not exist yet.
+  """
+  if settings['kind'] != 'folder':
+    return
+  inside = [os.path.join(os.path.realpath(place), '') for place in places]
+  for path, real in folder.real_paths():
+    if place := next((place for place in inside if real.startswith(place)), ''):
+      raise BadInput(
+        f'data.sets.{name}: {path} lies in {place}, which is written to: keep images and labels '
+        'apart from it'
+      )
+  top, file = os.path.split(folder.images.partition('{id}')[0])
+  reached, ending = os.path.join(os.path.realpath(top), file), os.path.splitext(folder.images)[1]
+  if folder.image_pack or settings['list'] or ending.lower() not in ('', '.png'):
+    return
+  if place := next((place for place in inside if place.startswith(reached)), ''):
+    raise BadInput(
+      f'data.sets.{name}.images: {folder.images} also means the pictures that are written to '
+      f'{place}: give the images a folder of their own, name them by a list, or write elsewhere'
+    )
 
 
 def _render_scenes(settings: Settings, cache: str, classes: int, labelled: bool) -> Folder:
