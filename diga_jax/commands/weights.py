@@ -78,7 +78,10 @@ def import_weights(arguments: argparse.Namespace, config: None) -> None:
   from diga_jax.storage import checkpoint, stage_folder
   from diga_jax.weights import pretrained
 
-  stage_folder.check_output(arguments.output.parent)
+  place = arguments.output
+  stage_folder.check_output(place.parent)
+  if place.exists() and not (place / stage_folder.RECORD).exists():
+    raise BadInput(f'--output: {place} is there and is no import: give another folder')
   found = weights.read(weights.path_of(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
   model = models.build(arguments.model, classes=arguments.classes)
