@@ -84,12 +84,16 @@ class Memory:
         self._entries = json.loads(body)
 
   def digests(
-    self, paths: Sequence[str], afresh: bool = False, bar: Bar | None = None
+    self, paths: Sequence[str], afresh: bool = False, bar: Bar | None = None, skip: bool = False
   ) -> list[str]:
     """The digests of files, in order; those are hashed that are new or have changed, or all.
 
-    Raises BadInput: a file is missing or cannot be read.
+    Raises BadInput: a file is missing or cannot be read; its digest is '' with `skip`.
     """
+    if skip:
+      readable = [path for path in paths if os.path.isfile(path) and os.access(path, os.R_OK)]
+      known = dict(zip(readable, self.digests(readable, afresh, bar), strict=True))
+      return [known.get(path, '') for path in paths]
     since, stamps = time.time_ns(), {path: stamp(path) for path in paths}
     found = {
       path: str(self._entries[path][-1])

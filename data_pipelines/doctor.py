@@ -5,7 +5,6 @@ import datetime
 import functools
 import hashlib
 import itertools
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,9 +12,9 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from data_pipelines import digests, processes, published_sets
-from data_pipelines.errors import BadInput, one_line
-from data_pipelines.folder import Digests, Folder, find_ids
+from data_pipelines import digests, label_signs, processes, published_sets, records
+from data_pipelines.errors import BadInput, printable
+from data_pipelines.folder import Digests, Folder, find_files
 from data_pipelines.image_files import read_image
 from data_pipelines.label_tables import IGNORE, UNKNOWN
 from data_pipelines.sets import MANIFESTS
@@ -58,7 +57,7 @@ class Manifest(TypedDict):
 FIXES = {
   'missing image': 'add the file, or take its id off the list',
   'missing label': 'add the file, take its id off the list, or leave it out by `without`',
-  'unreadable image': 'fetch the file again: it is cut short or no picture',
+  'unreadable image': 'do what each line says, or fetch the file again',
   'unreadable label': 'fetch the file again, or set label_format to what the files are',
   'label of another size': 'leave the image out by `without`: label and image do not go together',
   'unknown id': 'choose the table or label_format that these files follow, or fetch them again',
@@ -91,7 +90,7 @@ def _read(
   part: str, path: str, read: Callable[[], np.ndarray], problems: list[tuple[str, str]]
 ) -> tuple[np.ndarray | None, FileFacts | None]:
   """What `read` returns, None and a problem if it cannot be read; the file's facts."""
-  if not os.path.exists(path):
+  if not os.path.lexists(path):
     problems.append((f'missing {part}', path))
     return None, None
   facts = None
@@ -100,7 +99,7 @@ def _read(
     pixels = read()
     return pixels, (*facts, *pixels.shape[:2])
   except (BadInput, OSError) as error:
-    reason = str(error) if path in str(error) else f'{path}: {error}'
+    reason = str(error) if printable(path) in str(error) else f'{path}: {error}'
     problems.append((f'unreadable {part}', reason))
     return None, facts and (*facts, 0, 0)
 
@@ -169,12 +168,15 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   twins = [f'{folder.image_path(j)} = {folder.image_path(i)}' for i, j in _twins(files)]
   findings = [
     *(Finding(kind, [at for k, at in problems if k == kind], fix) for kind, fix in FIXES.items()),
-    _find_unpaired(folder),
+    *_find_strays(folder),
     _odd_sizes(folder, table, files),
     Finding('the same image twice', twins, 'leave all but one out by `without`'),
     Finding('unusable images of GTA5', published_sets.unusable(table, folder.ids), unusable),
   ]
   if shares is not None:
+    fix = 'set table and label_format to what the files hold, or take the files that they mean'
+    signs = [sign.text for sign in label_signs.look_at(folder, names)]
+    findings.append(Finding('labels of another kind', signs, fix))
     findings += _odd_classes(folder, table, names, shares, len(files))
   sizes = Counter(file.image[2:] for file in files if file.picture and file.image)
   common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
@@ -186,7 +188,11 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   if folder.labels:
     ignored = pixels[IGNORE] / max(pixels.sum(), 1)
     facts.append(('ignored pixels', f'{ignored:.1%}'))
-  findings = [finding for finding in findings if finding.where]
+  findings = [
+    finding._replace(where=[printable(line) for line in finding.where])
+    for finding in findings
+    if finding.where
+  ]
   return Report(facts, findings, shares, _manifest(folder, names, files, classes))
 
 
@@ -258,13 +264,17 @@ def _shared_drives(first: Folder, second: Folder) -> Iterator[tuple[str, bool, t
       yield drive, by_design, (ours[drive, by_design], theirs[drive, by_design])
 
 
-def _find_unpaired(folder: Folder) -> Finding:
-  """Label files whose image is not there; those of `folder.ids` are missing images."""
-  labelled = set(find_ids(folder.labels)) if folder.labels else set()
-  alone = labelled - set(find_ids(folder.images)) - set(folder.ids)
+def _find_strays(folder: Folder) -> Iterator[Finding]:
+  """Labels whose image is not there, and files whose names nearly fit the patterns."""
+  images, left_out = find_files(folder.images)
+  labelled, more = find_files(folder.labels) if folder.labels else ([], {})
+  # Those of `folder.ids` are missing images.
+  alone = set(labelled).difference(images, folder.ids)
   where = [folder.labels.replace('{id}', name) for name in sorted(alone)]
   fix = 'add the images: a part of the set is missing, or the pattern of the images is wrong'
-  return Finding('labels without an image', where, fix)
+  yield Finding('labels without an image', where, fix)
+  where = [f'{path}: {why}' for path, why in (left_out | more).items()]
+  yield Finding('files that are left out', where, 'rename them')
 
 
 def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> Finding:
@@ -343,15 +353,14 @@ def check_manifest(path: str, folder: Folder, now: Digests) -> Manifest | None:
     folder: the data set.
     now: its `file_digests`.
   """
-  try:
-    with open(path, encoding='utf-8') as file:
-      manifest: Manifest = json.load(file)
-    seen, made = _digests_in(manifest['files']), str(manifest['made'])
-  except FileNotFoundError:
+  if not os.path.exists(path):
     return None
-  except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-    reason = one_line(error)
-    raise BadInput(f'{path}: the manifest is damaged ({reason}); run doctor again') from None
+  redo = 'run doctor again'
+  manifest: Manifest = records.read(path, redo)
+  try:
+    seen, made = _digests_in(manifest['files']), str(manifest['made'])
+  except (KeyError, TypeError, IndexError, AttributeError):
+    raise BadInput(f'{path}: is no manifest of this version; {redo}') from None
   changed = [name for name, parts in now.items() if not parts.items() <= seen.get(name, {}).items()]
   if changed:
     raise BadInput(

@@ -18,12 +18,23 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from data_pipelines import atomic, digests, processes, transforms
+from data_pipelines import atomic, digests, processes, records, transforms
 from data_pipelines.doctor import Manifest
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, fingerprint
-from data_pipelines.pack import INDEX, LOW_SPLIT, SPLIT, VERSION, Index, Plan, Shard, read_json
+from data_pipelines.pack import (
+  INDEX,
+  LOW_SPLIT,
+  SPLIT,
+  VERSION,
+  Index,
+  Pack,
+  Plan,
+  Shard,
+  read_record,
+)
 
+PLAN = 'plan.json'  # of a folder that is not complete
 Files = dict[str, dict[str, Any]]  # as an index has them
 # One image a group: they are read alone. Pixels hardly shrink, labels are compressed on their own.
 OPTIONS = 'group_size:1,uncompressed'
@@ -61,7 +72,7 @@ def prepare(
   files = _files(folder, manifest)
   plan = _plan(folder, files, images, low_size, images_per_shard)
   if (directory / VERSION).exists():
-    _check_plan(directory, read_json(directory / VERSION / INDEX), plan)
+    _check_plan(directory, Pack(directory).index, plan)
     return directory
   partial = directory / f'{VERSION}.partial'
   _begin(partial, plan)
@@ -72,11 +83,14 @@ def prepare(
     shards.append(shard)
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
   _write_metadata(partial, splits, plan, shards)
-  index: Index = {**plan, 'shards': shards, 'files': files}
-  (partial / INDEX).write_text(json.dumps(index))
-  for left in partial.glob('*.array_record-*.json'):
-    left.unlink()
+  begun = {partial / PLAN, *partial.glob('.*.json')}
+  whole = sorted(set(partial.glob('[!.]*.json')) - {partial / PLAN, partial / INDEX})
+  metadata = {path.name: digests.of_file(path) for path in whole}
+  index: Index = {**plan, 'shards': shards, 'files': files, 'metadata': metadata}
+  records.write(partial / INDEX, index)
   partial.rename(directory / VERSION)
+  for path in begun:
+    (directory / VERSION / path.name).unlink()
   return directory
 
 
@@ -125,19 +139,19 @@ def _check_plan(directory: pathlib.Path, there: Plan, plan: Plan) -> None:
   if different:
     raise BadInput(
       f'{directory}: holds shards that were made from other files or settings ({different[0]}); '
-      'delete it, or give another --output'
+      'give another --output'
     )
 
 
 def _begin(partial: pathlib.Path, plan: Plan) -> None:
   """Makes the folder for a plan, or checks that it was begun for the same one."""
-  path = partial / 'plan.json'
+  path = partial / PLAN
   if path.exists():
-    _check_plan(partial, read_json(path), plan)
+    _check_plan(partial, read_record(path), plan)
     atomic.sweep(partial)
     return
   shutil.rmtree(partial, ignore_errors=True)
-  atomic.write_text(path, json.dumps(plan))
+  records.write(path, plan)
 
 
 def _shard_files(
@@ -175,9 +189,11 @@ def _features(plan: Plan) -> tfds.features.FeaturesDict:
 def _write_shard(folder: Folder, files: Files, plan: Plan, todo: tuple[str, str, range]) -> Shard:
   """Writes one shard and, beside it, its record, unless they are there."""
   split, path, indices = todo
-  record_path = pathlib.Path(f'{path}.json')
-  if os.path.exists(path):
-    return json.loads(record_path.read_text())
+  record_path = pathlib.Path(path).with_name(f'.{os.path.basename(path)}.json')
+  if os.path.exists(path) and record_path.exists():
+    made: Shard = read_record(record_path)
+    if digests.of_file(path) == made['sha256']:
+      return made
   features, raw_ids = _features(plan), set()
   with atomic.replacing(path) as part:
     writer = array_record_module.ArrayRecordWriter(str(part), OPTIONS)
@@ -191,12 +207,13 @@ def _write_shard(folder: Folder, files: Files, plan: Plan, todo: tuple[str, str,
     record: Shard = {
       'split': split,
       'file': os.path.basename(path),
-      'bytes': os.path.getsize(part),
+      'bytes': part.stat().st_size,
+      'modified': part.stat().st_mtime_ns,
       'sha256': digests.of_file(part),
       'images': len(indices),
       'raw_ids': sorted(raw_ids),
     }
-    record_path.write_text(json.dumps(record))  # before the shard: one that is there has its record
+    records.write(record_path, record)  # before the shard: one that is there has its record
   return record
 
 

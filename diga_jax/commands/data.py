@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from data_pipelines import atomic, doctor, sets
+from data_pipelines import atomic, doctor, records, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import progress
-from diga_jax.commands.arguments import Commands, add_command, add_sets
+from diga_jax.commands.arguments import Commands, add_command, add_sets, parse_folder
 from diga_jax.report.pictures import comparison_panels
 
 IMAGES = 'pixels (fast, large) or the files as they are; default: pixels, but JPEG files are kept'
@@ -23,10 +23,12 @@ def add_arguments(commands: Commands) -> None:
   add_sets(add_command(commands, 'doctor', 'inspect every file of the data sets', inspect))
   command = add_command(commands, 'prepare', 'pack data sets into shards for fast reading', pack)
   add_sets(command)
-  command.add_argument('--output', type=pathlib.Path, metavar='DIR', help='where the shards go')
-  command.add_argument('--images', choices=('raw', 'png', 'jpeg'), default='', help=IMAGES)
+  command.add_argument('--output', type=parse_folder, metavar='DIR', help='where the shards go')
+  command.add_argument(
+    '--images', type=str, choices=('raw', 'png', 'jpeg'), default='', help=IMAGES
+  )
   command.add_argument('--stage', metavar='NAME', help="pack this label stage's labels instead")
-  command.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='of that stage')
+  command.add_argument('--workdir', type=parse_folder, metavar='DIR', help='of that stage')
 
 
 def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
@@ -35,7 +37,6 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   from diga_jax.recipe.experiment import Experiment, class_names, digest_memory, palette
   from diga_jax.report import tables
   from diga_jax.stages.kinds import inputs
-  from diga_jax.storage import stage_folder
 
   experiment, inspected, sets_with_findings = Experiment(config), {}, 0
   names = class_names(experiment)
@@ -49,7 +50,7 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
     doctor.remember(digest_memory(config), folder, stamps, since, files)
     inspected[name] = doctor.Inspected(folder, files)
     found = doctor.examine(folder, names, files)
-    stage_folder.write_metrics(manifest, found.manifest)
+    records.write(manifest, found.manifest)
     print(tables.render_report(name, found, names, folder.table))
     readable = [index for index, file in enumerate(files) if not file.problems]
     pictures = pathlib.Path(manifest).with_suffix('')
@@ -87,6 +88,7 @@ def folders(
       classes=data.classes,
       labelled=bool(settings['labels']),
       check=check,
+      max_pixels=data.max_pixels,
     )
     yield name, folder, doctor.manifest_path(data.cache, name, settings, data.root)
 
@@ -101,7 +103,7 @@ def pack_labels(arguments: argparse.Namespace, config: ConfigDict) -> None:
     raise BadInput('--stage: give the --workdir that the stage is in')
   experiment = Run(config, arguments.workdir)
   stage, made = experiment.stage(arguments.stage), arguments.workdir / arguments.stage
-  stage_folder.read_record(made)
+  stage_folder.check_files(made, 'labels/*')
   target = experiment.images(stage.target, labelled=False)
   labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
   place = made / labels.LABEL_SHARDS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines import digests, doctor, label_tables, published_sets
+from data_pipelines import digests, doctor, label_tables, published_sets, records
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import LISTS, Folder, open_folder, read_list
 from diga_jax.__main__ import main
@@ -229,7 +229,7 @@ def seen(root):
   """(folder, the path of its manifest)."""
   folder = opened(root)
   path = root / 'manifest.json'
-  path.write_text(json.dumps(examined(root).manifest))
+  records.write(path, examined(root).manifest)
   return folder, str(path)
 
 
@@ -272,14 +272,21 @@ def test_changed_and_new_files_are_named(seen, root, part):
 def test_a_damaged_manifest_is_named(seen, content):
   folder, path = seen
   pathlib.Path(path).write_text(content)
-  with pytest.raises(BadInput, match='the manifest is damaged'):
+  with pytest.raises(BadInput, match='damaged'):
+    compared(path, folder)
+
+
+def test_a_record_that_is_no_manifest_is_named(seen):
+  folder, path = seen
+  records.write(path, {'made': 0, 'files': []})
+  with pytest.raises(BadInput, match='is no manifest'):
     compared(path, folder)
 
 
 def test_a_file_that_was_missing_or_unreadable_is_known_again(root):
   FAULTS['a cut image'][0](root)
   (root / 'labels/001.png').unlink()
-  (root / 'manifest.json').write_text(json.dumps(examined(root).manifest))
+  records.write(root / 'manifest.json', examined(root).manifest)
   images = opened(root, labels='')
   assert compared(str(root / 'manifest.json'), images)
   shutil.copy(root / 'labels/000.png', root / 'labels/001.png')

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder, fingerprint, open_folder
+from data_pipelines.folder import Folder, find_files, fingerprint, open_folder
 from tests.support import data_files
 
 
@@ -203,6 +203,64 @@ def test_missing_things_are_named(tmp_path):
   with pytest.raises(BadInput) as error:
     data_files.open_folder(tmp_path)
   one_line(error, tmp_path / 'labels/001.png', 'no such label')
+
+
+def test_linked_folders_are_followed_each_folder_once(tmp_path):
+  for name in ('images/aachen/a', 'elsewhere/b', 'elsewhere/deep/c'):
+    data_files.save(tmp_path / f'{name}.png', Image.new('RGB', (2, 2)))
+  (tmp_path / 'images/bochum').symlink_to('../elsewhere')
+  (tmp_path / 'images/again').symlink_to('aachen')  # its images are there by their own path
+  (tmp_path / 'images/aachen/loop').symlink_to('..')
+  (tmp_path / 'elsewhere/deep/up').symlink_to('../..')
+  found = find_files(str(tmp_path / 'images/{id}.png'))
+  assert found == (['aachen/a', 'bochum/b', 'bochum/deep/c'], {})
+
+
+def test_files_that_differ_in_upper_case_are_said(tmp_path, caplog):
+  for name in ('a.png', 'b.PNG', 'c.Png', 'd.jpg'):
+    data_files.save(tmp_path / 'images' / name, Image.new('RGB', (2, 2)))
+  folder = data_files.open_folder(tmp_path, labels='')
+  assert folder.ids == ['a']
+  assert '2 files are left out' in caplog.text
+  assert 'b.PNG: differs from the pattern in upper case alone' in caplog.text
+
+
+def test_names_that_cannot_be_written_down_are_left_out_and_said(tmp_path, caplog):
+  data_files.numbered(tmp_path, 2)
+  picture = (tmp_path / 'images/000.png').read_bytes()
+  for name in (b'caf\xe9', b'two\nlines', b'back\\slash'):
+    for part in ('images', 'labels'):
+      path = os.fsencode(tmp_path / part) + b'/' + name + b'.png'
+      pathlib.Path(os.fsdecode(path)).write_bytes(picture)
+  assert data_files.open_folder(tmp_path).ids == ['000', '001']
+  assert '3 files are left out' in caplog.text and 'backslash' in caplog.text
+  caplog.text.encode()
+
+
+@pytest.mark.parametrize('part', ['image', 'label'])
+def test_what_is_no_file_is_refused_when_a_folder_is_opened(tmp_path, part):
+  folder = data_files.numbered(tmp_path, 3)
+  path = tmp_path / f'{part}s/001.png'
+  for make, words in (
+    (lambda: os.mkfifo(path), 'is a pipe'),
+    (lambda: path.symlink_to('nowhere'), 'is a link to nowhere'),
+    (path.mkdir, 'is a folder'),
+  ):
+    path.unlink()
+    make()
+    with pytest.raises(BadInput, match=f'{part}s/001.png: {words}'):
+      folder.check()
+    assert folder.file_sizes()['001'][part] is None
+    if path.is_dir():
+      path.rmdir()
+      path.touch()
+
+
+def test_a_list_that_is_no_file_is_refused(tmp_path):
+  data_files.numbered(tmp_path, 2)
+  os.mkfifo(tmp_path / 'train.txt')
+  with pytest.raises(BadInput, match=r'train.txt: is a pipe'):
+    data_files.open_folder(tmp_path, list='train.txt')
 
 
 def test_patterns_and_empty_folders_are_refused(tmp_path):
