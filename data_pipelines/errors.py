@@ -43,3 +43,10 @@ def cannot_write(path: str | os.PathLike[str], error: OSError) -> BadInput:
   remedy = _REMEDIES.get(error.errno or 0, 'see to the disk')
   reason = error.strerror or one_line(error)
   return BadInput(f'{os.fspath(path)}: cannot be written ({reason}): {remedy}, and run again')
+
+
+def line_of(error: BaseException) -> str:
+  """What is printed of the error that ends a command."""
+  if isinstance(error, OSError):  # a full disk, a folder without permission: it names the file
+    return f'{error}; fix this and run again'
+  return str(error) if isinstance(error, BadInput) else f'{type(error).__name__}: {one_line(error)}'

@@ -69,12 +69,17 @@ def train(
 
   Raises:
     BadInput: a loss is not finite, a checkpoint cannot be written, or a batch cannot be read.
-    Preempted: after SIGTERM, once the state is saved.
+    signals.Stopped: after a signal, once the state is saved.
   """
   step_fn = compile_step(step_fn, options.mesh, options.parallel)
   directory, steps, score = options.directory, options.steps, options.score
   opened = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
-  with opened as manager, processes.watch_sigterm() as noticed:
+  done = 0
+  stops = processes.deferral(
+    lambda name: f'{options.name}: stopped by {name} after step {done}, which is saved',
+    lambda: f'{options.name}: {checkpoint.newest_on_disk(directory / "checkpoints")}',
+  )
+  with opened as manager, stops as (deferred, stops_after):
     state = checkpoint.restore(manager, state)
     start = int(state.step)
     stream = batches(start)
@@ -85,25 +90,26 @@ def train(
         with log.waiting():
           batch = next(stream)
         state, metrics = step_fn(state, batch, frozen)
+        deferred.hold()  # from here on there is something to save
         done = step + 1
-        stop = noticed(done) and done < steps
-        save = stop or done % options.save_every == 0 or done == steps
+        stop = stops_after(done)
+        regular = done % options.save_every == 0 or done == steps
+        save = stop or regular
         if save:
           metrics = metrics | _numbers_of(state)
         log.step(done, metrics, now=save)
         if done % options.log_every == 0 or done == steps:
           log.write(done, learning_rate=float(options.learning_rate(step)))
         if save:
-          save_and_score(manager, state, done, score, log)
+          # A step that only a signal saves is no candidate: it would depend on the signal.
+          save_and_score(manager, state, done, score if regular else None, log)
         if stop:
-          checkpoint.finish(manager)
-          raise processes.Preempted(
-            f'{options.name}: stopped by SIGTERM after step {done}, which is saved'
-          )
+          break
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
         log.check(0, _numbers_of(state))
         save_and_score(manager, state, 0, score, log)
     checkpoint.finish(manager)
+    deferred.release()
     return (manager.best_step() if score else manager.latest_step()) or 0
 
 

@@ -20,8 +20,8 @@ LEAVES = tuple(
   f'diga_jax.{name}'
   for name in (
     'augment', 'centroids', 'ema', 'fourier', 'losses', 'metrics', 'mixing', 'models.convolution',
-    'optimizer', 'parallel.collectives', 'parallel.example_keys', 'pixels', 'resize', 'rules',
-    'selection', 'strong_augment', 'types',
+    'numerics', 'optimizer', 'parallel.collectives', 'parallel.example_keys', 'pixels', 'resize',
+    'rules', 'selection', 'signals', 'strong_augment', 'types',
   )
 )  # fmt: skip
 STAGES = ('adversarial', 'hiast', 'self_training', 'translator', 'warmup')

@@ -34,7 +34,7 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.recipe import checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report.study import drawings, summarise
-  from diga_jax.storage import stage_folder
+  from diga_jax.storage import run_record, stage_folder
 
   if len(set(arguments.seeds)) < len(arguments.seeds):
     raise BadInput('--seeds: a seed is named twice: a spread is of different ones')
@@ -53,7 +53,7 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
     return print_facts({'seeds': ', '.join(map(str, seeds)), **facts})
   rows = []
   for run in runs:
-    with stage_folder.lock(run.workdir):
+    with stage_folder.lock(run.workdir), run_record.recorded(run.workdir):
       rows.append(graph.run_recipe(run))
   if not processes.is_main_process():
     return

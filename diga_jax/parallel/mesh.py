@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import BadInput
+from diga_jax.parallel import processes
 from diga_jax.types import Metrics, Params, PyTree
 
 AXIS = 'data'
@@ -116,7 +117,20 @@ def compile_step(step: Step, mesh: Mesh, parallel: str) -> CompiledStep:
 def _jit(step: Step, mesh: Mesh) -> CompiledStep:
   step, sharding = jax.jit(step, donate_argnums=0), NamedSharding(mesh, PartitionSpec(AXIS))
   place = functools.partial(jax.make_array_from_process_local_data, sharding)
-  return lambda state, batch, frozen: step(state, jax.tree.map(place, dict(batch)), frozen)
+  compiled = jax.process_count() == 1
+
+  def run(
+    state: PyTree, batch: Mapping[str, np.ndarray], frozen: Params | None
+  ) -> tuple[PyTree, Metrics]:
+    nonlocal compiled
+    arguments = (state, jax.tree.map(place, dict(batch)), frozen)
+    if not compiled:  # a collective would wait for the slowest compiler for minutes only
+      step.lower(*arguments).compile()
+      processes.barrier('the step is compiled')
+      compiled = True
+    return step(*arguments)
+
+  return run
 
 
 def _pmap(step: Step, mesh: Mesh) -> CompiledStep:

@@ -21,7 +21,7 @@ from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, training
 from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels
 from diga_jax.stages.kinds import Inputs, inputs, kind_of
-from diga_jax.storage import file_digests, stage_folder
+from diga_jax.storage import file_digests, run_record, stage_folder
 from diga_jax.types import PyTree, Row
 
 OTHER_PROTOCOL = 'give the changed protocol a config.evaluation.name of its own'
@@ -52,6 +52,8 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
   make = labels.label_stage if kind_of(stage).train_step is None else training.train_stage
 
   def build(directory: pathlib.Path) -> dict[str, PyTree]:
+    begun = any(path.name != stage_folder.RECORD for path in directory.iterdir())
+    run_record.note(run.workdir, name, begun)
     result, read = make(run, name, directory), inputs(stage, run.config).sets
     dates = {key: made for key, made in run.examined.items() if key in read}
     return result | ({'examined': dates} if dates else {})

@@ -170,6 +170,12 @@ def _writing(directory: pathlib.Path) -> Iterator[None]:
     ) from error
 
 
+def newest_on_disk(directory: pathlib.Path) -> str:
+  """What is saved whole in a folder of checkpoints, for a message."""
+  steps = [int(place.name) for place in directory.glob('[0-9]*') if place.name.isdecimal()]
+  return f'step {max(steps)} is saved' if steps else 'nothing of it is saved yet'
+
+
 def restore(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
   """The newest state, placed as `state` is; `state` if none has been saved.
 

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import fnmatch
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -14,14 +13,13 @@ from typing import TypedDict
 from data_pipelines import atomic, records
 from data_pipelines.errors import BadInput
 from diga_jax.parallel import processes
-from diga_jax.storage import file_digests
+from diga_jax.storage import file_digests, run_record
 from diga_jax.types import PyTree
 
 RECORD = 'stage.json'
 # Files of a complete folder that are read later; checkpoints have digests of their own.
 FILES = ('labels/*.png', '*.npz', 'metrics.json')
 OTHER_WORKDIR = 'use another --workdir'
-VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
 
 # Old names of fields of the identity, and their present names (CHANGELOG.md).
 RENAMED = {
@@ -39,7 +37,6 @@ class Record(TypedDict):
   """What RECORD holds; a partial folder's has neither result nor files yet."""
 
   identity: dict[str, PyTree]
-  versions: dict[str, str]
   result: PyTree
   files: dict[str, str]  # name in the folder -> SHA-256 (hex)
 
@@ -136,6 +133,7 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
     BadInput: if another run is there.
   """
   if not processes.is_main_process():
+    processes.see_file(directory / '.lock', '--workdir')
     yield
     return
   was_there = directory.exists()
@@ -147,10 +145,13 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
       raise BadInput(
         f'{directory}: another run is at work there; wait for it, stop it, or use another folder'
       ) from None
+    processes.see_file(directory / '.lock', '--workdir')
     try:
       yield
     finally:
-      if [path.name for path in directory.iterdir()] == ['.lock']:  # a mistake: nothing was made
+      # After a mistake, nothing was made.
+      if not {path.name for path in directory.iterdir()} - {'.lock', run_record.NAME}:
+        (directory / run_record.NAME).unlink(missing_ok=True)
         (directory / '.lock').unlink()
         if not was_there:
           directory.rmdir()
@@ -177,21 +178,21 @@ def produce(
   Raises:
     BadInput: if the folder, or its partial one, was made from something else.
   """
+  processes.compare(directory.name, identity)
   partial = directory.with_name(directory.name + '.partial')
   if processes.is_main_process():
     atomic.sweep(partial)
-  processes.barrier(f'{directory} is looked for')
+  processes.barrier(f'{directory.name} is looked for')
   if directory.exists():
     check_same(directory, identity, instead)
     return read_record(directory)['result']
-  versions = {name: importlib.metadata.version(name) for name in VERSIONS}
-  record = {'identity': dict(identity), 'versions': versions}
+  record = {'identity': dict(identity)}
   if (partial / RECORD).exists():
     check_same(partial, identity, instead)
   else:
-    processes.barrier(f'{directory} is begun')
+    processes.barrier(f'{directory.name} is begun')
     write_record(partial, record)
-    processes.barrier(f'{directory} is there')
+    processes.barrier(f'{directory.name} is there')
   try:
     result = build(partial)
   except BadInput:
@@ -199,11 +200,11 @@ def produce(
     if not any((partial / 'checkpoints').glob('[0-9]*')):
       shutil.rmtree(partial, ignore_errors=True)
     raise
-  processes.barrier(f'{directory} is complete')
+  processes.barrier(f'{directory.name} is complete')
   write_record(partial, {**record, 'result': result, 'files': digests_of(partial)})
   if processes.is_main_process():
     partial.rename(directory)
-  processes.barrier(f'{directory} has its name')
+  processes.barrier(f'{directory.name} has its name')
   return result
 
 
