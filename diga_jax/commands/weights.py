@@ -85,10 +85,7 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   from diga_jax.storage import checkpoint, stage_folder
   from diga_jax.weights import pretrained
 
-  place = arguments.output
-  stage_folder.check_output(place.parent)
-  if place.exists() and not (place / stage_folder.RECORD).exists():
-    raise BadInput(f'--output: {place} is there and is no import: give another folder')
+  stage_folder.check_output(arguments.output.parent)
   if (config is None) == (arguments.model is None):
     raise BadInput('weights import: give the --config of the network, or else its --model')
   found = weights.read(weights.path_of(arguments.file))

@@ -100,7 +100,7 @@ def test_labels_are_hashed_whatever_is_remembered(root, monkeypatch):
   hashed, real = [], digests.of_file
   monkeypatch.setattr(digests, 'of_file', lambda path: hashed.append(path) or real(path))
   measured(root)
-  assert sorted(pathlib.Path(path).name for path in hashed if 'labels' in str(path)) == [
+  assert sorted(pathlib.Path(path).name for path in hashed if '/labels/' in str(path)) == [
     '000.png', '001.png', '002.png'
   ]  # fmt: skip
   assert not [path for path in hashed if '/images/' in str(path)]
