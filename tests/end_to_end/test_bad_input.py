@@ -1,5 +1,6 @@
 """What a user gets for wrong files: one line that names them, status 2, nothing half-written."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -73,6 +74,19 @@ def test_sizes_that_differ(root, capsys):
 def test_a_label_id_out_of_range(root, capsys):
   Image.fromarray(np.full((48, 96), 77, np.uint8)).save(root / 'labels' / '0.png')
   refused(root, capsys, 'labels/0.png', '77')
+
+
+def test_masks_whose_255_would_be_ignored(root, capsys):
+  for path in (root / 'labels').iterdir():
+    with Image.open(path) as label:
+      Image.fromarray(np.where(np.asarray(label) > 9, 255, 0).astype(np.uint8)).save(path)
+  refused(root, capsys, 'config.data.sets.source: ', 'masks of 0 and 255', '((0, 0), (255, 1))')
+
+
+def test_a_pipe_is_not_waited_for(root, capsys):
+  (root / 'images' / '1.png').unlink()
+  os.mkfifo(root / 'images' / '1.png')
+  refused(root, capsys, 'images/1.png: is a pipe')
 
 
 def test_a_truncated_png(root, capsys):

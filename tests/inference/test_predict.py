@@ -14,7 +14,7 @@ from data_pipelines.folder import Folder
 from diga_jax.__main__ import main
 from diga_jax.inference.evaluate import evaluate
 from diga_jax.inference.forward import Predictor
-from diga_jax.inference.predict import predict_images
+from diga_jax.inference.predict import find_images, predict_images
 from tests.support.stage_files import tiny_network, write_stage
 from tests.support.tiny import Source, tiny
 
@@ -53,6 +53,13 @@ def test_predict_writes_labels_and_overlays(photographs, tmp_path):
   expected = predictor.classes(jnp.asarray(image)[None], image.shape[:2])[0]
   assert (pixels(out / 'b.png') == np.asarray(expected)).all()
   assert pixels(out / 'b_color.png').shape == image.shape
+
+
+def test_what_is_left_out_of_a_folder_is_said(photographs, caplog):
+  (photographs / 'dangling.png').symlink_to('nowhere')
+  (photographs / 'sub').mkdir()
+  assert [path.name for path in find_images([photographs])] == ['a.JPG', 'b.png', 'c.jpeg']
+  assert 'left out, since no image files: dangling.png, notes.txt, sub' in caplog.text
 
 
 def test_predict_refuses_what_it_cannot_do(photographs, tmp_path):
