@@ -170,6 +170,11 @@ def _translator_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
     f'the discriminators halve crops of {side} pixels {halved} times: lower '
     'translator.discriminator_scales or discriminator_layers',
   )
+  yield (
+    stage.steps == 0 and not (settings.enc_s and settings.dec_s2t),
+    'steps is 0, which leaves the translator at random: give the files of translator.enc_s and '
+    'translator.dec_s2t, or steps',
+  )
 
 
 def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
@@ -177,14 +182,6 @@ def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
     bool(stage.start and stage.weights),
     f'start is {stage.start!r} and weights {stage.weights!r}: a stage starts from one of them, set '
     "the other to ''",
-  )
-
-
-def _translator_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
-  yield (
-    stage.steps == 0 and not (config.translator.enc_s and config.translator.dec_s2t),
-    'steps is 0, which leaves the translator at random: give the files of translator.enc_s and '
-    'translator.dec_s2t, or steps',
   )
 
 
