@@ -345,10 +345,9 @@ class Run(Experiment):
 
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     directory = self.workdir / stage
-    result = stage_folder.read_record(directory).get('result', {})
-    if 'step' not in result:
-      raise BadInput(f'{directory}: holds no network: name a stage that trains one')
-    step = result['step']
+    step = stage_folder.read_record(directory)['result'].get('step')
+    if step is None:
+      raise BadInput(f'{directory}: is a label pass, which has no network: name a trained stage')
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
     wanted = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract

@@ -43,11 +43,11 @@ def finished(tmp_path_factory, cache) -> pathlib.Path:
   return workdir
 
 
-def final_state(stage: pathlib.Path) -> dict[str, np.ndarray]:
-  """Every array of a stage's last checkpoint, by name."""
+def final_state(stage: pathlib.Path, step: int | None = None) -> dict[str, np.ndarray]:
+  """Every array of a stage's checkpoint of that step, or the last one, by name."""
   handler = ocp.PyTreeCheckpointHandler()
   with ocp.CheckpointManager(stage / 'checkpoints', item_handlers=handler) as manager:
-    step = manager.latest_step()
+    step = manager.latest_step() if step is None else step
     # As NumPy arrays, because other devices may have written it.
     wanted = jax.tree.map(
       lambda _: ocp.RestoreArgs(restore_type=np.ndarray), manager.item_metadata(step).tree
