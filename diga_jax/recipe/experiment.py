@@ -184,6 +184,7 @@ class Experiment:
       for field, params in (generators | {'vgg': vgg}).items():
         if settings.get(field):
           self._load_part(field, params)
+      check_trained(stage, settings)
     elif not inputs(stage, self.config).start:
       file = self.weights_of(stage)
       if file != weights.RANDOM:
@@ -195,11 +196,12 @@ class Experiment:
     batch_size = self.rows(settings.batch_size)
     return Predictor(self.model, variables, settings.scales, settings.flip, batch_size, self.put)
 
-  def initial_translator(self) -> Params:
+  def initial_translator(self, stage: ConfigDict) -> Params:
     """The translator's networks before any training: random, but those that are given by files.
 
     Raises:
-      BadInput: if a file is missing, damaged or of another network.
+      BadInput: if a file is missing, damaged or of another network, or the stage has no steps to
+        train what has none.
     """
     settings = self.config.translator
     key = initial_key(self.config.seed, 'translator')
@@ -208,6 +210,7 @@ class Experiment:
       if settings[name]:
         params['generators'][name], said = self._load_part(name, params['generators'][name])
         say(said)
+    check_trained(stage, settings)
     return params
 
   def perceptual_parameters(self) -> Params | None:
@@ -282,6 +285,15 @@ class Run(Experiment):
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract
     )
     return checkpoint.read_network(directory / 'checkpoints', step, wanted)
+
+
+def check_trained(stage: ConfigDict, settings: ConfigDict) -> None:
+  """Refuses a translator stage that would end with random networks; raises BadInput."""
+  if stage.steps == 0 and not (settings.enc_s and settings.dec_s2t):
+    raise BadInput(
+      'a translator stage of 0 steps leaves the translator at random: give the files of '
+      'config.translator.enc_s and config.translator.dec_s2t, or steps'
+    )
 
 
 def translator_shapes(settings: ConfigDict) -> dict[str, Params]:

@@ -27,9 +27,12 @@ def run_recipe(run: Run) -> list[Row]:
   """Carries out the whole recipe and evaluates its networks; returns the results in order.
 
   Raises:
-    BadInput: before the first stage, if a file of weights does not fit; then as `run_stage`.
+    BadInput: before the first stage, if a data set cannot be opened or a file of weights does not
+      fit; then as `run_stage`.
   """
   for name in stages_of(run):
+    for key, labelled in inputs(run.stage(name), run.config).sets.items():
+      run.images(key, labelled)
     run.check_weights(run.stage(name))
   for name in stages_of(run):
     run_stage(run, name)

@@ -20,7 +20,7 @@ from diga_jax.configs import (
   hiast_synthia,
   synthia_to_cityscapes,
 )
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.experiment import Experiment, translator_shapes
 from tests.configs import tiny
 
 HEAD = (weights.HEAD.pattern,)
@@ -231,9 +231,15 @@ def zeros(options):
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), models.shapes(model))
 
 
-def test_a_translator_that_is_not_trained_needs_its_files():
-  with pytest.raises(BadInput, match=r'translator: steps is 0.*enc_s and translator\.dec_s2t'):
-    tiny_with(**{'stages.translator.steps': 0, 'translator.enc_s': 'a.pth'})
+def test_a_translator_that_is_not_trained_needs_its_files(tmp_path):
+  shapes = translator_shapes(tiny.get_config().translator)['enc_s']
+  arrays = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  weights.save(tmp_path / 'enc_s.npz', weights.state_dict_of({'params': arrays}))
+  file = str(tmp_path / 'enc_s.npz')
+  experiment = tiny_with(**{'stages.translator.steps': 0, 'translator.enc_s': file})
+  for find in (experiment.check_weights, experiment.initial_translator):
+    with pytest.raises(BadInput, match=r'0 steps.*enc_s and config\.translator\.dec_s2t'):
+      find(experiment.stage('translator'))
 
 
 def test_a_start_is_said(capsys, tmp_path):
