@@ -92,7 +92,7 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   print(f'{arguments.file}: {weights.describe_fit(rows)}')
 
   def build(directory: pathlib.Path) -> dict:
-    tree = {'params': {}, 'batch_stats': {}} | weights.only_arrays(made)
+    tree = {'params': {}, 'batch_stats': {}, **weights.only_arrays(made)}
     checkpoint.write_arrays(directory / 'checkpoints', 0, tree)
     return {'step': 0}
 
