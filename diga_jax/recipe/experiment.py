@@ -211,6 +211,8 @@ class Experiment:
         params['generators'][name], said = self._load_part(name, params['generators'][name])
         say(said)
     check_trained(stage, settings)
+    others = 'other ' * bool(settings.enc_s or settings.dec_s2t)
+    say(f'translator: all of its {others}networks are random')
     return params
 
   def perceptual_parameters(self) -> Params | None:
