@@ -79,6 +79,11 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
 
   if (config is None) == (arguments.model is None):
     raise BadInput('weights import: give the --config of the network, or else its --model')
+  if not 1 <= arguments.classes <= 255:
+    raise BadInput(f'--classes is {arguments.classes}: it may be 1 to 255')
+  output = arguments.output
+  if output.exists() and not (output / stage_folder.RECORD).is_file():
+    raise BadInput(f'--output: {output} exists and is no import: give the name of a new folder')
   found = weights.read(weights.path_of(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
   if config is None:
@@ -97,8 +102,8 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
     return {'step': 0}
 
   identity = network | {'file': weights.file_digest(arguments.file)}
-  stage_folder.produce(arguments.output, identity, build)
-  print(f'--config.model.weights={arguments.output}')
+  stage_folder.produce(output, identity, build)
+  print(f'--config.model.weights={output}')
 
 
 def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
@@ -108,6 +113,8 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   from diga_jax.inference.forward import Predictor
   from diga_jax.recipe.experiment import Experiment
 
+  if not arguments.prefix.isprintable():
+    raise BadInput(f'--prefix is {arguments.prefix!a}: give letters, such as seg_model.')
   found = weights.read_stage(arguments.stage, arguments.network)
   if arguments.format == 'weights':
     named = {arguments.prefix + name: value for name, value in found.items()}

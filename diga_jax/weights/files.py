@@ -44,7 +44,8 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   if path.is_dir():
     return read_stage(path)
   if not path.is_file():
-    raise BadInput(f'{path}: there is no such file or folder')
+    what = 'is no file that can be read' if path.exists() else 'there is no such file or folder'
+    raise BadInput(f'{path}: {what}')
   if path.suffix not in READERS:
     raise BadInput(f'{path}: weights are read from {", ".join(sorted(READERS))} files')
   try:
@@ -100,7 +101,8 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
 def _what_to_give(directory: pathlib.Path) -> str:
   """Why a folder holds no network, and what lies in it that does."""
   if not directory.is_dir():
-    return 'there is no such folder'
+    exists = directory.exists()
+    return 'is not the folder of a stage or import' if exists else 'there is no such folder'
   stages = sorted(place.parent.name for place in directory.glob(f'*/{stage_folder.RECORD}'))
   files = sorted(place.name for place in directory.iterdir() if place.suffix in READERS)
   found = f'; give one of those in it: {", ".join([*stages, *files])}' * bool(stages or files)
