@@ -1,8 +1,6 @@
 """Label files in exactly the encodings of the data sets, and their neighbours refused."""
 
 import pathlib
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -11,31 +9,10 @@ from PIL import Image
 from data_pipelines import image_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput
 from diga_jax.configs import datasets
+from tests.support.data_files import png
 
 SIZE = (24, 40)
 RNG = np.random.default_rng(0)
-
-
-def png(
-  pixels: np.ndarray, colour: int, depth: int = 8, palette: np.ndarray | None = None
-) -> bytes:
-  """A PNG file, chunk by chunk: what the data sets' own tools wrote, no library's idea of it."""
-
-  def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-
-  height, width = pixels.shape[:2]
-  lines = pixels.astype('>u2' if depth == 16 else 'u1').reshape(height, -1)
-  raw = b''.join(b'\0' + line.tobytes() for line in lines)
-  header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
-  plte = b'' if palette is None else chunk(b'PLTE', palette.astype('u1').tobytes())
-  return (
-    image_files.SIGNATURE
-    + chunk(b'IHDR', header)
-    + plte
-    + chunk(b'IDAT', zlib.compress(raw))
-    + chunk(b'IEND', b'')
-  )
 
 
 def ids_of(values) -> np.ndarray:
