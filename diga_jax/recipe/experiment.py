@@ -235,6 +235,7 @@ class Experiment:
     if kind.trains == 'translator':
       generators = translator_shapes(settings)['generators']
       vgg = models.shapes(models.build('vgg19_features'))['params']
+      check_trained(stage, settings)
       given = {
         field: params
         for field, params in (generators | {'vgg': vgg}).items()
@@ -253,11 +254,12 @@ class Experiment:
     batch_size = self.rows(settings.batch_size)
     return Predictor(self.model, variables, settings.scales, settings.flip, batch_size, self.put)
 
-  def initial_translator(self) -> Params:
+  def initial_translator(self, stage: ConfigDict) -> Params:
     """The translator's networks before any training: random, but those that are given by files.
 
     Raises:
-      BadInput: if a file is missing, damaged or of another network.
+      BadInput: if a file is missing, damaged or of another network, or the stage has no steps to
+        train what has none.
     """
     settings = self.config.translator
     key = initial_key(self.config.seed, 'translator')
@@ -266,6 +268,9 @@ class Experiment:
       if settings[name]:
         params['generators'][name], said = self._load_part(name, params['generators'][name])
         say(said)
+    check_trained(stage, settings)
+    others = 'other ' * bool(settings.enc_s or settings.dec_s2t)
+    say(f'translator: all of its {others}networks are random')
     return params
 
   def perceptual_parameters(self) -> Params | None:
@@ -358,6 +363,15 @@ class Run(Experiment):
 def digest_memory(config: ConfigDict) -> str:
   """The folder where the digests of the data sets' files are remembered."""
   return os.path.join(os.path.expanduser(config.data.cache), 'digests')
+
+
+def check_trained(stage: ConfigDict, settings: ConfigDict) -> None:
+  """Refuses a translator stage that would end with random networks; raises BadInput."""
+  if stage.steps == 0 and not (settings.enc_s and settings.dec_s2t):
+    raise BadInput(
+      'a translator stage of 0 steps leaves the translator at random: give the files of '
+      'config.translator.enc_s and config.translator.dec_s2t, or steps'
+    )
 
 
 def translator_shapes(settings: ConfigDict) -> Params:

@@ -170,11 +170,6 @@ def _translator_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
     f'the discriminators halve crops of {side} pixels {halved} times: lower '
     'translator.discriminator_scales or discriminator_layers',
   )
-  yield (
-    stage.steps == 0 and not (settings.enc_s and settings.dec_s2t),
-    'steps is 0, which leaves the translator at random: give the files of translator.enc_s and '
-    'translator.dec_s2t, or steps',
-  )
 
 
 def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
@@ -242,11 +237,7 @@ def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
 
 KINDS: dict[str, Kind] = {
   'translator': Kind(
-    _of_translator,
-    translator.train_step,
-    set_up=translator.set_up,
-    trains='translator',
-    problems=_translator_problems,
+    _of_translator, translator.train_step, set_up=translator.set_up, trains='translator'
   ),
   'warmup': Kind(_of_warmup, warmup.train_step, problems=_start_problems),
   'adversarial': Kind(
