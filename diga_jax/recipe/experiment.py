@@ -332,11 +332,13 @@ class Run(Experiment):
 
   def local_start_of(self, stage: ConfigDict) -> Variables:
     """As `start_of`, on this process's devices: for the passes over images."""
-    return to_local_mesh(self.start_of(stage), self.local_mesh)
+    reads = inputs(stage, self.config)
+    found = to_local_mesh(self.start_of(stage), self.local_mesh)
+    return check_finite(found, reads.start or reads.weights or self.config.model.weights)
 
   def local_network(self, stage: str, network: str = 'student') -> Variables:
     """As `network`, on this process's devices: for the passes over images."""
-    return to_local_mesh(self.network(stage, network), self.local_mesh)
+    return check_finite(to_local_mesh(self.network(stage, network), self.local_mesh), stage)
 
   def predictor(self, stage: str, network: str) -> Predictor:
     """A complete stage's network as the config's evaluation applies it."""
@@ -384,6 +386,13 @@ def say(text: str) -> None:
   """Prints a line, by one of the processes."""
   if processes.is_main_process():
     print(text, flush=True)
+
+
+def check_finite(variables: Variables, what: str) -> Variables:
+  """The variables of a network, of which every number is finite; raises BadInput."""
+  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+    raise BadInput(f'{what}: the network holds numbers that are not finite: take another')
+  return variables
 
 
 def class_names(experiment: Experiment) -> tuple[str, ...]:

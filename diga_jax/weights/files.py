@@ -1,5 +1,6 @@
 """Weights in files: what `weights` fields name, read, written, and put into networks."""
 
+import hashlib
 import importlib.util
 import io
 import math
