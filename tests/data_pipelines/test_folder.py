@@ -119,7 +119,7 @@ def test_a_folder_is_listed_once_and_not_one_stat_per_file(tmp_path, monkeypatch
 def test_missing_things_are_named(tmp_path):
   with pytest.raises(BadInput) as error:
     open_folder(str(tmp_path / 'none'), 'images/{id}.png')
-  one_line(error, tmp_path / 'none', 'data root')
+  one_line(error, tmp_path / 'none', 'data.root')
   data_files.numbered(tmp_path, 2)
   with pytest.raises(BadInput) as error:
     data_files.open_folder(tmp_path, list='test.txt')
@@ -140,7 +140,7 @@ def test_missing_things_are_named(tmp_path):
 
 def test_patterns_and_empty_folders_are_refused(tmp_path):
   (tmp_path / 'images').mkdir()
-  with pytest.raises(BadInput, match='no images'):
+  with pytest.raises(BadInput, match='no image fits'):
     data_files.open_folder(tmp_path)
   with pytest.raises(BadInput, match=r'a path pattern needs \{id\}'):
     Folder('images/a.png', ids=['a'])

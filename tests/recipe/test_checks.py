@@ -167,6 +167,13 @@ def test_a_disk_that_holds_no_checkpoint_is_refused(make, monkeypatch):
   refused(make(), 'a checkpoint needs', '9 are free')
 
 
+def test_a_working_directory_that_is_a_file_is_refused(make, tmp_path):
+  run = make()
+  run.workdir = tmp_path / 'file' / 'run'
+  (tmp_path / 'file').touch()
+  refused(run, f'{tmp_path / "file"}: is not a folder')
+
+
 # Folders that are there.
 
 
