@@ -7,4 +7,4 @@ import os
 
 # Read by TensorFlow when it is imported: no start-up messages, the same arithmetic on every CPU.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'

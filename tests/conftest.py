@@ -28,11 +28,14 @@ import jax
 import numpy as np
 import pytest
 
+from diga_jax import numerics
+
 jax.config.update('jax_num_cpu_devices', 8)
+numerics.fix()  # as the command line does
 # Errors: broadcasting over a missing axis, and a random key that is used twice.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
-# As the command line does.
+# The command line does this as well.
 gc.freeze()
 gc.set_threshold(50_000)
 

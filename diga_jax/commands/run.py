@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.recipe import checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report import tables
-  from diga_jax.storage import stage_folder
+  from diga_jax.storage import run_record, stage_folder
 
   check, carry_out = {
     'run': (checks.check_recipe, graph.run_recipe),
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   experiment = Run(config, arguments.workdir)
   if arguments.dry_run:
     return print_facts(check(experiment))
-  with stage_folder.lock(arguments.workdir):
+  with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
     check(experiment)
     results = carry_out(experiment)
   if not processes.is_main_process():
@@ -57,7 +57,7 @@ def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.recipe import checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.stages import kinds
-  from diga_jax.storage import stage_folder
+  from diga_jax.storage import run_record, stage_folder
 
   experiment = Run(config, arguments.workdir)
   is_pass = kinds.kind_of(experiment.stage(arguments.stage)).train_step is None
@@ -66,7 +66,7 @@ def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
     raise BadInput(f'stage {arguments.stage!r} is not {what}: use the command {command}')
   if arguments.dry_run:
     return print_facts(checks.check(experiment, [arguments.stage]))
-  with stage_folder.lock(arguments.workdir):
+  with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
     checks.check(experiment, [arguments.stage])
     graph.run_stage(experiment, arguments.stage)
 

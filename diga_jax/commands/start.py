@@ -1,37 +1,66 @@
-"""What comes before any command."""
+"""What comes before any command, and how several processes end one."""
 
 import argparse
 import gc
+import os
 import re
+import sys
 
 import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax.parallel import processes
+from diga_jax import numerics
+from diga_jax.config import flatten
+from diga_jax.parallel import launchers, processes
+from diga_jax.storage import run_record
+
+# What may differ from process to process: where things are on its machine.
+LOCAL = ('data.root', 'data.cache', 'compilation_cache')
 
 
-def start(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
-  """Listens for SIGTERM, finds the other processes and the programs compiled by earlier runs.
-
-  Raises:
-    BadInput: a place is a URL, or the other processes cannot be reached.
-  """
+def execute(arguments: argparse.Namespace, config: ConfigDict | None) -> int:
+  """Carries out a command; its exit status. One of several processes ends the others with it."""
   # Tracing makes many objects and hardly any garbage: looking for it took a sixth of every start.
   gc.freeze()
   gc.set_threshold(50_000)
-  processes.raise_on_sigterm()
-  if config is not None:
-    set_up(arguments, config)
+  numerics.fix()
+  try:
+    if config is not None:
+      set_up(arguments, config)
+    status = arguments.execute(arguments, config) or 0
+    processes.close()
+    return status
+  except BaseException as error:
+    processes.end(error)
+    raise
 
 
 def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
-  """The part of `start` that depends on the config."""
+  """Finds the other processes, the devices, and the programs compiled by earlier runs.
+
+  Raises:
+    BadInput: a place is a URL, the other processes cannot be reached or do something else, or there
+      is no device.
+  """
   places = {'--workdir': getattr(arguments, 'workdir', ''), 'config.data.root': config.data.root}
   for field, place in places.items():
     if re.match(r'\w+:/', str(place)):
       raise BadInput(f'{field} is {place}: mount the bucket and give its folder (docs/launch.md)')
-  if getattr(arguments, 'distributed', None):
-    processes.connect(arguments.distributed)
   if config.compilation_cache:
     jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
+  if getattr(arguments, 'distributed', None):
+    processes.connect(arguments.distributed, launchers.visible_devices(os.environ))
+    processes.compare('--distributed', what_all_do(arguments, config))
+  if hasattr(arguments, 'workdir'):
+    print(f'diga_jax: devices: {run_record.devices()}', file=sys.stderr)
+
+
+def what_all_do(arguments: argparse.Namespace, config: ConfigDict) -> dict[str, str]:
+  """What has to be the same in all processes of a run, by name."""
+  own = ('distributed', 'execute', 'config', 'workdir')  # a folder's content is compared, later
+  given = {f'--{name}': value for name, value in vars(arguments).items() if name not in own}
+  fields = {f'config.{name}': value for name, value in flatten(config.to_dict()).items()}
+  same = {key: value for key, value in fields.items() if key.removeprefix('config.') not in LOCAL}
+  versions = {f'version of {name}': text for name, text in run_record.versions().items()}
+  return {key: str(value) for key, value in {**given, **same, **versions}.items()}

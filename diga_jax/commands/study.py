@@ -8,7 +8,13 @@ from ml_collections import ConfigDict
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput, one_line
-from diga_jax.commands.arguments import Commands, add_command, add_dry_run, add_workdir
+from diga_jax.commands.arguments import (
+  Commands,
+  add_command,
+  add_dry_run,
+  add_workdir,
+  parse_number,
+)
 from diga_jax.commands.run import print_facts
 
 
@@ -17,7 +23,9 @@ def add_arguments(commands: Commands) -> None:
   text = 'the recipe with several seeds; mean and spread of every row'
   command = add_dry_run(add_workdir(add_command(commands, 'study', text, study)))
   text = 'joins those that the study has already'
-  command.add_argument('--seeds', type=int, nargs='+', required=True, metavar='N', help=text)
+  command.add_argument(
+    '--seeds', type=parse_number(0, 2**63 - 1), nargs='+', required=True, metavar='N', help=text
+  )
 
 
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -26,7 +34,7 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.recipe import checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report.study import drawings, summarise
-  from diga_jax.storage import stage_folder
+  from diga_jax.storage import run_record, stage_folder
 
   if len(set(arguments.seeds)) < len(arguments.seeds):
     raise BadInput('--seeds: a seed is named twice: a spread is of different ones')
@@ -45,7 +53,7 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
     return print_facts({'seeds': ', '.join(map(str, seeds)), **facts})
   rows = []
   for run in runs:
-    with stage_folder.lock(run.workdir):
+    with stage_folder.lock(run.workdir), run_record.recorded(run.workdir):
       rows.append(graph.run_recipe(run))
   if not processes.is_main_process():
     return

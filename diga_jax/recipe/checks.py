@@ -7,20 +7,18 @@ and not after hours of training.
 import functools
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 
 from data_pipelines import pipeline
 from data_pipelines.errors import BadInput
-from diga_jax import models, weights
-from diga_jax.models import translator
 from diga_jax.parallel.mesh import local_rows
 from diga_jax.recipe import graph, training
-from diga_jax.recipe.experiment import Run, has_labels
+from diga_jax.recipe.experiment import Run, has_labels, translator_shapes
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.storage import stage_folder
-from diga_jax.types import PyTree, Variables
+from diga_jax.types import PyTree
 
 Facts = dict[str, str]  # what was looked at, and what it is, in words
 Measured = Sequence[tuple[str, str]]  # (stage, data set) of each measurement
@@ -168,7 +166,7 @@ def check_folders(run: Run, stages: Sequence[str], measured: Measured) -> None:
   for name, key in measured:
 
     def depends(name: str = name, key: str = key) -> dict[str, PyTree]:
-      return graph.dependencies(run, key, {name: digest_of(name)})
+      return graph.dependencies(run, name, key, digest_of)
 
     same(graph.place_of(run, name, key), depends, graph.OTHER_PROTOCOL)
 
@@ -177,37 +175,11 @@ def check_folders(run: Run, stages: Sequence[str], measured: Measured) -> None:
 
 
 def check_weights(run: Run, stages: Sequence[str]) -> Facts:
-  """Reads every file of weights once, and refuses those that do not fit."""
-  facts = {}
+  """Reads the files of weights that the stages start from, and refuses those that do not fit."""
+  facts: Facts = {}
   for name in stages:
-    for field, file, shapes, partial in _files(run, name):
-      if (fact := f'{field} {file}') not in facts:
-        _, rows = weights.load_weights_into(shapes, file, partial)
-        used = sum(status == 'used' for _, _, status in rows)
-        facts[fact] = f'{used} of {len(rows)} entries fit'
+    facts |= run.check_weights(run.stage(name))
   return facts
-
-
-def _files(run: Run, name: str) -> Iterator[tuple[str, str, Variables, bool]]:
-  """(whose, file, the network's shapes, whether a part will do) of what a stage starts from."""
-  stage, settings = run.stage(name), run.config.model
-  reads = inputs(stage, run.config)
-  if kind_of(stage).trains == 'translator':
-    generators = translator_shapes(run)['generators']
-    for part in ('enc_s', 'dec_s2t'):
-      if file := run.config.translator[part]:
-        yield f'translator.{part}', file, {'params': generators[part]}, False
-    if file := run.config.translator.vgg:
-      yield 'translator.vgg', file, models.shapes(models.build('vgg19_features')), True
-  elif not reads.start and (file := reads.weights or settings.weights):
-    yield 'weights', file, run.shapes, settings.partial_weights
-
-
-def translator_shapes(run: Run) -> PyTree:
-  """The parameters of the translator's networks as jax.ShapeDtypeStruct."""
-  settings = run.config.translator
-  initial = functools.partial(translator.initial_params, settings=settings, size=(64, 64))
-  return jax.eval_shape(initial, jax.random.key(0))
 
 
 def check_steps(run: Run, stages: Sequence[str]) -> Facts:
@@ -219,7 +191,7 @@ def check_steps(run: Run, stages: Sequence[str]) -> Facts:
     if kind.train_step is None:
       continue
     is_translator = kind.trains == 'translator'
-    shapes = {'params': translator_shapes(run)} if is_translator else run.shapes
+    shapes = {'params': translator_shapes(run.config.translator)} if is_translator else run.shapes
     _, state = training.start(run, name, training.Arrays(shapes), jax.eval_shape)
     leaves = jax.tree.leaves(state)
     needed = max(needed, sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))

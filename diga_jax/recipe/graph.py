@@ -11,6 +11,7 @@ import json
 import pathlib
 from collections.abc import Callable, Mapping
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
@@ -18,9 +19,9 @@ from diga_jax import weights
 from diga_jax.config import flatten
 from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, training
-from diga_jax.recipe.experiment import Experiment, Run, has_labels
-from diga_jax.stages.kinds import inputs, kind_of
-from diga_jax.storage import stage_folder
+from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels
+from diga_jax.stages.kinds import Inputs, inputs, kind_of
+from diga_jax.storage import file_digests, run_record, stage_folder
 from diga_jax.types import PyTree, Row
 
 OTHER_PROTOCOL = 'give the changed protocol a config.evaluation.name of its own'
@@ -51,6 +52,8 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
   make = labels.label_stage if kind_of(stage).train_step is None else training.train_stage
 
   def build(directory: pathlib.Path) -> dict[str, PyTree]:
+    begun = any(path.name != stage_folder.RECORD for path in directory.iterdir())
+    run_record.note(run.workdir, name, begun)
     result, read = make(run, name, directory), inputs(stage, run.config).sets
     dates = {key: made for key, made in run.examined.items() if key in read}
     return result | ({'examined': dates} if dates else {})
@@ -76,12 +79,14 @@ def identity(
   digest_of = digest_of or functools.partial(digest, run)
   config, stage = run.config, run.stage(name)
   reads = inputs(stage, config)
-  chosen, fields = config.checkpoint_choice, flatten(config.to_dict())
+  chosen, kind = config.checkpoint_choice, kind_of(stage)
+  by_oracle = chosen == 'oracle' and kind.train_step and kind.trains == 'segmentation'
   return flatten(
     {
       'seed': config.seed,
       'stream': run.stream(name),
       'checkpoint_choice': [chosen, config.save_every] if chosen != 'last' else 'last',
+      'oracle': _oracle(run) if by_oracle else {},
       'model': config.model.to_dict(),
       'translator': config.translator.to_dict(),
       'stage': stage.to_dict(),
@@ -91,11 +96,37 @@ def identity(
         'sets': {key: _content(config.data.sets[key]) for key in reads.sets},
       },
       'input': {key: digest_of(key) for key in reads.stages},
-      'images': {key: run.images(key, true).fingerprint() for key, true in reads.sets.items()},
-      'files': {key: weights.file_digest(fields[key]) for key in reads.files if fields[key]}
-      | ({'weights': weights.file_digest(reads.weights)} if reads.weights else {}),
+      'images': {key: run.fingerprint(key, true) for key, true in reads.sets.items()},
+      'files': _files(reads, config),
     }
   )
+
+
+def _files(reads: Inputs, config: ConfigDict) -> dict[str, str]:
+  """The digests of the files of weights that a stage reads, by field."""
+  fields = flatten(config.to_dict())
+  files = {key: fields[key] for key in reads.files} | {'weights': reads.weights}
+  return {
+    key: weights.file_digest(file)
+    for key, file in files.items()
+    if file not in ('', weights.RANDOM)
+  }
+
+
+def _oracle(run: Run) -> dict[str, PyTree]:
+  """What a checkpoint is chosen by: the first evaluation set, and how it is measured."""
+  settings = run.config.evaluation
+  fields = ('scales', 'flip', 'class_means', 'mean')
+  return {field: settings[field] for field in fields} | _measured(run, settings.sets[0])
+
+
+def _measured(run: Run, key: str) -> dict[str, PyTree]:
+  """What a number on a data set depends on there: settings, classes and files."""
+  return {
+    'data': {'names': run.config.data.names, 'sets': {key: _content(run.config.data.sets[key])}},
+    'class_names': class_names(run),
+    'images': {key: run.fingerprint(key, has_labels(run, key), afresh=('label',))},
+  }
 
 
 def _content(settings: ConfigDict) -> dict[str, PyTree]:
@@ -156,17 +187,26 @@ def place_of(run: Run, name: str, key: str) -> pathlib.Path:
   return run.workdir / 'evaluation' / run.config.evaluation.name / name / key
 
 
-def dependencies(run: Run, key: str, made: dict[str, str]) -> dict[str, PyTree]:
-  """All that a measurement on a data set depends on, flat; `made`: the stage and its `digest`."""
-  unrelated = ('stages', 'sets', 'name')
-  settings = run.config.evaluation.to_dict()
-  return flatten(
-    {
-      'input': made,
-      'evaluation': {k: v for k, v in settings.items() if k not in unrelated},
-      'images': run.images(key, has_labels(run, key)).fingerprint(),
-    }
-  )
+def dependencies(
+  run: Run, name: str, key: str, digest_of: Callable[[str], str] | None = None
+) -> dict[str, PyTree]:
+  """All that a measurement of a stage on a data set depends on, flat; `digest_of` as `identity`."""
+  digest_of = digest_of or functools.partial(digest, run)
+  config, stage = run.config, run.stage(name)
+  unrelated = ('stages', 'sets', 'name', 'weights', 'partial_weights')
+  found = {
+    'input': {name: digest_of(name)},
+    **{
+      group: {k: v for k, v in config[group].to_dict().items() if k not in unrelated}
+      for group in ('evaluation', 'model')
+    },
+    **_measured(run, key),
+  }
+  if kind_of(stage).train_step is None:  # its labels are measured with what it started from
+    reads = inputs(stage, config)
+    began = digest_of(reads.start) if reads.start else _files(reads, config)
+    found |= {'stage': stage.to_dict(), 'start': began}
+  return flatten(found)
 
 
 def measure(run: Run, name: str, key: str) -> Row:
@@ -180,5 +220,12 @@ def measure(run: Run, name: str, key: str) -> Row:
       stage_folder.write_metrics(directory / 'metrics.json', row)
     return row
 
-  depends = dependencies(run, key, {name: digest(run, name)})
-  return stage_folder.produce(place_of(run, name, key), depends, build, OTHER_PROTOCOL)
+  place = place_of(run, name, key)
+  row = stage_folder.produce(place, dependencies(run, name, key), build, OTHER_PROTOCOL)
+  try:
+    stage_folder.check_files(place, 'metrics.json')
+  except file_digests.Damaged:
+    logging.warning('%s: is damaged or missing: it is written again', place / 'metrics.json')
+    if processes.is_main_process():
+      stage_folder.write_metrics(place / 'metrics.json', row)
+  return row

@@ -2,7 +2,7 @@
 
 import contextlib
 import fcntl
-import importlib.metadata
+import fnmatch
 import json
 import os
 import pathlib
@@ -10,14 +10,16 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypedDict
 
-from data_pipelines import atomic
-from data_pipelines.errors import BadInput, one_line
+from data_pipelines import atomic, records
+from data_pipelines.errors import BadInput
 from diga_jax.parallel import processes
+from diga_jax.storage import file_digests, run_record
 from diga_jax.types import PyTree
 
 RECORD = 'stage.json'
+# Files of a complete folder that are read later; checkpoints have digests of their own.
+FILES = ('labels/*.png', '*.npz', 'metrics.json')
 OTHER_WORKDIR = 'use another --workdir'
-VERSIONS = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy')
 
 # Old names of fields of the identity, and their present names (CHANGELOG.md).
 RENAMED = {
@@ -32,28 +34,41 @@ RENAMED = {
 
 
 class Record(TypedDict):
-  """What RECORD holds; a partial folder's has no result yet."""
+  """What RECORD holds; a partial folder's has neither result nor files yet."""
 
   identity: dict[str, PyTree]
-  versions: dict[str, str]
   result: PyTree
+  files: dict[str, str]  # name in the folder -> SHA-256 (hex)
 
 
 def read_record(directory: pathlib.Path) -> Record:
   """The record of a folder.
 
   Raises:
-    BadInput: if it is missing, and what the folder is instead; or if it is damaged.
+    BadInput: if it is missing, and what the folder is instead; or if it is damaged, or was written
+      without digests.
   """
-  path = directory / RECORD
-  if not path.exists():
+  if not (directory / RECORD).exists():
     raise BadInput(f'{directory}: {why_no_stage(directory)}')
-  try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise BadInput(
-      f'{path}: missing or damaged ({one_line(error)}); delete {directory} to redo it'
-    ) from None
+  redo = 'restore it from a copy, or use another --workdir or evaluation.name (see CHANGELOG.md)'
+  return records.read(directory / RECORD, redo)
+
+
+def check_files(directory: pathlib.Path, pattern: str) -> None:
+  """Compares files of a complete folder with the digests in its record.
+
+  Args:
+    directory: the folder.
+    pattern: of their names, such as 'labels/*', where * stands for '/' too.
+
+  Raises:
+    BadInput: a file is missing or not as it was written, or the folder should have none.
+  """
+  files = read_record(directory).get('files', {})
+  wanted = {name: files[name] for name in fnmatch.filter(files, pattern)}
+  if not wanted:
+    raise BadInput(f'{directory / pattern}: its stage made no such file')
+  file_digests.check(directory, wanted, redo=directory)
 
 
 def why_no_stage(directory: pathlib.Path) -> str:
@@ -118,6 +133,7 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
     BadInput: if another run is there.
   """
   if not processes.is_main_process():
+    processes.see_file(directory / '.lock', '--workdir')
     yield
     return
   was_there = directory.exists()
@@ -129,10 +145,13 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
       raise BadInput(
         f'{directory}: another run is at work there; wait for it, stop it, or use another folder'
       ) from None
+    processes.see_file(directory / '.lock', '--workdir')
     try:
       yield
     finally:
-      if [path.name for path in directory.iterdir()] == ['.lock']:  # a mistake: nothing was made
+      # After a mistake, nothing was made.
+      if not {path.name for path in directory.iterdir()} - {'.lock', run_record.NAME}:
+        (directory / run_record.NAME).unlink(missing_ok=True)
         (directory / '.lock').unlink()
         if not was_there:
           directory.rmdir()
@@ -159,40 +178,59 @@ def produce(
   Raises:
     BadInput: if the folder, or its partial one, was made from something else.
   """
+  processes.compare(directory.name, identity)
   partial = directory.with_name(directory.name + '.partial')
   if processes.is_main_process():
     atomic.sweep(partial)
-  processes.barrier(f'{directory} is looked for')
+  processes.barrier(f'{directory.name} is looked for')
   if directory.exists():
     check_same(directory, identity, instead)
     return read_record(directory)['result']
-  versions = {name: importlib.metadata.version(name) for name in VERSIONS}
-  record = {'identity': dict(identity), 'versions': versions}
+  record = {'identity': dict(identity)}
   if (partial / RECORD).exists():
     check_same(partial, identity, instead)
   else:
-    processes.barrier(f'{directory} is begun')
+    processes.barrier(f'{directory.name} is begun')
     write_record(partial, record)
-    processes.barrier(f'{directory} is there')
+    processes.barrier(f'{directory.name} is there')
   try:
     result = build(partial)
   except BadInput:
     # Nothing half-written stays behind, but what was trained is never thrown away.
     if not any((partial / 'checkpoints').glob('[0-9]*')):
-      shutil.rmtree(partial)
+      shutil.rmtree(partial, ignore_errors=True)
     raise
-  processes.barrier(f'{directory} is complete')
-  write_record(partial, {**record, 'result': result})
+  processes.barrier(f'{directory.name} is complete')
+  write_record(partial, {**record, 'result': result, 'files': digests_of(partial)})
   if processes.is_main_process():
     partial.rename(directory)
-  processes.barrier(f'{directory} has its name')
+  processes.barrier(f'{directory.name} has its name')
   return result
+
+
+def digests_of(directory: pathlib.Path) -> dict[str, str]:
+  """SHA-256 (hex) of the `FILES` of a folder, by name; several processes share them."""
+  found = [path.relative_to(directory).as_posix() for path in directory.rglob('*')]
+  return file_digests.of_files(
+    directory, [name for name in found if any(fnmatch.fnmatch(name, each) for each in FILES)]
+  )
+
+
+def check_output(path: pathlib.Path) -> None:
+  """Refuses a place in a folder that `produce` made: other commands read what is there.
+
+  Raises:
+    BadInput: naming the folder.
+  """
+  for folder in (path.resolve(), *path.resolve().parents):
+    if (folder / RECORD).exists():
+      raise BadInput(f'{path}: lies in {folder}, which others read: give another --output')
 
 
 def write_record(directory: pathlib.Path, record: Mapping[str, PyTree]) -> None:
   """Writes the record of a folder, by one process."""
   if processes.is_main_process():
-    atomic.write_text(directory / RECORD, json.dumps(record, indent=1))
+    records.write(directory / RECORD, record)
 
 
 def write_metrics(path: str | os.PathLike[str], metrics: PyTree) -> None:

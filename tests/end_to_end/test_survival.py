@@ -18,14 +18,16 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 
 from data_pipelines.errors import BadInput
-from diga_jax import train
+from diga_jax import signals, train
 from diga_jax.__main__ import main
-from diga_jax.parallel import processes
+from diga_jax.parallel.mesh import make_mesh, replicate
 from diga_jax.stages import warmup
+from diga_jax.state import create
 from diga_jax.storage import checkpoint, stage_folder
 from tests.end_to_end.test_recipe import final_state
 
@@ -48,7 +50,7 @@ def arguments(command: str, workdir: pathlib.Path, cache: pathlib.Path, *more: s
 
 
 def short(workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
-  """The shortest training there is: one stage, on the source alone."""
+  """The shortest training there is: one stage, on the source alone; all checkpoints are kept."""
   return arguments(
     'train',
     workdir,
@@ -56,6 +58,7 @@ def short(workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
     '--stage=warmup',
     '--config.stages.warmup.method=source_only',
     '--config.stages.warmup.target_statistics=False',
+    '--config.keep_checkpoints=all',
     *more,
   )
 
@@ -99,8 +102,8 @@ def trained(tmp_path_factory, cache) -> pathlib.Path:
 
 
 def in_training(stage: str) -> list[str]:
-  """Four kills while a stage trains: a stage writes six checkpoints."""
-  return 4 * [f'{stage}.partial/checkpoints/*']
+  """Three kills while a stage trains, which writes six checkpoints, and one when it has."""
+  return [*(3 * [f'{stage}.partial/checkpoints/*']), f'{stage}.partial/networks/*']
 
 
 # Where a run is killed, in the recipe's order: when files that fit have newly appeared. Checkpoints
@@ -202,7 +205,7 @@ def test_sigterm_saves_and_ends_with_a_status_of_its_own(tmp_path, cache, traine
     log.read_text()
   )
   process.send_signal(signal.SIGTERM)
-  assert process.wait(300) == processes.EXIT_STATUS == 75, log.read_text()
+  assert process.wait(300) == 75, log.read_text()
   said = re.search(r'stopped by SIGTERM after step (\d+), which is saved', log.read_text())
   saved = workdir / 'warmup.partial' / 'checkpoints' / said[1]
   assert saved.is_dir() and 0 < int(said[1]) < STEPS
@@ -212,19 +215,68 @@ def test_sigterm_saves_and_ends_with_a_status_of_its_own(tmp_path, cache, traine
     np.testing.assert_array_equal(value, wanted[key], err_msg=key)
 
 
-def test_sigterm_outside_training_leaves_at_once():
-  before = signal.getsignal(signal.SIGTERM)
-  try:
-    processes.raise_on_sigterm()
-    with pytest.raises(processes.Preempted, match='SIGTERM'):
-      os.kill(os.getpid(), signal.SIGTERM)
-      time.sleep(1)
-    with processes.watch_sigterm() as stop:
-      assert not stop(1)
-      os.kill(os.getpid(), signal.SIGTERM)
-      assert stop(2)
-  finally:
-    signal.signal(signal.SIGTERM, before)
+@pytest.fixture
+def heard():
+  """Signals are heard as in a process of its own, but for the thread that ends it."""
+  before = {number: signal.getsignal(number) for number in signals.STATUS}
+  signals.handle()
+  yield
+  signals._state.__init__()
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
+def interrupt(*_: object, **__: object) -> None:
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train_four_steps(directory: pathlib.Path, before_step: 'callable') -> int:
+  """Four steps of one number; `before_step(step)` is called when its batch is made."""
+
+  def step_fn(state, batch, frozen):
+    return state.replace(step=state.step + 1), {'loss': batch['x'].sum() * state.params['x']}
+
+  def batches(start):
+    for step in range(start, 5):
+      before_step(step + 1)
+      yield {'x': np.ones((1, 1), np.float32)}
+
+  options = train.Options(
+    name='stage', steps=4, directory=directory, mesh=make_mesh(1), parallel='jit',
+    learning_rate=lambda step: 0.0, save_every=100, log_every=100,
+  )  # fmt: skip
+  state = create(jax.random.key(0), {'x': jnp.float32(1)}, optax.sgd(0.1))
+  return train.train(step_fn, replicate(state, options.mesh), None, batches, options)
+
+
+@pytest.mark.parametrize('step', [2, 3, 4])
+def test_a_signal_in_a_step_stops_after_it(tmp_path, heard, step):
+  with pytest.raises(signals.Stopped, match=f'stage: stopped by SIGTERM after step {step}, which'):
+    train_four_steps(tmp_path, lambda number: number == step and interrupt())
+  assert (tmp_path / 'checkpoints' / str(step)).is_dir()
+  signals._state.__init__()
+  assert train_four_steps(tmp_path, lambda number: None) == 4
+
+
+@pytest.mark.parametrize('moment', ['save', 'finish'])
+def test_a_signal_in_the_last_save_is_not_lost(tmp_path, heard, monkeypatch, moment):
+  original = getattr(checkpoint, moment)
+  monkeypatch.setattr(checkpoint, moment, lambda *args: (interrupt(), original(*args)))
+  with pytest.raises(signals.Stopped, match='after step 4, which is saved'):
+    train_four_steps(tmp_path, lambda number: None)
+  assert (tmp_path / 'checkpoints' / '4').is_dir()
+
+
+def test_a_signal_before_the_first_step_ends_at_once(tmp_path, heard):
+  with pytest.raises(signals.Stopped, match='SIGTERM: the same command goes on'):
+    train_four_steps(tmp_path, lambda number: interrupt())
+
+
+def test_a_signal_in_a_read_is_no_damage(tmp_path, heard, monkeypatch):
+  checkpoint.write_arrays(tmp_path, 1, {'x': jnp.zeros(3)})
+  monkeypatch.setattr(ocp.CheckpointManager, 'restore', interrupt)
+  with pytest.raises(signals.Stopped):
+    checkpoint.read_arrays(tmp_path, 1)
 
 
 # A second run.
@@ -302,7 +354,7 @@ def test_a_damaged_checkpoint_falls_back(trained, tmp_path, cache, caplog, damag
   damage(checkpoints / str(newest))
   assert main(short(tmp_path, cache)) == 0
   assert f'Going on from step {before}' in caplog.text
-  assert f'{newest}: the checkpoint cannot be read' in caplog.text
+  assert f'Set aside as {newest}.damaged' in caplog.text
   found, wanted = final_state(tmp_path / 'warmup'), final_state(trained / 'warmup')
   for key, value in wanted.items():
     np.testing.assert_array_equal(found[key], value, err_msg=key)
@@ -314,7 +366,7 @@ def test_all_checkpoints_damaged_is_refused(trained, tmp_path, cache, capsys):
     cut(place)
   assert main(short(tmp_path, cache)) == 2
   error = capsys.readouterr().err.strip().splitlines()[-1]
-  assert 'cannot be read' in error and 'delete the stage' in error
+  assert 'is damaged' in error and 'restore it from a copy' in error
   assert (tmp_path / 'warmup.partial').exists()
 
 
@@ -420,20 +472,24 @@ def use_step(monkeypatch, train_step) -> None:
 
 
 @pytest.mark.slow
-def test_parameters_that_are_no_numbers_are_not_saved(tmp_path, cache, capsys, monkeypatch):
+@pytest.mark.parametrize(
+  'part, what',
+  [('batch_stats', 'largest/batch_stats is nan'), ('teacher', 'largest/teacher is inf')],
+)
+def test_a_state_that_is_not_finite_is_not_saved(part, what, tmp_path, cache, capsys, monkeypatch):
   original = warmup.train_step
 
   def train_step(state, *args, **options):
     state, metrics = original(state, *args, **options)
-    bad = jnp.where(state.step >= 6, jnp.nan, 0)
-    stats = {**state.batch_stats}
-    first = next(iter(stats))
-    stats[first] = {key: x + bad for key, x in stats[first].items()}
-    return state.replace(batch_stats=stats), metrics | {'loss': jnp.float32(1)}
+    bad = jnp.where(state.step >= 6, float(what.split()[-1]), 0)
+    tree = {**getattr(state, part)}
+    first = next(iter(tree))
+    tree[first] = jax.tree.map(lambda x: x + bad, tree[first])
+    return state.replace(**{part: tree}), metrics | {'loss': jnp.float32(1)}
 
   use_step(monkeypatch, train_step)
   assert main(short(tmp_path, cache)) == 2
-  assert 'parameter_norm is nan at step 6' in capsys.readouterr().err
+  assert f'{what} at step 6' in capsys.readouterr().err
   kept = (tmp_path / 'warmup.partial' / 'checkpoints').glob('[0-9]*')
   assert sorted(int(path.name) for path in kept) == [2, 4]
 

@@ -1,11 +1,13 @@
 """Stage folders: what a folder that was made from something else is told."""
 
 import pathlib
+import random
 
 import pytest
 
 from data_pipelines.errors import BadInput
 from diga_jax.storage import stage_folder
+from tests.support import damage
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,51 @@ def test_present_fields_that_end_like_old_ones_are_not_taken_for_them(tmp_path):
   stage_folder.write_record(tmp_path, {'identity': {'stage.batch.source': 'a', 'model.head': 1}})
   with pytest.raises(BadInput, match='made with other settings'):
     stage_folder.check_same(tmp_path, {'stage.batch.source': 'b'})
+
+
+# Files that are read later.
+
+
+def make(stage):
+  """A complete folder with files of all kinds."""
+
+  def build(partial):
+    for name in ('labels/a/b.png', 'labels/c.png', 'index.npz', 'metrics.json', 'pictures/d.png'):
+      (partial / name).parent.mkdir(parents=True, exist_ok=True)
+      (partial / name).write_text(name)
+    return {'images': 2}
+
+  return stage_folder.produce(stage, {'seed': 0}, build)
+
+
+def test_files_that_are_read_later_have_digests(tmp_path):
+  make(tmp_path / 'stage')
+  record = stage_folder.read_record(tmp_path / 'stage')
+  assert sorted(record['files']) == ['index.npz', 'labels/a/b.png', 'labels/c.png', 'metrics.json']
+  stage_folder.check_files(tmp_path / 'stage', 'labels/*')
+  with pytest.raises(BadInput, match=r'centroids.npz: its stage made no such file'):
+    stage_folder.check_files(tmp_path / 'stage', 'centroids.npz')
+
+
+@pytest.mark.parametrize('name', ['labels/a/b.png', 'labels/c.png'])
+def test_damaged_and_missing_files_are_named(tmp_path, name):
+  make(tmp_path / 'stage')
+  path = tmp_path / 'stage' / name
+  damage.flip(path, random.Random(0))
+  with pytest.raises(BadInput, match=f'{path}: is damaged'):
+    stage_folder.check_files(tmp_path / 'stage', 'labels/*')
+  path.unlink()
+  with pytest.raises(BadInput, match=f'{path}: cannot be read'):
+    stage_folder.check_files(tmp_path / 'stage', 'labels/*')
+  stage_folder.check_files(tmp_path / 'stage', 'index.npz')
+
+
+@pytest.mark.parametrize('text', ['[]', '{}', '{"identity": {}, "result": {}}', 'x'])
+def test_a_damaged_record_is_one_line(tmp_path, text):
+  make(tmp_path / 'stage')
+  (tmp_path / 'stage' / 'stage.json').write_text(text)
+  with pytest.raises(BadInput, match=r'stage.json: .*use another --workdir'):
+    make(tmp_path / 'stage')
 
 
 def told(directory: pathlib.Path) -> str:

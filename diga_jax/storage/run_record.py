@@ -1,0 +1,192 @@
+"""What a run records of its processes: WORKDIR/run.json has an entry for each start of one.
+
+Numbers are a function of the config and the seed on one kind of machine with one set of versions;
+here is written which. One process at a time works in a folder (`stage_folder.lock`), so that the
+last entry is its own.
+"""
+
+import contextlib
+import datetime
+import importlib.metadata
+import itertools
+import json
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+
+import jax
+from absl import logging
+
+from data_pipelines import atomic
+from data_pipelines.errors import BadInput, one_line
+from diga_jax.parallel import processes
+from diga_jax.types import PyTree
+
+NAME = 'run.json'
+PACKAGES = (
+  'diga_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy',
+  'pillow', 'ml_collections', 'clu', 'cykooz.resizer',
+)  # fmt: skip
+# Variables that reach the compiler, the kernels or the reductions; read by libraries, not by us.
+FLAGS = (
+  'JAX_', 'XLA_', 'LIBTPU_', 'TF_XLA_', 'TF_ENABLE_', 'TF_DETERMINISTIC', 'TF_CUDNN_',
+  'NVIDIA_TF32', 'NCCL_', 'CUBLAS_', 'CUDNN_', 'OMP_', 'MKL_',
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+  """The versions of this program, of Python and of the libraries that numbers depend on."""
+  found = {'commit': commit(), 'python': platform.python_version()}
+  for name in PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = 'absent'
+  return found
+
+
+def commit() -> str:
+  """The git commit that this program is at, '+' behind it if files differ; '' if installed."""
+  root = pathlib.Path(__file__).parents[2]
+  if not (root / '.git').exists():
+    return ''
+
+  def git(*arguments: str) -> str:
+    return subprocess.run(
+      ['git', '-C', str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
+
+  try:
+    changed = git('status', '--porcelain', '--untracked-files=no')
+    return git('rev-parse', 'HEAD') + '+' * bool(changed)
+  except (OSError, subprocess.SubprocessError):
+    return ''
+
+
+def devices() -> str:
+  """The devices of all processes, such as '8 x NVIDIA H100 80GB HBM3 in 2 processes'.
+
+  Raises:
+    BadInput: JAX finds none of those that it has been told to use.
+  """
+  try:
+    kinds = [device.device_kind for device in jax.devices()]
+  except (AssertionError, RuntimeError) as error:
+    raise BadInput(
+      f'JAX finds no device: {one_line(error)}; set JAX_PLATFORMS to cpu, or install JAX for the '
+      'accelerator (docs/launch.md)'
+    ) from error
+  text = ', '.join(f'{kinds.count(kind)} x {kind}' for kind in dict.fromkeys(kinds))
+  count = jax.process_count()
+  return text if count == 1 else f'{text} in {count} processes'
+
+
+def conditions() -> dict[str, PyTree]:
+  """What numbers depend on beside the config, flat."""
+  flags = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(FLAGS)}
+  return {
+    **versions(),
+    'devices': devices(),
+    'processor': processor(),
+    'cores': cores(),
+    **flags,
+  }
+
+
+def cores() -> int:
+  """How many cores this process may use: sums on a CPU are split over them."""
+  return len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count() or 1
+
+
+def processor() -> str:
+  """The kind of the machine's processor."""
+  with contextlib.suppress(OSError):
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+      if line.startswith('model name'):
+        return line.partition(':')[2].strip()
+  return platform.machine()
+
+
+@contextlib.contextmanager
+def recorded(workdir: pathlib.Path) -> Iterator[None]:
+  """Adds the entry of this start to a working directory that is locked, and its hours at the end.
+
+  Raises:
+    BadInput: there is no device.
+  """
+  entry = {
+    'date': _now().isoformat(timespec='seconds'),
+    'command': shlex.join(sys.orig_argv),
+    'folder': os.getcwd(),
+    'host': platform.node(),
+    'conditions': conditions(),
+    'stages': [],  # those that it has worked on
+    'hours': 0.0,
+  }
+  if processes.is_main_process():
+    _write(workdir, [*_read(workdir), entry])
+  try:
+    yield
+  finally:
+    if processes.is_main_process() and (starts := _read(workdir)):
+      _write(workdir, starts)
+
+
+def note(workdir: pathlib.Path, stage: str, resumed: bool) -> None:
+  """Notes that this process works on a stage; warns if what it depends on differs from before."""
+  if not processes.is_main_process() or not (starts := _read(workdir)):
+    return
+  *earlier, entry = starts
+  before = [start for start in earlier if stage in start['stages']]
+  if resumed and before and (changed := differences(before[-1]['conditions'], entry['conditions'])):
+    logging.warning('%s goes on under other conditions than it was begun: %s', stage, changed)
+  entry['stages'] = sorted({*entry['stages'], stage})
+  _write(workdir, starts)
+
+
+def differences(before: Mapping[str, PyTree], now: Mapping[str, PyTree]) -> str:
+  """What differs between the conditions of two starts, on one line."""
+  return '; '.join(
+    f'{key}: {before.get(key, "unset")} then, {now.get(key, "unset")} now'
+    for key in dict.fromkeys([*now, *before])
+    if before.get(key) != now.get(key)
+  )
+
+
+def _read(workdir: pathlib.Path) -> list[dict[str, PyTree]]:
+  """The entries; a damaged file is set aside, with a warning."""
+  path = workdir / NAME
+  try:
+    starts = json.loads(path.read_text())['starts']
+    for start in starts:
+      _hours(start)
+      start['conditions'].items(), start['stages'].sort()
+    return starts
+  except FileNotFoundError:
+    return []
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    reason = one_line(error)
+  numbered = (workdir / f'{NAME}.damaged.{number}' for number in itertools.count(1))
+  aside = next(place for place in numbered if not place.exists())
+  path.replace(aside)
+  logging.warning('%s is damaged (%s): set aside as %s', path, reason, aside.name)
+  return []
+
+
+def _now() -> datetime.datetime:
+  return datetime.datetime.now(datetime.UTC)
+
+
+def _hours(start: Mapping[str, PyTree]) -> float:
+  passed = _now() - datetime.datetime.fromisoformat(start['date'])
+  return round(passed.total_seconds() / 3600, 4)
+
+
+def _write(workdir: pathlib.Path, starts: list[dict[str, PyTree]]) -> None:
+  """Writes the entries, of which the last is this process's."""
+  starts[-1]['hours'] = _hours(starts[-1])
+  atomic.write_text(workdir / NAME, json.dumps({'starts': starts}, indent=1) + '\n')

@@ -1,0 +1,99 @@
+"""run.json: what it holds of each start, and what is said of a stage that goes on elsewhere."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from diga_jax.storage import run_record, stage_folder
+
+
+def starts(workdir: pathlib.Path) -> list[dict]:
+  return json.loads((workdir / 'run.json').read_text())['starts']
+
+
+def test_every_start_has_an_entry(tmp_path, monkeypatch):
+  monkeypatch.setenv('NCCL_ALGO', 'Ring')
+  monkeypatch.setenv('MY_TOKEN', 'secret')
+  for stages in (['a'], ['a', 'b']):
+    with run_record.recorded(tmp_path):
+      for stage in stages:
+        run_record.note(tmp_path, stage, resumed=False)
+  first, second = starts(tmp_path)
+  assert first['stages'] == ['a'] and second['stages'] == ['a', 'b']
+  assert first['command'] and first['date'] and first['host'] and first['hours'] >= 0
+  conditions = first['conditions']
+  assert conditions['NCCL_ALGO'] == 'Ring' and conditions['devices'] == '8 x cpu'
+  assert conditions['cores'] == len(os.sched_getaffinity(0)) and conditions['jax'].count('.') == 2
+  assert 'secret' not in (tmp_path / 'run.json').read_text()
+
+
+def test_the_commit_is_that_of_the_program():
+  found = run_record.commit()
+  place = pathlib.Path(run_record.__file__).parent
+  command = ['git', '-C', str(place), 'rev-parse', 'HEAD']
+  try:
+    wanted = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    pytest.skip('not in a git repository')
+  assert found.rstrip('+') == wanted
+
+
+def test_a_stage_that_goes_on_elsewhere_says_what_differs(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(run_record, 'cores', lambda: 2)
+  with run_record.recorded(tmp_path):
+    run_record.note(tmp_path, 'warmup', resumed=False)
+  monkeypatch.setattr(run_record, 'cores', lambda: 1)
+  monkeypatch.setenv('NCCL_ALGO', 'Tree')
+  with run_record.recorded(tmp_path):
+    run_record.note(tmp_path, 'warmup', resumed=True)
+    run_record.note(tmp_path, 'label_1', resumed=False)
+  [record] = caplog.records
+  said = record.getMessage()
+  assert 'warmup goes on under other conditions' in said and 'cores: 2 then, 1 now' in said
+  assert 'NCCL_ALGO: unset then, Tree now' in said
+  caplog.clear()
+  with run_record.recorded(tmp_path):
+    run_record.note(tmp_path, 'warmup', resumed=True)
+  assert not caplog.records  # the last start that worked on it was like this one
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '', '{', '[]', '{}', '{"starts": 1}', '{"starts": [1]}', '{"starts": [{}]}', '\x00',
+    '[' * 10**5,
+    '{"starts": [{"date": "x", "conditions": {}, "stages": []}]}',
+    '{"starts": [{"date": 1, "conditions": {}, "stages": []}]}',
+    '{"starts": [{"date": "2026-01-01T00:00:00", "conditions": {}, "stages": []}]}',
+    '{"starts": [{"date": "2026-01-01T00:00:00+00:00", "conditions": [], "stages": []}]}',
+    '{"starts": [{"date": "2026-01-01T00:00:00+00:00", "conditions": {}, "stages": [1, "a"]}]}',
+  ],
+)  # fmt: skip
+def test_a_damaged_file_is_set_aside(tmp_path, caplog, text):
+  (tmp_path / 'run.json').write_text(text)
+  with run_record.recorded(tmp_path):
+    run_record.note(tmp_path, 'a', resumed=True)
+  assert len(starts(tmp_path)) == 1
+  assert (tmp_path / 'run.json.damaged.1').read_text() == text
+  assert [record.getMessage().count('set aside') for record in caplog.records] == [1]
+
+
+def test_what_is_no_text_is_set_aside(tmp_path, caplog):
+  (tmp_path / 'run.json').write_bytes(b'\xff\xfe')
+  with run_record.recorded(tmp_path):
+    pass
+  (tmp_path / 'run.json').unlink()
+  (tmp_path / 'run.json').mkdir()
+  with run_record.recorded(tmp_path):
+    pass
+  assert len(caplog.records) == 2 and len(starts(tmp_path)) == 1
+
+
+def test_a_start_that_made_nothing_leaves_nothing(tmp_path):
+  place = tmp_path / 'run'
+  with stage_folder.lock(place), run_record.recorded(place):
+    pass
+  assert not place.exists()
