@@ -190,6 +190,7 @@ def check_steps(run: Run, stages: Sequence[str]) -> Facts:
     kind = kind_of(stage)
     if kind.train_step is None:
       continue
+    training.check_memory(run, name)
     is_translator = kind.trains == 'translator'
     shapes = {'params': translator_shapes(run.config.translator)} if is_translator else run.shapes
     _, state = training.start(run, name, training.Arrays(shapes), jax.eval_shape)

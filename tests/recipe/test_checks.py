@@ -67,8 +67,8 @@ NAMES = {
     'run it first',
   ),
   'a measured set without labels': (
-    {'evaluation.sets': ('mine',), 'data.sets.mine': ConfigDict({**FOLDER, 'labels': ''})},
-    'config.data.sets.mine.labels',
+    {'data.sets.camera_test': ConfigDict({**FOLDER, 'labels': ''})},
+    'config.data.sets.camera_test.labels is empty',
   ),
   'another order': (
     {'recipe': ('translator', 'warmup', 'self_training_1', 'label_1')},
@@ -142,7 +142,7 @@ def test_the_label_table_of_what_is_measured_is_tried(make, tmp_path):
   write_set(tmp_path, label=77)
   run = make()
   run.config.data.sets.camera_test = tiny.datasets.dataset(**FOLDER)
-  refused(run, 'labels/0.png', '77')
+  refused(run, 'data.sets.camera_test', '77')
 
 
 def test_a_bad_first_file_may_be_skipped_where_one_learns(make, tmp_path):
@@ -203,9 +203,7 @@ def test_measurements_by_another_protocol_are_refused(make):
   run = make()
   write_stages(run, *graph.stages_of(run))
   place = graph.place_of(run, 'self_training_2', 'camera_test')
-  found = graph.dependencies(
-    run, 'camera_test', {'self_training_2': graph.digest(run, place.parent.name)}
-  )
+  found = graph.dependencies(run, 'self_training_2', 'camera_test')
   stage_folder.write_record(place, {'identity': found, 'versions': {}, 'result': {}})
   checks.check_recipe(run)
   with pytest.raises(BadInput, match=r'evaluation\.scales.*config\.evaluation\.name') as error:
