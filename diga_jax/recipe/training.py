@@ -34,7 +34,6 @@ from diga_jax.types import Metrics, Params, PyTree, StepConfig, Variables
 def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
   """Trains the network of a stage in a folder; returns the stage's result."""
   config, stage = run.config, run.stage(name)
-  check_memory(run, name)
   step = checkpoint.networks_kept(directory)
   skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
   if step is None:

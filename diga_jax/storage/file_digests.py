@@ -16,7 +16,7 @@ class Damaged(BadInput):
   """A file that is not as it was written: `what` is wrong with it."""
 
   def __init__(self, what: str, redo: pathlib.Path):
-    super().__init__(f'{what}; restore it from a copy, or delete {redo} to make it again')
+    super().__init__(f'{what}; restore it from a copy, or rename {redo} to make it again')
     self.what = what
 
 
