@@ -10,7 +10,7 @@ import functools
 import signal
 from collections.abc import Callable, Iterator
 
-from jax._src.lib import _jax
+from jaxlib import _jax  # what JAX makes its client with: it has no public name
 
 _kept: list[object] = []  # what C++ calls must not be collected
 

@@ -215,5 +215,6 @@ def deferral(
     group.saved = saved
     try:
       yield deferred, group.stops_after
+      group.saved = before  # after an error the line on a lost process still tells
     finally:
-      group.saved, group.step = before, None
+      group.step = None

@@ -164,7 +164,8 @@ def _read(workdir: pathlib.Path) -> list[dict[str, PyTree]]:
     starts = json.loads(path.read_text())['starts']
     for start in starts:
       _hours(start)
-      start['conditions'].items(), start['stages'].sort()
+      if not isinstance(start['conditions'], dict) or sorted(start['stages']) != start['stages']:
+        raise ValueError('it has no conditions or no stages')
     return starts
   except FileNotFoundError:
     return []
