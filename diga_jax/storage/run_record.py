@@ -132,8 +132,9 @@ def recorded(workdir: pathlib.Path) -> Iterator[None]:
   try:
     yield
   finally:
-    if processes.is_main_process() and (starts := _read(workdir)):
-      _write(workdir, starts)
+    with contextlib.suppress(OSError):  # it would hide why the run ends
+      if processes.is_main_process() and (starts := _read(workdir)):
+        _write(workdir, starts)
 
 
 def note(workdir: pathlib.Path, stage: str, resumed: bool) -> None:
@@ -161,6 +162,8 @@ def _read(workdir: pathlib.Path) -> list[dict[str, PyTree]]:
   """The entries; a damaged file is set aside, with a warning."""
   path = workdir / NAME
   try:
+    if path.exists() and not path.is_file():
+      raise ValueError('it is no file')
     starts = json.loads(path.read_text())['starts']
     for start in starts:
       _hours(start)
