@@ -115,8 +115,7 @@ def processor() -> str:
 def recorded(workdir: pathlib.Path) -> Iterator[None]:
   """Adds the entry of this start to a working directory that is locked, and its hours at the end.
 
-  Raises:
-    BadInput: there is no device.
+  Prints the devices, where a CPU instead of a GPU is seen at once.
   """
   entry = {
     'date': _now().isoformat(timespec='seconds'),
@@ -128,6 +127,7 @@ def recorded(workdir: pathlib.Path) -> Iterator[None]:
     'hours': 0.0,
   }
   if processes.is_main_process():
+    print(f'devices: {devices()}', file=sys.stderr)
     _write(workdir, [*_read(workdir), entry])
   try:
     yield
