@@ -30,10 +30,12 @@ def get_config() -> ConfigDict:
         # TF32 on newer GPUs) | 'high' (three bfloat16 passes; TF32) | 'highest' (float32).
         'precision': 'default',
         # A .pth, .safetensors or .npz file, or the folder of a stage; 'efficientnet_lite0' = the
-        # ImageNet weights of the extra `demo`; '' = random.
+        # ImageNet weights of the extra `demo`; 'random' = at random; '' = to be given: random for
+        # plans and benchmarks, but no published network, or one with frozen norms, is trained so.
         'weights': '',
-        # Whether layers that the file lacks (or holds in another shape) may start at random.
-        'partial_weights': True,
+        # The file may lack the head, hold it in another shape, and have a classifier of its own.
+        # Patterns of PyTorch's names of what else may differ; what it lacks starts at random.
+        'partial_weights': (),
         'options': networks.deeplab(),  # of this network: see the groups `networks.*`
       },
       # The translator between the domains.
@@ -63,12 +65,15 @@ def get_config() -> ConfigDict:
         'classes': 19,  # how many classes; train ids are 0 to classes - 1
         # Class names and colours: 'cityscapes19' | 'synthia16' | 'camvid11' | 'robotcar9'.
         'names': 'cityscapes19',
-        'class_names': (),  # your own names instead, one per class
+        # Your own names instead, one per class, no two alike; results then call the class set
+        # 'own', with their number and a hash.
+        'class_names': (),
         'palette': (),  # your own colours instead, one (red, green, blue) per class
         # 'stop' at a file that cannot be read | 'skip': the next image in order stands in for it,
         # and the result of the stage lists what was skipped. Evaluation and label passes stop.
         'on_bad_file': 'stop',
-        'crop': (512, 896),  # size of the images that the networks are trained on
+        'max_pixels': 512_000_000,  # height x width of the largest image that is read
+        'crop': (512, 896),  # size of the images that the networks are trained on; 32 at least
         # By name; see `datasets.dataset`. Published quirk: DiGA trains on 18,111 of the 24,966
         # images of GTA5, without saying why.
         'sets': {
@@ -98,6 +103,9 @@ def get_config() -> ConfigDict:
       # Weights of a stage: 'last', or 'oracle': the best on evaluation.sets[0] every save_every
       # steps, which uses target labels. Published: oracle, every 1000 steps.
       'checkpoint_choice': 'last',
+      # Of a complete stage: 'networks' (student, teacher and statistics at the step to use) | 'all'
+      # (the last two checkpoints and the one to use, with the optimizer's state).
+      'keep_checkpoints': 'networks',
       'save_every': 1000,  # steps between two checkpoints
       'log_every': 10,  # steps between two lines of the log
       'profile_steps': (),  # (first, last): a profiler trace of these steps of each stage

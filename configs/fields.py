@@ -1,6 +1,7 @@
 """Groups of settings: made with changes, changed later, and followed by a later round."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
@@ -13,9 +14,15 @@ def fields(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> ConfigDic
     ValueError: for a change of a field that the group does not have.
   """
   for name in changes:
-    if name not in defaults:
-      raise ValueError(f'no field {name!r}: there are {", ".join(defaults)}')
+    _check(name, defaults)
   return ConfigDict({**defaults, **changes})
+
+
+def _check(name: str, known: Collection[str]) -> None:
+  if name not in known:
+    near = ', '.join(difflib.get_close_matches(name, known))
+    end = f'; the nearest are {near}' if near else ''
+    raise ValueError(f'no field {name!r}: there are {", ".join(known)}{end}')
 
 
 def change(group: ConfigDict, **changes: Any) -> None:
@@ -28,8 +35,7 @@ def change(group: ConfigDict, **changes: Any) -> None:
     ValueError: for a field that the group does not have.
   """
   for name, value in changes.items():
-    if name not in group:
-      raise ValueError(f'no field {name!r}: there are {", ".join(group)}')
+    _check(name, group)
     if isinstance(value, Mapping | ConfigDict):
       change(group[name], **value)
     elif group[name] != value:

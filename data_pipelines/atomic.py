@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from data_pipelines.errors import cannot_write
+
 TEMPORARY = '.tmp'  # how the names of files end while they are written
 
 
@@ -20,15 +22,24 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   Missing folders are made. Whatever goes wrong inside the block, neither a half-written `path`
   nor the temporary file is left behind; an older `path` stays as it was. Several processes, also
   on several machines, may write one path at a time: the last one to end wins.
+
+  Raises:
+    BadInput: naming `path`, if it cannot be written: no space, no permission, too long a name.
   """
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}{TEMPORARY}')
   try:
+    path.parent.mkdir(parents=True, exist_ok=True)
     yield temporary
     os.replace(temporary, path)
+  except OSError as error:
+    about = error.filename and pathlib.Path(os.fsdecode(error.filename))
+    if about and about not in (path, temporary, *path.parents):  # a file that the block reads
+      raise
+    raise cannot_write(path, error) from None
   finally:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the reason is known by now
+      temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -1,27 +1,29 @@
 """Reads every file of a data set and reports what is wrong with it and how to fix it."""
 
+import contextlib
 import datetime
 import functools
 import hashlib
-import json
+import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from data_pipelines import processes, published_sets
-from data_pipelines.errors import BadInput, one_line
-from data_pipelines.folder import Folder, find_ids
+from data_pipelines import digests, label_signs, processes, published_sets, records
+from data_pipelines.errors import BadInput, printable
+from data_pipelines.folder import Digests, Folder, find_files
 from data_pipelines.image_files import read_image
 from data_pipelines.label_tables import IGNORE, UNKNOWN
+from data_pipelines.sets import MANIFESTS
 
 # A class is compared when it is known to hold this share, and found odd when it holds so many
 # times more or less of the pixels, in a set of at least so many images.
 SHARE_MATTERS, SHARE_FACTOR, SHARE_IMAGES = 0.005, 3.0, 100
 
-FileFacts = tuple[int, str, int, int]  # bytes, SHA-256, height, width
+FileFacts = tuple[int, str, int, int]  # bytes, SHA-256, height, width (0 if it cannot be read)
 
 
 class Finding(NamedTuple):
@@ -35,17 +37,17 @@ class Finding(NamedTuple):
 class FileReport(NamedTuple):
   """What was found of one image and its label."""
 
-  image: FileFacts | None  # None if it cannot be read
-  label: FileFacts | None  # None if the image has none or it cannot be read
+  image: FileFacts | None  # None if it is missing
+  label: FileFacts | None  # None if the image has none or it is missing
   pixels: np.ndarray  # int64 [256], how many pixels each train id has
   problems: list[tuple[str, str]]  # kind, path and reason
+  picture: str = ''  # SHA-256 of the image's pixels; '' if it cannot be read
 
 
 class Manifest(TypedDict):
   """What `check_manifest` compares later; as JSON."""
 
   made: str  # date and time
-  fingerprint: str
   images: int
   pixels: dict[str, int]  # by class
   files: dict[str, dict[str, FileFacts | None]]  # by id and 'image' or 'label'
@@ -55,7 +57,7 @@ class Manifest(TypedDict):
 FIXES = {
   'missing image': 'add the file, or take its id off the list',
   'missing label': 'add the file, take its id off the list, or leave it out by `without`',
-  'unreadable image': 'fetch the file again: it is cut short or no picture',
+  'unreadable image': 'do what each line says, or fetch the file again',
   'unreadable label': 'fetch the file again, or set label_format to what the files are',
   'label of another size': 'leave the image out by `without`: label and image do not go together',
   'unknown id': 'choose the table or label_format that these files follow, or fetch them again',
@@ -70,6 +72,9 @@ def inspect(folder: Folder, index: int) -> FileReport:
   path, label_path = folder.image_path(index), folder.label_path(index)
   image, image_facts = _read('image', path, lambda: read_image(path), problems)
   raw, label_facts, pixels = None, None, np.zeros(256, np.int64)
+  picture = ''
+  if image is not None:
+    picture = hashlib.sha256(f'{image.shape}'.encode() + image.tobytes()).hexdigest()
   if image is not None and image.min() == image.max():
     problems.append(('one colour', f'{path}: every pixel is {image.ravel()[0]}'))
   if label_path:
@@ -78,23 +83,25 @@ def inspect(folder: Folder, index: int) -> FileReport:
     train_ids = folder.lut[raw]
     pixels = np.bincount(train_ids[train_ids >= 0], minlength=256)
     problems += [(kind, f'{label_path}: {text}') for kind, text in _compare(raw, train_ids, image)]
-  return FileReport(image_facts, label_facts, pixels, problems)
+  return FileReport(image_facts, label_facts, pixels, problems, picture)
 
 
 def _read(
   part: str, path: str, read: Callable[[], np.ndarray], problems: list[tuple[str, str]]
 ) -> tuple[np.ndarray | None, FileFacts | None]:
-  """What `read` returns, and the file's facts; two None, and a problem, if it cannot be read."""
-  if not os.path.exists(path):
+  """What `read` returns, None and a problem if it cannot be read; the file's facts."""
+  if not os.path.lexists(path):
     problems.append((f'missing {part}', path))
     return None, None
+  facts = None
   try:
+    facts = digests.stamp(path)[0], digests.of_file(path)
     pixels = read()
-    return pixels, (os.path.getsize(path), digest(path), *pixels.shape[:2])
-  except BadInput as error:
-    reason = str(error) if path in str(error) else f'{path}: {error}'
+    return pixels, (*facts, *pixels.shape[:2])
+  except (BadInput, OSError) as error:
+    reason = str(error) if printable(path) in str(error) else f'{path}: {error}'
     problems.append((f'unreadable {part}', reason))
-    return None, None
+    return None, facts and (*facts, 0, 0)
 
 
 def _compare(
@@ -111,12 +118,6 @@ def _compare(
     yield 'nothing but ignored pixels', 'no class is labelled'
 
 
-def digest(path: str | os.PathLike[str]) -> str:
-  """SHA-256 of a file (hex)."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
 def inspect_all(folder: Folder, jobs: int) -> Iterator[FileReport]:
   """`inspect` of every image, in order, by `jobs` processes."""
   return processes.in_order(functools.partial(inspect, folder), range(len(folder)), jobs, chunk=4)
@@ -131,6 +132,31 @@ class Report(NamedTuple):
   manifest: Manifest
 
 
+def stamps(folder: Folder) -> dict[str, digests.Stamp]:
+  """By path, the stamps of the images and labels that are there."""
+  found = {}
+  for index in range(len(folder)):
+    for path in filter(None, (folder.image_path(index), folder.label_path(index))):
+      with contextlib.suppress(BadInput):
+        found[path] = digests.stamp(path)
+  return found
+
+
+def remember(
+  directory: str,
+  folder: Folder,
+  before: Mapping[str, digests.Stamp],
+  since: int,
+  files: Sequence[FileReport],
+) -> None:
+  """Lets later runs know the digests of inspected files whose `stamps` were these before."""
+  for part, pattern in (('image', folder.images), ('label', folder.labels)):
+    paths = (pattern.replace('{id}', name) for name in folder.ids)
+    facts = zip(paths, (getattr(file, part) for file in files), strict=True)
+    found = {path: (before[path], fact[1]) for path, fact in facts if fact and path in before}
+    digests.Memory(directory, pattern).keep(found, since)
+
+
 def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -> Report:
   """Combines what `inspect_all` gave for a data set whose classes have these names."""
   table = folder.table if isinstance(folder.table, str) else ''
@@ -139,15 +165,20 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   shares = classes / max(classes.sum(), 1) if folder.labels else None
   problems = [problem for file in files for problem in file.problems]
   unusable = "HIAST leaves them out: set without='gta5_unusable_25' to do the same"
+  twins = [f'{folder.image_path(j)} = {folder.image_path(i)}' for i, j in _twins(files)]
   findings = [
     *(Finding(kind, [at for k, at in problems if k == kind], fix) for kind, fix in FIXES.items()),
-    _find_unpaired(folder),
+    *_find_strays(folder),
     _odd_sizes(folder, table, files),
+    Finding('the same image twice', twins, 'leave all but one out by `without`'),
     Finding('unusable images of GTA5', published_sets.unusable(table, folder.ids), unusable),
   ]
   if shares is not None:
+    fix = 'set table and label_format to what the files hold, or take the files that they mean'
+    signs = [sign.text for sign in label_signs.look_at(folder, names)]
+    findings.append(Finding('labels of another kind', signs, fix))
     findings += _odd_classes(folder, table, names, shares, len(files))
-  sizes = Counter(file.image[2:] for file in files if file.image)
+  sizes = Counter(file.image[2:] for file in files if file.picture and file.image)
   common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
   facts = [
     ('images', f'{len(folder):,}'),
@@ -157,22 +188,98 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   if folder.labels:
     ignored = pixels[IGNORE] / max(pixels.sum(), 1)
     facts.append(('ignored pixels', f'{ignored:.1%}'))
-  findings = [finding for finding in findings if finding.where]
+  findings = [
+    finding._replace(where=[printable(line) for line in finding.where])
+    for finding in findings
+    if finding.where
+  ]
   return Report(facts, findings, shares, _manifest(folder, names, files, classes))
 
 
-def _find_unpaired(folder: Folder) -> Finding:
-  """Label files whose image is not there; those of `folder.ids` are missing images."""
-  labelled = set(find_ids(folder.labels)) if folder.labels else set()
-  alone = labelled - set(find_ids(folder.images)) - set(folder.ids)
+def _twins(files: Sequence[FileReport]) -> Iterator[tuple[int, int]]:
+  """(first, other) positions of images whose pixels are the same, however they are stored."""
+  first: dict[str, int] = {}
+  for index, file in enumerate(files):
+    if file.picture and first.setdefault(file.picture, index) != index:
+      yield first[file.picture], index
+
+
+class Inspected(NamedTuple):
+  """A data set, and what `inspect_all` gave for it."""
+
+  folder: Folder
+  files: Sequence[FileReport]
+
+
+def compare(
+  sets: Mapping[str, Inspected], measured: Collection[str], trained: Collection[str]
+) -> tuple[list[str], list[Finding]]:
+  """What data sets of one config share: facts in words, and what makes numbers worthless.
+
+  Args:
+    sets: by name.
+    measured: names of the evaluation sets.
+    trained: names of the sets that stages read.
+  """
+  both = [name for name in measured if name in trained]
+  facts, same, drives = [], [], []
+  for first, second in itertools.permutations(sets, 2):
+    leak = first in measured and second in trained
+    if not leak and (first > second or (second in measured and first in trained)):
+      continue  # the pair comes once, the test set first
+    shared = list(_shared_images(sets[first], sets[second]))
+    if leak:
+      same += shared
+    elif shared:
+      facts.append(f'{first} and {second}: {len(shared):,} images are the same')
+    for drive, by_design, count in _shared_drives(sets[first].folder, sets[second].folder):
+      if leak and not by_design:
+        drives.append(f'{drive}: {count[0]} images of {first}, {count[1]} of {second}')
+      elif leak:
+        facts.append(f'{first} and {second}: frames of the drive {drive} in both, as published')
+  apart = 'measure on images that no stage is trained on'
+  without = 'leave them out of the set that is trained on, by `without`'
+  findings = [
+    Finding('a set is trained on and measured', both, apart),
+    Finding('test images in a training set', same, without),
+    Finding('frames of one drive in a test and a training set', drives, without),
+  ]
+  return facts, [finding for finding in findings if finding.where]
+
+
+def _shared_images(first: Inspected, second: Inspected) -> Iterator[str]:
+  """'PATH = PATH' for the images of one set whose pixels another set has, however stored."""
+  places = {file.picture: index for index, file in enumerate(second.files) if file.picture}
+  for index, file in enumerate(first.files):
+    if file.picture in places:
+      other = second.folder.image_path(places[file.picture])
+      yield f'{first.folder.image_path(index)} = {other}'
+
+
+def _shared_drives(first: Folder, second: Folder) -> Iterator[tuple[str, bool, tuple[int, int]]]:
+  """(drive, whether it is shared by design, its images in either set)."""
+  ours, theirs = (Counter(map(published_sets.drive_of, each.ids)) for each in (first, second))
+  for drive, by_design in sorted(ours.keys() & theirs.keys()):
+    if drive:
+      yield drive, by_design, (ours[drive, by_design], theirs[drive, by_design])
+
+
+def _find_strays(folder: Folder) -> Iterator[Finding]:
+  """Labels whose image is not there, and files whose names nearly fit the patterns."""
+  images, left_out = find_files(folder.images)
+  labelled, more = find_files(folder.labels) if folder.labels else ([], {})
+  # Those of `folder.ids` are missing images.
+  alone = set(labelled).difference(images, folder.ids)
   where = [folder.labels.replace('{id}', name) for name in sorted(alone)]
   fix = 'add the images: a part of the set is missing, or the pattern of the images is wrong'
-  return Finding('labels without an image', where, fix)
+  yield Finding('labels without an image', where, fix)
+  where = [f'{path}: {why}' for path, why in (left_out | more).items()]
+  yield Finding('files that are left out', where, 'rename them')
 
 
 def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> Finding:
   """Images of sizes that the set does not have, or that nearly no other image has."""
-  sizes = {i: file.image[2:] for i, file in enumerate(files) if file.image}
+  sizes = {i: file.image[2:] for i, file in enumerate(files) if file.picture and file.image}
   usual = published_sets.SIZES.get(table)
   if usual is None:
     counted = Counter(sizes.values())
@@ -207,15 +314,23 @@ def _odd_classes(
 def _manifest(
   folder: Folder, names: Sequence[str], files: Sequence[FileReport], classes: np.ndarray
 ) -> Manifest:
+  found = {
+    name: {'image': file.image} | ({'label': file.label} if folder.labels else {})
+    for name, file in zip(folder.ids, files, strict=True)
+  }
   return {
     'made': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'fingerprint': folder.fingerprint(),
     'images': len(folder),
     'pixels': dict(zip(names, classes.tolist(), strict=True)) if folder.labels else {},
-    'files': {
-      name: {'image': file.image, 'label': file.label}
-      for name, file in zip(folder.ids, files, strict=True)
-    },
+    'files': found,
+  }
+
+
+def _digests_in(files: Mapping[str, Mapping[str, FileFacts | None]]) -> Digests:
+  """Of a manifest's files; '' for one that was missing."""
+  return {
+    name: {part: facts[1] if facts else '' for part, facts in parts.items()}
+    for name, parts in files.items()
   }
 
 
@@ -224,35 +339,32 @@ def manifest_path(directory: str, name: str, settings: Mapping[str, object], roo
   parts = ('images', 'labels', 'label_format', 'table')
   what = [os.path.abspath(root), *(str(settings[part]) for part in parts)]
   mark = hashlib.sha256('\0'.join(what).encode()).hexdigest()[:12]
-  return os.path.join(os.path.expanduser(directory), 'manifests', f'{name}-{mark}.json')
+  return os.path.join(os.path.expanduser(directory), MANIFESTS, f'{name}-{mark}.json')
 
 
-def check_manifest(path: str, folder: Folder) -> Manifest | None:
-  """Compares a data set, or a selection of it, with what `doctor` found, by the sizes of its files.
+def check_manifest(path: str, folder: Folder, now: Digests) -> Manifest | None:
+  """Compares the files of a data set, or of a selection of it, with those that `doctor` saw.
 
-  Returns the manifest, None if the file does not exist. Raises BadInput: a file has another size or
+  Returns the manifest, None if the file does not exist. Raises BadInput: a file is another one or
   was not there, or the manifest is damaged.
+
+  Args:
+    path: the manifest.
+    folder: the data set.
+    now: its `file_digests`.
   """
-  try:
-    with open(path, encoding='utf-8') as file:
-      manifest: Manifest = json.load(file)
-  except FileNotFoundError:
+  if not os.path.exists(path):
     return None
-  except (OSError, ValueError) as error:
-    reason = one_line(error)
-    raise BadInput(f'{path}: the manifest is damaged ({reason}); run doctor again') from None
-  if manifest['fingerprint'] == folder.fingerprint():
-    return manifest
-  now = folder.file_sizes()
-  changed = []
-  for name, sizes in now.items():
-    facts = manifest['files'].get(name, {})
-    if {part: (facts[part] or [None])[0] for part in sizes if part in facts} != sizes:
-      changed.append(name)
+  redo = 'run doctor again'
+  manifest: Manifest = records.read(path, redo)
+  try:
+    seen, made = _digests_in(manifest['files']), str(manifest['made'])
+  except (KeyError, TypeError, IndexError, AttributeError):
+    raise BadInput(f'{path}: is no manifest of this version; {redo}') from None
+  changed = [name for name, parts in now.items() if not parts.items() <= seen.get(name, {}).items()]
   if changed:
     raise BadInput(
       f'{folder.images.replace("{id}", changed[0])}: this image or its label is not what doctor '
-      f'saw on {manifest["made"]} ({len(changed)} of {len(now)} differ): run doctor again, or '
-      f'delete {path}'
+      f'saw on {made} ({len(changed)} of {len(now)} differ): run doctor again, or delete {path}'
     )
   return manifest

@@ -1,24 +1,27 @@
-"""A folder of images, with or without labels, read one by one with Pillow.
-
-The input pipeline (`pipeline.py`) reads the same files with TensorFlow; both give the same pixels.
-"""
+"""A folder of images, with or without labels, read one by one by all commands alike."""
 
 import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from absl import logging
 
-from data_pipelines import image_files, label_tables
-from data_pipelines.errors import BadInput
+from data_pipelines import digests, image_files, label_tables
+from data_pipelines.errors import BadInput, printable
 from data_pipelines.pack import LOW_SPLIT, Pack
 
 Pixels = tuple[np.ndarray, np.ndarray | None]  # an image, and its label or raw ids if there are any
+Digests = Mapping[str, Mapping[str, str]]  # by id and 'image' or 'label'
+# What leaves the folder that an id is below, or means another one elsewhere.
+UNSAFE = re.compile(r'(^|/)\.{0,2}(/|\Z)|[\\\x00-\x1f\x7f]')
 LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
 
 
@@ -26,8 +29,9 @@ LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers 
 class Folder:
   """Images and labels on disk, found by id.
 
-  Raises BadInput on construction: no ids, a pattern without `{id}`, an unknown format, or a table
-  that does not fit. Whether the files exist is for `open_folder` and `check` to see.
+  Raises BadInput on construction: no ids, ids that stand twice or leave the folder, a pattern
+  without `{id}`, an unknown format, or a table that does not fit. Whether the files exist is for
+  `open_folder` and `check` to see.
   """
 
   images: str  # path pattern with `{id}`, such as '/data/images/{id}.jpg'
@@ -40,6 +44,7 @@ class Folder:
   label_format: str = 'index'  # how label files hold raw ids, a key of `LABEL_FORMATS`
   image_pack: Pack | None = None  # where the pixels lie if not in these files
   label_pack: Pack | None = None
+  max_pixels: int = image_files.MAX_PIXELS  # of the largest image that is read
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'ids', list(self.ids))
@@ -47,11 +52,24 @@ class Folder:
       if '{id}' not in pattern:
         raise BadInput(f'{pattern}: a path pattern needs {{id}} where the id of an image stands')
     if not self.ids:
-      raise BadInput(f'{self.images}: there are no images; check the pattern and the list')
+      raise BadInput(f'{self.images}: no image fits this pattern; see docs/datasets.md')
+    check_ids(self.ids, self.images)
+    self._check_one_file_each()
     if self.label_format not in image_files.LABEL_FORMATS:
       known = ', '.join(image_files.LABEL_FORMATS)
       raise BadInput(f'label_format {self.label_format!r} does not exist: it may be {known}')
     _ = self.lut  # raises BadInput for a table that does not fit
+
+  def _check_one_file_each(self) -> None:
+    """Refuses ids that a file system takes for one, as some do for names that differ by case."""
+    alike: dict[str, int] = {}
+    for index, name in enumerate(self.ids):
+      other = alike.setdefault(unicodedata.normalize('NFC', name).casefold(), index)
+      if other != index and not self.image_pack:
+        first, second = self.image_path(other), self.image_path(index)
+        with contextlib.suppress(OSError):
+          if os.path.samefile(first, second):
+            raise BadInput(f'{second}: is the same file as {first}: take one of the ids out')
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -87,11 +105,13 @@ class Folder:
     return changed
 
   def check(self) -> None:
-    """Raises BadInput naming the first image or label file that does not exist."""
+    """Raises BadInput naming the first image or label that does not exist or is not a file."""
     for what, paths, pack in self._parts():
       for path, entry in () if pack else _entries(paths):
         if entry is None:
-          raise BadInput(f'{path}: no such {what}; add the file or take its id off the list')
+          raise BadInput(f'{path}: no such {what}; add the file, or leave its id out')
+        if not entry.is_file():
+          raise BadInput(f'{path}: {image_files.why_no_file(path)}')
 
   def read(self, index: int) -> Pixels:
     """An image, uint8 [h, w, 3] RGB, and its label, uint8 [h, w] train ids and 255 (ignored).
@@ -145,26 +165,53 @@ class Folder:
     """An image alone, uint8 [h, w, 3] RGB; raises BadInput as `read` does."""
     if self.image_pack:
       return self.image_pack.pair(self.ids[index])[0]
-    return image_files.read_image(self.image_path(index))
+    return image_files.read_image(self.image_path(index), max_pixels=self.max_pixels)
 
   def read_raw(self, index: int) -> np.ndarray:
     """An image's label file as it is: raw ids, uint8 [h, w]; raises BadInput as `read` does."""
     if self.label_pack:
       return self.label_pack.label(self.ids[index])
-    return image_files.read_label(self.label_path(index), self.label_format, self.colours)
+    return image_files.read_label(
+      self.label_path(index), self.label_format, self.colours, self.max_pixels
+    )
 
-  def file_sizes(self) -> dict[str, dict[str, int | None]]:
-    """id -> bytes of its 'image' and, where there are labels, 'label'; None for a missing file."""
-    sizes: dict[str, dict[str, int | None]] = {name: {} for name in self.ids}
+  def file_digests(
+    self,
+    memory: str = '',
+    afresh: Container[str] = (),
+    bar: digests.Bar | None = None,
+    skip: bool = False,
+  ) -> Digests:
+    """id -> SHA-256 (hex) of the files of its 'image' and, where there are labels, 'label'.
+
+    Raises BadInput: a file is missing or cannot be read, or a pack does not know its files'.
+
+    Args:
+      memory: folder where digests are remembered, so that only new and changed files are hashed.
+      afresh: parts that are hashed whatever is remembered.
+      bar: makes the progress bar for many files.
+      skip: gives '' for a file that cannot be read, instead of raising.
+    """
+    found: dict[str, dict[str, str]] = {name: {} for name in self.ids}
     for part, paths, pack in self._parts():
       if pack:
-        packed = (pack.index['files'][name].get(part) or [None] for name in self.ids)
-        found = [facts[0] for facts in packed]
+        values = [pack.digest(name, part) for name in self.ids]
       else:
-        found = [entry and entry.stat().st_size for _, entry in _entries(paths)]
-      for name, size in zip(self.ids, found, strict=True):
-        sizes[name][part] = size
-    return sizes
+        pattern = self.images if part == 'image' else self.labels
+        known = digests.Memory(memory, pattern)
+        values = known.digests(list(paths), part in afresh, bar, skip)
+      for name, value in zip(self.ids, values, strict=True):
+        found[name][part] = value
+    return found
+
+  def real_paths(self) -> Iterator[tuple[str, str]]:
+    """(path, where it really lies) of every image and label file; links are followed."""
+    real = functools.cache(os.path.realpath)
+    for _, paths, pack in self._parts():
+      for path, entry in () if pack else _entries(paths):
+        directory, name = os.path.split(path)
+        link = entry is not None and entry.is_symlink()
+        yield path, os.path.realpath(path) if link else os.path.join(real(directory), name)
 
   def _parts(self) -> list[tuple[str, Iterable[str], Pack | None]]:
     """(which, paths, pack) of the images and, if there are any, of the labels."""
@@ -173,12 +220,38 @@ class Folder:
     labels = ('label', map(self.label_path, rows), self.label_pack)
     return [images, labels] if self.labels else [images]
 
-  def fingerprint(self) -> str:
-    """SHA-256 (hex) over every id, size of the image file and size of the label file in bytes."""
-    digest = hashlib.sha256()
-    for name, sizes in self.file_sizes().items():
-      digest.update(f'{name}\0{sizes["image"]}\0{sizes.get("label")}\n'.encode())
-    return digest.hexdigest()
+
+def fingerprint(found: Digests) -> str:
+  """SHA-256 (hex) over every id and the digests of its image and label file, in order."""
+  total = hashlib.sha256()
+  for name, parts in found.items():
+    total.update(f'{name}\0{parts.get("image")}\0{parts.get("label")}\n'.encode())
+  return total.hexdigest()
+
+
+def check_ids(ids: Sequence[str], where: str, lines: Sequence[int] = ()) -> None:
+  """Refuses ids that stand twice, or that would leave the folders that files are written to.
+
+  Args:
+    ids: the ids.
+    where: list or pattern that they are from, for messages; `lines` are those of the list.
+  """
+  places = {}
+  for index, name in enumerate(ids):
+    if UNSAFE.search(name):
+      line = f', line {lines[index]}' if lines else ''
+      raise BadInput(
+        f"{where}{line}: {name!r} is no id: an id is a path below the pattern's folder, without "
+        "'..', '.', empty parts, backslashes and control characters; change the pattern or the list"
+      )
+    if name in places:
+      pair = [lines[i] if lines else i + 1 for i in (places[name], index)]
+      what = 'lines' if lines else 'places'
+      raise BadInput(
+        f'{where}: {name!r} stands twice ({what} {pair[0]} and {pair[1]}): every image may stand '
+        'once; take one off'
+      )
+    places[name] = index
 
 
 def open_folder(
@@ -192,6 +265,7 @@ def open_folder(
   table: label_tables.TableLike = 'identity',
   classes: int | None = None,
   label_format: str = 'index',
+  max_pixels: int = image_files.MAX_PIXELS,
 ) -> Folder:
   """The images under a root folder.
 
@@ -207,12 +281,14 @@ def open_folder(
     without: a list of ids to leave out, given in the same ways.
     check: whether every image and label has to be there.
     among: the ids of all images, where their files are not there to be listed.
-    table, classes, label_format: as in `Folder`.
+    table, classes, label_format, max_pixels: as in `Folder`.
   """
   if not os.path.isdir(root):
-    raise BadInput(f'data root {root!r} is not a folder; set it to where the images are')
+    raise BadInput(
+      f'data.root {root!r} is not a folder: set it to where the data sets are (docs/datasets.md)'
+    )
   images = os.path.join(root, images)
-  everything = functools.cache(lambda: sorted(among) or find_ids(images))
+  everything = functools.cache(lambda: sorted(among) or _find_all(images, warn=not list))
   ids = _read_ids(root, list, everything) if list else everything()
   if without:
     out = set(_read_ids(root, without, everything))
@@ -222,7 +298,7 @@ def open_folder(
       raise BadInput(f'{without}: {text}')
     ids = [name for name in ids if name not in out]
   labels = os.path.join(root, labels) if labels else ''
-  found = Folder(images, labels, ids, table, classes, label_format)
+  found = Folder(images, labels, ids, table, classes, label_format, max_pixels=max_pixels)
   if check and not among:
     found.check()
   return found
@@ -269,7 +345,8 @@ def _read_ids(root: str, name: str, everything: Callable[[], list[str]]) -> list
   """
   published = LISTS / f'{name}.txt'
   path = str(published) if published.is_file() else os.path.join(root, name)
-  ids = read_list(path)
+  lines = _read_lines(path)
+  ids = list(lines.values())
   if '/' in ids[0] or not any('/' in name for name in everything()):
     return ids
   found = {}
@@ -281,29 +358,89 @@ def _read_ids(root: str, name: str, everything: Callable[[], list[str]]) -> list
         'the folders as well'
       )
     found[last] = name
-  return [found.get(name, name) for name in ids]
+  ids = [found.get(name, name) for name in ids]
+  check_ids(ids, path, list(lines))  # with its folders and without, one image may stand twice
+  return ids
 
 
 def read_list(path: str) -> list[str]:
-  """The lines of a list file. Raises BadInput when it does not exist or is empty."""
+  """The ids of a list file. Raises BadInput: it does not exist or is empty, or as `check_ids`."""
+  return list(_read_lines(path).values())
+
+
+def _read_lines(path: str) -> dict[int, str]:
+  """Line number -> id of a list file."""
   try:
-    with open(path, encoding='utf-8') as file:
-      ids = [line.strip() for line in file if line.strip()]
-  except (OSError, UnicodeDecodeError) as error:
-    reason = getattr(error, 'strerror', None) or 'not a text file'
-    raise BadInput(f'{path}: the list of ids cannot be read ({reason})') from None
-  if not ids:
+    text = image_files.read_file(path).decode()
+  except UnicodeDecodeError:
+    raise BadInput(f'{path}: the list of ids cannot be read (not a text file)') from None
+  lines = {i: line.strip() for i, line in enumerate(text.split('\n'), 1) if line.strip()}
+  if not lines:
     raise BadInput(f'{path}: the list is empty; write one id per line')
+  check_ids(list(lines.values()), path, list(lines))
+  return lines
+
+
+def _find_all(pattern: str, warn: bool) -> list[str]:
+  """The ids of all files that fit the pattern; warns of those that are left out."""
+  ids, left_out = find_files(pattern)
+  if left_out and warn:
+    example, why = next(iter(left_out.items()))
+    logging.warning(
+      '%s: %d files are left out, such as %s: %s', pattern, len(left_out), printable(example), why
+    )
   return ids
 
 
 def find_ids(pattern: str) -> list[str]:
   """The sorted ids of all files that fit the pattern, sub-folders included."""
+  return find_files(pattern)[0]
+
+
+def find_files(pattern: str) -> tuple[list[str], dict[str, str]]:
+  """The sorted ids of all files that fit the pattern; and why others are left out, by path.
+
+  Sub-folders are included, also those that are links.
+  """
   first, *others = (re.escape(part) for part in pattern.split('{id}'))
-  fits = re.compile(first + '(?P<id>.+)' + '(?P=id)'.join(others), re.DOTALL)
-  top = os.path.dirname(pattern.partition('{id}')[0])
-  paths = (os.path.join(at, name) for at, _, names in os.walk(top) for name in names)
-  return sorted(match['id'] for match in map(fits.fullmatch, paths) if match)
+  expression = first + '(?P<id>.+)' + '(?P=id)'.join(others)
+  fits, nearly = (
+    re.compile(expression, re.DOTALL),
+    re.compile(expression, re.DOTALL | re.IGNORECASE),
+  )
+  ids, left_out = [], {}
+  for path in sorted(_walk(os.path.dirname(pattern.partition('{id}')[0]))):
+    if not nearly.fullmatch(path):
+      continue
+    if not (match := fits.fullmatch(path)):
+      left_out[path] = 'differs from the pattern in upper case alone'
+    elif image_files.UNUSABLE_NAME.search(match['id']):
+      left_out[path] = 'has a backslash, a control character or no UTF-8 in its name'
+    else:
+      ids.append(match['id'])
+  return sorted(ids), left_out
+
+
+def _walk(top: str) -> Iterator[str]:
+  """All files below a folder; each folder once, by its own path before that of a link to it."""
+  seen, waiting = set(), [top]
+  walk = functools.partial(os.walk, onerror=_refuse_folder)
+  while waiting:
+    links = []
+    for folder, folders, names in itertools.chain.from_iterable(map(walk, waiting)):
+      facts = os.stat(folder)
+      if (facts.st_dev, facts.st_ino) in seen:
+        folders.clear()
+        continue
+      seen.add((facts.st_dev, facts.st_ino))
+      links += [path for path in (os.path.join(folder, f) for f in folders) if os.path.islink(path)]
+      yield from (os.path.join(folder, name) for name in names)
+    waiting = sorted(links)
+
+
+def _refuse_folder(error: OSError) -> None:
+  if not isinstance(error, FileNotFoundError):
+    raise BadInput(f'{error.filename}: the folder cannot be listed ({error.strerror})')
 
 
 def _entries(paths: Iterable[str]) -> Iterator[tuple[str, os.DirEntry | None]]:

@@ -1,22 +1,42 @@
 """Image files, and label files: every pixel's raw id, as each of the data sets stores it.
 
-Which label files are met where is in docs/datasets.md. One of another format is refused, never
-guessed at: most can be read as each other, and the labels would be silently wrong.
+All commands read pixels here and nowhere else. Which label files are met where is in
+docs/datasets.md. One of another format is refused, never guessed at: most can be read as each
+other, and the labels would be silently wrong.
 """
 
+import collections
 import functools
 import io
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
 from data_pipelines.errors import BadInput, one_line
+
+FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')
+MAX_PIXELS = 512_000_000  # of one image; the default of data.max_pixels
+# Compared by `decode`; Pillow's own limit is below the size of aerial images.
+Image.MAX_IMAGE_PIXELS = None
+# No part of an id: what is not UTF-8, control characters and, on some systems a '/', backslashes.
+UNUSABLE_NAME = re.compile('[\ud800-\udfff\0-\x1f\x7f\\\\]')
 
 # The first bytes of a PNG file, to its bit depth and colour type (PNG specification, 5.2, 11.2.2).
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 HEADER_SIZE = 26
-GREY, RGB, PALETTE, RGBA = 0, 2, 3, 6
-KINDS = {GREY: 'grey', RGB: 'RGB', PALETTE: 'palette', 4: 'grey with alpha', RGBA: 'RGBA'}
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+KINDS = {GREY: 'grey', RGB: 'RGB', PALETTE: 'palette', GREY_ALPHA: 'grey with alpha', RGBA: 'RGBA'}
+CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
+INFLATED = 1 << 20  # bytes at a time
+# (left, top, step right, step down) of the seven passes of an interlaced PNG file.
+ADAM7 = (
+  (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+)  # fmt: skip
 
 Colours = tuple[tuple[int, int, int], ...]
 
@@ -32,52 +52,168 @@ LABEL_FORMATS: dict[str, tuple[frozenset[tuple[int, int]], str]] = {
   # The first of four 8-bit channels (Oxford RobotCar).
   'rgba': (frozenset({(RGBA, 8)}), '8-bit RGBA PNG'),
   # The position of the pixel's colour in a list of colours (CamVid's 32 classes; GTA5 or Mapillary
-  # after something has turned their palettes into colours).
-  'colour': (_PALETTES | {(RGB, 8)}, '8-bit RGB or palette PNG'),
+  # after something has turned their palettes into colours; Cityscapes' own, which are opaque RGBA).
+  'colour': (_PALETTES | {(RGB, 8), (RGBA, 8)}, '8-bit RGB, RGBA or palette PNG'),
 }
 
 
-def read_image(file: str | io.BytesIO, name: str = '', mode: str = 'RGB') -> np.ndarray:
-  """The pixels of an image file, uint8 [h, w] or [h, w, channels].
+def read_image(
+  path: str | os.PathLike[str], mode: str = 'RGB', max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+  """The pixels of an image file; arguments, result and errors as of `decode` and `read_file`."""
+  return decode(read_file(path), str(path), mode, max_pixels)
 
-  Raises BadInput if it does not exist or cannot be decoded.
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+  """The bytes of a file.
+
+  Raises BadInput: it does not exist, cannot be read or has a name that is not UTF-8; or it is a
+  folder, a pipe or a device, which might have to be waited for.
+  """
+  path = os.fspath(path)
+  if UNUSABLE_NAME.search(path):
+    raise BadInput(
+      f'{path}: the name is not UTF-8, or holds a control character or a backslash; rename the file'
+    )
+  if not os.path.isfile(path):
+    raise BadInput(f'{path}: {why_no_file(path)}')
+  try:
+    with open(path, 'rb') as file:
+      return file.read()
+  except OSError as error:
+    raise BadInput(f'{path}: cannot be read ({error.strerror})') from None
+
+
+def why_no_file(path: str | os.PathLike[str]) -> str:
+  """Why there is no file at a path, and what to do, in words."""
+  if not os.path.lexists(path):
+    return 'no such file; correct the list or the pattern'
+  if not os.path.exists(path):
+    return (
+      f'is a link to {os.readlink(path)}, which does not exist; restore that or remove the link'
+    )
+  what = 'a folder' if os.path.isdir(path) else 'a pipe, a socket or a device'
+  return f'is {what}, not a file; remove it or correct the pattern'
+
+
+def decode(
+  data: bytes, name: str, mode: str = 'RGB', max_pixels: int = MAX_PIXELS, rawmode: str = ''
+) -> np.ndarray:
+  """The pixels of an image: uint8 [h, w] or [h, w, channels].
+
+  Turned as its EXIF orientation says; of 16-bit greyscale the upper 8 bits. Raises BadInput: it is
+  of none of `FORMATS`, damaged, cut short, an animation, of 32 bits a channel or too large.
 
   Args:
-    file: a path, or the bytes of a file.
-    name: what to call the file in a message; '' for its path.
+    data: the content of a file.
+    name: what to call it in a message.
     mode: Pillow's name of the channels; '' leaves them as they are (of a palette, the indices).
+    max_pixels: the largest height x width.
+    rawmode: Pillow's name of the layout that a PNG file's lines are read by; '' for its own.
   """
-  name = name or str(file)
   try:
-    with Image.open(file) as image:
+    if data.startswith(SIGNATURE):
+      collections.deque(_chunks(data), maxlen=0)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+      if image.width * image.height > max_pixels:
+        raise BadInput(
+          f'{name}: has {image.width}x{image.height} pixels, more than data.max_pixels '
+          f'({max_pixels:,}): raise it, or cut the image into smaller ones'
+        )
+      # A JPEG file of several pictures (MPO) shows its first; the others are previews and depth.
+      if image.format != 'MPO' and getattr(image, 'n_frames', 1) > 1:
+        raise ValueError(f'it has {image.n_frames} frames, an animation or several pages')
+      if rawmode:
+        image.tile = [tile._replace(args=rawmode) for tile in image.tile]
       image.load()
-      return np.array(image.convert(mode) if mode else image, np.uint8)
-  except FileNotFoundError:
-    raise BadInput(f'{name}: no such file; correct the list or the pattern') from None
-  # Pillow's decoders raise SyntaxError, ValueError and others for damaged files.
-  except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+      last = (0, image.height - 1, image.width, image.height)
+      if image.format == 'PNG' and (data[28] or not np.asarray(image.crop(last)).any()):
+        _check_length(data)
+      return _pixels(image, mode)
+  except Image.UnidentifiedImageError:
+    reason = f'it is no {", ".join(FORMATS[:-1])} or {FORMATS[-1]} file, or its start is damaged'
+  except BadInput:
+    raise
+  # What Pillow's decoders raise for damaged files.
+  except (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError,
+    AttributeError, AssertionError, RuntimeError, MemoryError, Warning, struct.error, zlib.error,
+  ) as error:  # fmt: skip
     reason = one_line(error)
-    raise BadInput(f'{name}: cannot be decoded ({reason}); restore or remove the file') from None
+  raise BadInput(f'{name}: cannot be decoded ({reason}); restore or remove the file')
 
 
-def read_label(path: str, label_format: str = 'index', colours: Colours = ()) -> np.ndarray:
+def _pixels(image: ImageFile.ImageFile, mode: str) -> np.ndarray:
+  """The pixels of an opened image, as `decode` gives them."""
+  ImageOps.exif_transpose(image, in_place=True)
+  if image.mode.startswith('I;16'):
+    grey = (np.asarray(image) >> 8).astype(np.uint8)
+    return grey[..., None].repeat(3, -1) if mode == 'RGB' else grey
+  if image.mode in ('I', 'F'):
+    raise ValueError('its values are no whole numbers of 8 or 16 bits: convert them')
+  return np.asarray(image if mode in ('', image.mode) else image.convert(mode), np.uint8)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+  """(kind, content) of each chunk of a PNG file; ValueError if one is damaged or the end lacks."""
+  view, at, kind = memoryview(data), len(SIGNATURE), b''
+  while kind != b'IEND':
+    try:
+      length, kind = struct.unpack_from('>I4s', data, at)
+      (checksum,) = struct.unpack_from('>I', data, at + 8 + length)
+    except struct.error:
+      raise ValueError('it is cut short') from None
+    if zlib.crc32(view[at + 4 : at + 8 + length]) != checksum:
+      raise ValueError(f'the checksum of its part {kind!r} at byte {at:,} is wrong')
+    yield kind, view[at + 8 : at + 8 + length]
+    at += 12 + length
+
+
+def _check_length(data: bytes) -> None:
+  """Raises ValueError if a PNG file holds fewer lines than its header says.
+
+  Pillow leaves such lines black, so that only interlaced files and a black last line need a look.
+  """
+  width, height, depth, colour, _, _, interlaced = struct.unpack_from('>IIBBBBB', data, 16)
+  bits, wanted, found = depth * CHANNELS[colour], 0, 0
+  for left, top, right, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
+    columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+    wanted += rows * (1 + -(-columns * bits // 8)) if columns > 0 else 0
+  inflate = zlib.decompressobj()
+  for _, content in filter(lambda chunk: chunk[0] == b'IDAT', _chunks(data)):
+    while content and found < wanted:
+      found += len(inflate.decompress(content, INFLATED))
+      content = inflate.unconsumed_tail
+  if found < wanted:
+    raise ValueError(f'it holds {found:,} of {wanted:,} bytes of pixels')
+
+
+def read_label(
+  path: str, label_format: str = 'index', colours: Colours = (), max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
   """The raw ids, uint8 [h, w], of a PNG label file in one of `LABEL_FORMATS`.
 
   `colours` are for 'colour': the RGB triple of each raw id, all of them different. Raises BadInput:
-  missing, damaged or of another format, or a pixel's colour is none of `colours`.
+  as `read_file` and `decode`, or it is of another format, a pixel's colour is none of `colours` or
+  transparent, or an id of 'rgb16' is beyond 255.
   """
-  try:
-    with open(path, 'rb') as file:
-      header = file.read(HEADER_SIZE)
-  except OSError as error:
-    raise BadInput(f'{path}: cannot be read ({error.strerror})') from None
-  _check_header(header, path, label_format)
-  if label_format == 'rgb16':
-    return _first_of_16_bits(path)
+  data = read_file(path)
+  _check_header(data, path, label_format)
   if label_format == 'colour':
-    return _ids_of_colours(read_image(path), colours, path)
-  pixels = read_image(path, mode='')
-  return pixels[..., 0] if label_format == 'rgba' else pixels
+    pixels = decode(data, path, 'RGBA', max_pixels)
+    if pixels[..., 3].min() < 255:
+      raise BadInput(
+        f'{path}: has transparent pixels, which have no colour; write it without alpha'
+      )
+    return _ids_of_colours(pixels[..., :3], colours, path)
+  pixels = decode(data, path, '', max_pixels)
+  if (
+    label_format == 'rgb16'
+  ):  # Pillow keeps the upper half of 16-bit colours, unless told otherwise
+    if pixels[..., 0].any():
+      raise BadInput(f'{path}: holds raw ids beyond 255: is it another kind of picture?')
+    pixels = decode(data, path, '', max_pixels, rawmode='RGB;16L')
+  return pixels if label_format == 'index' else pixels[..., 0]
 
 
 def _check_header(header: bytes, path: str, label_format: str = 'index') -> None:
@@ -88,7 +224,7 @@ def _check_header(header: bytes, path: str, label_format: str = 'index') -> None
   fits = [name for name, (accepted, _) in LABEL_FORMATS.items() if (colour, depth) in accepted]
   if label_format in fits:
     return
-  instead = f"; for such files set label_format to '{fits[0]}'" if fits else ''
+  instead = f'; for such files set label_format to {" or ".join(map(repr, fits))}' if fits else ''
   raise BadInput(
     f'{path}: is a PNG of colour type {colour} ({KINDS.get(colour, "unknown")}) with {depth} bits, '
     f"but label_format '{label_format}' means {LABEL_FORMATS[label_format][1]}{instead}"
@@ -102,12 +238,15 @@ def _ids_of_colours(pixels: np.ndarray, colours: Colours, path: str) -> np.ndarr
   place = np.minimum(np.searchsorted(codes, found), len(codes) - 1)
   wrong = codes[place] != found
   if wrong.any():
-    row, column = np.argwhere(wrong)[0]
-    red, green, blue = pixels[row, column].tolist()
+    others, counts = np.unique(found[wrong], return_counts=True)
+    common = others[np.argsort(-counts, kind='stable')[:3]].tolist()
+    shown = ', '.join(str((code >> 16, code >> 8 & 255, code & 255)) for code in common)
+    row, column = np.argwhere(wrong)[0].tolist()
     raise BadInput(
-      f'{path}: the colour ({red}, {green}, {blue}) at row {row}, column {column} is none of the '
-      f'{len(codes)} of its data set ({wrong.mean():.1%} of the pixels are not): was the file '
-      'resized or compressed? Take the original'
+      f'{path}: the table, of {len(codes)} colours, lacks {shown}{", ..." * (len(others) > 3)} '
+      f'({len(others):,} in all, {wrong.mean():.1%} of the pixels, the first at row {row}, column '
+      f'{column}): add what is missing to the table, or take the original if the file was resized '
+      'or compressed'
     )
   return ids[place]
 
@@ -121,18 +260,3 @@ def _sorted_codes(colours: Colours) -> tuple[np.ndarray, np.ndarray]:
   codes = _codes(np.array(colours, np.uint8))
   order = np.argsort(codes)
   return codes[order], order.astype(np.uint8)
-
-
-def _first_of_16_bits(path: str) -> np.ndarray:
-  # Pillow keeps only the upper half of 16-bit colours, which is 0 everywhere. TensorFlow is
-  # imported here alone, so that other data sets do not wait for it.
-  import tensorflow as tf
-
-  try:
-    with open(path, 'rb') as file:
-      pixels = tf.io.decode_png(file.read(), channels=3, dtype=tf.uint16).numpy()[..., 0]
-  except (OSError, tf.errors.OpError) as error:
-    raise BadInput(f'{path}: cannot be decoded ({one_line(error)}); restore or remove it') from None
-  if pixels.max(initial=0) > 255:
-    raise BadInput(f'{path}: raw id {pixels.max()} is beyond 255: is it another kind of picture?')
-  return pixels.astype(np.uint8)

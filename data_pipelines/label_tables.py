@@ -5,6 +5,7 @@ bicyclist) or of the 9 classes of RobotCar (0 sky .. 8 road); 255 is "ignored". 
 of docs/method.md section 9.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,6 +100,21 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 NAMES['synthia16'] = tuple(NAMES['cityscapes19'][i] for i in OF_16)
+
+
+def class_set(names: str, own: Sequence[str] = ()) -> str:
+  """What a result calls its classes: a key of `NAMES`, or the number and a hash of other names.
+
+  Args:
+    names: a key of `NAMES`.
+    own: the names of the classes; () for those of `names`.
+  """
+  shown = tuple(own) or NAMES[names]
+  for known in (names, *NAMES):
+    if NAMES[known] == shown:
+      return known
+  digest = hashlib.sha256('\n'.join(shown).encode()).hexdigest()
+  return f'own {len(shown)} ({digest[:8]})'
 
 
 def _colours(text: str) -> list[Colour]:

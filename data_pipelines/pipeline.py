@@ -8,7 +8,6 @@ only those that it needs.
 
 import dataclasses
 import functools
-import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_pipelines import image_files, transforms
+from data_pipelines import transforms
 from data_pipelines.copy_paste import CopyPaste
-from data_pipelines.errors import BadInput, one_line
+from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, Pixels
 
 # Accelerators belong to JAX: TensorFlow would take their memory.
@@ -34,6 +33,7 @@ DOCTOR = "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' 
 Untyped = Any  # tensors: TensorFlow's type stubs lack operators and modules
 random: Untyped = tf.random
 Root = tuple[int, str]  # the run's seed and the name of a stream
+Failed = dict[int, Exception]  # step -> why one of its rows could not be made
 Skipped = dict[str, str] | None  # path -> what is wrong; None where nothing may be skipped
 
 
@@ -95,9 +95,10 @@ def batches(
   """
   for name, view in views.items():
     _check(name, view, rows)
+  failed: Failed = {}
   datasets = {
     name: _dataset(
-      name, view, (seed, stream), start, range(view.rows)[rows], parallel_calls, skipped
+      name, view, (seed, stream), start, range(view.rows)[rows], parallel_calls, skipped, failed
     )
     for name, view in views.items()
   }
@@ -107,7 +108,7 @@ def batches(
   options.threading.max_intra_op_parallelism = 1
   options.autotune.enabled = False
   dataset = tf.data.Dataset.zip(datasets).prefetch(PREFETCH).with_options(options)
-  return _iterate(dataset, views, (seed, stream), start, rows)
+  return _iterate(dataset, start, failed)
 
 
 def image_indices(name: str, view: View, *, seed: int, stream: str = '', step: int) -> list[int]:
@@ -144,51 +145,46 @@ def _check(name: str, view: View, rows: slice) -> None:
 
 
 def _iterate(
-  dataset: tf.data.Dataset, views: Mapping[str, View], root: Root, start: int, rows: slice
+  dataset: tf.data.Dataset, start: int, failed: Failed
 ) -> Iterator[dict[str, np.ndarray]]:
-  iterator: Untyped = dataset.as_numpy_iterator()
-  for step in itertools.count(start):
-    try:
-      batch = next(iterator)
-    except tf.errors.OpError as error:
-      raise _blame(views, root, step, rows, error) from None
+  batches: Untyped = dataset.as_numpy_iterator()
+  for step, batch in enumerate(batches, start):
+    if isinstance(error := failed.get(step), BadInput):
+      raise BadInput(f'{error}. {DOCTOR}') from None
+    if error:
+      raise error
     yield {f'{name}_{part}': x for name, parts in batch.items() for part, x in parts.items()}
 
 
 def _dataset(
-  name: str, view: View, root: Root, start: int, rows: range, parallel_calls: int, skipped: Skipped
-) -> tf.data.Dataset:
+  name: str, view: View, root: Root, start: int, rows: range, parallel_calls: int,
+  skipped: Skipped, failed: Failed,
+) -> tf.data.Dataset:  # fmt: skip
   """The view's rows, batched: {'image': [len(rows), h, w, 3], 'label': ...}."""
   own = tf.constant(list(rows), tf.int64)
   shapes = {'image': (*view.crop, 3)} | ({'label': view.crop} if view.source.labels else {})
-  load = _decoder(view.source) if skipped is None else None
 
-  def make(step: int, row: int, index: int, *pixels: np.ndarray) -> list[np.ndarray]:
+  def make(step: int, row: int, index: int) -> list[np.ndarray]:
     step, row, index = int(step), int(row), int(index)  # NumPy's, which seeds are not made of
-    image, raw = (pixels[0], None) if pixels else _read(view, index, row, skipped)
-    if len(pixels) > 1:
-      raw = pixels[1]
-      view.source.check_raw(index, raw, image.shape)
-    return _example(view, (image, raw), row, _generator(name, root, step, row), skipped)
+    try:
+      pixels = _read(view, index, row, skipped)
+      return _example(view, pixels, row, transforms.generator(*root, name, step, row), skipped)
+    except Exception as error:  # of which TensorFlow would keep the text alone, and print it
+      failed.setdefault(step, error)
+      return [np.zeros(shape, np.uint8) for shape in shapes.values()]
 
   # No tensor meets Python's control flow in here; looking for it would double the start-up time.
   @tf.autograph.experimental.do_not_convert
   def example(position: Untyped) -> dict[str, Untyped]:
     step, row = position // len(rows), own[position % len(rows)]
     index = _image_index(name, len(view.source), root, step * view.rows + row)
-    pixels = load(index) if load else []
-    made = tf.numpy_function(make, [step, row, index, *pixels], [tf.uint8] * len(shapes))
+    made = tf.numpy_function(make, [step, row, index], [tf.uint8] * len(shapes))
     parts = zip(shapes.items(), made, strict=True)
     return {part: tf.ensure_shape(x, shape) for (part, shape), x in parts}
 
   positions = tf.data.Dataset.range(start * len(rows), _FOREVER)
   mapped = positions.map(example, num_parallel_calls=parallel_calls, deterministic=True)
   return mapped.batch(len(rows), drop_remainder=True)
-
-
-def _generator(name: str, root: Root, step: int, row: int) -> np.random.Generator:
-  """Where everything that is drawn for one row of one step comes from."""
-  return transforms.generator(*root, name, step, row)
 
 
 def _image_index(name: str, number: int, root: Root, position: Untyped) -> Untyped:
@@ -243,7 +239,7 @@ def _paste(
 
 
 def _read(view: View, index: int, row: int, skipped: Skipped) -> Pixels:
-  """Image and raw ids, from shards; with `skipped` perhaps those of the next that is readable."""
+  """Image and raw ids; with `skipped` perhaps those of the next image that is readable."""
   source = view.source
   if skipped is None:
     low_size = view.low_size if row < view.low_rows and not view.copy_paste else None
@@ -254,66 +250,4 @@ def _read(view: View, index: int, row: int, skipped: Skipped) -> Pixels:
       return source.read_pair(place)
     except BadInput as error:
       skipped[source.image_path(place)] = str(error)
-  raise BadInput(f'{source.images}: none of the images can be read')
-
-
-def _decoder(source: Folder) -> Callable[[Untyped], list[Untyped]] | None:
-  """index -> [image] or [image, raw label], decoded by TensorFlow; None for what is in shards."""
-  if source.image_pack or source.label_pack:
-    return None
-  images = tf.constant([source.image_path(i) for i in range(len(source))])
-  if not source.labels:
-    return lambda index: [_load_image(images[index])]
-  labels = tf.constant([source.label_path(i) for i in range(len(source))])
-  return lambda index: [_load_image(images[index]), _load_label(labels[index], source)]
-
-
-def _load_image(path: Untyped) -> Untyped:
-  # Despite its name, this decodes PNG as well; the method is Pillow's, so that both agree.
-  return tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method='INTEGER_ACCURATE')
-
-
-def _load_label(path: Untyped, source: Folder) -> Untyped:
-  """A label file's raw ids. TensorFlow reads the greyscale ones, which need no interpreter."""
-
-  def read(file: bytes) -> np.ndarray:
-    return image_files.read_label(file.decode(), source.label_format, source.colours)
-
-  by_pillow = functools.partial(tf.numpy_function, read, [path], tf.uint8)
-  if source.label_format != 'index':
-    return by_pillow()
-  data = tf.io.read_file(path)
-  # A file that is cut shorter than this has zeros there, and goes to Pillow to be refused.
-  start = tf.strings.substr(data, 0, image_files.HEADER_SIZE) + '\0' * image_files.HEADER_SIZE
-  header = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32)
-  grey = (header[24] == 8) & (header[25] == image_files.GREY)
-  return tf.cond(grey, lambda: tf.io.decode_png(data, channels=1)[..., 0], by_pillow)
-
-
-def _blame(
-  views: Mapping[str, View], root: Root, step: int, rows: slice, error: tf.errors.OpError
-) -> BadInput:
-  """Reads the batch again, file by file, to name the one that cannot be read."""
-  for name, view in views.items():
-    read = image_indices(name, view, seed=root[0], stream=root[1], step=step)[rows]
-    for row in range(view.rows)[rows]:
-      if view.copy_paste:
-        donors = view.copy_paste.draw(_generator(name, root, step, row))
-        read += donors[donors >= 0].tolist()
-    for index in read:
-      path = view.source.image_path(index)
-      try:
-        view.source.read(index)
-        if not view.source.image_pack:
-          _load_image(path)
-      except BadInput as found:
-        return BadInput(f'{found}. {DOCTOR}')
-      except tf.errors.OpError as failed:
-        reason = _first_line(failed)
-        return BadInput(f'{path}: cannot be decoded ({reason}); restore or remove it. {DOCTOR}')
-  return BadInput(f'step {step} cannot be read ({_first_line(error)}); has a file been changed?')
-
-
-def _first_line(error: tf.errors.OpError) -> str:
-  """TensorFlow's message without the traceback that follows it."""
-  return one_line(str(error.message).partition('\n')[0])
+  raise BadInput(f'none of the images can be read: {skipped[source.image_path(index)]}')

@@ -18,12 +18,24 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from data_pipelines import atomic, processes, transforms
-from data_pipelines.doctor import Manifest, digest
+from data_pipelines import atomic, digests, processes, records, transforms
+from data_pipelines.doctor import Manifest
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder
-from data_pipelines.pack import INDEX, LOW_SPLIT, SPLIT, VERSION, Index, Plan, Shard, read_json
+from data_pipelines.folder import Folder, fingerprint
+from data_pipelines.pack import (
+  INDEX,
+  LOW_SPLIT,
+  SPLIT,
+  VERSION,
+  Index,
+  Pack,
+  Plan,
+  Shard,
+  read_record,
+)
 
+PLAN = 'plan.json'  # of a folder that is not complete
+Files = dict[str, dict[str, Any]]  # as an index has them
 # One image a group: they are read alone. Pixels hardly shrink, labels are compressed on their own.
 OPTIONS = 'group_size:1,uncompressed'
 
@@ -57,31 +69,37 @@ def prepare(
   """
   directory = pathlib.Path(directory)
   images = images or ('jpeg' if _is_jpeg(folder) else 'raw')
-  plan = _plan(folder, images, low_size, images_per_shard)
+  files = _files(folder, manifest)
+  plan = _plan(folder, files, images, low_size, images_per_shard)
   if (directory / VERSION).exists():
-    _check_plan(directory, read_json(directory / VERSION / INDEX), plan)
+    _check_plan(directory, Pack(directory).index, plan)
     return directory
   partial = directory / f'{VERSION}.partial'
   _begin(partial, plan)
   splits = [SPLIT] + [LOW_SPLIT] * bool(plan['low_size'])
   todo = [t for s in splits for t in _shard_files(partial, s, len(folder), plan)]
-  shards, write = [], functools.partial(_write_shard, folder, manifest, plan)
+  shards, write = [], functools.partial(_write_shard, folder, files, plan)
   for shard in processes.in_order(write, todo, jobs):
     shards.append(shard)
     progress(sum(done['images'] for done in shards), len(splits) * len(folder))
   _write_metadata(partial, splits, plan, shards)
-  index: Index = {**plan, 'shards': shards, 'files': _files(folder, manifest)}
-  (partial / INDEX).write_text(json.dumps(index))
-  for left in partial.glob('*.array_record-*.json'):
-    left.unlink()
+  begun = {partial / PLAN, *partial.glob('.*.json')}
+  whole = sorted(set(partial.glob('[!.]*.json')) - {partial / PLAN, partial / INDEX})
+  metadata = {path.name: digests.of_file(path) for path in whole}
+  index: Index = {**plan, 'shards': shards, 'files': files, 'metadata': metadata}
+  records.write(partial / INDEX, index)
   partial.rename(directory / VERSION)
+  for path in begun:
+    (directory / VERSION / path.name).unlink()
   return directory
 
 
-def _plan(folder: Folder, images: str, low_size: Sequence[int], each: int) -> Plan:
+def _plan(folder: Folder, files: Files, images: str, low_size: Sequence[int], each: int) -> Plan:
   """All that the shards depend on, as JSON gives it back."""
   plan = {
-    'fingerprint': folder.fingerprint(),
+    'fingerprint': fingerprint(
+      {name: {part: facts[1] for part, facts in parts.items()} for name, parts in files.items()}
+    ),
     'images': images,
     'low_size': low_size if images == 'raw' else (),
     'images_per_shard': each,
@@ -92,12 +110,23 @@ def _plan(folder: Folder, images: str, low_size: Sequence[int], each: int) -> Pl
   return json.loads(json.dumps(plan))
 
 
-def _files(folder: Folder, manifest: Manifest | None) -> dict[str, dict[str, Any]]:
-  """By id and 'image' or 'label': what the manifest has of the file; without one, its size."""
-  if manifest:
-    return {name: manifest['files'][name] for name in folder.ids}
-  found = folder.file_sizes()
-  return {name: {part: [size] for part, size in sizes.items()} for name, sizes in found.items()}
+def _files(folder: Folder, manifest: Manifest | None) -> Files:
+  """By id and 'image' or 'label': what the manifest has of the file; without one, of the label.
+
+  Raises BadInput: the manifest lacks a file, or `doctor` did not find it.
+  """
+  if not manifest:
+    paths = [folder.label_path(i) for i in range(len(folder))]
+    found = zip(folder.ids, paths, digests.of_files(paths), strict=True)
+    return {name: {'label': [os.path.getsize(path), digest]} for name, path, digest in found}
+  parts = ('image', 'label') if folder.labels else ('image',)
+  found = {
+    name: {part: manifest['files'].get(name, {}).get(part) for part in parts} for name in folder.ids
+  }
+  for name, facts in found.items():
+    if not all(facts.values()):
+      raise BadInput(f'{name}: doctor has not seen its {" and ".join(parts)}; run doctor again')
+  return found
 
 
 def _is_jpeg(folder: Folder) -> bool:
@@ -110,19 +139,19 @@ def _check_plan(directory: pathlib.Path, there: Plan, plan: Plan) -> None:
   if different:
     raise BadInput(
       f'{directory}: holds shards that were made from other files or settings ({different[0]}); '
-      'delete it, or give another --output'
+      'give another --output'
     )
 
 
 def _begin(partial: pathlib.Path, plan: Plan) -> None:
   """Makes the folder for a plan, or checks that it was begun for the same one."""
-  path = partial / 'plan.json'
+  path = partial / PLAN
   if path.exists():
-    _check_plan(partial, read_json(path), plan)
+    _check_plan(partial, read_record(path), plan)
     atomic.sweep(partial)
     return
   shutil.rmtree(partial, ignore_errors=True)
-  atomic.write_text(path, json.dumps(plan))
+  records.write(path, plan)
 
 
 def _shard_files(
@@ -157,19 +186,19 @@ def _features(plan: Plan) -> tfds.features.FeaturesDict:
   return kinds.FeaturesDict(features)
 
 
-def _write_shard(
-  folder: Folder, manifest: Manifest | None, plan: Plan, todo: tuple[str, str, range]
-) -> Shard:
+def _write_shard(folder: Folder, files: Files, plan: Plan, todo: tuple[str, str, range]) -> Shard:
   """Writes one shard and, beside it, its record, unless they are there."""
   split, path, indices = todo
-  record_path = pathlib.Path(f'{path}.json')
-  if os.path.exists(path):
-    return json.loads(record_path.read_text())
+  record_path = pathlib.Path(path).with_name(f'.{os.path.basename(path)}.json')
+  if os.path.exists(path) and record_path.exists():
+    made: Shard = read_record(record_path)
+    if digests.of_file(path) == made['sha256']:
+      return made
   features, raw_ids = _features(plan), set()
   with atomic.replacing(path) as part:
     writer = array_record_module.ArrayRecordWriter(str(part), OPTIONS)
     for index in indices:
-      example = _example(folder, index, manifest, plan['images'])
+      example = _example(folder, index, files, plan['images'])
       raw_ids.update(example.get('label', np.empty(0, np.uint8)).tobytes())
       if split == LOW_SPLIT:
         example = _resize(example, tuple(plan['low_size']))
@@ -178,12 +207,13 @@ def _write_shard(
     record: Shard = {
       'split': split,
       'file': os.path.basename(path),
-      'bytes': os.path.getsize(part),
-      'sha256': digest(part),
+      'bytes': part.stat().st_size,
+      'modified': part.stat().st_mtime_ns,
+      'sha256': digests.of_file(part),
       'images': len(indices),
       'raw_ids': sorted(raw_ids),
     }
-    record_path.write_text(json.dumps(record))  # before the shard: one that is there has its record
+    records.write(record_path, record)  # before the shard: one that is there has its record
   return record
 
 
@@ -195,23 +225,22 @@ def _resize(example: dict[str, Any], size: transforms.Size) -> dict[str, Any]:
   return example | {part: picture.whole() for part, picture in parts if picture}
 
 
-def _example(folder: Folder, index: int, manifest: Manifest | None, images: str) -> dict[str, Any]:
+def _example(folder: Folder, index: int, files: Files, images: str) -> dict[str, Any]:
   example: dict[str, Any] = {'id': folder.ids[index]}
   pixels = folder.read_image(index)  # refuses what no training could read
   if images != 'none':
-    path = _check_hash(folder.image_path(index), manifest, folder.ids[index], 'image')
+    path = _check_hash(folder.image_path(index), files[folder.ids[index]]['image'])
     example['image'] = pixels if images == 'raw' else path
   if folder.labels:
-    _check_hash(folder.label_path(index), manifest, folder.ids[index], 'label')
+    _check_hash(folder.label_path(index), files[folder.ids[index]]['label'])
     example['label'] = folder.read_raw(index)
     folder.check_raw(index, example['label'], pixels.shape)
   return example
 
 
-def _check_hash(path: str, manifest: Manifest | None, name: str, part: str) -> str:
-  """The path; raises BadInput unless the file there is the one of the manifest."""
-  facts = manifest and manifest['files'].get(name, {}).get(part)
-  if manifest and (not facts or facts[1] != digest(path)):
+def _check_hash(path: str, facts: Sequence[Any]) -> str:
+  """The path; raises BadInput unless the file there is the one that is known."""
+  if facts[1] != digests.of_file(path):
     raise BadInput(f'{path}: is not the file that doctor saw; run doctor again')
   return path
 

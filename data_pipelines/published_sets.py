@@ -4,11 +4,13 @@ Keyed by the label table by which a set is read (`labels.TABLES`). Sizes are (he
 are of the pixels that belong to a class, in the order of the train ids.
 """
 
+import re
 from collections.abc import Collection
 
 import numpy as np
 
 from data_pipelines.folder import LISTS, read_list
+from data_pipelines.label_tables import IGNORE, TABLES
 
 LABELLED = (186, 372, 744, 1488)  # sizes of the semi-supervised splits of Cityscapes
 # What a set of so many images is.
@@ -56,10 +58,50 @@ _SHARES = {
   'camvid11': [17.54, 24.21, 1.02, 32.96, 4.67, 10.12, 1.22, 1.17, 6.11, 0.67, 0.3],
 }  # fmt: skip
 SHARES = {name: np.array(values) / sum(values) for name, values in _SHARES.items()}
+# The largest raw id of the label files that a table of raw ids reads (not of train ids).
+LARGEST_ID = {'cityscapes': 33, 'gta5': 34, 'synthia16': 22, 'mapillary': 65, 'robotcar9': 17}
 
 # Tables that read the labels of the same pictures as another one does.
-for _alias, _table in (('synthia', 'synthia16'), ('cityscapes_to_robotcar9', 'cityscapes')):
-  COUNTS[_alias], SIZES[_alias], SHARES[_alias] = COUNTS[_table], SIZES[_table], SHARES[_table]
+ALIASES = {
+  'synthia': 'synthia16', 'synthia16_packed': 'synthia16', 'cityscapes16_packed': 'cityscapes',
+  'cityscapes_to_robotcar9': 'cityscapes',
+}  # fmt: skip
+for _alias, _table in ALIASES.items():
+  for _known in (COUNTS, SIZES, LARGEST_ID):
+    _known[_alias] = _known[_table]
+for _alias in ('synthia', 'cityscapes_to_robotcar9'):
+  SHARES[_alias] = SHARES[ALIASES[_alias]]
+
+
+def _ignored(table: str, counted: str) -> float:
+  """The share of all pixels whose raw id a table ignores, by the shares of another's train ids."""
+  classes = (train for raw, train in TABLES[counted].items() if TABLES[table][raw] != IGNORE)
+  return 1 - sum(_SHARES[counted][train] for train in classes if train != IGNORE) / 100
+
+
+# Table -> the share of all pixels that belong to no class.
+IGNORED = {
+  table: _ignored(table, ALIASES.get(table, table))
+  for table in ('gta5', 'cityscapes', 'synthia16', *ALIASES)
+}
+
+# The drive that a frame is of, by the name of its file, and whether the published training and test
+# images share drives: Cityscapes, BDD100K, Oxford RobotCar; CamVid, ACDC and Dark Zurich.
+DRIVES = [
+  (re.compile(r'([a-z-]+_\d{6})_\d{6}'), False),
+  (re.compile(r'([0-9a-f]{8}-[0-9a-f]{8})(?![0-9a-f])'), False),
+  (re.compile(r'(\d{4}(?:-\d{2}){5})_'), False),
+  (re.compile(r'(0001TP|0006R0|0016E5|Seq05VD)_'), True),
+  (re.compile(r'(GOPR\d{4})_'), True),
+]
+
+
+def drive_of(name: str) -> tuple[str, bool]:
+  """(drive, whether it is shared by design) of an id; '' for no published naming of drives."""
+  for pattern, shared in DRIVES:
+    if found := pattern.match(name.rpartition('/')[2]):
+      return found[1], shared
+  return '', False
 
 
 def which_list(table: str, ids: Collection[str]) -> str:

@@ -225,7 +225,7 @@ def crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
 def sized_crop(pair: Pair, size: Size, rng: np.random.Generator) -> Pair:
   """Scales height and width by U(0.7, 1), drawn for each (bilinear / nearest), then does `crop`."""
   scales = rng.uniform(*SIZED_CROP_RANGE, 2)
-  height, width = (scales * pair[0].size).astype(int).tolist()
+  height, width = np.maximum((scales * pair[0].size).astype(int), 1).tolist()
   return crop(resize(pair, (height, width), BILINEAR), size, rng)
 
 

@@ -12,14 +12,14 @@ import sys
 from data_pipelines.errors import BadInput, line_of
 from diga_jax import __version__, signals
 from diga_jax.commands import config, data, plan, predict, run, study, weights
-from diga_jax.commands.arguments import OVERRIDES
+from diga_jax.commands.arguments import OVERRIDES, Parser
 
 COMMANDS = (run, study, predict, plan, data, weights, config)  # each: add_arguments(commands)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
   """The commands and their options, without the config's fields."""
-  top = argparse.ArgumentParser(prog='python -m diga_jax', description=__doc__, epilog=OVERRIDES)
+  top = Parser(prog='python -m diga_jax', description=__doc__, epilog=OVERRIDES)
   top.add_argument('--version', action='version', version=f'diga_jax {__version__}')
   commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
   for module in COMMANDS:

@@ -2,24 +2,45 @@
 
 import argparse
 import difflib
+import functools
+import importlib
 import importlib.resources
+import inspect
 import os
 import re
-from collections.abc import Iterable, Mapping
+import runpy
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
 from data_pipelines import image_files, label_tables, pipeline, sets
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 from data_pipelines.scenes import render
 from diga_jax import metrics, models, optimizer, strong_augment
 from diga_jax.inference import image_batches, selectors
 from diga_jax.parallel import mesh
-from diga_jax.rules import boolean, either, number, pattern, text, tuple_as, tuple_of, whole, words
+from diga_jax.rules import (
+  boolean,
+  different,
+  either,
+  number,
+  pattern,
+  rising,
+  simple_name,
+  text,
+  title,
+  tuple_as,
+  tuple_of,
+  whole,
+  words,
+)
 from diga_jax.stages import consensus, kinds, objective, views, warmup
 from diga_jax.state import NETWORKS
 from diga_jax.types import PyTree
+
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
 
 
 def read_config(argv: list[str]) -> ConfigDict:
@@ -28,41 +49,68 @@ def read_config(argv: list[str]) -> ConfigDict:
   Raises:
     BadInput: for a file that cannot be loaded, an unknown field, or a value that it may not have.
   """
-  values = flags.FlagValues()
-  holder = config_flags.DEFINE_config_file(
-    'config', flag_values=values, sys_argv=['diga_jax', *argv]
-  )
+  (file, *overrides), values = argv, flags.FlagValues()
+  config, line = load(file.removeprefix('--config=')), ['diga_jax', *overrides]
   try:
-    left = values(['diga_jax', *argv])[1:]
+    holder = config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=line)
+    left = values(line)[1:]
     if left:
       raise BadInput(f'not understood: {left[0]} (see --help)')
     config = holder.value
-    config.lock()  # a file that could not be loaded says so only when it is touched
     check(config)
     return config
   except BadInput:
     raise
   except (
-    flags.Error, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError
+    flags.Error, AttributeError, KeyError, MemoryError, RecursionError, TypeError, ValueError,
   ) as error:  # fmt: skip
     lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
     reason = lines[-1].removeprefix('ValueError: ') if lines else type(error).__name__
-    field = unknown_field(error, argv)
-    if field:
-      near = '' if field_of(field) in FIELDS else did_you_mean(field)
-      raise BadInput(f'config.{field}: there is no such field{near}') from None
+    if fields := unknown_of(error, argv):
+      raise BadInput(unknown_fields(fields, FIELDS)) from None
     raise BadInput(f'--config: {reason}') from None
 
 
-def unknown_field(error: Exception, argv: list[str]) -> str:
-  """The field of the command line that an error is about, which names its last part at most."""
+def load(name: str) -> ConfigDict:
+  """What get_config() of a file returns; FILE:TEXT calls get_config('TEXT').
+
+  Raises:
+    BadInput: naming the line of the file at which it went wrong.
+  """
+  file, colon, text = name.partition(':')
+  try:
+    found = runpy.run_path(file)
+    if 'get_config' not in found:
+      raise NameError('it has no function get_config')
+    config = found['get_config'](*[text] * bool(colon))
+  except Exception as error:  # the file is a program: it may raise anything
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error
+    reason = f'{type(error).__name__}: {one_line(said)}'
+    raise BadInput(f'--config: {line_of(error, file)}: {reason}') from None
+  if not isinstance(config, ConfigDict):
+    raise BadInput(f'--config: {file}: get_config() returns {type(config).__name__}, not a config')
+  return config
+
+
+def line_of(error: Exception, file: str) -> str:
+  """Where in a file an error was raised, or in what the file calls: 'FILE, line N'."""
+  if isinstance(error, SyntaxError) and error.filename:  # of the file, or of one that it imports
+    return f'{error.filename}, line {error.lineno}'
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [frame.lineno for frame in frames if frame.filename == file]
+  return f'{file}, line {lines[-1]}' if lines else file
+
+
+def unknown_of(error: Exception, argv: list[str]) -> list[str]:
+  """The fields of the command line that do not exist: those of no config, or the one at fault.
+
+  The error names the last part of a field at most.
+  """
+  given = [found[1] for found in map(_OVERRIDE.match, argv) if found]
   word = re.search(r'\w+', str(error))
-  if word and isinstance(error, AttributeError | KeyError):
-    for argument in argv:
-      field = argument.removeprefix('--config.').partition('=')[0]
-      if word[0] in field.split('.'):
-        return field
-  return ''
+  at_fault = [field for field in given if word and word[0] in field.split('.')]
+  known = isinstance(error, AttributeError | KeyError)
+  return [field for field in given if field_of(field) not in FIELDS] or at_fault * known
 
 
 def config_file(name: str) -> str:
@@ -97,20 +145,31 @@ def config_of(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict
   return None
 
 
-_SIDES = tuple_of(whole(1), 0, 2)  # (height, width), or () for a size that is not changed
-_SCALES = tuple_of(number(0, above=True), least=1)
-_TRAIN_ID = whole(0, 255)
+_SIDE = whole(1, 2**14)  # pixels; an area is checked where its images are made
+_SIDES = tuple_of(_SIDE, 0, 2)  # (height, width), or () for a size that is not changed
+_SCALES = tuple_of(number(0, 16, above=True), least=1)
+_CHANNELS = whole(1, 2**14)
+_STEPS = whole(0, 10**9)  # the sum of two is an int32
+_WEIGHT = number(0, 10**6)
+_SHARE = number(0, 1)
+_BELOW_1 = number(0, 1, below=True)
+_NAMES = different(tuple_of(title))
+_TRAIN_ID = whole(0, 254)
+_TRAIN_ID_OR_IGNORED = whole(0, 255)
 _COLOUR = tuple_of(whole(0, 255), 3)
-_PAIRS = tuple_of(tuple_as(either(_TRAIN_ID, _COLOUR), _TRAIN_ID))
+_PAIRS = tuple_of(tuple_as(either(whole(0, 255), _COLOUR), _TRAIN_ID_OR_IGNORED), least=1)
 _OPTIMIZER = {
   'kind': words(*optimizer.KINDS), 'decay': words(*optimizer.DECAYS),
-  'learning_rate weight_decay power final_lr_ratio head_lr_multiplier': number(0),
-  'momentum': number(0, 1, below=True), 'betas': tuple_of(number(0, 1, below=True), 2),
-  'warmup decay_steps': whole(0), 'undecayed_pattern head_pattern': pattern,
-  'frozen': tuple_of(pattern), 'repeats': tuple_of(tuple_as(pattern, whole(1))),
+  'learning_rate': number(0, 1000, above=True), 'final_lr_ratio': _SHARE,
+  'weight_decay head_lr_multiplier': _WEIGHT, 'power': number(0, 100), 'momentum': _BELOW_1,
+  'betas': tuple_of(_BELOW_1, 2), 'warmup decay_steps': _STEPS,
+  'undecayed_pattern head_pattern': pattern, 'frozen': tuple_of(pattern),
+  'repeats': tuple_of(tuple_as(pattern, whole(1, 16))),
   'common_final_lr first_step_momentum': boolean,
 }  # fmt: skip
 
+RESERVED = ('evaluation', 'study')  # folders of a working directory that are no stages
+SHOWN = 5  # fields that do not exist, in one message
 NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
 
 # Group -> fields -> what each of them may be; '*' is the name of a stage or of a data set. Which of
@@ -118,8 +177,9 @@ NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
 _GROUPS = {
   '': {
     'seed': whole(0, bits=63), 'devices': whole(0), 'parallel': words(*mesh.PARALLEL),
-    'remat': boolean, 'recipe': tuple_of(text), 'checkpoint_choice': words('last', 'oracle'),
-    'save_every log_every': whole(1), 'profile_steps': tuple_of(whole(0), 0, 2),
+    'remat': boolean, 'recipe': different(tuple_of(title, least=1)),
+    'checkpoint_choice': words('last', 'oracle'), 'keep_checkpoints': words('networks', 'all'),
+    'save_every log_every': whole(1), 'profile_steps': rising(tuple_of(whole(1), 0, 2)),
     'compilation_cache': text,
   },
   'stages.*.': {
@@ -129,45 +189,48 @@ _GROUPS = {
     'mixing': words(*views.MIXINGS), 'target_mixing': words(*views.TARGET_MIXINGS),
     'network': words(*NETWORKS), 'centroids_from': words(*kinds.CENTROIDS_FROM),
     'selector': words(*(consensus.SELECTORS | selectors.SELECTORS)),
-    'steps ohem_min_kept': whole(0), 'strong': whole(0, strong_augment.CHOICES),
-    'distillation reverse auxiliary adversarial_weight entropy_weight': number(0),
-    'gamma smoothing sharpening consistency': number(0),
-    'target_statistics centroid_crops': boolean,
-    'ema_decay_max ema_decay ohem_threshold centroid_momentum': number(0, 1),
-    'threshold share alpha beta': number(0, 1), 'scales': _SCALES, 'image_size': _SIDES,
-    'resizing': words(*image_batches.RESIZERS),
-    'discriminator_width selector_batch passes cap rank': whole(1),
+    'steps': _STEPS, 'ohem_min_kept': whole(0), 'strong': whole(0, strong_augment.CHOICES),
+    'distillation reverse auxiliary adversarial_weight entropy_weight': _WEIGHT,
+    'smoothing sharpening consistency': _WEIGHT, 'gamma': number(0, 1000),
+    'target_statistics centroid_crops': boolean, 'ema_decay': _BELOW_1,
+    'ema_decay_max ohem_threshold centroid_momentum': _SHARE,
+    'threshold share alpha beta': _SHARE, 'scales': _SCALES, 'image_size': _SIDES,
+    'resizing': words(*image_batches.RESIZERS), 'discriminator_width': _CHANNELS,
+    'selector_batch': whole(1, 1024), 'passes': whole(1, 1000), 'cap': whole(1),
+    'rank': whole(1, 255),
   },
   'stages.*.optimizer.': _OPTIMIZER,
   'stages.*.discriminator_optimizer.': _OPTIMIZER,
-  'stages.*.view.': {'jitter grayscale blur sharpness beta': number(0, 1)},
+  'stages.*.view.': {'jitter grayscale blur sharpness beta': _SHARE},
   'stages.*.batch.': {
-    'low_rows full_rows': whole(0), 'source target': text, 'redraw': boolean,
+    'low_rows full_rows': whole(0, 2**16), 'source target': text, 'redraw': boolean,
     'source_crop target_crop': words(*pipeline.CUTS),
   },
   'stages.*.copy_paste.': {
-    'hard_classes': whole(1), 'excluded_classes': tuple_of(_TRAIN_ID), 'max_donors': whole(0),
-    'leave_out': number(0, 1),
+    'hard_classes': whole(1, 255), 'excluded_classes': tuple_of(_TRAIN_ID),
+    'max_donors': whole(0, 255), 'leave_out': _BELOW_1,
   },
   'model.': {
     'name': words(*models.SEGMENTATION), 'dtype': words('float32', 'bfloat16'),
-    'precision': words(*models.PRECISIONS), 'weights': text, 'partial_weights': boolean,
+    'precision': words(*models.PRECISIONS), 'weights': text,
+    'partial_weights': tuple_of(pattern),
   },
   'model.options.': {
     **{option: words(*allowed) for option, allowed in models.CHOICES.items()},
-    ' '.join(models.PROBABILITIES): number(0, 1, below=True),
-    ' '.join(('blocks', *models.PER_STAGE)): tuple_of(whole(1), least=1),
-    'width feature stem key': whole(1),
+    ' '.join(models.PROBABILITIES): _BELOW_1,
+    ' '.join(models.PER_STAGE): tuple_of(_CHANNELS, least=1),
+    'blocks': tuple_of(whole(1, 256), 1, 2, 3, 4), 'width feature stem key': _CHANNELS,
   },
   'translator.': {
-    'kind': words(*views.TRANSLATORS), 'blocks': whole(0), 'vgg enc_s dec_s2t': text,
-    'width discriminator_width discriminator_layers discriminator_scales': whole(1),
-    'adversarial cycle edge perceptual reconstruction': number(0), 'beta': number(0, 0.5),
+    'kind': words(*views.TRANSLATORS), 'vgg enc_s dec_s2t': text,
+    'width discriminator_width': _CHANNELS, 'blocks': whole(0, 64),
+    'discriminator_layers discriminator_scales': whole(1, 8),
+    'adversarial cycle edge perceptual reconstruction': _WEIGHT, 'beta': number(0, 0.5),
   },
   'data.': {
     'root cache': text, 'classes': whole(1, 255), 'names': words(*label_tables.NAMES),
-    'class_names': tuple_of(text), 'palette': tuple_of(_COLOUR),
-    'on_bad_file': words('stop', 'skip'), 'crop': tuple_of(whole(1), 2),
+    'class_names': _NAMES, 'palette': tuple_of(_COLOUR), 'on_bad_file': words('stop', 'skip'),
+    'max_pixels': whole(1), 'crop': tuple_of(whole(32, 2**14), 2),
   },
   'data.sets.*.': {
     'kind': words(*sets.KINDS), 'images labels list without shards': text,
@@ -176,12 +239,12 @@ _GROUPS = {
       words(*label_tables.TABLES),
       _PAIRS._replace(text='pairs of an id, or a colour, and a train id'),
     ),
-    'first count': whole(0), 'size': tuple_of(whole(16), 2), 'zoom_heights': tuple_of(whole(1), 2),
-    'low_size full_size evaluation_size': _SIDES,
+    'first count': whole(0, 10**6), 'size': tuple_of(whole(16, 4096), 2),
+    'zoom_heights': rising(tuple_of(_SIDE, 2)), 'low_size full_size evaluation_size': _SIDES,
   },
   'evaluation.': {
-    'name': text, 'stages sets': tuple_of(text), 'scales': _SCALES, 'flip': boolean,
-    'network': words(*NETWORKS), 'batch_size': whole(1), 'pictures': whole(0),
+    'name': simple_name, 'stages sets': _NAMES, 'scales': _SCALES, 'flip': boolean,
+    'network': words(*NETWORKS), 'batch_size': whole(1, 1024), 'pictures': whole(0),
     'class_means': words(*metrics.WAYS), 'mean': text,
   },
 }  # fmt: skip
@@ -200,30 +263,24 @@ def check(config: ConfigDict) -> None:
     BadInput: naming the field and what it may be.
   """
   try:
-    values = flatten(config.to_dict())
+    values = flatten(config.to_dict(), empty=True)
   except config_dict.RequiredValueError:
     raise BadInput('config: a placeholder that needs a value has none') from None
-  stages = config.get('stages', {})
-  check_fields(values, stages)
-  for name, stage in stages.items():
-    for wrong, reason in kinds.kind_of(stage).problems(stage, config):
+  check_fields(values)
+  check_names(config)
+  check_classes(config)
+  for name, stage in config.stages.items():
+    for wrong, reason in kinds.problems(stage, config):
       if wrong:
         raise BadInput(f'config.stages.{name}: {reason}')
-    stream = values.get(f'stages.{name}.data_stream')
-    if stream and stream not in stages:
-      raise BadInput(f'config.stages.{name}.data_stream is {stream!r}: name a stage, or nothing')
-    rows = [values.get(f'stages.{name}.batch.{size}_rows', 0) for size in ('low', 'full')]
-    if 'batch' in stage and not any(rows):
+    if 'batch' in stage and not stage.batch.low_rows + stage.batch.full_rows:
       raise BadInput(
         f'config.stages.{name}.batch has no rows: give low_rows or full_rows at least 1'
       )
-  for field in ('class_names', 'palette'):
-    if len(config.data[field]) not in (0, config.data.classes):
-      raise BadInput(
-        f'config.data.{field} has {len(config.data[field])} entries for {config.data.classes} '
-        'classes: give one for each, or none'
-      )
-  check_means(config)
+  try:
+    models.build(config.model.name, config.data.classes, **config.model.options.to_dict())
+  except BadInput as error:
+    raise BadInput(f'config.model.options: {error}') from None
   if config.checkpoint_choice == 'oracle' and not config.evaluation.sets:
     raise BadInput("config.evaluation.sets is (): checkpoint_choice 'oracle' needs its first set")
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
@@ -232,10 +289,58 @@ def check(config: ConfigDict) -> None:
     )
 
 
-def check_means(config: ConfigDict) -> None:
-  """Refuses means that the classes do not have; raises BadInput."""
+def check_names(config: ConfigDict) -> None:
+  """Refuses names of what there is not, that cannot name a folder, and sets without a scene.
+
+  Raises:
+    BadInput: naming the field.
+  """
+  for group, names in (('stages', config.stages), ('data.sets', config.data.sets)):
+    for name in names:
+      if not simple_name.accepts(name):
+        raise BadInput(f'config.{group} has {name!r}: it may be {simple_name.text}')
+      if group == 'stages' and name in RESERVED:
+        raise BadInput(f'config.stages has {name!r}, the folder of what is measured: rename it')
+  settings = config.evaluation
+  named = [
+    ('recipe', config.recipe, 'stages', config.stages),
+    ('evaluation.stages', settings.stages, 'stages', config.stages),
+    ('evaluation.sets', settings.sets, 'data.sets', config.data.sets),
+  ]
+  for field, names, group, known in named:
+    for name in names:
+      if name not in known:
+        raise BadInput(
+          f'config.{field} names {name!r}, but config.{group} has only {", ".join(known)} '
+          "(several names are written ('a', 'b'))"
+        )
+  for name, settings in config.data.sets.items():
+    if settings.kind == 'scenes' and not settings.count:
+      raise BadInput(f'config.data.sets.{name}.count is 0: give the number of scenes')
+  for name, stage in config.stages.items():
+    if stage.get('data_stream') and stage.data_stream not in config.stages:
+      raise BadInput(
+        f'config.stages.{name}.data_stream is {stage.data_stream!r}: name a stage, or nothing'
+      )
+
+
+def check_classes(config: ConfigDict) -> None:
+  """Refuses names, colours and means that the classes do not have; raises BadInput."""
   data, settings = config.data, config.evaluation
-  class_set = '' if data.class_names else data.names
+  for field, known in (('class_names', label_tables.NAMES), ('palette', label_tables.PALETTE)):
+    own = len(data[field])
+    if own not in (0, data.classes):
+      raise BadInput(
+        f'config.data.{field} has {own} entries for {data.classes} classes: give one for each, or '
+        'none'
+      )
+    count = len(known[data.names])
+    if not own and (count < data.classes or (field == 'class_names' and count > data.classes)):
+      raise BadInput(
+        f'config.data.names is {data.names!r}, which has {count} classes, and config.data.classes '
+        f'is {data.classes}: choose other names, or give config.data.{field}, one for each class'
+      )
+  class_set = label_tables.class_set(data.names, data.class_names)
   if settings.class_means == 'hiast' and class_set != 'cityscapes19':
     raise BadInput("config.evaluation.class_means: 'hiast' is for data.names 'cityscapes19' alone")
   means = metrics.class_means(class_set, data.classes, settings.class_means).subsets
@@ -246,48 +351,95 @@ def check_means(config: ConfigDict) -> None:
     )
 
 
-def check_fields(values: Mapping[str, object], stages: Iterable[str]) -> None:
-  """Refuses fields that do not exist, values that their rules do not accept, and missing fields.
+def check_fields(values: Mapping[str, object]) -> None:
+  """Refuses fields that do not exist, missing ones, and values that their rules do not accept.
 
   Args:
-    values: dotted path -> value.
-    stages: names of the stages, each of which needs a kind.
+    values: dotted path -> value; {} for a group without fields.
 
   Raises:
-    BadInput: naming the first such field.
+    BadInput: naming all fields that do not exist, or the first of the others.
   """
-  for path, value in values.items():
-    rule = FIELDS.get(field_of(path))
-    if rule is None:
-      raise BadInput(f'config.{path}: there is no such field{did_you_mean(path)}')
-    if not rule.accepts(value):
-      shown = ' '.join(repr(value).split())[:200]
-      raise BadInput(f'config.{path} is {shown}: it may be {rule.text}')
-  needed = [field for field in FIELDS if '*' not in field and 'model.options' not in field]
-  for path in (*needed, *(f'stages.{name}.kind' for name in stages)):
-    if path not in values:
+  known = fields_of(values)
+  unknown = [path for path in values if path not in known and not is_group(path, values, known)]
+  if unknown:
+    raise BadInput(unknown_fields(unknown, known))
+  for path in known:
+    if isinstance(values.get(path, {}), dict) and not path.startswith('model.options.'):
       raise BadInput(f'config.{path} is missing: it may be {FIELDS[field_of(path)].text}')
+  for path in filter(known.__contains__, values):
+    if not FIELDS[field_of(path)].accepts(values[path]):
+      shown = ' '.join(repr(values[path]).split())[:200]
+      raise BadInput(f'config.{path} is {shown}: it may be {FIELDS[field_of(path)].text}')
 
 
+def fields_of(values: Mapping[str, object]) -> dict[str, None]:
+  """The paths of all fields that a config with these stages and data sets has.
+
+  A kind of stage has the fields of KIND_stage in configs/stages.py; one without such a function has
+  whichever fields of `FIELDS` it is given.
+  """
+  found = [field for field in FIELDS if '*' not in field]
+  for group, name in dict.fromkeys(m.groups() for m in map(NAMED.match, _with_dot(values)) if m):
+    start = f'{group}.{name}.'
+    given = [path.removeprefix(start) for path in values if path.startswith(start)]
+    of_kind = fields_of_kind(group, str(values.get(f'{start}kind')))
+    own = of_kind or [field for field in given if field_of(start + field) in FIELDS]
+    found += [f'{start}{field}' for field in ('kind', *own)]
+  return dict.fromkeys(found)
+
+
+def _with_dot(paths: Iterable[str]) -> Iterable[str]:
+  return (f'{path}.' for path in paths)
+
+
+@functools.cache
+def fields_of_kind(group: str, kind: str) -> list[str]:
+  """The fields of a data set, or of a kind of stage as configs/stages.py makes it; [] unknown."""
+  module, name = ('datasets', 'dataset') if group == 'data.sets' else ('stages', f'{kind}_stage')
+  make = getattr(importlib.import_module(f'diga_jax.configs.{module}'), name, None)
+  if make is None:
+    return []
+  parameters = inspect.signature(make).parameters.values()
+  names = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+  return list(flatten(make(*[''] * len(names)).to_dict()))
+
+
+def is_group(path: str, values: Mapping[str, object], known: Iterable[str]) -> bool:
+  """Whether a path is that of an empty group, such as `model.options` may be."""
+  places = [*known, 'stages.', 'data.sets.']
+  return values[path] == {} and any(place.startswith(f'{path}.') for place in places)
+
+
+@functools.cache
 def field_of(path: str) -> str:
   """The key of `FIELDS` for the path of a field: stages.warmup.steps -> stages.*.steps."""
   return NAMED.sub(r'\1.*.', path)
 
 
-def did_you_mean(path: str) -> str:
-  """The end of a message on a field that does not exist: the fields whose names are nearest."""
-  own = NAMED.match(path)
-  near = difflib.get_close_matches(field_of(path), FIELDS)
-  near = [field.replace('*', own[2]) if own else field for field in near]
-  return f'; the nearest are {", ".join(near)}' if near else ''
+def unknown_fields(paths: Sequence[str], known: Iterable[str]) -> str:
+  """A message that fields do not exist; names the known ones nearest to each."""
+  known, lines = list(known), []
+  for path in paths[:SHOWN]:
+    own = NAMED.match(path)
+    alike = [field.replace('*', own[2]) if own else field for field in known]
+    near = difflib.get_close_matches(path, [k for k in alike if not own or k.startswith(own[0])])
+    end = f'; the nearest are {", ".join(near)}' if near else ''
+    if field_of(path) in known:
+      end = ' in this config: stages and data sets, with all their fields, come from its file'
+    lines.append(f'config.{path}: there is no such field{end}')
+  more = len(paths) - SHOWN
+  return '; '.join(lines + [f'and {more} more'] * (more > 0))
 
 
-def flatten(tree: Mapping[str, PyTree], prefix: str = '') -> dict[str, PyTree]:
-  """Nested dicts -> one dict with dotted keys."""
+def flatten(
+  tree: Mapping[str, PyTree], prefix: str = '', *, empty: bool = False
+) -> dict[str, PyTree]:
+  """Nested dicts -> one dict with dotted keys; with `empty` also those of dicts without keys."""
   flat = {}
   for key, value in tree.items():
-    if isinstance(value, dict):
-      flat |= flatten(value, f'{prefix}{key}.')
+    if isinstance(value, dict) and (value or not empty):
+      flat |= flatten(value, f'{prefix}{key}.', empty=empty)
     else:
       flat[f'{prefix}{key}'] = value
   return flat

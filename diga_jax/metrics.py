@@ -48,7 +48,7 @@ def class_means(class_set: str, classes: int, way: str) -> Means:
   """The means that are reported of a class set.
 
   Args:
-    class_set: its name; '' for a config's own classes.
+    class_set: its name, by `label_tables.class_set`.
     classes: C.
     way: 'present' (over the classes that occur) or, of Cityscapes' 19 classes, 'hiast'.
 

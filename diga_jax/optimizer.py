@@ -195,6 +195,13 @@ def groups(config: Settings, params: Params) -> PyTree:
   return jax.tree_util.tree_map_with_path(group, params)
 
 
+def freezes_norms(config: Settings, params: Params) -> bool:
+  """Whether a pattern of `frozen` matches the scale of a normalisation."""
+  paths = [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
+  scales = [path for path in paths if path.endswith('/scale')]
+  return any(re.search(pattern, s) for pattern in config.get('frozen', ()) for s in scales)
+
+
 def build(config: Settings, params: Params) -> optax.GradientTransformation:
   """The optimizer for a tree of parameters.
 

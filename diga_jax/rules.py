@@ -2,10 +2,15 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
-LARGEST = 3.4028234663852886e38  # float32, in which everything is computed
+import numpy as np
+
+# Of float32, in which everything is computed; smaller numbers are taken for 0.
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+PATH_LENGTH = 4096  # characters, Linux' PATH_MAX
 
 
 class Rule(NamedTuple):
@@ -33,21 +38,30 @@ def whole(low: int, high: int | None = None, bits: int = 31) -> Rule:
 
   if high is None:
     return Rule(accepts, f'a whole number, at least {low} and below 2**{bits}')
-  return Rule(accepts, f'a whole number from {low} to {high}')
+  return Rule(accepts, f'a whole number from {low} to {high:,}')
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
-  """A finite number from `low`, included but with `above`, to `high`, included but with `below`."""
+  """A finite number from `low`, included but with `above`, to `high`, included but with `below`.
+
+  What float32 rounds to an end that is not included is not included either.
+  """
 
   def accepts(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= LARGEST:
       return False
-    return low <= value <= high and not (above and value == low) and not (below and value == high)
+    single = float(np.float32(value))
+    inside = not (above and single < low + SMALLEST) and not (below and single >= high)
+    return bool(inside and low <= value <= high)  # of NumPy's floats too
 
   least = f'above {low}' if above else f'of at least {low}'
   if high == math.inf:
     return Rule(accepts, f'a finite number {least}')
-  return Rule(accepts, f'a number between {low} and {high}' + f', but not {high}' * below)
+  without = [str(end) for end, left_out in ((low, above), (high, below)) if left_out]
+  ends = f'a number between {low} and {high:,}' + f', but not {" or ".join(without)}' * bool(
+    without
+  )
+  return Rule(accepts, ends)
 
 
 def tuple_of(rule: Rule, *lengths: int, least: int = 0) -> Rule:
@@ -60,6 +74,33 @@ def tuple_of(rule: Rule, *lengths: int, least: int = 0) -> Rule:
 
   count = ' or '.join(map(str, lengths)) if lengths else f'{least} or more'
   return Rule(accepts, f'a tuple of {count}, each {rule.text}')
+
+
+def different(rule: Rule) -> Rule:
+  """What a rule for a tuple of names accepts, if no two of them differ in case or blanks alone."""
+
+  def accepts(value: object) -> bool:
+    if not isinstance(value, tuple | list) or not rule.accepts(value):
+      return False
+    return len(set(map(fold, value))) == len(value)
+
+  return Rule(accepts, f'{rule.text}, no two alike')
+
+
+def fold(name: str) -> str:
+  """A name without what two that look alike may differ in: case, blanks, forms of a letter."""
+  return ' '.join(unicodedata.normalize('NFKC', name).casefold().split())
+
+
+def rising(rule: Rule) -> Rule:
+  """What a rule for a tuple of numbers accepts, if none is smaller than the one before."""
+
+  def accepts(value: object) -> bool:
+    if not isinstance(value, tuple | list) or not rule.accepts(value):
+      return False
+    return list(value) == sorted(value)
+
+  return Rule(accepts, f'{rule.text}, the smaller one first')
 
 
 def tuple_as(*rules: Rule) -> Rule:
@@ -81,13 +122,29 @@ def either(*rules: Rule) -> Rule:
   )
 
 
+def _is_text(value: object) -> bool:
+  """Whether a value is text that a file may be called and a table may print."""
+  return isinstance(value, str) and len(value) < PATH_LENGTH and not re.search(r'[\0-\x1f]', value)
+
+
 def _compiles(value: object) -> bool:
   try:
-    return isinstance(value, str) and bool(re.compile(value))
+    return isinstance(value, str) and _is_text(value) and bool(re.compile(value))
   except (re.error, OverflowError, RecursionError):
     return False
 
 
+def _is_simple(value: object) -> bool:
+  return (
+    isinstance(value, str)
+    and len(value) <= 60
+    and bool(re.fullmatch('[A-Za-z0-9_][A-Za-z0-9_-]*', value))
+  )
+
+
 boolean = Rule(lambda value: isinstance(value, bool), 'True, False')
-text = Rule(lambda value: isinstance(value, str), 'text')
+text = Rule(_is_text, 'text on one line')
+title = Rule(lambda value: _is_text(value) and bool(fold(str(value))), 'a name')
+# What becomes the name of a folder or file, and leaves the place that it is meant for by no means.
+simple_name = Rule(_is_simple, "a name of up to 60 letters, digits, '_' and '-'")
 pattern = Rule(_compiles, 'a regular expression')

@@ -7,6 +7,7 @@ and those are repeated exactly.
 
 import contextlib
 import dataclasses
+import functools
 import math
 import pathlib
 import sys
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
@@ -52,7 +54,7 @@ def train(
   frozen: Params | None,
   batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]],
   options: Options,
-) -> int | None:
+) -> int:
   """Trains up to a step, resuming from the newest checkpoint in the stage's directory.
 
   Args:
@@ -94,7 +96,7 @@ def train(
         regular = done % options.save_every == 0 or done == steps
         save = stop or regular
         if save:
-          metrics = metrics | {'parameter_norm': _norm((state.params, state.batch_stats))}
+          metrics = metrics | _numbers_of(state)
         log.step(done, metrics, now=save)
         if done % options.log_every == 0 or done == steps:
           log.write(done, learning_rate=float(options.learning_rate(step)))
@@ -104,13 +106,22 @@ def train(
         if stop:
           break
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
+        log.check(0, _numbers_of(state))
         save_and_score(manager, state, 0, score, log)
     checkpoint.finish(manager)
     deferred.release()
-    return manager.best_step() if score else manager.latest_step()
+    return (manager.best_step() if score else manager.latest_step()) or 0
 
 
-_norm = jax.jit(optax.tree.norm)  # finite only if every parameter is: computed before a save
+@jax.jit
+def _numbers_of(state: TrainState) -> Metrics:
+  """Numbers that are finite only if all of a state are: computed before it is saved."""
+  found = {'parameter_norm': optax.tree.norm((state.params, state.batch_stats))}
+  for name, part in vars(state).items():
+    leaves = [x for x in jax.tree.leaves(part) if jnp.issubdtype(x.dtype, jnp.floating)]
+    if leaves:
+      found[f'largest/{name}'] = functools.reduce(jnp.maximum, [jnp.abs(x).max() for x in leaves])
+  return found
 
 
 class Log:
@@ -143,29 +154,30 @@ class Log:
 
   def step(self, done: int, metrics: Metrics, now: bool = False) -> None:
     """Records a step; checks the one before, and this one too if `now`."""
-    self._check()
+    self._check_pending()
     self.pending, self.counted = (done, metrics), self.counted + 1
     if now:
-      self._check()
+      self._check_pending()
     self.bar.update()
 
-  def _check(self) -> None:
-    """Raises BadInput if a number of the pending step is not finite."""
-    if self.pending is None:
-      return
-    done, metrics = self.pending
+  def _check_pending(self) -> None:
+    if self.pending is not None:
+      self.pending, (done, metrics) = None, self.pending
+      self.check(done, metrics)
+
+  def check(self, done: int, metrics: Metrics) -> None:
+    """Takes note of the numbers of a step; raises BadInput if one of them is not finite."""
     self.values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-    self.pending = None
     for key, value in self.values.items():
       if not math.isfinite(value):
         raise BadInput(
           f'{self.name}: {key} is {value} at step {done}; the checkpoints before it are kept. '
-          "Lower the stage's learning rate, or look at its images and labels"
+          "Lower the stage's learning rate, or look at its images and labels and its start"
         )
 
   def write(self, done: int, **more: float) -> None:
     """Writes the metrics of a step, and how the time since the last call was spent."""
-    self._check()
+    self._check_pending()
     passed = time.perf_counter() - self.since
     times = {
       'seconds_per_step': passed / self.counted,

@@ -2,7 +2,7 @@
 
 Downwards only: __main__ -> commands -> recipe, plan -> train, inference, report -> stages ->
 storage, weights, models -> leaves. The floor, which every module may import, is
-data_pipelines.errors, .atomic and .label_tables (for the one IGNORE).
+data_pipelines.errors, .atomic, .digests, .records and .label_tables (for the one IGNORE).
 """
 
 import ast
@@ -13,7 +13,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = ('diga_jax', 'data_pipelines', 'tests', 'benchmarks')
-FLOOR = ('data_pipelines.errors', 'data_pipelines.atomic', 'data_pipelines.label_tables')
+FLOOR = tuple(
+  f'data_pipelines.{name}' for name in ('errors', 'atomic', 'digests', 'label_tables', 'records')
+)
 LEAVES = tuple(
   f'diga_jax.{name}'
   for name in (
@@ -37,8 +39,8 @@ ALLOWED = {
   'inference': ('models', 'parallel', 'progress', 'report'),
   'config': ('models', 'parallel', 'stages', 'state', 'inference'),
   'recipe': (
-    'config', 'inference', 'models', 'parallel', 'report', 'stages', 'state', 'storage', 'train',
-    'weights',
+    'config', 'inference', 'models', 'parallel', 'progress', 'report', 'stages', 'state', 'storage',
+    'train', 'weights',
   ),
   'plan': ('models', 'parallel', 'progress', 'recipe', 'report', 'stages', 'weights'),
 }  # fmt: skip

@@ -132,7 +132,7 @@ def _claim(root: pathlib.Path, content: dict[str, object]) -> None:
   try:
     found = json.loads(stamp.read_bytes())
   except ValueError:
-    raise BadInput(f'{stamp}: is damaged; remove the folder {root}') from None
+    raise BadInput(f'{stamp}: is damaged; restore it, or set another data.cache') from None
   if found != content:
     raise BadInput(f'{stamp}: the folder holds {found}, not {content}; take another folder')
 

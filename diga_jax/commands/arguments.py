@@ -1,12 +1,16 @@
-"""Arguments that several commands have."""
+"""Arguments that several commands have, and what arguments may be: a wrong one ends in one line."""
 
 import argparse
 import os
 import pathlib
+import re
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from ml_collections import ConfigDict
+
+from data_pipelines.errors import one_line
+from diga_jax import rules
 
 Commands: TypeAlias = 'argparse._SubParsersAction[argparse.ArgumentParser]'
 Execute: TypeAlias = Callable[[argparse.Namespace, ConfigDict], int | None]
@@ -16,6 +20,63 @@ DISTRIBUTED = (
   'HOST:PORT,PROCESSES,INDEX'
 )
 OVERRIDES = 'Any field of the config is changed by --config.FIELD=VALUE (see docs/config.md).'
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser that says on one line what is wrong; arguments without a type are not empty."""
+
+  def __init__(self, **options: Any):
+    super().__init__(**options)
+    self.register('type', None, parse_name)
+
+  def error(self, message: str) -> NoReturn:
+    """Ends the process with status 2."""
+    self.exit(2, f'diga_jax: {one_line(message)} (see {self.prog} --help)\n')
+
+
+def parse_name(text: str) -> str:
+  """An argument that is not empty; raises ArgumentTypeError."""
+  if not rules.title.accepts(text):
+    raise argparse.ArgumentTypeError(f'{text!r} is not {rules.title.text}')
+  return text
+
+
+def parse_path(text: str) -> pathlib.Path:
+  """The path of a file or folder, there or not; raises ArgumentTypeError."""
+  return pathlib.Path(parse_name(text))
+
+
+def parse_folder(text: str) -> pathlib.Path:
+  """The path of a folder, there or not; raises ArgumentTypeError."""
+  path = parse_path(text)
+  if os.path.exists(path) and not os.path.isdir(path):
+    raise argparse.ArgumentTypeError(f'{text} is a file: give a folder')
+  return path
+
+
+def parse_number(low: int, high: int) -> Callable[[str], int]:
+  """A parser of whole numbers from `low` to `high`, which raises ArgumentTypeError."""
+  rule = rules.whole(low, high)
+
+  def parse(text: str) -> int:
+    value = int(text) if re.fullmatch(r'[+-]?[0-9]{1,20}', text) else None
+    if value is None or not rule.accepts(value):
+      raise argparse.ArgumentTypeError(f'{text!r} is not {rule.text}')
+    return value
+
+  return parse
+
+
+def parse_processes(text: str) -> str:
+  """Where the other processes are; raises ArgumentTypeError."""
+  found = re.fullmatch(r'[^,\s]+:([0-9]{1,5}),([0-9]{1,5}),([0-9]{1,5})', text)
+  numbers = map(int, found.groups()) if found else (0, 0, 0)
+  port, count, index = numbers
+  if text != 'auto' and not (0 < port < 2**16 and index < count):
+    raise argparse.ArgumentTypeError(
+      f"{text!r}: give 'auto' or HOST:PORT,PROCESSES,INDEX, indices from 0"
+    )
+  return text
 
 
 def add_command(
@@ -35,8 +96,15 @@ def add_command(
 
 def add_workdir(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
   """Where the stages are, and the processes that work on them; returns the command."""
-  command.add_argument('--workdir', required=True, type=pathlib.Path, metavar='DIR')
-  command.add_argument('--distributed', metavar='WHERE', help=DISTRIBUTED)
+  command.add_argument('--workdir', required=True, type=parse_folder, metavar='DIR')
+  command.add_argument('--distributed', type=parse_processes, metavar='WHERE', help=DISTRIBUTED)
+  return command
+
+
+def add_dry_run(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+  """Whether to stop after the check that comes before the first step; returns the command."""
+  text = 'open all that will be read, say what it is, and stop'
+  command.add_argument('--dry_run', action='store_true', help=text)
   return command
 
 
@@ -44,5 +112,9 @@ def add_sets(command: argparse.ArgumentParser) -> None:
   """Which data sets, and how many processes for them."""
   command.add_argument('--sets', nargs='+', metavar='NAME', help='of data.sets; default: all')
   command.add_argument(
-    '--jobs', type=int, default=os.cpu_count(), metavar='N', help='processes; default: all cores'
+    '--jobs',
+    type=parse_number(1, 1024),
+    default=os.cpu_count(),
+    metavar='N',
+    help='processes; default: all cores',
   )

@@ -1,16 +1,18 @@
 """doctor and prepare: data sets inspected, and packed into shards."""
 
 import argparse
+import functools
 import pathlib
+import time
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from data_pipelines import atomic, doctor, sets
+from data_pipelines import atomic, doctor, records, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import progress
-from diga_jax.commands.arguments import Commands, add_command, add_sets
+from diga_jax.commands.arguments import Commands, add_command, add_sets, parse_folder
 from diga_jax.report.pictures import comparison_panels
 
 IMAGES = 'pixels (fast, large) or the files as they are; default: pixels, but JPEG files are kept'
@@ -21,29 +23,34 @@ def add_arguments(commands: Commands) -> None:
   add_sets(add_command(commands, 'doctor', 'inspect every file of the data sets', inspect))
   command = add_command(commands, 'prepare', 'pack data sets into shards for fast reading', pack)
   add_sets(command)
-  command.add_argument('--output', type=pathlib.Path, metavar='DIR', help='where the shards go')
-  command.add_argument('--images', choices=('raw', 'png', 'jpeg'), default='', help=IMAGES)
+  command.add_argument('--output', type=parse_folder, metavar='DIR', help='where the shards go')
+  command.add_argument(
+    '--images', type=str, choices=('raw', 'png', 'jpeg'), default='', help=IMAGES
+  )
   command.add_argument('--stage', metavar='NAME', help="pack this label stage's labels instead")
-  command.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='of that stage')
+  command.add_argument('--workdir', type=parse_folder, metavar='DIR', help='of that stage')
 
 
 def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   """Reads every file of the folders of data.sets; 1 if anything is wrong with them."""
   from diga_jax.inference.evaluate import evenly_spread
-  from diga_jax.recipe.experiment import Experiment, class_names, palette
+  from diga_jax.recipe.experiment import Experiment, class_names, digest_memory, palette
   from diga_jax.report import tables
-  from diga_jax.storage import stage_folder
+  from diga_jax.stages.kinds import inputs
 
-  experiment, sets_with_findings = Experiment(config), 0
+  experiment, inspected, sets_with_findings = Experiment(config), {}, 0
   names = class_names(experiment)
   for name, folder, manifest in folders(arguments, config, check=False):
+    since, stamps = time.time_ns(), doctor.stamps(folder)
     with progress.bar(len(folder), f'reading {name}') as bar:
       files = []
       for file in doctor.inspect_all(folder, arguments.jobs):
         files.append(file)
         bar.update(1)
+    doctor.remember(digest_memory(config), folder, stamps, since, files)
+    inspected[name] = doctor.Inspected(folder, files)
     found = doctor.examine(folder, names, files)
-    stage_folder.write_metrics(manifest, found.manifest)
+    records.write(manifest, found.manifest)
     print(tables.render_report(name, found, names, folder.table))
     readable = [index for index, file in enumerate(files) if not file.problems]
     pictures = pathlib.Path(manifest).with_suffix('')
@@ -53,7 +60,11 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
       atomic.write_png(pictures / f'{folder.ids[index]}.png', panels)
     print(f'manifest: {manifest}\nsamples with their labels: {pictures}\n')
     sets_with_findings += bool(found.findings)
-  return int(sets_with_findings > 0)
+  trained = {key for stage in config.recipe for key in inputs(experiment.stage(stage), config).sets}
+  facts, findings = doctor.compare(inspected, config.evaluation.sets, trained)
+  if findings or len(inspected) > 1:
+    print(tables.render_comparison(', '.join(inspected), facts, findings))
+  return int(sets_with_findings > 0 or bool(findings))
 
 
 def folders(
@@ -64,7 +75,7 @@ def folders(
   for name in arguments.sets or ():
     if name not in data.sets:
       raise BadInput(f'--sets: there is no {name!r} in data.sets: it has {", ".join(data.sets)}')
-  for name in arguments.sets or data.sets:
+  for name in dict.fromkeys(arguments.sets or data.sets):
     settings = data.sets[name].to_dict() | {'shards': ''}
     if settings['kind'] != 'folder':
       print(f'{name}: rendered scenes, which need no {arguments.command}\n')
@@ -77,6 +88,7 @@ def folders(
       classes=data.classes,
       labelled=bool(settings['labels']),
       check=check,
+      max_pixels=data.max_pixels,
     )
     yield name, folder, doctor.manifest_path(data.cache, name, settings, data.root)
 
@@ -91,7 +103,7 @@ def pack_labels(arguments: argparse.Namespace, config: ConfigDict) -> None:
     raise BadInput('--stage: give the --workdir that the stage is in')
   experiment = Run(config, arguments.workdir)
   stage, made = experiment.stage(arguments.stage), arguments.workdir / arguments.stage
-  stage_folder.read_record(made)
+  stage_folder.check_files(made, 'labels/*')
   target = experiment.images(stage.target, labelled=False)
   labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
   place = made / labels.LABEL_SHARDS
@@ -102,14 +114,18 @@ def pack_labels(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def pack(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Packs data sets that doctor has inspected, each into a folder of --output, or labels."""
+  from diga_jax.recipe.experiment import digest_memory
   from diga_jax.storage import stage_folder
 
   if arguments.stage:
     return pack_labels(arguments, config)
   if not arguments.output:
     raise BadInput('--output: give the folder that the shards are to go to')
+  stage_folder.check_output(arguments.output)
   for name, folder, path in folders(arguments, config, check=True):
-    manifest = doctor.check_manifest(path, folder)
+    bar = functools.partial(progress.bar, description=f'hashing {name}', unit='files')
+    now = folder.file_digests(digest_memory(config), bar=bar)
+    manifest = doctor.check_manifest(path, folder, now)
     if manifest is None:
       raise BadInput(f'{name}: no manifest: run python -m diga_jax doctor --sets {name} first')
     place, low_size = arguments.output / name, tuple(config.data.sets[name].low_size)

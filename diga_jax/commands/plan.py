@@ -20,12 +20,14 @@ def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints what the recipe's training steps need on each topology."""
   import jax
 
-  from diga_jax.plan import roofline
+  from diga_jax.plan import compiler, roofline
   from diga_jax.recipe.experiment import Experiment
   from diga_jax.report import tables
 
   jax.config.update('jax_platforms', 'cpu')
   experiment = Experiment(config)
+  for topology in arguments.topology:
+    compiler.parse_topology(topology)
   for topology in arguments.topology:
     rows = roofline.plan(experiment, topology)
     print(tables.render_tables(roofline.table(topology, rows), width=1000), end='\n\n')

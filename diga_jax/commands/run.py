@@ -1,38 +1,47 @@
 """run, train, label and evaluate: a recipe, whole or in parts."""
 
 import argparse
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax.commands.arguments import Commands, add_command, add_workdir
+from diga_jax.commands.arguments import Commands, add_command, add_dry_run, add_workdir
 
 
 def add_arguments(commands: Commands) -> None:
   """The whole recipe, one stage of it, and its evaluation."""
   text = 'the whole recipe and its evaluation; continues where it was stopped'
-  add_workdir(add_command(commands, 'run', text, run))
+  add_dry_run(add_workdir(add_command(commands, 'run', text, run)))
   for name, text in {'train': 'one training stage', 'label': 'one label pass'}.items():
-    command = add_workdir(add_command(commands, name, text, run_stage))
+    command = add_dry_run(add_workdir(add_command(commands, name, text, run_stage)))
     command.add_argument('--stage', required=True, help='its name in config.stages')
   text = "the recipe's networks under the config's protocol"
-  add_workdir(add_command(commands, 'evaluate', text, run))
+  add_dry_run(add_workdir(add_command(commands, 'evaluate', text, run)))
 
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """`run`: the whole recipe, then its tables. `evaluate`: the tables of complete stages."""
   from diga_jax.parallel import processes
-  from diga_jax.recipe import graph
+  from diga_jax.recipe import checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report import tables
   from diga_jax.storage import run_record, stage_folder
 
-  carry_out = {'run': graph.run_recipe, 'evaluate': graph.evaluate}[arguments.command]
+  check, carry_out = {
+    'run': (checks.check_recipe, graph.run_recipe),
+    'evaluate': (checks.check_evaluation, graph.evaluate),
+  }[arguments.command]
   experiment = Run(config, arguments.workdir)
+  if arguments.dry_run:
+    return print_facts(check(experiment))
   with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
+    check(experiment)
     results = carry_out(experiment)
   if not processes.is_main_process():
     return
+  if not results:
+    return print('nothing was measured: config.evaluation.sets is ()')
   networks = [row for row in results if row['kind'] == 'network']
   print(tables.table(networks))
   print(tables.per_class(networks))
@@ -45,7 +54,7 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """One training stage or one label pass, whose inputs must be complete."""
-  from diga_jax.recipe import graph
+  from diga_jax.recipe import checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.stages import kinds
   from diga_jax.storage import run_record, stage_folder
@@ -55,5 +64,18 @@ def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
   what, command = ('trained', 'label') if is_pass else ('a label pass', 'train')
   if arguments.command != command:
     raise BadInput(f'stage {arguments.stage!r} is not {what}: use the command {command}')
+  if arguments.dry_run:
+    return print_facts(checks.check(experiment, [arguments.stage]))
   with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
+    checks.check(experiment, [arguments.stage])
     graph.run_stage(experiment, arguments.stage)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+  """What a check has found, one fact a line, by the first of several processes."""
+  from diga_jax.parallel import processes
+
+  if processes.is_main_process():
+    width = max(map(len, facts))
+    for what, fact in facts.items():
+      print(f'{what:{width}}  {fact}')

@@ -1,42 +1,83 @@
 """study: the recipe over several seeds."""
 
 import argparse
+import json
+import pathlib
 
 from ml_collections import ConfigDict
 
 from data_pipelines import atomic
-from diga_jax.commands.arguments import Commands, add_command, add_workdir
+from data_pipelines.errors import BadInput, one_line
+from diga_jax.commands.arguments import (
+  Commands,
+  add_command,
+  add_dry_run,
+  add_workdir,
+  parse_number,
+)
+from diga_jax.commands.run import print_facts
 
 
 def add_arguments(commands: Commands) -> None:
   """The recipe with several seeds."""
   text = 'the recipe with several seeds; mean and spread of every row'
-  command = add_workdir(add_command(commands, 'study', text, study))
-  command.add_argument('--seeds', type=int, nargs='+', required=True, metavar='N')
+  command = add_dry_run(add_workdir(add_command(commands, 'study', text, study)))
+  text = 'joins those that the study has already'
+  command.add_argument(
+    '--seeds', type=parse_number(0, 2**63 - 1), nargs='+', required=True, metavar='N', help=text
+  )
 
 
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The recipe once per seed, in WORKDIR/seed_N; then mean and spread, in WORKDIR/study/."""
   from diga_jax.parallel import processes
-  from diga_jax.recipe import graph
+  from diga_jax.recipe import checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report.study import drawings, summarise
   from diga_jax.storage import run_record, stage_folder
 
+  if len(set(arguments.seeds)) < len(arguments.seeds):
+    raise BadInput('--seeds: a seed is named twice: a spread is of different ones')
+  place = arguments.workdir / 'study' / config.evaluation.name
+  table, numbers = (place.with_name(f'{place.name}.{ending}') for ending in ('md', 'json'))
+  seeds = sorted({*arguments.seeds, *seeds_of(numbers)})
   runs = []
-  for seed in arguments.seeds:
+  for seed in seeds:
     seeded = config.copy_and_resolve_references()
     seeded.seed = seed
-    workdir = arguments.workdir / f'seed_{seed}'
-    with stage_folder.lock(workdir), run_record.recorded(workdir):
-      runs.append(graph.run_recipe(Run(seeded, workdir)))
+    runs.append(Run(seeded, arguments.workdir / f'seed_{seed}'))
+  facts = checks.check_recipe(runs[0])
+  for other in runs[1:]:  # which read the same
+    checks.check_folders(other, graph.stages_of(other), graph.measurements(other))
+  if arguments.dry_run:
+    return print_facts({'seeds': ', '.join(map(str, seeds)), **facts})
+  rows = []
+  for run in runs:
+    with stage_folder.lock(run.workdir), run_record.recorded(run.workdir):
+      rows.append(graph.run_recipe(run))
   if not processes.is_main_process():
     return
-  place = arguments.workdir / 'study' / config.evaluation.name
-  text = summarise(runs)
-  for name, draw in drawings(runs):
+  text = summarise(rows)
+  for name, draw in drawings(rows):
     draw(place.with_name(f'{place.name}_{name}.png'))
-  atomic.write_text(place.with_suffix('.md'), text + '\n')
-  stage_folder.write_metrics(place.with_suffix('.json'), runs)
+  atomic.write_text(table, text + '\n')
+  stage_folder.write_metrics(numbers, rows)
   print(text)
   print(f'these tables, all numbers and plots: {place}.md, .json and _*.png')
+
+
+def seeds_of(numbers: pathlib.Path) -> set[int]:
+  """The seeds of the study that has written these numbers, if it has and their folders are there.
+
+  Raises:
+    BadInput: the file is damaged.
+  """
+  if not numbers.exists():
+    return set()
+  try:
+    found = {row['protocol']['seed'] for rows in json.loads(numbers.read_text()) for row in rows}
+    return {seed for seed in found if (numbers.parents[1] / f'seed_{int(seed)}').exists()}
+  except (ValueError, TypeError, KeyError) as error:
+    raise BadInput(
+      f'{numbers}: is damaged ({one_line(error)}): rename it, and name every seed of the study'
+    ) from None

@@ -8,7 +8,13 @@ from ml_collections import ConfigDict
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
-from diga_jax.commands.arguments import Commands, add_command
+from diga_jax.commands.arguments import (
+  Commands,
+  add_command,
+  parse_folder,
+  parse_number,
+  parse_path,
+)
 
 WEIGHTS = '.pth, .safetensors or .npz, the folder of a stage or import, or efficientnet_lite0'
 OUTPUT = (
@@ -31,25 +37,26 @@ def add_arguments(commands: Commands) -> None:
   text = "which layers of the config's network a file fills"
   show = add_command(actions, 'show', text, show_weights)
   show.add_argument('file', help=WEIGHTS)
-  show.add_argument('--partial', action='store_true', help='accept a partial match')
 
   text = "turns a file into a checkpoint of this package's"
   take = add_command(actions, 'import', text, import_weights, config=False)
   take.add_argument('file', help=WEIGHTS)
-  take.add_argument('--model', required=True, metavar='NAME', help='such as deeplab_resnet101')
-  take.add_argument('--classes', type=int, default=19, metavar='N')
-  take.add_argument('--output', required=True, type=pathlib.Path, metavar='DIR')
-  take.add_argument('--partial', action='store_true', help='accept a body without its head')
+  take.add_argument('--config', metavar='FILE', help='of the network, with all its options')
+  take.add_argument('--model', metavar='NAME', help='instead: such as deeplab_resnet101')
+  take.add_argument(
+    '--classes', type=parse_number(1, 255), default=19, metavar='N', help='of this model'
+  )
+  take.add_argument('--output', required=True, type=parse_folder, metavar='DIR')
 
   text = 'a network of a stage or an import for other programs'
   give = add_command(actions, 'export', text, export_weights, config=False)
-  give.add_argument('stage', type=pathlib.Path, help='the folder of a stage or of an import')
+  give.add_argument('stage', type=parse_path, help='the folder of a stage or of an import')
   give.add_argument('--network', choices=NETWORKS, default='student', help=NETWORK)
   give.add_argument('--format', choices=FORMATS, default='weights')
-  give.add_argument('--output', required=True, type=pathlib.Path, metavar='PATH', help=OUTPUT)
-  give.add_argument('--prefix', default='', metavar='TEXT', help=PREFIX)
+  give.add_argument('--output', required=True, type=parse_path, metavar='PATH', help=OUTPUT)
+  give.add_argument('--prefix', type=str, default='', metavar='TEXT', help=PREFIX)
   give.add_argument('--config', metavar='FILE', help='of the network, for a program')
-  give.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help=SIZE)
+  give.add_argument('--size', type=parse_number(1, 2**14), nargs=2, metavar=('H', 'W'), help=SIZE)
 
   text = 'two networks layer by layer: norms and largest differences'
   pair = add_command(actions, 'compare', text, compare_weights, config=False)
@@ -65,40 +72,41 @@ def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.recipe.experiment import Experiment
 
   experiment = Experiment(config)
-  _, rows = weights.load_weights_into(experiment.shapes, arguments.file, arguments.partial)
+  _, rows = weights.fill(experiment.shapes, weights.read(weights.path_of(arguments.file)))
   print(weights.format_report(rows))
+  experiment.load_weights(arguments.file)  # refuses what a start from the file would
+  print(f'{arguments.file}: {weights.describe_fit(rows)}')
 
 
-def import_weights(arguments: argparse.Namespace, config: None) -> None:
-  """Writes the network of a file as a folder that model.weights and the other actions take."""
-  import jax
-  import jax.numpy as jnp
-
+def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
+  """Writes what a network takes of a file as a folder that model.weights and export take."""
   from diga_jax import models, weights
+  from diga_jax.recipe.experiment import Experiment
   from diga_jax.storage import checkpoint, stage_folder
   from diga_jax.weights import pretrained
 
+  stage_folder.check_output(arguments.output.parent)
+  if (config is None) == (arguments.model is None):
+    raise BadInput('weights import: give the --config of the network, or else its --model')
   found = weights.read(weights.path_of(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
-  model = models.build(arguments.model, classes=arguments.classes)
-  variables = models.shapes(model)
-  if arguments.partial:  # what the file lacks starts at random
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-  variables, rows = weights.load_weights_into(variables, arguments.file, arguments.partial)
+  if config is None:
+    shapes = models.shapes(models.build(arguments.model, classes=arguments.classes))
+    made, rows = weights.load_weights_into(shapes, arguments.file, (weights.HEAD.pattern,))
+    network = {'model': arguments.model, 'classes': arguments.classes}
+  else:
+    made, rows = Experiment(config).load_weights(arguments.file)
+    network = {'model': config.model.to_dict(), 'classes': config.data.classes}
   print(weights.format_report(rows))
-  identity = {
-    'model': arguments.model,
-    'classes': arguments.classes,
-    'file': weights.file_digest(arguments.file),
-    'partial': arguments.partial,
-  }
+  print(f'{arguments.file}: {weights.describe_fit(rows)}')
 
   def build(directory: pathlib.Path) -> dict:
-    tree = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
+    tree = {'params': {}, 'batch_stats': {}} | weights.only_arrays(made)
     checkpoint.write_arrays(directory / 'checkpoints', 0, tree)
     return {'step': 0}
 
-  stage_folder.produce(arguments.output, identity, build)
+  identity = network | {'file': weights.file_digest(arguments.file)}
+  stage_folder.produce(arguments.output, identity, build, 'give another --output')
   print(f'--config.model.weights={arguments.output}')
 
 
@@ -108,7 +116,9 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   from diga_jax.inference import export
   from diga_jax.inference.forward import Predictor
   from diga_jax.recipe.experiment import Experiment
+  from diga_jax.storage import stage_folder
 
+  stage_folder.check_output(arguments.output)
   found = weights.read_stage(arguments.stage, arguments.network)
   if arguments.format == 'weights':
     named = {arguments.prefix + name: value for name, value in found.items()}
@@ -118,7 +128,7 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   if config is None or arguments.size is None:
     raise BadInput(f'--format={arguments.format}: give the --config of the network and a --size')
   experiment, settings = Experiment(config), config.evaluation
-  variables, _ = weights.initialise(experiment.shapes, found)
+  variables, _ = weights.fit(experiment.shapes, found, arguments.stage)
   size = arguments.size[0], arguments.size[1]
   predictor = Predictor(experiment.model, variables, settings.scales, settings.flip)
   what = f'uint8 RGB [B, {size[0]}, {size[1]}, 3] -> classes'
@@ -139,16 +149,19 @@ def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) ->
   from diga_jax.recipe.experiment import Experiment
   from diga_jax.weights import pretrained
 
-  pair = [weights.read(weights.path_of(name)) for name in (arguments.first, arguments.second)]
-  print(weights.format_comparison(weights.compare(*map(pretrained.strip_prefixes, pair))))
+  paths = [weights.path_of(name) for name in (arguments.first, arguments.second)]
+  pair = [weights.read(path) for path in paths]
+  print(weights.format_comparison(weights.compare(*pretrained.under_one_names(*pair))))
   if not arguments.image:
     return
   if config is None:
     raise BadInput('--image: give the --config of the network as well')
   experiment = Experiment(config)
-  image = pixels.normalise(jnp.asarray(read_image(arguments.image))[None])
-  shown = [
-    weights.activations(experiment.model, weights.initialise(experiment.shapes, one)[0], image)
-    for one in pair
-  ]
+  image = pixels.normalise(
+    jnp.asarray(read_image(arguments.image, max_pixels=config.data.max_pixels))[None]
+  )
+  shown = []
+  for path, one in zip(paths, pair, strict=True):
+    variables, _ = weights.fit(experiment.shapes, one, path, may_differ=())
+    shown.append(weights.activations(experiment.model, variables, image))
   print(weights.format_comparison(weights.compare(*shown)))

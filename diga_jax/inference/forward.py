@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.errors import BadInput
+from data_pipelines.label_tables import IGNORE
 from diga_jax import pixels, resize
+from diga_jax.parallel import mesh
 from diga_jax.types import SegmentationNet, Size, Variables
 
 
@@ -45,7 +47,18 @@ def multi_scale(
     if flip:
       maps.append(full_size(view[:, :, ::-1])[:, :, ::-1])
   logits = functools.reduce(jnp.maximum, maps)
-  return jnp.argmax(logits, axis=-1).astype(jnp.uint8) if as_classes else logits
+  return classes_of(logits) if as_classes else logits
+
+
+def classes_of(logits: jax.Array) -> jax.Array:
+  """The class with the largest of logits [..., C]: uint8 [...].
+
+  Raises:
+    BadInput: a byte cannot hold the ids of so many classes and 255, which means none.
+  """
+  if logits.shape[-1] > IGNORE:
+    raise BadInput(f'a network of {logits.shape[-1]} classes: labels hold at most {IGNORE}')
+  return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +105,13 @@ class Predictor:
 
   def _apply(self, images: jax.Array, size: Size, as_classes: bool) -> jax.Array:
     model, scales, flip = self.model, self.scales, self.flip
+    rows, height, width, channels = images.shape
+    scaled = channels * height * width * max(scales) ** 2
+    mesh.check_memory(
+      int(4 * rows * (scaled + model.classes * size[0] * size[1])),
+      f'{rows} images of {height}x{width} at scales {scales} with {model.classes} classes',
+      'lower evaluation.batch_size or the scales',
+    )
     return multi_scale(
       self.variables, images, size, model=model, scales=scales, flip=flip, as_classes=as_classes
     )

@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines import transforms
 from data_pipelines.errors import BadInput
 from data_pipelines.label_tables import IGNORE
-from diga_jax.parallel import processes
+from diga_jax.parallel import mesh, processes
 from diga_jax.progress import bar
 from diga_jax.types import Size
 
@@ -175,6 +175,11 @@ def batches(
   rows = read_ahead(read, indices, ahead=batch_size + READERS)
   for _, alike in itertools.groupby(rows, key=lambda row: row.shapes):
     while group := list(itertools.islice(alike, batch_size)):
+      mesh.check_memory(
+        4 * batch_size * group[0].image.size,  # as float32
+        f'{batch_size} images of {group[0].image.shape[0]}x{group[0].image.shape[1]} at a time',
+        'lower evaluation.batch_size',
+      )
       yield _stack(group, batch_size)
 
 

@@ -1,24 +1,29 @@
 """Labels for any images: for each a file of train ids and a coloured picture."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+from absl import logging
 
-from data_pipelines import atomic
-from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder
+from data_pipelines import atomic, image_files
+from data_pipelines.errors import BadInput, printable
+from data_pipelines.image_files import MAX_PIXELS
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.image_batches import Batch, for_each_batch
 from diga_jax.report.pictures import overlay
 
+SHOWN = 10  # names of files that are left out
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def find_images(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
   """Image files as given and those directly in the folders given, sorted within a folder.
+
+  Warns of what else is in a folder, hidden files apart, since it is left out.
 
   Raises:
     BadInput: a path that does not exist, or no image at all.
@@ -26,8 +31,14 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
   found = []
   for path in map(pathlib.Path, paths):
     if path.is_dir():
-      inside = (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-      found += sorted(p for p in inside if not p.name.startswith('.'))
+      inside = sorted(p for p in path.iterdir() if not p.name.startswith('.'))
+      images = [p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file()]
+      found += images
+      if others := [printable(p.name) for p in inside if p not in set(images)]:
+        more = f' and {len(others) - SHOWN} more' if len(others) > SHOWN else ''
+        logging.warning(
+          '%s: left out, since no image files: %s%s', path, ', '.join(others[:SHOWN]), more
+        )
     elif path.exists():
       found.append(path)
     else:
@@ -41,19 +52,38 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
 def _targets(
   images: Sequence[pathlib.Path], directory: pathlib.Path
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
-  """[(label file, colour file)] of the images. Raises BadInput if two files would collide."""
-  inputs = {path.resolve() for path in images}
+  """[(label file, colour file)] of the images. Raises BadInput if two files would collide.
+
+  Labels beside the images would be images to the next call, and may replace others of theirs.
+  """
+  for path in images if directory.exists() else ():
+    if any(place.samefile(directory) for place in (path.parent, path.resolve().parent)):
+      raise BadInput(
+        f'{directory}: might overwrite images, as {path} is there; use another --output'
+      )
   owners, targets = {}, []
   for path in images:
     pair = directory / f'{path.stem}.png', directory / f'{path.stem}_color.png'
     for target in pair:
-      if target.resolve() in inputs:
-        raise BadInput(f'{target}: would overwrite an image; choose another output folder')
       if target in owners:
         raise BadInput(f'{path}: would write {target}, as {owners[target]} does; rename one')
       owners[target] = path
     targets.append(pair)
   return targets
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+  """Image files wherever they are, as the passes take them."""
+
+  ids: list[str]
+  max_pixels: int
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+  def read(self, index: int) -> tuple[np.ndarray, None]:
+    return image_files.read_image(self.ids[index], max_pixels=self.max_pixels), None
 
 
 def predict_images(
@@ -62,6 +92,7 @@ def predict_images(
   directory: str | os.PathLike,
   palette: np.ndarray,
   *,
+  max_pixels: int = MAX_PIXELS,
   progress: bool = True,
 ) -> list[pathlib.Path]:
   """Labels image files as the evaluation does.
@@ -73,6 +104,7 @@ def predict_images(
     predictor, progress: as of `evaluate.evaluate`.
     paths: image files, or folders of them.
     palette: uint8 [C, 3] RGB.
+    max_pixels: of the largest image that is read.
 
   Returns:
     The label files, in the order of the images.
@@ -83,7 +115,7 @@ def predict_images(
   """
   images = find_images(paths)
   targets = _targets(images, pathlib.Path(directory))
-  dataset = Folder('{id}', ids=[str(path) for path in images])
+  dataset = _Files([str(path) for path in images], max_pixels)
 
   def step(batch: Batch) -> jax.Array:
     return predictor.classes(predictor.place(batch.images), batch.stored_size)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from diga_jax import selection
-from diga_jax.inference.forward import Predictor
+from diga_jax.inference.forward import Predictor, classes_of
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, resize_to
 from diga_jax.inference.selectors import SELECTORS
 from diga_jax.parallel.processes import exchange, in_order
@@ -154,7 +154,7 @@ def most_confident(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
   """The largest softmax probability, float32, and its class, uint8, of logits [B, h, w, C]."""
   largest = jnp.max(logits, -1, keepdims=True)
   confidence = 1 / jnp.sum(jnp.exp(logits - largest), -1)
-  return confidence, jnp.argmax(logits, -1).astype(jnp.uint8)
+  return confidence, classes_of(logits)
 
 
 def _per_class(labels: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:

@@ -33,6 +33,8 @@ _OTHER = {
   'translator_discriminator': translator.Discriminator,
   'vgg19_features': translator.Vgg19Features,
 }
+# What the networks call their heads; everything else is the body, which pretrained files hold.
+HEADS = ('final', 'aspp', 'decode_head', 'ocrnet')
 # What an option may be.
 CHOICES = {'batch_norm': ('batch', 'running'), 'output_stride': (8, 16), 'pixels': tuple(PIXELS)}
 PRECISIONS = ('default', 'high', 'highest')

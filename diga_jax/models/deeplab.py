@@ -6,6 +6,7 @@ Source: docs/method.md sections 3 and 10.
 import functools
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -75,6 +76,7 @@ class ResNetDeepLab(layers.Network):
   width: int = 64
   feature: int = 256
   dropout: float = 0.1
+  body: ClassVar[str] = 'ResNet-101'
 
   @layers.in_precision
   @nn.compact
@@ -99,6 +101,7 @@ class EfficientNetDeepLab(layers.Network):
   output_stride: int = 16
   feature: int = 256
   dropout: float = 0.1
+  body: ClassVar[str] = 'EfficientNet-Lite0'
 
   @layers.in_precision
   @nn.compact
@@ -137,6 +140,7 @@ class HiastDeepLab(layers.Network):
 
   blocks: Sequence[int] = (3, 4, 23, 3)
   width: int = 64
+  body: ClassVar[str] = 'ResNet-101'
 
   @layers.in_precision
   @nn.compact

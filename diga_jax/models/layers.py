@@ -6,7 +6,7 @@ no table: '.'.join(path) is the PyTorch name.
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -73,6 +73,7 @@ class Network(nn.Module, kw_only=True):
   axis_name: str | None = None
   dtype: DTypeLike = jnp.float32
   precision: str = 'default'
+  body: ClassVar[str] = ''  # whose published weights it starts from; '' = nobody's
 
   def settings(self, train: bool) -> Settings:
     """What the network's layers share, in training and in evaluation."""

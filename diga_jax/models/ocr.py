@@ -5,6 +5,7 @@ Source: docs/method.md section 3.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -91,6 +92,7 @@ class HrNetOcr(layers.Network):
   key: int = 256
   dropout: float = 0.05
   pixels: str = 'given'
+  body: ClassVar[str] = 'HRNetV2-W48'
 
   @layers.in_precision
   @nn.compact

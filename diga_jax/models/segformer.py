@@ -97,6 +97,7 @@ class SegFormer(layers.Network):
   dropout: float = 0.1
   drop_path: float = 0.1
   pixels: str = 'given'
+  body: ClassVar[str] = 'Mix Transformers'
   head: ClassVar[type[SegFormerHead] | type[DaFormerHead]] = SegFormerHead
 
   @layers.in_precision

@@ -1,6 +1,7 @@
 """Devices: a mesh with one axis, batches split over it, everything else on every device."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -32,6 +33,23 @@ def make_mesh(devices: int = 0) -> Mesh:
       f'{len(available)} devices: set it to 0'
     )
   return mesh_over(available[: devices or len(available)])
+
+
+def check_memory(needed: int, what: str, remedy: str) -> None:
+  """Refuses what cannot fit into a device, before it is tried: on a CPU the kernel ends a process.
+
+  Args:
+    needed: bytes on one device: a part of what will be needed, such as one array, will do.
+    what, remedy: for the message: what needs them, and what to change.
+
+  Raises:
+    BadInput: the device has less; a CPU has the machine's memory.
+  """
+  stats = jax.local_devices()[0].memory_stats() or {}
+  memory = stats.get('bytes_limit') or os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if needed > memory:
+    needs, has = (f'{size / 2**30:,.1f} GiB' for size in (needed, memory))
+    raise BadInput(f'{what}: at least {needs} of memory are needed, there are {has}: {remedy}')
 
 
 def local_mesh(mesh: Mesh) -> Mesh:

@@ -78,7 +78,7 @@ def parse_topology(topology: str) -> tuple[str, str, int]:
   """
   kind, _, layout = SLICES.get(topology, topology).partition(':')
   layout = layout or '1' * (kind == 'cpu')
-  if kind not in (*CHIPS, 'cpu') or not re.fullmatch(r'\d+(x\d+)*', layout):
+  if kind not in (*CHIPS, 'cpu') or not re.fullmatch(r'[1-9]\d{0,2}(x[1-9]\d{0,2})*', layout):
     raise BadInput(
       f'--topology={topology}: give cpu, {", ".join(SLICES)}, or a kind of TPU and its chips, such '
       f'as v5e:4x4 (kinds: {", ".join(CHIPS)})'

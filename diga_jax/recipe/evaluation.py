@@ -22,22 +22,27 @@ from diga_jax.types import LabelRow, NetworkRow, PyTree
 
 def class_means(experiment: Experiment) -> metrics.Means:
   """The means that are reported of the config's classes."""
-  data = experiment.config.data
-  class_set = '' if data.class_names else data.names
-  return metrics.class_means(class_set, data.classes, experiment.config.evaluation.class_means)
+  data, way = experiment.config.data, experiment.config.evaluation.class_means
+  return metrics.class_means(class_set(experiment), data.classes, way)
+
+
+def class_set(experiment: Experiment) -> str:
+  """What results call the config's classes; see `label_tables.class_set`."""
+  return label_tables.class_set(experiment.config.data.names, experiment.config.data.class_names)
 
 
 def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
   """What a number needs beside its measurement: data, class set, weights, step, seed."""
-  result = stage_folder.read_record(experiment.workdir / name)['result']
+  record = stage_folder.read_record(experiment.workdir / name)
+  result = record['result']
   return {
     'protocol': experiment.config.evaluation.name,
     'data': key,
-    'class_set': experiment.config.data.names,
+    'class_set': class_set(experiment),
     'class_means': experiment.config.evaluation.class_means,
     'network': experiment.config.evaluation.network,
     'step': result.get('step'),
-    'seed': experiment.config.seed,
+    'seed': record['identity'].get('seed', experiment.config.seed),  # that it was trained with
     'dtype': experiment.config.model.dtype,
     'precision': experiment.config.model.precision,
     'chosen_by': result.get('chosen_by'),

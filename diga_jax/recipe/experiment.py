@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,19 +12,28 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from data_pipelines import doctor, label_tables, sets
+from data_pipelines import doctor, label_signs, label_tables, sets
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder
-from diga_jax import models, weights
-from diga_jax.config import check
+from data_pipelines.folder import Folder, fingerprint
+from diga_jax import models, optimizer, progress, weights
+from diga_jax.config import RESERVED, check
 from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
+from diga_jax.parallel import processes
 from diga_jax.parallel.example_keys import initial_key
 from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
-from diga_jax.stages.kinds import inputs
+from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
+from diga_jax.weights.state_dict import Row
+
+
+class _Hashed(NamedTuple):
+  """The fingerprint of a data set, and when `doctor` inspected these files ('' = not)."""
+
+  fingerprint: str
+  examined: str
 
 
 @dataclasses.dataclass
@@ -34,7 +45,7 @@ class Experiment:
   """
 
   config: ConfigDict
-  # When `doctor` inspected the data sets opened so far, for those that it inspected.
+  # When `doctor` inspected the data sets that were hashed, for those that it inspected.
   examined: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
   _opened: dict[tuple[str, bool], Folder] = dataclasses.field(default_factory=dict, init=False)
 
@@ -93,7 +104,7 @@ class Experiment:
     """The data set of that name, checked and, if rendered, on disk.
 
     Raises:
-      BadInput: the config has no such set, or its files are wrong or not those that `doctor` saw.
+      BadInput: the config has no such set, or its files are wrong.
     """
     data = self.config.data
     if name not in data.sets:
@@ -102,29 +113,139 @@ class Experiment:
       return self._opened[name, labelled]
     settings = data.sets[name].to_dict()
     images = sets.open_set(
-      settings, name=name, root=data.root, cache=data.cache, classes=data.classes, labelled=labelled
+      settings,
+      name=name,
+      root=data.root,
+      cache=data.cache,
+      classes=data.classes,
+      labelled=labelled,
+      check=data.on_bad_file == 'stop' or name in self.config.evaluation.sets,
+      max_pixels=data.max_pixels,
     )
-    if settings['kind'] == 'folder':
-      path = doctor.manifest_path(data.cache, name, settings, data.root)
-      if found := doctor.check_manifest(path, images):
-        self.examined[name] = found['made']
+    if settings['kind'] == 'folder' and labelled:
+      self._look_at_labels(name, images)
     self._opened[name, labelled] = images
     return images
 
+  def fingerprint(self, name: str, labelled: bool = True, afresh: tuple[str, ...] = ()) -> str:
+    """`folder.fingerprint` of a data set; new and changed files are hashed, and those `afresh`.
+
+    Process 0 does it and tells the others, which must ask as well.
+
+    Raises:
+      BadInput: as `images`, or a file is not what `doctor` saw.
+    """
+    images = self.images(name, labelled)
+    try:
+      found = self._hash(name, images, afresh) if processes.is_main_process() else None
+    except BadInput as error:
+      found = error
+    found = processes.exchange(found)[0]
+    if isinstance(found, BadInput):
+      raise found
+    assert found is not None  # it is process 0's
+    if found.examined:
+      self.examined[name] = found.examined
+    return found.fingerprint
+
+  def _hash(self, name: str, images: Folder, afresh: tuple[str, ...]) -> _Hashed:
+    data = self.config.data
+    bar = functools.partial(progress.bar, description=f'hashing {name}', unit='files')
+    skip = data.on_bad_file == 'skip'
+    now = images.file_digests(digest_memory(self.config), afresh, bar, skip)
+    settings, manifest = data.sets[name], None
+    if settings.kind == 'folder':
+      path = doctor.manifest_path(data.cache, name, settings, data.root)
+      manifest = doctor.check_manifest(path, images, now)
+    return _Hashed(fingerprint(now), manifest['made'] if manifest else '')
+
+  def _look_at_labels(self, name: str, images: Folder) -> None:
+    """Refuses a set whose labels contradict its table; warns of what is odd about them."""
+    for sign in label_signs.look_at(images, class_names(self)):
+      if sign.fatal:
+        raise BadInput(f'config.data.sets.{name}: {sign.text}')
+      if processes.is_main_process():
+        logging.warning('config.data.sets.%s: %s', name, sign.text)
+
   # Networks.
 
-  def initial_variables(self, file: str = '') -> Variables:
-    """The network's variables before any training: random, or from a file ('': `model.weights`).
+  def initial_variables(self, file: str = '', whole: bool = False) -> Variables:
+    """The network's variables before any training, and a line that says where they are from.
+
+    Args:
+      file: as the fields `weights` name it; '': that of `model.weights`, where '' is random too.
+      whole: whether the file must hold the head as well, and no other layer may be missing.
 
     Raises:
       BadInput: if the file is missing, damaged or of another network.
     """
     key = initial_key(self.config.seed, 'network')
     variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
-    settings = self.config.model
-    if file := file or settings.weights:
-      variables, _ = weights.load_weights_into(variables, file, settings.partial_weights)
+    file = file or self.config.model.weights
+    if file in ('', weights.RANDOM):
+      say(f"weights: all of the network's {len(jax.tree.leaves(variables))} entries are random")
+    else:
+      variables, rows = self.load_weights(file, variables, whole)
+      say(f'weights: {weights.path_of(file)}: {weights.describe_fit(rows)}')
     return replicate(variables, self.mesh)
+
+  def load_weights(
+    self, file: str, variables: Variables | None = None, whole: bool = False
+  ) -> tuple[Variables, list[Row]]:
+    """`weights.load_weights_into` the network (None: its shapes) as a start from the file does.
+
+    Args:
+      file: as the fields `weights` name it.
+      variables: what stays where the file, without `whole`, lacks the head.
+      whole: whether nothing may be missing.
+
+    Raises:
+      BadInput: if the file is missing, damaged or of another network.
+    """
+    also = () if whole else (weights.HEAD.pattern, *self.config.model.partial_weights)
+    return weights.load_weights_into(variables or self.shapes, file, also)
+
+  def weights_of(self, stage: ConfigDict) -> str:
+    """The file that a stage without `start` begins with, or weights.RANDOM.
+
+    Raises:
+      BadInput: there is none, and the network is published with one or keeps its first norms.
+    """
+    file = inputs(stage, self.config).weights or self.config.model.weights
+    if file:
+      return file
+    if body := getattr(self.model, 'body', ''):
+      why = f'{self.config.model.name} starts from the published weights of {body}'
+    elif optimizer.freezes_norms(stage.get('optimizer', {}), self.shapes['params']):
+      why = 'optimizer.frozen keeps norms at what they start from'
+    else:
+      return weights.RANDOM
+    raise BadInput(
+      f"config.model.weights is '': {why} (docs/weights.md); give their file, or 'random' to start "
+      'at random on purpose'
+    )
+
+  def check_weights(self, stage: ConfigDict) -> dict[str, str]:
+    """Reads the files that a stage starts from; field and file -> how many entries fit.
+
+    Raises:
+      BadInput: if one is missing, damaged or of another network.
+    """
+    kind, settings = kind_of(stage), self.config.translator
+    if kind.trains == 'translator':
+      generators = translator_shapes(settings)['generators']
+      vgg = models.shapes(models.build('vgg19_features'))['params']
+      given = {
+        field: params
+        for field, params in (generators | {'vgg': vgg}).items()
+        if settings.get(field)
+      }
+      said = [self._load_part(field, params)[1] for field, params in given.items()]
+      return dict(line.rsplit(': ', 1) for line in said)
+    if inputs(stage, self.config).start or (file := self.weights_of(stage)) == weights.RANDOM:
+      return {}
+    _, rows = self.load_weights(file, whole=kind.train_step is None)
+    return {f'weights {file}': weights.describe_fit(rows)}
 
   def predictor_of(self, variables: Variables) -> Predictor:
     """The network as the config's evaluation applies it, of variables on this process's devices."""
@@ -143,19 +264,26 @@ class Experiment:
     params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(key)
     for name in ('enc_s', 'dec_s2t'):
       if settings[name]:
-        made, _ = weights.load_weights_into({'params': params['generators'][name]}, settings[name])
-        params['generators'][name] = made['params']
+        params['generators'][name], said = self._load_part(name, params['generators'][name])
+        say(said)
     return params
 
   def perceptual_parameters(self) -> Params | None:
     """VGG-19's parameters for the translator's perceptual term; None without a file of them."""
-    file = self.config.translator.vgg
-    if not file:
+    if not self.config.translator.vgg:
       logging.warning('translator.vgg is empty: training without the perceptual term')
       return None
     shapes = models.shapes(models.build('vgg19_features'))
-    variables, _ = weights.load_weights_into(shapes, file, partial=True)
-    return replicate(variables['params'], self.mesh)
+    params, said = self._load_part('vgg', shapes['params'])
+    say(said)
+    return replicate(params, self.mesh)
+
+  def _load_part(self, field: str, params: Params) -> tuple[Params, str]:
+    """A network of the translator's with the weights of its file, and a line about them."""
+    file = self.config.translator[field]
+    beside = () if field == 'vgg' else None  # its classifier and last layers are not used
+    variables, rows = weights.load_weights_into({'params': params}, file, beside)
+    return variables['params'], f'translator.{field}: {file}: {weights.describe_fit(rows)}'
 
 
 @dataclasses.dataclass
@@ -164,6 +292,17 @@ class Run(Experiment):
 
   workdir: pathlib.Path
 
+  def images(self, name: str, labelled: bool = True) -> Folder:
+    """As of `Experiment`; raises BadInput as well if stages would be written among its files."""
+    known, config = (name, labelled) in self._opened, self.config
+    found = super().images(name, labelled)
+    if known:
+      return found
+    names = (*config.stages, *(f'{stage}.partial' for stage in config.stages), *RESERVED)
+    places = [str(self.workdir / place) for place in names]
+    sets.check_apart(found, config.data.sets[name], name, places)
+    return found
+
   def network(self, stage: str, network: str = 'student') -> Variables:
     """The variables that a complete stage ended with: its student's or its EMA teacher's.
 
@@ -171,7 +310,7 @@ class Run(Experiment):
       BadInput: if the stage is not complete, or its checkpoint is damaged or of another network.
     """
     part = NETWORKS[network]
-    abstract = {part: self.shapes['params'], 'batch_stats': self.shapes['batch_stats']}
+    abstract = {part: self.shapes['params'], 'batch_stats': self.shapes.get('batch_stats', {})}
     found = self._read(stage, abstract)
     return {'params': found[part], 'batch_stats': found['batch_stats']}
 
@@ -181,10 +320,10 @@ class Run(Experiment):
     Raises:
       BadInput: as `network` and `initial_variables`.
     """
-    reads = inputs(stage, self.config)
-    if reads.start:
-      return self.network(reads.start, stage.get('network', 'student'))
-    return self.initial_variables(reads.weights)
+    start, is_pass = inputs(stage, self.config).start, kind_of(stage).train_step is None
+    if start:
+      return self.network(start, stage.get('network', 'student'))
+    return self.initial_variables(self.weights_of(stage), whole=is_pass)
 
   def local_start_of(self, stage: ConfigDict) -> Variables:
     """As `start_of`, on this process's devices: for the passes over images."""
@@ -200,21 +339,38 @@ class Run(Experiment):
 
   def translator(self, stage: str) -> Params:
     """The parameters of a complete translator stage that repaint source images."""
-    settings = self.config.translator
-    abstract = jax.eval_shape(
-      lambda key: translator.initial_params(key, settings, (64, 64)), jax.random.key(0)
-    )
-    wanted = {name: abstract['generators'][name] for name in ('enc_s', 'dec_s2t')}
+    abstract = translator_shapes(self.config.translator)
+    wanted = {name: abstract[name] for name in ('enc_s', 'dec_s2t')}
     return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
 
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     directory = self.workdir / stage
-    step = stage_folder.read_record(directory)['result']['step']
+    result = stage_folder.read_record(directory).get('result', {})
+    if 'step' not in result:
+      raise BadInput(f'{directory}: holds no network: name a stage that trains one')
+    step = result['step']
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
     wanted = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract
     )
     return checkpoint.read_network(directory / 'checkpoints', step, wanted)
+
+
+def digest_memory(config: ConfigDict) -> str:
+  """The folder where the digests of the data sets' files are remembered."""
+  return os.path.join(os.path.expanduser(config.data.cache), 'digests')
+
+
+def translator_shapes(settings: ConfigDict) -> Params:
+  """The parameters of the translator's networks as jax.ShapeDtypeStruct."""
+  initial = functools.partial(translator.initial_params, settings=settings, size=(64, 64))
+  return jax.eval_shape(initial, jax.random.key(0))
+
+
+def say(text: str) -> None:
+  """Prints a line, by one of the processes."""
+  if processes.is_main_process():
+    print(text, flush=True)
 
 
 def class_names(experiment: Experiment) -> tuple[str, ...]:

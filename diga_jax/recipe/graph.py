@@ -5,11 +5,13 @@ Every stage is a folder of the working directory that holds its config, its inpu
 partial one is continued, a stale one is refused.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
@@ -17,10 +19,12 @@ from diga_jax import weights
 from diga_jax.config import flatten
 from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, training
-from diga_jax.recipe.experiment import Experiment, Run, has_labels
-from diga_jax.stages.kinds import inputs, kind_of
-from diga_jax.storage import run_record, stage_folder
+from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels
+from diga_jax.stages.kinds import Inputs, inputs, kind_of
+from diga_jax.storage import file_digests, run_record, stage_folder
 from diga_jax.types import PyTree, Row
+
+OTHER_PROTOCOL = 'give the changed protocol a config.evaluation.name of its own'
 
 
 def run_recipe(run: Run) -> list[Row]:
@@ -60,20 +64,29 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
 # What a stage depends on.
 
 
-def identity(run: Run, name: str) -> dict[str, PyTree]:
+def identity(
+  run: Run, name: str, digest_of: Callable[[str], str] | None = None
+) -> dict[str, PyTree]:
   """All that the result of a stage depends on, flat: dotted field -> value.
+
+  Args:
+    run, name: the stage.
+    digest_of: what stands for the stages that it reads; None: `digest`, of complete ones.
 
   Raises:
     BadInput: if a stage that it reads is not complete.
   """
+  digest_of = digest_of or functools.partial(digest, run)
   config, stage = run.config, run.stage(name)
   reads = inputs(stage, config)
-  chosen, fields = config.checkpoint_choice, flatten(config.to_dict())
+  chosen, kind = config.checkpoint_choice, kind_of(stage)
+  by_oracle = chosen == 'oracle' and kind.train_step and kind.trains == 'segmentation'
   return flatten(
     {
       'seed': config.seed,
       'stream': run.stream(name),
       'checkpoint_choice': [chosen, config.save_every] if chosen != 'last' else 'last',
+      'oracle': _oracle(run) if by_oracle else {},
       'model': config.model.to_dict(),
       'translator': config.translator.to_dict(),
       'stage': stage.to_dict(),
@@ -82,12 +95,38 @@ def identity(run: Run, name: str) -> dict[str, PyTree]:
         'crop': config.data.crop,
         'sets': {key: _content(config.data.sets[key]) for key in reads.sets},
       },
-      'input': {key: digest(run, key) for key in reads.stages},
-      'images': {key: run.images(key, true).fingerprint() for key, true in reads.sets.items()},
-      'files': {key: weights.file_digest(fields[key]) for key in reads.files if fields[key]}
-      | ({'weights': weights.file_digest(reads.weights)} if reads.weights else {}),
+      'input': {key: digest_of(key) for key in reads.stages},
+      'images': {key: run.fingerprint(key, true) for key, true in reads.sets.items()},
+      'files': _files(reads, config),
     }
   )
+
+
+def _files(reads: Inputs, config: ConfigDict) -> dict[str, str]:
+  """The digests of the files of weights that a stage reads, by field."""
+  fields = flatten(config.to_dict())
+  files = {key: fields[key] for key in reads.files} | {'weights': reads.weights}
+  return {
+    key: weights.file_digest(file)
+    for key, file in files.items()
+    if file not in ('', weights.RANDOM)
+  }
+
+
+def _oracle(run: Run) -> dict[str, PyTree]:
+  """What a checkpoint is chosen by: the first evaluation set, and how it is measured."""
+  settings = run.config.evaluation
+  fields = ('scales', 'flip', 'class_means', 'mean')
+  return {field: settings[field] for field in fields} | _measured(run, settings.sets[0])
+
+
+def _measured(run: Run, key: str) -> dict[str, PyTree]:
+  """What a number on a data set depends on there: settings, classes and files."""
+  return {
+    'data': {'names': run.config.data.names, 'sets': {key: _content(run.config.data.sets[key])}},
+    'class_names': class_names(run),
+    'images': {key: run.fingerprint(key, has_labels(run, key), afresh=('label',))},
+  }
 
 
 def _content(settings: ConfigDict) -> dict[str, PyTree]:
@@ -104,7 +143,12 @@ def digest(run: Run, name: str) -> str:
   directory = run.workdir / name
   if not directory.exists():
     raise BadInput(f'stage {name!r} is not complete in {run.workdir}: run it first')
-  record = json.dumps(stage_folder.read_record(directory)['identity'], sort_keys=True)
+  return hash_of(stage_folder.read_record(directory)['identity'])
+
+
+def hash_of(identity: Mapping[str, PyTree]) -> str:
+  """The hash of an identity, recorded or about to be."""
+  record = json.dumps(identity, sort_keys=True)
   return hashlib.sha256(record.encode()).hexdigest()[:16]
 
 
@@ -122,26 +166,53 @@ def evaluate(run: Run) -> list[Row]:
   Raises:
     BadInput: if a stage is not complete, or the protocol's folder holds another protocol.
   """
-  settings, rows = run.config.evaluation, []
-  for name in settings.stages or run.config.recipe:
-    stage = run.stage(name)
+  return [measure(run, name, key) for name, key in measurements(run)]
+
+
+def measurements(experiment: Experiment) -> list[tuple[str, str]]:
+  """(stage, data set) of all that the config's protocol measures, in order."""
+  settings, found = experiment.config.evaluation, []
+  for name in settings.stages or experiment.config.recipe:
+    stage = experiment.stage(name)
     kind = kind_of(stage)
     if kind.train_step is None:
-      rows.append(measure(run, name, inputs(stage, run.config).target, evaluation.measure_labels))
+      found.append((name, stage.target))
     elif kind.trains == 'segmentation':
-      rows += [measure(run, name, key, evaluation.evaluate_network) for key in settings.sets]
-  return rows
+      found += [(name, key) for key in settings.sets]
+  return found
 
 
-def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
-  """One measurement of one stage on one data set, made once: its metrics.json."""
-  settings = run.config.evaluation
-  unrelated = ('stages', 'sets', 'name')
-  dependencies = {
-    'input': {name: digest(run, name)},
-    'evaluation': {k: v for k, v in settings.to_dict().items() if k not in unrelated},
-    'images': run.images(key, has_labels(run, key)).fingerprint(),
+def place_of(run: Run, name: str, key: str) -> pathlib.Path:
+  """The folder of one measurement."""
+  return run.workdir / 'evaluation' / run.config.evaluation.name / name / key
+
+
+def dependencies(
+  run: Run, name: str, key: str, digest_of: Callable[[str], str] | None = None
+) -> dict[str, PyTree]:
+  """All that a measurement of a stage on a data set depends on, flat; `digest_of` as `identity`."""
+  digest_of = digest_of or functools.partial(digest, run)
+  config, stage = run.config, run.stage(name)
+  unrelated = ('stages', 'sets', 'name', 'weights', 'partial_weights')
+  found = {
+    'input': {name: digest_of(name)},
+    **{
+      group: {k: v for k, v in config[group].to_dict().items() if k not in unrelated}
+      for group in ('evaluation', 'model')
+    },
+    **_measured(run, key),
   }
+  if kind_of(stage).train_step is None:  # its labels are measured with what it started from
+    reads = inputs(stage, config)
+    began = digest_of(reads.start) if reads.start else _files(reads, config)
+    found |= {'stage': stage.to_dict(), 'start': began}
+  return flatten(found)
+
+
+def measure(run: Run, name: str, key: str) -> Row:
+  """One measurement of one stage on one data set, made once: its metrics.json."""
+  is_pass = kind_of(run.stage(name)).train_step is None
+  make = evaluation.measure_labels if is_pass else evaluation.evaluate_network
 
   def build(directory: pathlib.Path) -> Row:
     row = make(run, name, key, directory)
@@ -149,5 +220,12 @@ def measure(run: Run, name: str, key: str, make: Callable[..., Row]) -> Row:
       stage_folder.write_metrics(directory / 'metrics.json', row)
     return row
 
-  place = run.workdir / 'evaluation' / settings.name / name / key
-  return stage_folder.produce(place, flatten(dependencies), build)
+  place = place_of(run, name, key)
+  row = stage_folder.produce(place, dependencies(run, name, key), build, OTHER_PROTOCOL)
+  try:
+    stage_folder.check_files(place, 'metrics.json')
+  except file_digests.Damaged:
+    logging.warning('%s: is damaged or missing: it is written again', place / 'metrics.json')
+    if processes.is_main_process():
+      stage_folder.write_metrics(place / 'metrics.json', row)
+  return row

@@ -3,14 +3,12 @@
 import functools
 import itertools
 import pathlib
-import zipfile
 
 import jax
 import numpy as np
 from absl import logging
 
 from data_pipelines import atomic
-from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, from_pack
 from data_pipelines.pack import Pack
 from data_pipelines.random_crops import RandomCrops
@@ -26,13 +24,20 @@ from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import to_local_mesh
 from diga_jax.recipe.experiment import Run, class_names
 from diga_jax.stages.kinds import NO_CENTROIDS, inputs
+from diga_jax.storage import stage_folder
 from diga_jax.types import Params, PyTree, Size
 
 LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
 
 
 def with_pseudo_labels(target: Folder, made: pathlib.Path) -> Folder:
-  """The target with the labels of a complete label stage, from shards where they were packed."""
+  """The target with the labels of a complete label stage, from shards where they were packed.
+
+  Raises:
+    BadInput: if a label or a shard is not as it was written.
+  """
+  if not (made / LABEL_SHARDS).exists():
+    stage_folder.check_files(made, 'labels/*')
   labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
   if not (made / LABEL_SHARDS).exists():
     return labelled
@@ -56,11 +61,13 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
     size=tuple(stage.image_size) or None,
   )
   save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
-  warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names)
+  nowhere = 'the network predicts it nowhere, or its selector keeps none of it'
+  warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names, nowhere)
   if stage.centroids_from != NO_CENTROIDS:
     means, counts = label_centroids(experiment, name, predictor)
     save_arrays(directory / 'centroids.npz', centroids=means, counts=counts)
-    warn_of_absent_classes(name, 'centroid', counts, names)
+    by = 'label shows' if inputs(stage, experiment.config).source else 'prediction holds'
+    warn_of_absent_classes(name, 'centroid', counts, names, f'no {by} it')
   return {'images': len(target), 'pixels': found.counts.sum(0).tolist()}
 
 
@@ -72,12 +79,12 @@ def save_arrays(path: pathlib.Path, **arrays: jax.Array | np.ndarray) -> None:
 
 
 def warn_of_absent_classes(
-  stage: str, what: str, counts: jax.Array | np.ndarray, names: tuple[str, ...]
+  stage: str, what: str, counts: jax.Array | np.ndarray, names: tuple[str, ...], why: str
 ) -> None:
-  """Warns of the classes without a label or centroid; training continues without them."""
+  """Warns of the classes without a label or centroid, and why; training continues without them."""
   absent = [names[i] for i in np.flatnonzero(np.asarray(counts) == 0)]
   if absent:
-    logging.warning('%s: no %s for %s: no image shows it', stage, what, ', '.join(absent))
+    logging.warning('%s: no %s for %s: %s', stage, what, ', '.join(absent), why)
 
 
 def label_centroids(
@@ -130,15 +137,13 @@ def source_mixture(experiment: Run, name: str, params: Params, number: int) -> V
 
 
 def read_centroids(directory: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-  """(centroids [C, D], counts [C]) of a complete label stage; BadInput if the file is damaged."""
+  """(centroids [C, D], counts [C]) of a complete label stage; raises BadInput as `read_arrays`."""
   found = read_arrays(directory / 'centroids.npz', 'centroids', 'counts')
   return found['centroids'], found['counts']
 
 
 def read_arrays(path: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
-  """Arrays of an .npz file of a complete label stage; raises BadInput if the file is damaged."""
-  try:
-    with path.open('rb') as file, np.load(file) as found:
-      return {name: found[name] for name in names}
-  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-    raise BadInput(f'{path}: missing or damaged; delete {path.parent} to label again') from error
+  """Arrays of an .npz file of a complete label stage; raises BadInput if it is damaged."""
+  stage_folder.check_files(path.parent, path.name)
+  with np.load(path) as found:
+    return {name: found[name] for name in names}

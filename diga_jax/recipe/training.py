@@ -19,7 +19,7 @@ from data_pipelines.folder import Folder
 from diga_jax import models, optimizer, train
 from diga_jax.inference import evaluate
 from diga_jax.models import translator
-from diga_jax.parallel import processes
+from diga_jax.parallel import mesh, processes
 from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import local_rows, replicate, to_local_mesh
 from diga_jax.recipe import evaluation, labels
@@ -27,15 +27,31 @@ from diga_jax.recipe.experiment import Experiment, Run, class_names
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.stages.setup import schedule
 from diga_jax.state import TrainState
+from diga_jax.storage import checkpoint
 from diga_jax.types import Metrics, Params, PyTree, StepConfig, Variables
 
 
 def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
   """Trains the network of a stage in a folder; returns the stage's result."""
   config, stage = run.config, run.stage(name)
+  check_memory(run, name)
+  step = checkpoint.networks_kept(directory)
+  skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
+  if step is None:
+    step = train_to_end(run, name, directory, skipped)
+    if config.keep_checkpoints == 'networks':
+      checkpoint.keep_networks(directory, step)
+  result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
+  return result | ({} if skipped is None else report_skipped(name, skipped))
+
+
+def train_to_end(
+  run: Run, name: str, directory: pathlib.Path, skipped: dict[str, str] | None
+) -> int:
+  """The training itself; returns the step to use. Adds skipped files to `skipped`, unless None."""
+  config, stage = run.config, run.stage(name)
   arrays = read_arrays(run, stage)
   step_fn, initial = start(run, name, arrays)
-  skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
   chosen = config.checkpoint_choice if kind_of(stage).trains == 'segmentation' else 'last'
   options = train.Options(
     name=name,
@@ -53,9 +69,30 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
   )
   batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
   initial = replicate(initial, run.mesh)
-  step = train.train(step_fn, initial, arrays.frozen, batches_from, options)
-  result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
-  return result | ({} if skipped is None else report_skipped(name, skipped))
+  return train.train(step_fn, initial, arrays.frozen, batches_from, options)
+
+
+def check_memory(experiment: Experiment, name: str) -> None:
+  """Refuses a stage of which the largest arrays do not fit into a device's memory.
+
+  They are the parameters of student, teacher and gradient, and at the size of the crop the images
+  and the logits, or the translator's first layer, in float32. A step needs several times as much.
+
+  Raises:
+    BadInput: naming the fields that make it smaller.
+  """
+  config, stage = experiment.config, experiment.stage(name)
+  if kind_of(stage).trains == 'translator':
+    key, settings = jax.random.key(0), config.translator
+    initial = functools.partial(translator.initial_params, settings=settings, size=(64, 64))
+    params, channels = jax.eval_shape(initial, key), settings.width
+  else:
+    params, channels = experiment.shapes['params'], config.data.classes
+  rows = -(-(stage.batch.low_rows + stage.batch.full_rows) // experiment.mesh.size)
+  pixels = rows * config.data.crop[0] * config.data.crop[1]
+  numbers = 3 * sum(leaf.size for leaf in jax.tree.leaves(params)) + pixels * (3 + channels)
+  remedy = f'lower data.crop, the rows of stages.{name}.batch, or the sizes of the network'
+  mesh.check_memory(4 * numbers, f'config.stages.{name}', remedy)
 
 
 # What a stage starts from.
@@ -180,6 +217,17 @@ def batches(
   skipped: dict[str, str] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """This process's rows of a stage's batches from step `start` on; see `pipeline.batches`."""
+  settings, stream = experiment.stage(name).batch, experiment.stream(name)
+  rows = local_rows(settings.low_rows + settings.full_rows, experiment.mesh)
+  of = views(experiment, name, target, pasted)
+  seed = experiment.config.seed
+  return pipeline.batches(of, seed=seed, stream=stream, start=start, rows=rows, skipped=skipped)
+
+
+def views(
+  experiment: Experiment, name: str, target: Folder | None, pasted: CopyPaste | None = None
+) -> dict[str, pipeline.View]:
+  """What each domain contributes to a stage's batches."""
   config, stage = experiment.config, experiment.stage(name)
   data, settings, reads = config.data, stage.batch, inputs(stage, config)
 
@@ -196,17 +244,13 @@ def batches(
       **options,
     )
 
-  views = {}
+  found = {}
   if reads.source:
     source = experiment.images(reads.source)
-    views['source'] = view(source, reads.source, settings.source_crop, redraw=settings.redraw)
+    found['source'] = view(source, reads.source, settings.source_crop, redraw=settings.redraw)
   if target is not None:
-    views['target'] = view(target, reads.target, settings.target_crop, copy_paste=pasted)
-  rows = local_rows(settings.low_rows + settings.full_rows, experiment.mesh)
-  stream = experiment.stream(name)
-  return pipeline.batches(
-    views, seed=config.seed, stream=stream, start=start, rows=rows, skipped=skipped
-  )
+    found['target'] = view(target, reads.target, settings.target_crop, copy_paste=pasted)
+  return found
 
 
 def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:

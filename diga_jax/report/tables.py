@@ -11,7 +11,7 @@ import rich.console
 import rich.table
 
 from data_pipelines import published_sets
-from data_pipelines.doctor import Report
+from data_pipelines.doctor import Finding, Report
 from data_pipelines.label_tables import TableLike
 from diga_jax.types import LabelRow, NetworkRow, PyTree
 
@@ -172,9 +172,19 @@ def _report_parts(
     yield _class_shares(
       report.shares, names, published_sets.SHARES.get(table) if isinstance(table, str) else None
     )
-  if not report.findings:
+  yield from _finding_parts(report.findings)
+
+
+def render_comparison(names: str, facts: Sequence[str], findings: Sequence[Finding]) -> str:
+  """What `doctor.compare` found between data sets of these names."""
+  lines = [f'between {names}', *(f'  {fact}' for fact in facts), *_finding_parts(findings)]
+  return '\n'.join(lines)
+
+
+def _finding_parts(findings: Sequence[Finding]) -> Iterator[str]:
+  if not findings:
     yield 'nothing is wrong'
-  for finding in report.findings:
+  for finding in findings:
     yield f'{finding.kind}: {len(finding.where):,}'
     yield from (f'  {line}' for line in finding.where[:SHOWN])
     if len(finding.where) > SHOWN:

@@ -149,6 +149,29 @@ def _of_label(stage: ConfigDict, config: ConfigDict) -> Inputs:
   )
 
 
+def problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  """The contradictions among the settings of a stage, and names of stages that are not such."""
+  yield from kind_of(stage).problems(stage, config)
+  reads = inputs(stage, config)
+  for field, trained in (('start', 'segmentation'), ('translator', 'translator')):
+    name = getattr(reads, field)
+    other = kind_of(config.stages[name]) if name in config.stages else None
+    yield (
+      bool(name) and (other is None or other.train_step is None or other.trains != trained),
+      f'{field} is {name!r}: name a stage that trains a {trained} network',
+    )
+
+
+def _translator_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  settings, side = config.translator, min(config.data.crop)
+  halved = settings.discriminator_scales - 1 + settings.discriminator_layers
+  yield (
+    -(-side // 2 ** (settings.discriminator_scales - 1)) < 2**settings.discriminator_layers,
+    f'the discriminators halve crops of {side} pixels {halved} times: lower '
+    'translator.discriminator_scales or discriminator_layers',
+  )
+
+
 def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   yield (
     bool(stage.start and stage.weights),
@@ -157,10 +180,18 @@ def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   )
 
 
+def _translator_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
+  yield (
+    stage.steps == 0 and not (config.translator.enc_s and config.translator.dec_s2t),
+    'steps is 0, which leaves the translator at random: give the files of translator.enc_s and '
+    'translator.dec_s2t, or steps',
+  )
+
+
 def _label_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   yield from _start_problems(stage, config)
   yield (
-    not (stage.start or stage.weights or config.model.weights),
+    not stage.start and (stage.weights or config.model.weights) in ('', 'random'),
     'it has no network that labels: set start to a stage, or weights or model.weights to a file',
   )
   yield (
@@ -200,8 +231,13 @@ def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   )
   classes = config.data.classes
   yield not 1 <= stage.rank <= classes, f'rank is {stage.rank}: give 1 to {classes}'
+  pastes = stage.target_mixing == COPY_PASTE
   yield (
-    stage.target_mixing == COPY_PASTE and labels is not None and labels.target != wanted,
+    pastes and {*range(classes)} <= {*stage.copy_paste.excluded_classes},
+    'copy_paste.excluded_classes holds every class: leave some to paste',
+  )
+  yield (
+    pastes and labels is not None and labels.target != wanted,
     f'copy-paste among {wanted!r} needs their labels, but {stage.labels!r} is of '
     f'{labels.target if labels else None!r}',
   )
@@ -209,7 +245,11 @@ def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
 
 KINDS: dict[str, Kind] = {
   'translator': Kind(
-    _of_translator, translator.train_step, set_up=translator.set_up, trains='translator'
+    _of_translator,
+    translator.train_step,
+    set_up=translator.set_up,
+    trains='translator',
+    problems=_translator_problems,
   ),
   'warmup': Kind(_of_warmup, warmup.train_step, problems=_start_problems),
   'adversarial': Kind(

@@ -39,7 +39,7 @@ def segmentation(model: SegmentationNet, config: StepConfig, variables: Variable
   tx = optimizer.build(schedule(stage.optimizer, stage.steps), variables['params'])
 
   def create(key: jax.Array, variables: Variables, centroids: PyTree) -> state.TrainState:
-    params, batch_stats = variables['params'], variables['batch_stats']
+    params, batch_stats = variables['params'], variables.get('batch_stats', {})
     return state.create(key, params, tx, batch_stats=batch_stats, centroids=centroids)
 
   return Setup(model, tx, create)

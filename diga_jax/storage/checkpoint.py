@@ -1,36 +1,87 @@
-"""Orbax checkpoints: the whole state while a stage trains, its network for the next one."""
+"""Orbax checkpoints: the whole state while a stage trains, its networks for the next one.
+
+A checkpoint is a folder STEP/ that gets this name when the digests of its files lie beside them
+(`file_digests.SUMS`); they are compared before any of it is read.
+"""
 
 import contextlib
 import functools
+import logging as python_logging
 import operator
+import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-import tensorstore as ts
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint.path import atomicity
 
+from data_pipelines import atomic
 from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel import processes
-from diga_jax.state import TrainState
+from diga_jax.state import NETWORKS, TrainState
+from diga_jax.storage import file_digests
+from diga_jax.storage.file_digests import Damaged
 from diga_jax.types import PyTree
+
+FOLDER = 'checkpoints'  # of a stage
+# Beside the only checkpoint of a stage whose training is over.
+NETWORKS_ONLY = 'NETWORKS_ONLY'
+LONGEST = 4095 - 120  # bytes of a folder's path (Linux): Orbax adds file names of up to 120
 
 _score = operator.itemgetter('score')
 
 
-class Damaged(BadInput):
-  """A checkpoint that cannot be read."""
+class _WithDigests(atomicity.AtomicRenameTemporaryPath):
+  """A checkpoint that is renamed to STEP when the digests of its files have been written."""
+
+  async def finalize(self) -> None:
+    final = self.get_final()
+    if not final.name.isdigit():  # a part of the checkpoint
+      await super().finalize()
+      return
+    self._final_path = final.with_name(f'{self.get().name}-whole')
+    await super().finalize()  # renames it to that
+    file_digests.write_sums(pathlib.Path(self._final_path))
+    os.rename(self._final_path, final)
+    self._final_path = final
+
+
+# When a write fails, `_writing` raises why. Orbax's threads and tasks, and what TensorStore still
+# calls of a loop that has ended, would print a traceback each before that.
+
+
+def _is_no_echo(record: python_logging.LogRecord) -> bool:
+  theirs = f'{os.sep}orbax{os.sep}' in record.pathname or record.name == 'asyncio'
+  return not (theirs and record.exc_info)
+
+
+def _silence_echoes(hook: Callable[..., None], kind: type, error: Exception, trace: object) -> None:
+  if not (kind is RuntimeError and str(error) == 'Event loop is closed'):
+    hook(kind, error, trace)
+
+
+for _name in ('absl', 'asyncio'):
+  python_logging.getLogger(_name).addFilter(_is_no_echo)
+sys.excepthook = functools.partial(_silence_echoes, sys.excepthook)
 
 
 @contextlib.contextmanager
 def open_manager(
   directory: pathlib.Path, *, scored: bool = False
 ) -> Iterator[ocp.CheckpointManager]:
-  """Asynchronous checkpoints in a folder: the newest two, and the best one if they are scored."""
+  """Asynchronous checkpoints in a folder: the newest two, and the best one if they are scored.
+
+  Damaged ones are set aside (STEP.damaged), with a warning.
+
+  Raises:
+    BadInput: if all of them are damaged, or the folder cannot be written.
+  """
   keep = [checkpoint_managers.LatestN(2)]
   if scored:
     best = {'n': 1, 'keep_checkpoints_without_metrics': False}
@@ -39,10 +90,15 @@ def open_manager(
     preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
     best_fn=_score if scored else None,
     cleanup_tmp_directories=True,
+    temporary_path_class=_WithDigests,
   )
-  manager = ocp.CheckpointManager(
-    directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
-  )
+  if len(os.fsencode(directory.absolute())) > LONGEST:
+    raise BadInput(f'{directory}: this path is too long for checkpoints: use a shorter --workdir')
+  _set_aside_damaged(directory)
+  with _writing(directory):
+    manager = ocp.CheckpointManager(
+      directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
+    )
   try:
     yield manager
   finally:
@@ -60,40 +116,57 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: fl
   """
   metrics = None if score is None else {'score': score}
   finish(manager)  # the one before, as saving would: it tells how much space one takes
-  _check_space(manager, state)
-  with _writing(manager):
+  directory = pathlib.Path(manager.directory)
+  _check_space(directory, state)
+  with _writing(directory):
     manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
 
-def _check_space(manager: ocp.CheckpointManager, state: TrainState) -> None:
-  """Checked before Orbax notices: its threads would print a traceback for every array."""
-  needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-  if before := manager.latest_step():  # names and indices need space as well
-    files = (pathlib.Path(manager.directory) / str(before)).rglob('*')
-    needed = max(needed, sum(512 * file.stat().st_blocks for file in files))
-  free = shutil.disk_usage(manager.directory).free
+def _check_space(directory: pathlib.Path, state: PyTree) -> None:
+  """Raises BadInput if there is no space for a checkpoint, or for its number of files."""
+  needed, files = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), 64
+  if before := _steps(directory):  # names and indices need space as well
+    there = list((directory / str(before[-1])).rglob('*'))
+    needed = max(needed, sum(512 * file.stat().st_blocks for file in there))
+    files = len(there)
+  disk = os.statvfs(directory)
+  free = disk.f_bavail * disk.f_frsize
   if free < needed:
     raise BadInput(
-      f'{manager.directory}: a checkpoint needs {needed:,} bytes and {free:,} are free; free space '
-      f'and run again: it goes on from step {manager.latest_step() or 0}'
+      f'{directory}: a checkpoint needs {needed:,} bytes and {free:,} are free; free space and run '
+      f'again{_from_step(directory)}'
     )
+  if disk.f_files and disk.f_favail < files:  # some file systems do not count them
+    raise BadInput(
+      f'{directory}: a checkpoint has {files} files and {disk.f_favail} more can be made there (no '
+      f'inodes); remove files and run again{_from_step(directory)}'
+    )
+
+
+def _steps(directory: pathlib.Path) -> list[int]:
+  """The steps whose checkpoints are complete, in order."""
+  return sorted(int(found.name) for found in directory.glob('[0-9]*') if found.name.isdigit())
+
+
+def _from_step(directory: pathlib.Path) -> str:
+  return f': it goes on from step {max(_steps(directory), default=0)}'
 
 
 def finish(manager: ocp.CheckpointManager) -> None:
   """Waits until the last checkpoint is on disk; raises BadInput if it cannot be written."""
-  with _writing(manager):
+  with _writing(pathlib.Path(manager.directory)):
     manager.wait_until_finished()
 
 
 @contextlib.contextmanager
-def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
+def _writing(directory: pathlib.Path) -> Iterator[None]:
   try:
     yield
   # A full disk, a folder without permission, a lost mount: Orbax raises many kinds of errors.
   except Exception as error:
     raise BadInput(
-      f'{manager.directory}: a checkpoint cannot be written ({one_line(error)}); free space or '
-      f'give permission and run again: it goes on from step {manager.latest_step() or 0}'
+      f'{directory}: a checkpoint cannot be written ({one_line(error)}); free space or give '
+      f'permission and run again{_from_step(directory)}'
     ) from error
 
 
@@ -104,41 +177,45 @@ def newest_on_disk(directory: pathlib.Path) -> str:
 
 
 def restore(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
-  """The newest state that can be read, placed as `state` is; `state` if none has been saved.
-
-  A damaged checkpoint is set aside (STEP.damaged), with a warning.
+  """The newest state, placed as `state` is; `state` if none has been saved.
 
   Raises:
-    BadInput: if the checkpoint holds another network, or all of them are damaged.
+    BadInput: if the checkpoint holds another network.
   """
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-  damaged = None
-  for step in sorted(manager.all_steps(), reverse=True):
+  step = manager.latest_step()
+  return state if step is None else _read(manager, step, ocp.args.StandardRestore(abstract))
+
+
+def _set_aside_damaged(directory: pathlib.Path) -> None:
+  """Renames damaged checkpoints, so that training goes on from the newest sound one."""
+  steps, damaged = _steps(directory), {}
+  for step in steps:
     try:
-      found = _read(manager, step, ocp.args.StandardRestore(abstract))
+      _check(directory, step)
     except Damaged as error:
-      damaged = error
-      continue
-    if damaged:
-      logging.warning('%s. Going on from step %d', damaged, step)
-      _set_aside(manager, newer_than=step)
-    return found
-  if damaged:
-    raise damaged
-  return state
+      damaged[step] = error
+  if steps and len(damaged) == len(steps):
+    raise damaged[steps[-1]]
+  for step, error in damaged.items():
+    there = directory / str(step)
+    aside = there.with_name(f'{step}.damaged')
+    newest = max(set(steps) - damaged.keys())
+    logging.warning('%s. Set aside as %s. Going on from step %d', error.what, aside.name, newest)
+    if processes.is_main_process():
+      shutil.rmtree(aside, ignore_errors=True)
+      there.rename(aside)
+  processes.barrier('damaged checkpoints are set aside')
 
 
-def _set_aside(manager: ocp.CheckpointManager, newer_than: int) -> None:
-  """Renames the checkpoints after a step, so that these steps can be saved again."""
-  if processes.is_main_process():
-    for step in manager.all_steps():
-      if step > newer_than:
-        place = pathlib.Path(manager.directory) / str(step)
-        aside = place.with_name(f'{step}.damaged')
-        shutil.rmtree(aside, ignore_errors=True)
-        place.rename(aside)
-  processes.barrier('checkpoints set aside')
-  manager.reload()
+def _check(directory: pathlib.Path, step: int) -> None:
+  file_digests.check_sums(directory / str(step), redo=directory.parent)
+
+
+def _reader(directory: pathlib.Path) -> ocp.CheckpointManager:
+  options = ocp.CheckpointManagerOptions(create=False, lightweight_initialize=True)
+  handler = ocp.PyTreeCheckpointHandler()
+  return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handler)
 
 
 def read_network(
@@ -152,16 +229,16 @@ def read_network(
     abstract: the wanted fields of `TrainState` as trees of arrays or shapes with shardings.
 
   Raises:
-    BadInput: if the checkpoint is missing, holds another network or cannot be read.
+    BadInput: if the checkpoint is missing, damaged or of another network.
   """
+  _check(directory, step)
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, abstract)
   arguments = ocp.args.PyTreeRestore(
     item=abstract,
     restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
     partial_restore=True,
   )
-  handler = ocp.PyTreeCheckpointHandler()
-  with ocp.CheckpointManager(directory.absolute(), item_handlers=handler) as manager:
+  with _reader(directory) as manager:
     return _read(manager, step, arguments)
 
 
@@ -169,18 +246,64 @@ def read_arrays(directory: pathlib.Path, step: int) -> dict[str, PyTree]:
   """All of a finished stage's state as NumPy arrays, whatever network it is of.
 
   Raises:
-    BadInput: if the checkpoint is missing or cannot be read.
+    BadInput: if the checkpoint is missing or damaged.
   """
-  handler = ocp.PyTreeCheckpointHandler()
-  with ocp.CheckpointManager(directory.absolute(), item_handlers=handler) as manager:
+  _check(directory, step)
+  with _reader(directory) as manager:
     return _read(manager, step)
 
 
 def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) -> None:
   """Writes a tree as `read_arrays` and `read_network` read it."""
-  with open_manager(directory) as manager, _writing(manager):
-    manager.save(step, args=ocp.args.StandardSave(tree))
-    manager.wait_until_finished()
+  with open_manager(directory) as manager:
+    _check_space(directory, tree)
+    with _writing(directory):
+      manager.save(step, args=ocp.args.StandardSave(tree))
+      manager.wait_until_finished()
+
+
+# A stage that is trained.
+
+
+def keep_networks(stage: pathlib.Path, step: int) -> None:
+  """Replaces the checkpoints of a stage by what is read of one of them: networks and statistics.
+
+  It may be killed at any moment: either all checkpoints are there, or `networks_kept` completes it.
+
+  Raises:
+    BadInput: if this checkpoint is damaged, or there is no space.
+  """
+  place, new = stage / FOLDER, stage / 'networks'
+  state = read_arrays(place, step)
+  processes.barrier('the networks are read')
+  if processes.is_main_process():
+    needed = {str(step), str(_steps(place)[-1])}  # the last one says that the training is over
+    for other in place.iterdir():
+      if other.name not in needed:
+        shutil.rmtree(other)
+    shutil.rmtree(new, ignore_errors=True)  # that a kill left
+  processes.barrier('there is space for the networks')
+  read_later = {name: state.get(name) for name in (*NETWORKS.values(), 'batch_stats')}
+  write_arrays(new, step, {name: tree for name, tree in read_later.items() if tree is not None})
+  if processes.is_main_process():
+    text = 'student, teacher and their statistics at the step to use\n'
+    atomic.write_text(new / NETWORKS_ONLY, text)
+  networks_kept(stage)
+
+
+def networks_kept(stage: pathlib.Path) -> int | None:
+  """The step of a stage whose training is over (`keep_networks`); None if it may go on."""
+  place, new = stage / FOLDER, stage / 'networks'
+  processes.barrier('the networks are written')
+  half_done = (new / NETWORKS_ONLY).exists()
+  processes.barrier('the networks are looked for')
+  if half_done and processes.is_main_process():
+    shutil.rmtree(place, ignore_errors=True)
+    new.rename(place)
+  processes.barrier('the networks are kept')
+  if not (place / NETWORKS_ONLY).exists():
+    return None
+  return _steps(place)[-1]
 
 
 def _read(
@@ -195,28 +318,12 @@ def _read(
       arguments = ocp.args.PyTreeRestore(restore_args=wanted)
     else:
       _check_shapes(where, saved, arguments.item)
-    _read_through(where)
     return manager.restore(step, args=arguments)
   except BadInput:
     raise
-  # Orbax and TensorStore raise many kinds of errors for damaged files.
+  # It is as it was written: the memory is full, or Orbax is another version.
   except Exception as error:
-    raise Damaged(
-      f'{where}: the checkpoint cannot be read ({one_line(error)}); restore it, or delete the '
-      'stage to start it again'
-    ) from error
-
-
-def _read_through(where: pathlib.Path) -> None:
-  """Reads all of a checkpoint's arrays, one after another, and forgets them.
-
-  Orbax reads them at once, and when one fails it leaves the others behind: a traceback for each
-  of hundreds on the terminal. So a damaged checkpoint must not get that far.
-  """
-  base = {'driver': 'file', 'path': f'{where / "default"}/'}
-  store = ts.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
-  for key in store.list().result():
-    store.read(key).result()
+    raise BadInput(f'{where}: the checkpoint cannot be read ({one_line(error)})') from error
 
 
 def _check_shapes(where: pathlib.Path, saved: PyTree, wanted: PyTree) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import fnmatch
 import json
 import os
 import pathlib
@@ -9,13 +10,16 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypedDict
 
-from data_pipelines import atomic
-from data_pipelines.errors import BadInput, one_line
+from data_pipelines import atomic, records
+from data_pipelines.errors import BadInput
 from diga_jax.parallel import processes
-from diga_jax.storage import run_record
+from diga_jax.storage import file_digests, run_record
 from diga_jax.types import PyTree
 
 RECORD = 'stage.json'
+# Files of a complete folder that are read later; checkpoints have digests of their own.
+FILES = ('labels/*.png', '*.npz', 'metrics.json')
+OTHER_WORKDIR = 'use another --workdir'
 
 # Old names of fields of the identity, and their present names (CHANGELOG.md).
 RENAMED = {
@@ -30,29 +34,72 @@ RENAMED = {
 
 
 class Record(TypedDict):
-  """What RECORD holds; a partial folder's has no result yet."""
+  """What RECORD holds; a partial folder's has neither result nor files yet."""
 
   identity: dict[str, PyTree]
   result: PyTree
+  files: dict[str, str]  # name in the folder -> SHA-256 (hex)
 
 
 def read_record(directory: pathlib.Path) -> Record:
   """The record of a folder.
 
   Raises:
-    BadInput: if it is missing or damaged.
+    BadInput: if it is missing, and what the folder is instead; or if it is damaged, or was written
+      without digests.
   """
-  path = directory / RECORD
-  try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise BadInput(
-      f'{path}: missing or damaged ({one_line(error)}); delete {directory} to redo it'
-    ) from None
+  if not (directory / RECORD).exists():
+    raise BadInput(f'{directory}: {why_no_stage(directory)}')
+  redo = 'restore it from a copy, or use another --workdir or evaluation.name (see CHANGELOG.md)'
+  return records.read(directory / RECORD, redo)
 
 
-def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
+def check_files(directory: pathlib.Path, pattern: str) -> None:
+  """Compares files of a complete folder with the digests in its record.
+
+  Args:
+    directory: the folder.
+    pattern: of their names, such as 'labels/*', where * stands for '/' too.
+
+  Raises:
+    BadInput: a file is missing or not as it was written, or the folder should have none.
+  """
+  files = read_record(directory).get('files', {})
+  wanted = {name: files[name] for name in fnmatch.filter(files, pattern)}
+  if not wanted:
+    raise BadInput(f'{directory / pattern}: its stage made no such file')
+  file_digests.check(directory, wanted, redo=directory)
+
+
+def why_no_stage(directory: pathlib.Path) -> str:
+  """Why a path is no complete stage, and what to name instead."""
+  if (directory.parent / f'{directory.name}.partial').exists():
+    return 'the stage is not complete: run it first'
+  if inside := stages_in(directory):
+    return f'this is a working directory: name one of its stages, {", ".join(inside)}'
+  found = 'no such stage'
+  if directory.exists():
+    found = 'not the folder of a stage: it has no stage.json'
+  if beside := stages_in(directory.parent):
+    return f'{found}; {directory.parent} has {", ".join(beside)}'
+  return f'{found}; name one in a working directory that `run` has made'
+
+
+def stages_in(directory: pathlib.Path) -> list[str]:
+  """The names of the complete stages of a working directory; none in any other folder."""
+  found = (path.parent.name for path in directory.glob(f'*/{RECORD}'))
+  return sorted(name for name in found if not name.endswith('.partial'))
+
+
+def check_same(
+  directory: pathlib.Path, identity: Mapping[str, PyTree], instead: str = OTHER_WORKDIR
+) -> None:
   """Refuses a folder that was made from another config or other inputs.
+
+  Args:
+    directory: the folder.
+    identity: what it should have been made from.
+    instead: how to keep both it and what is made now.
 
   Raises:
     BadInput: naming the first differences, or a field that has been renamed.
@@ -63,7 +110,7 @@ def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
       if field.endswith(name):
         raise BadInput(
           f'{directory} was made by a version before fields of the config were renamed ({field} is '
-          f'now {RENAMED[name]}): use another --workdir (see CHANGELOG.md)'
+          f'now {RENAMED[name]}): {instead} (see CHANGELOG.md)'
         )
   different = [
     f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
@@ -73,8 +120,8 @@ def check_same(directory: pathlib.Path, identity: Mapping[str, PyTree]) -> None:
   if different:
     more = f' (and {len(different) - 3} more)' if len(different) > 3 else ''
     raise BadInput(
-      f'{directory} was made with other settings: {"; ".join(different[:3])}{more}. Use another '
-      '--workdir, or delete that folder'
+      f'{directory} was made with other settings: {"; ".join(different[:3])}{more}: set them '
+      f'back, or {instead}'
     )
 
 
@@ -96,7 +143,7 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise BadInput(
-        f'{directory}: another run is at work there; wait for it, stop it, or use another --workdir'
+        f'{directory}: another run is at work there; wait for it, stop it, or use another folder'
       ) from None
     processes.see_file(directory / '.lock', '--workdir')
     try:
@@ -111,7 +158,10 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
 
 
 def produce(
-  directory: pathlib.Path, identity: Mapping[str, PyTree], build: Callable[[pathlib.Path], PyTree]
+  directory: pathlib.Path,
+  identity: Mapping[str, PyTree],
+  build: Callable[[pathlib.Path], PyTree],
+  instead: str = OTHER_WORKDIR,
 ) -> PyTree:
   """Makes a folder once: under the name DIRECTORY.partial, renamed when it is complete.
 
@@ -120,6 +170,7 @@ def produce(
     identity: what it depends on, flat, JSON-able; two runs with the same identity are the same.
     build: fills the given (partial) folder, going on from what it finds there, and returns the
       result to record.
+    instead: as of `check_same`.
 
   Returns:
     The recorded result, of this run or of the one that made the folder.
@@ -133,11 +184,11 @@ def produce(
     atomic.sweep(partial)
   processes.barrier(f'{directory.name} is looked for')
   if directory.exists():
-    check_same(directory, identity)
+    check_same(directory, identity, instead)
     return read_record(directory)['result']
   record = {'identity': dict(identity)}
   if (partial / RECORD).exists():
-    check_same(partial, identity)
+    check_same(partial, identity, instead)
   else:
     processes.barrier(f'{directory.name} is begun')
     write_record(partial, record)
@@ -147,20 +198,39 @@ def produce(
   except BadInput:
     # Nothing half-written stays behind, but what was trained is never thrown away.
     if not any((partial / 'checkpoints').glob('[0-9]*')):
-      shutil.rmtree(partial)
+      shutil.rmtree(partial, ignore_errors=True)
     raise
   processes.barrier(f'{directory.name} is complete')
-  write_record(partial, {**record, 'result': result})
+  write_record(partial, {**record, 'result': result, 'files': digests_of(partial)})
   if processes.is_main_process():
     partial.rename(directory)
   processes.barrier(f'{directory.name} has its name')
   return result
 
 
+def digests_of(directory: pathlib.Path) -> dict[str, str]:
+  """SHA-256 (hex) of the `FILES` of a folder, by name; several processes share them."""
+  found = [path.relative_to(directory).as_posix() for path in directory.rglob('*')]
+  return file_digests.of_files(
+    directory, [name for name in found if any(fnmatch.fnmatch(name, each) for each in FILES)]
+  )
+
+
+def check_output(path: pathlib.Path) -> None:
+  """Refuses a place in a folder that `produce` made: other commands read what is there.
+
+  Raises:
+    BadInput: naming the folder.
+  """
+  for folder in (path.resolve(), *path.resolve().parents):
+    if (folder / RECORD).exists():
+      raise BadInput(f'{path}: lies in {folder}, which others read: give another --output')
+
+
 def write_record(directory: pathlib.Path, record: Mapping[str, PyTree]) -> None:
   """Writes the record of a folder, by one process."""
   if processes.is_main_process():
-    atomic.write_text(directory / RECORD, json.dumps(record, indent=1))
+    records.write(directory / RECORD, record)
 
 
 def write_metrics(path: str | os.PathLike[str], metrics: PyTree) -> None:

@@ -1,23 +1,25 @@
 """Weights in files: what `weights` fields name, read, written, and put into networks."""
 
-import hashlib
 import importlib.util
+import io
+import math
 import pathlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import safetensors.numpy
-from absl import logging
 
-from data_pipelines import atomic
+from data_pipelines import atomic, digests
 from data_pipelines.errors import BadInput, one_line
 from diga_jax import state
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import PyTree, Variables
-from diga_jax.weights import pretrained, torch_file
+from diga_jax.weights import torch_file, zip_file
 from diga_jax.weights.pretrained import StateDict
 from diga_jax.weights.state_dict import Row, initialise, state_dict_of
 
+RANDOM = 'random'  # in place of a file: start at random, on purpose
 # Where a training script has put the state dict among other things.
 _WRAPPERS = ('state_dict', 'model', 'resnet')  # the last is SimCLRv2's
 
@@ -40,22 +42,31 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   path = pathlib.Path(path)
   if path.is_dir():
     return read_stage(path)
-  readers: dict[str, Callable[[pathlib.Path], PyTree]] = {
-    '.safetensors': safetensors.numpy.load_file,
-    '.npz': _read_npz,
-    **dict.fromkeys(('.pth', '.pt', '.bin', '.tar'), torch_file.read),
-  }
-  if path.suffix not in readers:
-    raise BadInput(f'{path}: weights are read from {", ".join(sorted(readers))} files')
   if not path.is_file():
-    raise BadInput(f'{path}: there is no such file')
+    raise BadInput(f'{path}: there is no such file or folder')
+  if path.suffix not in READERS:
+    raise BadInput(f'{path}: weights are read from {", ".join(sorted(READERS))} files')
   try:
-    content = readers[path.suffix](path)
+    _check_name(path)
+    return _state_dict(READERS[path.suffix](path), path)
   except BadInput as error:
-    raise BadInput(f'{path}: {error}') from None
-  except Exception as error:  # A damaged pickle can raise anything at all.
-    raise BadInput(f'{path}: not a readable {path.suffix} file ({one_line(error)})') from None
-  return _state_dict(content, path)
+    text = str(error)
+  except Exception as error:  # A damaged file can raise anything at all.
+    text = f'not a readable {path.suffix} file ({one_line(error)})'
+  # Words of the file may be among them.
+  raise BadInput(f'{path}: {"".join(c if c.isprintable() else "?" for c in text)}')
+
+
+def _check_name(path: pathlib.Path) -> None:
+  """Compares a file with the start of its SHA-256 in its name, where published files have one."""
+  found = re.search(r'-([0-9a-f]{8,64})\.\w+$', path.name)
+  if not found or re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])[0-3]\d', found[1]):  # a date
+    return
+  if not file_digest(str(path)).startswith(found[1]):
+    raise BadInput(
+      f'the SHA-256 of the file does not begin with {found[1]}, as its name says: fetch it again, '
+      'or rename it if the name means something else'
+    )
 
 
 NETWORKS = (*state.NETWORKS, 'enc_s', 'dec_s2t')
@@ -67,9 +78,14 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
   Raises:
     BadInput: there is no complete stage, it has no such network, or its checkpoint is damaged.
   """
-  step = stage_folder.read_record(directory).get('result', {}).get('step')
-  if step is None:
+  if not (directory / stage_folder.RECORD).is_file():
+    raise BadInput(f'{directory}: {_what_to_give(directory)}')
+  record = stage_folder.read_record(directory)
+  if not isinstance(record.get('result'), dict):
     raise BadInput(f'{directory}: the stage is not complete: finish it first')
+  step = record['result'].get('step')
+  if step is None:
+    raise BadInput(f'{directory}: holds no network, as no label pass or evaluation does')
   found = checkpoint.read_arrays(directory / 'checkpoints', step)
   generators = (found.get('params') or {}).get('generators')
   networks = generators or {name: found.get(part) for name, part in state.NETWORKS.items()}
@@ -78,6 +94,16 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
     raise BadInput(f'{directory}: holds no {network}, only {has}')
   batch_stats = found.get('batch_stats') or {}
   return state_dict_of({'params': networks[network], 'batch_stats': batch_stats})
+
+
+def _what_to_give(directory: pathlib.Path) -> str:
+  """Why a folder holds no network, and what lies in it that does."""
+  if not directory.is_dir():
+    return 'there is no such folder'
+  stages = sorted(place.parent.name for place in directory.glob(f'*/{stage_folder.RECORD}'))
+  files = sorted(place.name for place in directory.iterdir() if place.suffix in READERS)
+  found = f'; give one of those in it: {", ".join([*stages, *files])}' * bool(stages or files)
+  return f'is neither the folder of a stage nor of an import{found}'
 
 
 def save(path: str | pathlib.Path, state_dict: StateDict) -> None:
@@ -90,7 +116,8 @@ def save(path: str | pathlib.Path, state_dict: StateDict) -> None:
   arrays = {name: np.asarray(value, order='C') for name, value in state_dict.items()}
   writers = {
     '.pth': torch_file.write,
-    '.safetensors': lambda place, arrays: safetensors.numpy.save_file(arrays, place),
+    # Not by save_file, which lets nobody else read what it writes.
+    '.safetensors': lambda place, arrays: place.write_bytes(safetensors.numpy.save(arrays)),
     '.npz': _write_npz,
   }
   if path.suffix not in writers:
@@ -105,22 +132,60 @@ def _write_npz(path: pathlib.Path, arrays: dict[str, PyTree]) -> None:
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(path, allow_pickle=False) as arrays:
-    return dict(arrays)
+  with zip_file.opened(path) as archive:
+    names = archive.namelist()
+    if not all(name.endswith('.npy') for name in names):
+      raise ValueError('an entry that is no array')
+    return {name.removesuffix('.npy'): _npy(zip_file.read(archive, name)) for name in names}
+
+
+def _npy(data: bytes) -> np.ndarray:
+  """The array of an .npy file, whose size has to be the one that its head announces."""
+  stream = io.BytesIO(data)
+  version = np.lib.format.read_magic(stream)
+  heads = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  shape, columns_first, dtype = heads[version](stream, max_header_size=1000)
+  if dtype.kind not in 'biuf':
+    raise ValueError('an array of something else than numbers')
+  if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+    raise ValueError('an array of another size than announced')
+  array = (
+    np.frombuffer(data, dtype, math.prod(shape), stream.tell())
+    if 0 not in shape
+    else np.zeros(0, dtype)
+  )
+  return array.reshape(shape, order='F' if columns_first else 'C').astype(dtype.newbyteorder('='))
 
 
 def _state_dict(content: PyTree, path: pathlib.Path) -> dict[str, np.ndarray]:
+  for _ in range(len(_WRAPPERS)):
+    found = [content.get(name) for name in _WRAPPERS] if isinstance(content, dict) else []
+    content = next((value for value in found if isinstance(value, dict)), content)
   entries = content.items() if isinstance(content, dict) else ()
-  for wrapper in _WRAPPERS:
-    if isinstance(dict(entries).get(wrapper), dict):
-      return _state_dict(content[wrapper], path)
-  arrays = {str(k).removeprefix('module.'): v for k, v in entries if isinstance(v, np.ndarray)}
-  if not arrays:
+  held = {str(k).removeprefix('module.'): v for k, v in entries}
+  if len(held) < len(entries):
+    raise BadInput("holds entries whose names are the same without 'module.'")
+  tensors = {name: v for name, v in held.items() if isinstance(v, torch_file.Tensor)}
+  found = {name: v for name, v in held.items() if isinstance(v, np.ndarray)}
+  found |= torch_file.arrays(tensors, path)
+  if not all(name.isprintable() and len(name) < 300 for name in found):
+    raise BadInput('holds an entry whose name is no name of a layer')
+  if not found:
     raise BadInput(
-      f'{path}: holds no state dict (named tensors at the top level or under '
+      'holds no state dict (named tensors at the top level or under '
       f'{", ".join(map(repr, _WRAPPERS))})'
     )
-  return arrays
+  return found
+
+
+READERS: dict[str, Callable[[pathlib.Path], PyTree]] = {
+  '.safetensors': safetensors.numpy.load_file,
+  '.npz': _read_npz,
+  **dict.fromkeys(('.pth', '.pt', '.bin', '.tar'), torch_file.read),
+}
 
 
 def path_of(name: str) -> pathlib.Path:
@@ -146,12 +211,11 @@ def file_digest(name: str) -> str:
     path = path / stage_folder.RECORD
   if not path.is_file():
     raise BadInput(f'{path}: no such weights file')
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  return digests.of_file(path)
 
 
 def load_weights_into(
-  variables: Variables, name: str, partial: bool = False
+  variables: Variables, name: str, may_differ: Sequence[str] | None = None
 ) -> tuple[Variables, list[Row]]:
   """`weights.initialise` from the file of a `weights` field, which its errors name.
 
@@ -159,10 +223,17 @@ def load_weights_into(
     BadInput: if the file is missing, damaged or of another network.
   """
   path = path_of(name)
-  found = read(path)
-  if partial and path.is_file() and pretrained.is_whole(found):
-    logging.warning('%s: %s', path, pretrained.HEAD_COMES_WITH_IT)
+  return fit(variables, read(path), path, may_differ)
+
+
+def fit(
+  variables: Variables,
+  found: StateDict,
+  path: pathlib.Path,
+  may_differ: Sequence[str] | None = None,
+) -> tuple[Variables, list[Row]]:
+  """`weights.initialise` with a file's path in its errors; raises BadInput."""
   try:
-    return initialise(variables, found, partial)
+    return initialise(variables, found, may_differ)
   except BadInput as error:
     raise BadInput(f'{path}: {error}') from None

@@ -16,10 +16,6 @@ StateDict = Mapping[str, np.ndarray]
 # What stands before the names when a network is part of something: DiGA's and HIAST's trainers,
 # parallel training, compiled modules.
 PREFIXES = ('module.', 'seg_model.', 'student.', 'model.', '_orig_mod.')
-HEAD_COMES_WITH_IT = (
-  'this is a whole segmentation network, trained on labels of its own, and its head is used where '
-  'it fits; for a start from ImageNet take the file of a body without a head'
-)
 # (blocks per stage, channels of the first) -> size.
 BLOCKS_OF_MIT = {
   (sizes['depths'], sizes['widths'][0]): name.upper() for name, sizes in mit.SIZES.items()
@@ -138,6 +134,15 @@ def rename(state_dict: StateDict, wanted: set[str]) -> StateDict:
   return max((scheme(inside) for scheme in SCHEMES), key=lambda named: len(wanted & named.keys()))
 
 
+def under_one_names(first: StateDict, second: StateDict) -> tuple[StateDict, StateDict]:
+  """Both under the names of one of them: those that more of their entries share."""
+  pairs = [
+    (strip_prefixes(first), rename(second, set(strip_prefixes(first)))),
+    (rename(first, set(strip_prefixes(second))), strip_prefixes(second)),
+  ]
+  return max(pairs, key=lambda pair: len(pair[0].keys() & pair[1].keys()))
+
+
 # Recognising.
 
 
@@ -148,12 +153,6 @@ def describe(state_dict: StateDict) -> str:
     if words := recognise(names):
       return words
   return f'of an unknown kind ({", ".join(list(names)[:3])}, ...)'
-
-
-def is_whole(state_dict: StateDict) -> bool:
-  """Whether a file holds a segmentation network with its head."""
-  words = describe(state_dict)
-  return words.startswith((_whole(True), "DiGA's saved DeepLab", "HIAST's saved DeepLab"))
 
 
 def _count(names: StateDict, pattern: str) -> int:

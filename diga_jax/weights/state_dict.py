@@ -4,12 +4,14 @@ A parameter's path in Flax, joined by dots, is its name in PyTorch but for the l
 and `scale` are PyTorch's `weight`, `mean` and `var` its `running_mean` and `running_var`.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from data_pipelines.errors import BadInput
 from diga_jax import models
@@ -24,6 +26,7 @@ _LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 _LEAVES |= {'mean': 'running_mean', 'var': 'running_var'}
 # PyTorch's BatchNorm counts its batches; nothing here uses the count.
 COUNTER = 'num_batches_tracked'
+HEAD = re.compile(rf'^({"|".join(models.HEADS)})\.')  # at the start of a name: it is of the head
 
 
 def from_torch(name: str, state_dict: StateDict, **options: Any) -> Variables:
@@ -98,7 +101,7 @@ def match(variables: Variables, state_dict: StateDict) -> tuple[Variables, list[
 
 
 def initialise(
-  variables: Variables, state_dict: StateDict, partial: bool = False
+  variables: Variables, state_dict: StateDict, may_differ: Sequence[str] | None = None
 ) -> tuple[Variables, list[Row]]:
   """`variables` with a file's weights in them, for a start from a pretrained network.
 
@@ -107,33 +110,98 @@ def initialise(
   Args:
     variables: the freshly initialised network.
     state_dict: see `read`.
-    partial: accept missing and unexpected entries and other shapes, as a body without its head
-      or a file with a classifier has them. At least one entry has to fit.
+    may_differ: regular expressions that name the entries (by `re.search`) that the file may lack,
+      hold in another shape or have left over. With a tuple, an empty one too, a classifier or a
+      head that the network does not have is left out as well. None: nothing may differ.
 
   Returns:
     The variables and the rows of `match`, with the network's names.
 
   Raises:
-    BadInput: not everything fits, or with `partial` nothing does.
+    BadInput: an entry that may not differ does, none fits, or one holds no finite numbers.
   """
-  shapes = ((_torch_name(path), _torch_shape(path, leaf)) for path, leaf in _flat(variables))
-  wanted = {name: np.broadcast_to(0, shape) for name, shape in shapes}
-  variables, rows = match(variables, pretrained.rename(state_dict, set(wanted)))
+  variables, rows = fill(variables, state_dict)
+  wanted = {key: shape for key, shape, status in rows if status != 'unexpected'}
   holds = (
-    f': the file holds {pretrained.describe(state_dict)}; wanted is {pretrained.describe(wanted)}'
+    f': the file holds {pretrained.describe(state_dict)}; wanted is '
+    f'{pretrained.describe({key: np.broadcast_to(0, shape) for key, shape in wanted.items()})}'
   )
-  if not partial:
-    _check_fit(rows, 'this network', holds)
-  elif not any(status == 'used' for _, _, status in rows):
+  used = {key for key, _, status in rows if status == 'used'}
+  if not used:
     raise BadInput(f'none of the {len(state_dict)} entries fits this network{holds}')
+  strict = rows
+  if may_differ is not None:
+    left_out = _beside([key for key, _, _ in rows if key not in wanted], wanted)
+    strict = [row for row in rows if row[0] not in left_out]
+    strict = [row for row in strict if not any(re.search(p, row[0]) for p in may_differ)]
+  _check_fit(strict, 'this network', holds)
   return variables, rows
+
+
+def fill(variables: Variables, state_dict: StateDict) -> tuple[Variables, list[Row]]:
+  """`match` for a file that may have other names, whatever fits; see `initialise`.
+
+  Raises:
+    BadInput: an entry that fits does not hold finite numbers.
+  """
+  wanted = {_torch_name(path) for path, _ in _flat(variables)}
+  renamed = pretrained.rename(state_dict, wanted)
+  for name in wanted & renamed.keys():
+    if not jnp.issubdtype(renamed[name].dtype, jnp.floating):
+      raise BadInput(f'{name} holds {renamed[name].dtype} numbers: give a file of float weights')
+    with np.errstate(over='ignore'):
+      finite = np.isfinite(renamed[name].astype(np.float32)).all()
+    if not finite:
+      raise BadInput(f'{name} holds numbers that are not finite: the file is of no use')
+  return match(variables, renamed)
+
+
+def only_arrays(variables: Variables) -> Variables:
+  """Without what is still a shape: where nothing has fitted."""
+  flat = traverse_util.flatten_dict(variables)
+  return traverse_util.unflatten_dict(
+    {path: x for path, x in flat.items() if not isinstance(x, jax.ShapeDtypeStruct)}
+  )
+
+
+def _beside(names: Iterable[str], wanted: Iterable[str]) -> set[str]:
+  """Those of the names that are no part of the body of a network: a classifier, another head.
+
+  A part of the body lies within one of its layers: a block more, or a module more in a block.
+  """
+  layers = [_parents(name) for name in wanted if not HEAD.match(name)]
+  body = set().union(*layers) - set.intersection(*layers) if layers else set()
+  return {name for name in names if HEAD.match(name) or not _parents(name) & body}
+
+
+def _parents(name: str) -> set[str]:
+  parts = name.split('.')
+  return {'.'.join(parts[:count]) for count in range(1, len(parts))}
+
+
+def describe_fit(rows: Sequence[Row]) -> str:
+  """The rows of `initialise` in a line: how many entries fit, what is random, what is left over."""
+  counted = [row for row in rows if not row[0].endswith(COUNTER)]
+  left = [key for key, _, status in counted if status == 'unexpected']
+  random = [key for key, _, status in counted if status not in ('used', 'unexpected')]
+  total = len(counted) - len(left)
+  text = f"{total - len(random)} of the network's {total} entries are the file's"
+  if random:
+    where = 'of the head' if all(map(HEAD.match, random)) else _first(random)
+    text += f', {len(random)} start at random ({where})'
+  return text + (f"; {len(left)} of the file's are not used ({_first(left)})" if left else '')
+
+
+def _first(names: Sequence[str]) -> str:
+  return ', '.join(names[:3]) + ', ...' * (len(names) > 3)
 
 
 def _check_fit(rows: list[Row], network: str, holds: str = '') -> None:
   misfits = [f'{key} ({status})' for key, _, status in rows if status != 'used']
   if misfits:
-    first = ', '.join(misfits[:3]) + ', ...' * (len(misfits) > 3)
-    raise BadInput(f'{len(misfits)} of {len(rows)} entries do not fit {network}: {first}{holds}')
+    raise BadInput(
+      f'{len(misfits)} of {len(rows)} entries do not fit {network}: {_first(misfits)}{holds}'
+    )
 
 
 def _flat(variables: Variables) -> list[tuple[Path, PyTree]]:

@@ -1,30 +1,40 @@
 """Reads and writes PyTorch's .pth files without PyTorch, and without running what is in them.
 
-A .pth file is a pickle, which may name any function to be called. Here only the names that
-rebuild tensors are known, and they lead to the inert classes below; any other name is refused.
+A .pth file is a pickle: instructions for a stack machine, which may name any object of this process
+and call or change it. Here `_run` carries out those that build plain values. A name becomes a
+`Name`, two words; only those that rebuild tensors mean something, any other is refused.
 
 Two formats exist. Zip (since PyTorch 1.6): `NAME/data.pkl` is the pickle and `NAME/data/KEY` the
 bytes of each storage. Legacy: three small pickles (a magic number, a version, facts about the
 writer's machine), the pickle, the list of keys, then for each key a count and the bytes.
+
+Whatever a file holds, reading it takes no more than `zip_file.budget` bytes for what it unpacks and
+as many for the arrays, about 300 MiB for a pickle of `LONGEST` bytes and `MOST` instructions, and
+some seconds besides the time to read its bytes.
 """
 
-import collections
 import dataclasses
+import io
+import math
+import os
 import pathlib
-import pickle
+import pickletools
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 from diga_jax.types import PyTree
+from diga_jax.weights import zip_file
 
 ByteOrder = Literal['<', '>']
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LONGEST, MOST = 2**24, 2**20  # bytes and instructions of the pickles of a file
+MOST_SIDES = 32  # of a tensor
 
 _TYPES = {
   **{'Float': np.float32, 'Double': np.float64, 'Half': np.float16, 'BFloat16': ml_dtypes.bfloat16},
@@ -34,14 +44,29 @@ _TYPES = {
 _STORAGES = {f'{name}Storage': np.dtype(kind) for name, kind in _TYPES.items()}
 
 
+class Name(NamedTuple):
+  """An object that a pickle names. Nothing is looked up."""
+
+  module: str
+  name: str
+
+
 @dataclasses.dataclass
 class Storage:
   """A run of `count` numbers, shared by the tensors that view it. `data` comes after the pickle."""
 
-  key: str
   dtype: np.dtype
   count: int
   data: bytes = b''
+
+  @property
+  def nbytes(self) -> int:
+    """The length of its data."""
+    return self.count * self.dtype.itemsize
+
+  def fill(self, data: bytes, order: ByteOrder) -> None:
+    """Takes its bytes."""
+    self.data, self.dtype = data, self.dtype.newbyteorder(order)
 
 
 @dataclasses.dataclass
@@ -53,115 +78,277 @@ class Tensor:
   size: tuple[int, ...]
   stride: tuple[int, ...]
 
-  def array(self, byte_order: ByteOrder) -> np.ndarray:
+  @property
+  def nbytes(self) -> int:
+    """What its array will take."""
+    return math.prod(self.size) * self.storage.dtype.itemsize
+
+  def array(self) -> np.ndarray:
     """The numbers. Raises ValueError if the view leaves its storage."""
     dtype = self.storage.dtype
-    stored = np.frombuffer(self.storage.data, dtype.newbyteorder(byte_order), self.storage.count)
-    if len(self.size) != len(self.stride) or min((self.offset, *self.size, *self.stride)) < 0:
-      raise ValueError('a tensor has an impossible shape')
     if 0 in self.size:
-      return np.zeros(self.size, dtype)
+      return np.zeros(self.size, dtype.newbyteorder('='))
+    stored = np.frombuffer(self.storage.data, dtype, self.storage.count)
     last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
     if last >= self.storage.count:
       raise ValueError('a tensor is larger than its storage')
     steps = [s * dtype.itemsize for s in self.stride]
     view = np.lib.stride_tricks.as_strided(stored[self.offset :], self.size, steps)
-    return view.astype(dtype)
+    return view.astype(dtype.newbyteorder('='))
+
+
+def arrays(tensors: Mapping[str, Tensor], path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The numbers of the tensors of a file.
+
+  Raises:
+    BadInput: they repeat what is stored too often.
+    ValueError: one leaves its storage.
+  """
+  zip_file.check_budget(path, sum(tensor.nbytes for tensor in tensors.values()))
+  return {name: tensor.array() for name, tensor in tensors.items()}
+
+
+# What a pickle may call.
 
 
 def _tensor(
-  storage: Storage, offset: int, size: Iterable[int], stride: Iterable[int], *_: object
+  storage: PyTree,
+  offset: PyTree,
+  size: PyTree,
+  stride: PyTree,
+  _grad: PyTree = None,
+  _hooks: PyTree = None,
+  metadata: PyTree = None,
 ) -> Tensor:
-  if not isinstance(storage, Storage):
-    raise ValueError('a tensor without a storage')
-  return Tensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+  numbers = (offset, *_sides(size), *_sides(stride))
+  if not isinstance(storage, Storage) or len(size) != len(stride):
+    raise ValueError('a tensor without a storage or a shape')
+  if not all(type(n) is int and 0 <= n < 2**62 for n in numbers):
+    raise ValueError('a tensor has an impossible shape')
+  if metadata:  # such as a bit that turns its sign
+    raise BadInput('it holds a tensor that is not as it is stored: save a plain copy of it')
+  return Tensor(storage, offset, _sides(size), _sides(stride))
 
 
-_NAMES = {
-  ('collections', 'OrderedDict'): collections.OrderedDict,
-  ('torch', 'Size'): tuple,
-  ('torch._utils', '_rebuild_tensor'): _tensor,
-  ('torch._utils', '_rebuild_tensor_v2'): _tensor,
-  ('torch._utils', '_rebuild_parameter'): lambda data, *_: data,
-  ('torch.storage', 'UntypedStorage'): np.dtype(np.uint8),
-  ('torch.storage', 'TypedStorage'): np.dtype(np.uint8),
-  **{('torch', name): dtype for name, dtype in _STORAGES.items()},
+def _sides(sides: PyTree) -> tuple[PyTree, ...]:
+  if not isinstance(sides, tuple | list) or len(sides) > MOST_SIDES:
+    raise ValueError('a tensor without a shape')
+  return tuple(sides)
+
+
+ORDERED_DICT = Name('collections', 'OrderedDict')
+_CALLS: dict[Name, Callable[..., PyTree]] = {
+  ORDERED_DICT: dict,
+  Name('torch', 'Size'): _sides,
+  Name('torch._utils', '_rebuild_tensor'): _tensor,
+  Name('torch._utils', '_rebuild_tensor_v2'): _tensor,
+  Name('torch._utils', '_rebuild_parameter'): lambda data, *_: data,
+}
+_DTYPES = {
+  **{Name('torch.storage', f'{kind}Storage'): np.dtype(np.uint8) for kind in ('Untyped', 'Typed')},
+  **{Name('torch', name): dtype for name, dtype in _STORAGES.items()},
 }
 
 
-class _Unpickler(pickle.Unpickler):
-  """Knows the names of `_NAMES` and no other; collects the storages that it meets."""
+class _Machine:
+  """The stack machine that a pickle is a program of; collects the storages that it meets."""
 
-  def __init__(self, file: IO[bytes]):
-    super().__init__(file, encoding='utf-8')
+  def __init__(self) -> None:
     self.storages: dict[str, Storage] = {}
+    self.instructions = 0
 
-  def find_class(self, module: str, name: str) -> object:
-    if (module, name) not in _NAMES:
-      raise BadInput(f'it asks for {module}.{name}, which is not part of a tensor: refused')
-    return _NAMES[module, name]
+  def run(self, stream: io.BytesIO) -> PyTree:
+    """What the next pickle of a stream builds."""
+    self.stack: list[PyTree] = []
+    self.marks: list[int] = []
+    self.memo: dict[int, PyTree] = {}
+    for opcode, argument, _ in pickletools.genops(stream):
+      self.spend(1)
+      if opcode.name in _CONSTANTS:
+        self.stack.append(_CONSTANTS[opcode.name])
+      elif opcode.name in _ARGUMENTS:
+        self.stack.append(argument)
+      elif opcode.name in _INSTRUCTIONS:
+        _INSTRUCTIONS[opcode.name](self, argument)
+      else:
+        raise BadInput(
+          f'its pickle has the instruction {opcode.name}, which no tensor needs: refused'
+        )
+    return self.stack.pop()
 
-  def persistent_load(self, pid: Sequence[PyTree]) -> Storage:
-    kind, dtype, key, _, count, *view = pid
-    if kind != 'storage' or not isinstance(dtype, np.dtype):
-      raise BadInput(f'it holds a stored {kind!r}, which is not a tensor: refused')
+  def spend(self, count: int) -> None:
+    """Counts work; raises BadInput once it is too much."""
+    self.instructions += count
+    if self.instructions > MOST:
+      raise BadInput(f'its pickle has more than {MOST} instructions: refused')
+
+  def since_mark(self) -> list[PyTree]:
+    """Takes what lies above the last mark."""
+    mark = self.marks.pop()
+    values = self.stack[mark:]
+    del self.stack[mark:]
+    return values
+
+  def take(self, count: int) -> list[PyTree]:
+    """Takes the last `count` values."""
+    if count > len(self.stack):
+      raise ValueError('its pickle takes more than there is')
+    values = self.stack[-count:]
+    del self.stack[-count:]
+    return values
+
+  def name(self, module: PyTree, name: PyTree) -> None:
+    """Pushes a name, if it is one of those known."""
+    found = Name(module, name)
+    if not (isinstance(module, str) and isinstance(name, str)):
+      raise ValueError('a name that is no text')
+    if found not in _CALLS and found not in _DTYPES:
+      raise BadInput(
+        f'it asks for {one_line(f"{module}.{name}")}, which is not part of a tensor: refused'
+      )
+    self.stack.append(found)
+
+  def call(self) -> None:
+    """Replaces a name and its arguments by what it makes of them."""
+    function, arguments = self.take(2)
+    if not isinstance(function, Name) or function not in _CALLS:
+      raise ValueError('a call of what cannot be called')
+    if type(arguments) is not tuple or len(arguments) > MOST_SIDES:
+      raise ValueError('a call with arguments that no tensor has')
+    if function != ORDERED_DICT:
+      self.stack.append(_CALLS[function](*arguments))
+      return
+    self.stack.append({})
+    for pair in arguments[0] if arguments else ():  # all of them, as Python 2 wrote it
+      self.spend(1)
+      self.set_items(pair)
+
+  def set_items(self, values: list[PyTree]) -> None:
+    """Keys and values in turn into the dict below; only keys that a state dict may have."""
+    if not isinstance(self.stack[-1], dict):
+      raise ValueError('entries of what is no dict')
+    if not isinstance(values, list | tuple) or len(values) % 2:
+      raise ValueError('entries without a value')
+    self.spend(len(values))
+    for key, value in zip(values[::2], values[1::2], strict=True):
+      if isinstance(key, str) or (type(key) is int and abs(key) < 2**31):
+        self.stack[-1][key] = value
+
+  def extend(self, values: list[PyTree]) -> None:
+    """Values onto the list below."""
+    if not isinstance(self.stack[-1], list):
+      raise ValueError('values of what is no list')
+    self.stack[-1].extend(values)
+
+  def storage(self) -> None:
+    """Replaces the persistent id of a storage by the storage."""
+    pid = self.take(1)[0]
+    if type(pid) is not tuple or not 5 <= len(pid) <= 6 or pid[0] != 'storage':
+      raise BadInput('it refers to something that is no storage of a tensor: refused')
+    kind, key, count, view = pid[1], pid[2], pid[4], pid[5:]
     if view and view[0] is not None:
       raise BadInput('it holds views of storages (PyTorch before 0.4): save it again')
-    return self.storages.setdefault(str(key), Storage(str(key), dtype, int(count)))
+    if not isinstance(kind, Name) or kind not in _DTYPES or not isinstance(key, str | int):
+      raise ValueError('a storage without a type or a key')
+    if type(count) is not int or count < 0:
+      raise ValueError('a storage without a length')
+    stored = Storage(_DTYPES[kind], count)
+    if self.storages.setdefault(str(key), stored) != stored:
+      raise ValueError('a storage of two types or lengths')
+    self.stack.append(self.storages[str(key)])
+
+  def push(self, value: PyTree) -> None:
+    """Puts a value on top."""
+    self.stack.append(value)
+
+  def keep(self, number: int | None) -> None:
+    """Remembers the last value under a number, or the next one."""
+    self.memo[len(self.memo) if number is None else number] = self.stack[-1]
+
+
+_CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': ()}
+# Those that push their own argument.
+_ARGUMENTS = (
+  'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT', 'STRING',
+  'BINSTRING', 'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'UNICODE',
+  'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8',
+)  # fmt: skip
+# (machine, the instruction's argument) -> nothing.
+_INSTRUCTIONS: dict[str, Callable[[_Machine, PyTree], object]] = {
+  **dict.fromkeys(('PROTO', 'FRAME', 'STOP'), lambda machine, _: None),
+  'EMPTY_LIST': lambda machine, _: machine.push([]),
+  'EMPTY_DICT': lambda machine, _: machine.push({}),
+  'MARK': lambda machine, _: machine.marks.append(len(machine.stack)),
+  'POP': lambda machine, _: machine.take(1),
+  'POP_MARK': lambda machine, _: machine.since_mark(),
+  'DUP': lambda machine, _: machine.push(machine.stack[-1]),
+  'TUPLE': lambda machine, _: machine.push(tuple(machine.since_mark())),
+  'TUPLE1': lambda machine, _: machine.push(tuple(machine.take(1))),
+  'TUPLE2': lambda machine, _: machine.push(tuple(machine.take(2))),
+  'TUPLE3': lambda machine, _: machine.push(tuple(machine.take(3))),
+  'LIST': lambda machine, _: machine.push(machine.since_mark()),
+  'APPEND': lambda machine, _: machine.extend(machine.take(1)),
+  'APPENDS': lambda machine, _: machine.extend(machine.since_mark()),
+  'SETITEM': lambda machine, _: machine.set_items(machine.take(2)),
+  'SETITEMS': lambda machine, _: machine.set_items(machine.since_mark()),
+  **dict.fromkeys(('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'), _Machine.keep),
+  **dict.fromkeys(
+    ('GET', 'BINGET', 'LONG_BINGET'), lambda machine, number: machine.push(machine.memo[number])
+  ),
+  'GLOBAL': lambda machine, words: machine.name(*words.split(' ', 1)),
+  'STACK_GLOBAL': lambda machine, _: machine.name(*machine.take(2)),
+  'REDUCE': lambda machine, _: machine.call(),
+  'NEWOBJ': lambda machine, _: machine.call(),
+  'BUILD': lambda machine, _: machine.take(1),  # attributes, which nothing here has
+  'BINPERSID': lambda machine, _: machine.storage(),
+}
 
 
 def read(path: pathlib.Path) -> PyTree:
-  """What a .pth file holds, with arrays for its tensors.
+  """What a .pth file holds: plain containers, and `Tensor`s that have their bytes (`arrays`).
 
-  Returns:
-    Plain containers; mappings become dicts, sequences lists; bfloat16 as ml_dtypes' type.
+  Mappings become dicts, of the entries under texts and whole numbers.
 
   Raises:
-    BadInput: it asks for anything that is not a tensor.
+    BadInput: it asks for anything that is not a tensor, or is larger than any file of weights.
     Exception: of whatever kind a damaged file causes; weights.read turns it into BadInput.
   """
-  content, byte_order = (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
-  return _with_arrays(content, byte_order)
+  return (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
 
 
-def _read_zip(path: pathlib.Path) -> tuple[PyTree, ByteOrder]:
-  with zipfile.ZipFile(path) as archive:
+def _read_zip(path: pathlib.Path) -> PyTree:
+  with zip_file.opened(path) as archive:
     pickles = [n for n in archive.namelist() if n == 'data.pkl' or n.endswith('/data.pkl')]
     if len(pickles) != 1:
       raise BadInput('it is an archive without a data.pkl: not a PyTorch file')
-    root = pickles[0].removesuffix('data.pkl')
-    with archive.open(pickles[0]) as file:
-      unpickler = _Unpickler(file)
-      content = unpickler.load()
-    for key, storage in unpickler.storages.items():
-      storage.data = archive.read(f'{root}data/{key}')
-    big = f'{root}byteorder' in archive.namelist() and archive.read(f'{root}byteorder') == b'big'
-  return content, '>' if big else '<'
+    root, machine = pickles[0].removesuffix('data.pkl'), _Machine()
+    content = machine.run(io.BytesIO(zip_file.read(archive, pickles[0], LONGEST)))
+    order = f'{root}byteorder'
+    big = order in archive.namelist() and zip_file.read(archive, order) == b'big'
+    for key, storage in machine.storages.items():
+      storage.fill(zip_file.read(archive, f'{root}data/{key}'), '>' if big else '<')
+  return content
 
 
-def _read_legacy(path: pathlib.Path) -> tuple[PyTree, ByteOrder]:
+def _read_legacy(path: pathlib.Path) -> PyTree:
   with open(path, 'rb') as file:
-    if _Unpickler(file).load() != LEGACY_MAGIC:
+    stream, machine = io.BytesIO(file.read(LONGEST)), _Machine()
+    if machine.run(stream) != LEGACY_MAGIC:
       raise BadInput('it does not start as a PyTorch file does')
-    _Unpickler(file).load()  # The version of the format: there has been one.
-    machine = _Unpickler(file).load()
-    unpickler = _Unpickler(file)
-    content = unpickler.load()
-    for key in _Unpickler(file).load():
-      storage = unpickler.storages[str(key)]
+    machine.run(stream)  # The version of the format: there has been one.
+    facts, content, keys = (machine.run(stream) for _ in range(3))
+    order = '<' if facts.get('little_endian', True) else '>'
+    file.seek(stream.tell())
+    size, left = os.fstat(file.fileno()).st_size, dict(machine.storages)
+    for key in keys:
+      if not isinstance(key, str):  # hashing what else there may be has no bound
+        raise ValueError('a storage without a key')
+      storage = left.pop(key)
       if struct.unpack('<q', file.read(8)) != (storage.count,):
         raise ValueError('a storage does not have the announced length')
-      storage.data = file.read(storage.count * storage.dtype.itemsize)
-  return content, '<' if machine.get('little_endian', True) else '>'
-
-
-def _with_arrays(content: PyTree, byte_order: ByteOrder) -> PyTree:
-  if isinstance(content, Tensor):
-    return content.array(byte_order)
-  if isinstance(content, dict):
-    return {k: _with_arrays(v, byte_order) for k, v in content.items()}
-  if isinstance(content, list | tuple):
-    return [_with_arrays(v, byte_order) for v in content]
+      if storage.nbytes > size - file.tell():
+        raise ValueError('the file has lost its end')
+      storage.fill(file.read(storage.nbytes), order)
   return content
 
 

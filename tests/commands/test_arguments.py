@@ -81,3 +81,110 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
   assert capsys.readouterr().err == (
     "diga_jax: [Errno 28] No space left on device: 'runs/a'; fix this and run again\n"
   )
+
+
+WRONG = {
+  'run': ((), ('--workdir=',), ('--workdir={file}',), ('--workdir=a\nb',)),
+  'train': (('--workdir=w',), ('--workdir=w', '--stage='), ('--workdir=w', '--stage', ' ')),
+  'study': tuple(
+    ('--workdir=w', '--seeds', *seeds)
+    for seeds in ((), ('x',), ('-1',), ('1.5',), ('0', '9' * 30), ('1', ''), ('nan',))
+  ),
+  'predict': tuple(
+    ('--workdir=w', '--stage=s', *more)
+    for more in (('--output={file}', 'i'), ('--output=', 'i'), ('--output=o',), ('--output=o', ''))
+  ),
+  'plan': ((), ('--topology',), ('--topology', '')),
+  'doctor': (('--jobs=0',), ('--jobs=-1',), ('--jobs=x',), ('--jobs', '1e3'), ('--sets', '')),
+  'prepare': (('--images=bmp',), ('--output={file}',), ('--jobs=99999',), ('--stage=',)),
+  'evaluate': tuple(
+    ('--workdir=w', f'--distributed={where}')
+    for where in ('', 'x', 'x:1', 'x:0,2,0', 'x:1,2,2', 'x:1,0,0', 'x:1,-1,0', 'x:y,2,0', ':1,2,0')
+  ),
+}
+WEIGHTS = (
+  (), ('show', ''), ('import', 'f', '--model=m'), ('import', 'f', '--model=', '--output=o'),
+  ('import', 'f', '--model=m', '--output=o', '--classes=0'),
+  ('import', 'f', '--model=m', '--output=o', '--classes=256'),
+  ('export', '', '--output=o'), ('export', 's', '--output='), ('export', 's'),
+  ('export', 's', '--output=o', '--size', '0', '5'), ('export', 's', '--output=o', '--size', '5'),
+  ('export', 's', '--output=o', '--network=x'), ('export', 's', '--output=o', '--format=x'),
+  ('compare', 'a'), ('compare', 'a', ''), ('compare', 'a', 'b', '--image='),
+)  # fmt: skip
+
+
+def refused(argv: list[str], capsys) -> str:
+  """The one line with which the command line ends with status 2."""
+  try:
+    status = command_line.main(argv)
+  except SystemExit as error:
+    status = error.code
+  line = capsys.readouterr().err
+  assert status == 2 and line.startswith('diga_jax: ') and line.count('\n') == 1, line
+  return line
+
+
+@pytest.mark.parametrize('command', WRONG)
+def test_a_wrong_argument_is_one_line(command, tmp_path, capsys):
+  (tmp_path / 'file').write_text('')
+  assert '--config' in refused([command], capsys)
+  assert '--config' in refused([command, '--config='], capsys)
+  for arguments in WRONG[command]:
+    filled = [argument.format(file=tmp_path / 'file') for argument in arguments]
+    refused([command, '--config=tests/configs/tiny.py', *filled], capsys)
+
+
+@pytest.mark.parametrize('arguments', WEIGHTS, ids=' '.join)
+def test_a_wrong_argument_of_an_action_is_one_line(arguments, capsys):
+  refused(['weights', *arguments], capsys)
+
+
+@pytest.mark.parametrize('topology', ['cpu:0', 'v5e:0x4', 'cpu:-1', 'cpu:9999', 'v5e:', 'cpu:x'])
+def test_a_wrong_topology_is_found_before_a_right_one_is_compiled(topology, capsys):
+  argv = ['plan', '--config=tests/configs/tiny.py', '--topology', 'cpu', topology]
+  assert f'--topology={topology}' in refused(argv, capsys)
+
+
+def test_a_seed_is_run_once(tmp_path, capsys):
+  argv = ['study', '--config=tests/configs/tiny.py', f'--workdir={tmp_path}', '--seeds', '0', '0']
+  assert '--seeds' in refused(argv, capsys)
+
+
+@pytest.mark.parametrize(
+  'override, words',
+  [
+    ('recipe=warmup,label_1', "names 'warmup,label_1'"),
+    ('recipe=warm', "names 'warm', but config.stages has only label_1, "),
+    ('evaluation.sets=a', "names 'a', but config.data.sets has only camera_test, "),
+    ('data.class_names=a,b', 'has 1 entries for 19 classes'),
+    ('model.dtype=bf16', 'it may be float32, bfloat16'),
+    ('data.crop=(96,192.5)', 'is (96, 192.5): it may be'),
+    ('data.crop=96', 'is (96,): it may be'),
+    ('stages.warmup.optimizer.frozen=[', "is ('[',): it may be"),
+    ('stages.warmup.optimizer.head_pattern=(', "is '(': it may be"),
+    ('evaluation.scales=(', "is ('(',): it may be"),
+    ('evaluation.scales=' + '(' * 5000, 'config'),
+    ('seed=' + '9' * 5000, 'seed'),
+    ('data.crop=(96, 192', 'crop'),
+    ('seed=', 'seed'),
+    ('seed=1.5', 'seed'),
+    ('remat=2', 'remat'),
+    ('remat=yes please', 'remat'),
+    ('save_every=nan', 'save_every'),
+    ('evaluation.scales=(nan,)', 'scales'),
+    ('stages.warmup.optimizer.momentum=inf', 'is inf: it may be'),
+    ('stages.warmup=5', 'warmup'),
+    ('data.sets.mine.images=x', 'config.data.sets.mine.images: there is no such field in this'),
+    ('stages.warmup.ema_decay=0.5', 'config.stages.warmup.ema_decay: there is no such field'),
+  ],
+)
+def test_a_wrong_value_given_as_text_is_one_line(override, words, tmp_path, capsys):
+  argv = ['run', '--config=tests/configs/tiny.py', f'--workdir={tmp_path / "run"}']
+  assert words in refused([*argv, f'--config.{override}'], capsys)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_all_unknown_fields_of_the_command_line_are_named(capsys):
+  argv = ['config', '--config=tests/configs/tiny.py', '--config.sead=1', '--config.data.corp=2']
+  line = refused(argv, capsys)
+  assert 'config.sead: ' in line and 'nearest are seed' in line and 'config.data.corp: ' in line

@@ -37,6 +37,49 @@ def test_fields_that_the_default_lacks_are_marked(capsys):
   assert 'stages.hiast_3.kind' in fields and 'seed' not in fields
 
 
+BROKEN = {
+  'config = default.get_config()\n  config.modle.name = 1': (4, 'AttributeError', 'modle'),
+  'raise KeyError("a\\nb")': (3, 'KeyError: a b'),
+  'x = {}["sets"]': (3, 'KeyError: sets'),
+  'x = 1 +': (3, 'SyntaxError'),
+  'return unknown': (3, 'NameError', 'unknown'),
+  'import no_such_module': (3, 'ModuleNotFoundError', 'no_such_module'),
+  'default.recipes.datasets(1)': (3, 'AttributeError'),
+  'zip(1)': (3, 'TypeError'),
+  'default.recipes.change(default.get_config(), sead=1)': (3, 'sead'),
+  'open("/no/such/file")': (3, 'FileNotFoundError', '/no/such/file'),
+  'def f(): return f()\n  f()': (3, 'RecursionError'),
+  'assert False, "mine"': (3, 'AssertionError: mine'),
+  '1 / 0': (3, 'ZeroDivisionError'),
+  'pass': (0, 'returns NoneType, not a config'),
+  'return {}': (0, 'returns dict, not a config'),
+}
+
+
+@pytest.mark.parametrize('text', BROKEN)
+def test_what_goes_wrong_in_a_config_file_is_said_with_its_line(tmp_path, capsys, text):
+  line, *words = BROKEN[text]
+  path = tmp_path / 'mine.py'
+  path.write_text(f'from diga_jax.configs import default\ndef get_config():\n  {text}\n')
+  assert main(['config', f'--config={path}']) == 2
+  said = capsys.readouterr().err
+  assert said.startswith(f'diga_jax: --config: {path}') and said.count('\n') == 1
+  assert [word for word in words if word not in said] == []
+  assert not line or f', line {line}: ' in said
+
+
+def test_a_file_that_is_no_config_is_refused(tmp_path, capsys):
+  for content, words in {
+    b'x = 1': 'no function get_config',
+    b'\xff\xfe\x00': '',
+    b'\0': '',
+  }.items():
+    (tmp_path / 'mine.py').write_bytes(content)
+    assert main(['config', f'--config={tmp_path / "mine.py"}']) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / 'mine.py') in said and words in said and said.count('\n') == 1
+
+
 @pytest.mark.parametrize(
   ('field', 'hint'),
   [('sead', 'seed'), ('stages.warmup.stepz', 'stages.warmup.steps'), ('stages.warmdown.steps', '')],

@@ -14,6 +14,7 @@ def get_config():
     'self_training_2',
   )
   config.devices = 1
+  config.model.weights = 'random'
   config.model.options = {
     'blocks': (1, 1),
     'width': 4,

@@ -9,6 +9,7 @@ def get_config():
   config = default.get_config()
   recipes.hiast(config)
   config.devices = 1
+  config.model.weights = 'random'
   config.model.options.update({'blocks': (1, 1), 'width': 4})
   config.data.crop = (32, 48)
   config.data.sets = tiny.get_config().data.sets

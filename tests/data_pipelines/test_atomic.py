@@ -1,6 +1,8 @@
 """Files are whole or absent, and what killed processes leave is swept away."""
 
 import os
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -15,6 +17,45 @@ def test_replacing_leaves_nothing_when_it_fails(tmp_path, error):
     temporary.write_text('half')
     raise error
   assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def small_files():
+  """Files may have 1000 bytes: the error of a full disk, but for its number."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+  yield
+  resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_file_for_which_there_is_no_space_is_named(tmp_path, small_files):
+  noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+  for name, write in {
+    'a.txt': lambda path: atomic.write_text(path, 2000 * 'a'),
+    'a.png': lambda path: atomic.write_png(path, noise),
+  }.items():
+    with pytest.raises(errors.BadInput, match=rf'{tmp_path / name}: cannot be written .*ulimit -f'):
+      write(tmp_path / name)
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_stands_in_the_way_of_a_file_is_named(tmp_path):
+  (tmp_path / 'file').touch()
+  for path, remedy in {
+    tmp_path / 'file' / 'b.txt': 'a file is in its way',
+    tmp_path / (300 * 'a'): 'use a shorter',
+    tmp_path / 'deep' / (250 * 'a'): 'use a shorter',  # with the temporary name's letters
+    tmp_path.joinpath(*(30 * [200 * 'b'])): 'use a shorter',
+  }.items():
+    with pytest.raises(errors.BadInput, match=rf'{path}: cannot be written .*{remedy}'):
+      atomic.write_text(path, 'a')
+
+
+def test_an_error_of_another_file_is_left_alone(tmp_path):
+  with pytest.raises(FileNotFoundError), atomic.replacing(tmp_path / 'a.txt') as temporary:
+    temporary.write_text((tmp_path / 'absent.txt').read_text())
 
 
 def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path):

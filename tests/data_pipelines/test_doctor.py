@@ -1,6 +1,7 @@
 """Every planted fault of a data set is found, named, and nothing else is."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines import doctor, label_tables, published_sets
+from data_pipelines import digests, doctor, label_tables, published_sets, records
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import LISTS, Folder, open_folder, read_list
 from diga_jax.__main__ import main
@@ -228,7 +229,7 @@ def seen(root):
   """(folder, the path of its manifest)."""
   folder = opened(root)
   path = root / 'manifest.json'
-  path.write_text(json.dumps(examined(root).manifest))
+  records.write(path, examined(root).manifest)
   return folder, str(path)
 
 
@@ -240,33 +241,121 @@ def test_the_manifest_counts_and_hashes(seen):
   assert size == len(data) and len(digest) == 64 and shape == [24, 32]
 
 
+def compared(path: str, folder: Folder) -> doctor.Manifest | None:
+  return doctor.check_manifest(path, folder, folder.file_digests())
+
+
 def test_unchanged_files_and_selections_of_them_pass(seen, root):
   folder, path = seen
-  assert doctor.check_manifest(path, folder)['images'] == 6
+  assert compared(path, folder)['images'] == 6
   (root / 'some.txt').write_text('001\n004\n')
-  assert doctor.check_manifest(path, opened(root, list='some.txt'))
-  assert doctor.check_manifest(path, folder.with_labels(''))
-  assert doctor.check_manifest(str(root / 'none.json'), folder) is None
+  assert compared(path, opened(root, list='some.txt'))
+  assert compared(path, folder.with_labels(''))
+  assert compared(str(root / 'none.json'), folder) is None
 
 
 @pytest.mark.parametrize('part', ['images', 'labels'])
 def test_changed_and_new_files_are_named(seen, root, part):
   folder, path = seen
-  with open(root / part / '004.png', 'ab') as file:
-    file.write(b'\0')
+  data = bytearray((root / part / '004.png').read_bytes())
+  data[-5] ^= 1
+  (root / part / '004.png').write_bytes(data)
   with pytest.raises(BadInput, match=r'004.png: .* not what doctor saw .* \(1 of 6 differ\)'):
-    doctor.check_manifest(path, folder)
+    compared(path, folder)
   shutil.copy(root / 'labels/000.png', root / 'labels/new.png')
   shutil.copy(root / 'images/000.png', root / 'images/new.png')
   with pytest.raises(BadInput, match='2 of 7 differ'):
-    doctor.check_manifest(path, opened(root))
+    compared(path, opened(root))
 
 
-def test_a_damaged_manifest_is_named(seen):
+@pytest.mark.parametrize('content', ['', '{"made": 1', '{}', '[]', '3', '{"made":0,"files":[]}'])
+def test_a_damaged_manifest_is_named(seen, content):
   folder, path = seen
-  truncate(pathlib.Path(path), 0.5)
-  with pytest.raises(BadInput, match='the manifest is damaged'):
-    doctor.check_manifest(path, folder)
+  pathlib.Path(path).write_text(content)
+  with pytest.raises(BadInput, match='damaged'):
+    compared(path, folder)
+
+
+def test_a_record_that_is_no_manifest_is_named(seen):
+  folder, path = seen
+  records.write(path, {'made': 0, 'files': []})
+  with pytest.raises(BadInput, match='is no manifest'):
+    compared(path, folder)
+
+
+def test_a_file_that_was_missing_or_unreadable_is_known_again(root):
+  FAULTS['a cut image'][0](root)
+  (root / 'labels/001.png').unlink()
+  records.write(root / 'manifest.json', examined(root).manifest)
+  images = opened(root, labels='')
+  assert compared(str(root / 'manifest.json'), images)
+  shutil.copy(root / 'labels/000.png', root / 'labels/001.png')
+  with pytest.raises(BadInput, match=r'001.png: .* \(1 of 6 differ\)'):
+    compared(str(root / 'manifest.json'), opened(root))
+
+
+# The same images and drives.
+
+
+def recode(source: pathlib.Path, target: pathlib.Path) -> None:
+  """The same pixels in other bytes."""
+  target.parent.mkdir(parents=True, exist_ok=True)
+  Image.open(source).save(target, compress_level=1)
+  assert source.read_bytes() != target.read_bytes()
+
+
+def test_the_same_image_twice_is_found_however_it_is_stored(root):
+  recode(root / 'images/004.png', root / 'images/006.png')
+  shutil.copy(root / 'labels/001.png', root / 'labels/006.png')
+  assert kinds(examined(root)) == {
+    'the same image twice': [f'{root}/images/006.png = {root}/images/004.png']
+  }
+
+
+def inspected(root: pathlib.Path, **options) -> doctor.Inspected:
+  folder = opened(root, **options)
+  return doctor.Inspected(folder, list(doctor.inspect_all(folder, 1)))
+
+
+def test_test_images_in_a_training_set_are_found(tmp_path):
+  for name, first in (('train', 0), ('test', 10)):
+    for index in range(first, first + 3):
+      image = np.random.default_rng(index).integers(0, 256, (8, 8, 3), np.uint8)
+      data_files.write(tmp_path / name, f'{index}', image, np.zeros((8, 8), np.uint8))
+  recode(tmp_path / 'test/images/11.png', tmp_path / 'train/images/7.png')
+  sets = {name: inspected(tmp_path / name, labels='') for name in ('train', 'test')}
+  pair = [f'{tmp_path}/test/images/11.png = {tmp_path}/train/images/7.png']
+  facts, (finding,) = doctor.compare(sets, ('test',), ('train',))
+  assert finding.kind == 'test images in a training set' and finding.where == pair and not facts
+  facts, findings = doctor.compare(sets, (), ('train', 'test'))
+  assert facts == ['test and train: 1 images are the same'] and not findings
+  _, (finding,) = doctor.compare({}, ('a', 'b'), ('b', 'c'))
+  assert finding.kind == 'a set is trained on and measured' and finding.where == ['b']
+
+
+@pytest.mark.parametrize(
+  'train, test, found, fact',
+  [
+    ('a/aachen_000003_000019', 'b/aachen_000003_000020', 'aachen_000003: 1', ''),
+    ('aachen_000003_000019', 'aachen_000004_000019', '', ''),
+    ('0001TP_006690', '0001TP_006720', '', 'drive 0001TP'),
+    ('7d06fefd-f7be05a6', '7d06fefd-f7be05a6-0000002', '7d06fefd-f7be05a6: 1', ''),
+    ('2014-12-05-11-09-10_06-000088', '2014-12-05-11-09-10_07_000010', '2014-12-05-11-09', ''),
+    ('00001', '00002', '', ''),
+  ],
+)
+def test_drives_in_test_and_training_are_found(train, test, found, fact):
+  sets = {
+    name: doctor.Inspected(Folder(f'{name}/{{id}}.png', ids=[image]), [])
+    for name, image in (('train', train), ('test', test))
+  }
+  facts, findings = doctor.compare(sets, ('test',), ('train',))
+  assert [finding.kind for finding in findings] == (
+    ['frames of one drive in a test and a training set'] if found else []
+  )
+  assert not found or findings[0].where[0].startswith(found)
+  assert fact in ''.join(facts) and bool(facts) == bool(fact)
+  assert doctor.compare(sets, (), ('train',)) == ([], [])
 
 
 # The command.
@@ -316,10 +405,31 @@ def test_wrong_use_ends_with_2(root, capsys):
   assert 'data root' in capsys.readouterr().err
 
 
+def test_the_command_compares_the_sets_and_remembers_their_digests(root, capsys, monkeypatch):
+  monkeypatch.setattr(digests, 'SETTLED', 0)
+  test = [
+    '--config.data.sets.camera_test.kind=folder',
+    '--config.data.sets.camera_test.images=test/{id}.png',
+    '--config.data.sets.target.kind=folder',
+    '--config.data.sets.target.images=images/{id}.png',
+  ]
+  recode(root / 'images/004.png', root / 'test/900.png')
+  assert main(command(root, *test)) == 1
+  said = capsys.readouterr().out
+  assert 'test images in a training set: 2' in said
+  assert f'{root}/test/900.png = {root}/images/004.png' in said
+  assert 'source and target: 6 images are the same' in said
+  monkeypatch.setattr(digests, 'of_file', None)
+  folder = opened(root)
+  assert folder.file_digests(str(root / 'cache/digests'))['003']['label']
+
+
 def test_a_run_refuses_files_that_doctor_did_not_see(root, capsys):
   assert main(command(root)) == 0
-  with open(root / 'images/004.png', 'ab') as file:
-    file.write(b'\0')
+  path = root / 'images/004.png'
+  before = path.stat()
+  path.write_bytes(path.read_bytes()[:-4] + bytes(4))
+  os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
   arguments = [word for word in command(root)[1:] if not word.startswith('--jobs')]
   run = ['train', *arguments, f'--workdir={root / "run"}', '--stage=warmup']
   assert main([*run, '--config.translator.kind=fourier']) == 2

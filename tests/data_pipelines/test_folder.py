@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder, open_folder
+from data_pipelines.folder import Folder, find_files, fingerprint, open_folder
 from tests.support import data_files
 
 
@@ -89,18 +89,85 @@ def test_with_labels_takes_pseudo_labels(tmp_path):
     folder.with_labels(str(tmp_path / 'pseudo/{id}.png'))
 
 
-def test_fingerprint_sees_ids_and_sizes(tmp_path):
+def test_fingerprint_sees_ids_and_bytes(tmp_path):
+  def now(folder: Folder) -> str:
+    return fingerprint(folder.file_digests())
+
   folder = data_files.numbered(tmp_path, 3)
-  first = folder.fingerprint()
-  assert first == data_files.open_folder(tmp_path).fingerprint()
-  assert len(first) == 64
-  assert dataclasses.replace(folder, ids=folder.ids[::-1]).fingerprint() != first
-  assert folder.with_labels('').fingerprint() != first
+  first = now(folder)
+  assert first == now(data_files.open_folder(tmp_path)) and len(first) == 64
+  assert now(dataclasses.replace(folder, ids=folder.ids[::-1])) != first
+  assert now(folder.with_labels('')) != first
   for part in ('images', 'labels'):
-    before = folder.fingerprint()
-    with open(tmp_path / part / '001.png', 'ab') as file:
-      file.write(b'\0')
-    assert folder.fingerprint() != before
+    before, path = now(folder), tmp_path / part / '001.png'
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert now(folder) != before
+
+
+# Ids.
+
+
+@pytest.mark.parametrize(
+  'lines, named',
+  [
+    (['000', '001', '', '000'], "'000' stands twice (lines 1 and 4)"),
+    (['001 ', '001'], "'001' stands twice (lines 1 and 2)"),
+    (['../images/000'], "line 1: '../images/000' is no id"),
+    (['000', '/etc/passwd'], "line 2: '/etc/passwd' is no id"),
+    (['a/../../b'], "'a/../../b' is no id"),
+    (['./000'], 'is no id'),
+    (['a//b'], 'is no id'),
+    (['a/'], 'is no id'),
+    (['..'], 'is no id'),
+    (['a\\\\..\\\\b'], 'is no id'),
+    (['a\0b'], 'is no id'),
+    (['a\x1b[2Jb'], 'is no id'),
+  ],
+)
+@pytest.mark.parametrize('field', ['list', 'without'])
+def test_a_list_with_a_wrong_id_is_refused(tmp_path, lines, named, field):
+  data_files.numbered(tmp_path, 3)
+  (tmp_path / 'it.txt').write_text('\n'.join(lines))
+  with pytest.raises(BadInput) as error:
+    data_files.open_folder(tmp_path, **{field: 'it.txt'})
+  one_line(error, tmp_path / 'it.txt', named)
+
+
+def test_a_short_and_a_long_name_of_one_image_are_refused(tmp_path):
+  for name in ('zurich/b', 'aachen/c'):
+    data_files.write(tmp_path, name, np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8))
+  (tmp_path / 'it.txt').write_text('c\nb\naachen/c\n')
+  with pytest.raises(BadInput) as error:
+    data_files.open_folder(tmp_path, list='it.txt')
+  one_line(error, tmp_path / 'it.txt', "'aachen/c' stands twice (lines 1 and 3)")
+
+
+@pytest.mark.parametrize('ids', [['a', 'b', 'a'], ['/a'], ['../a']])
+def test_every_folder_checks_its_ids(tmp_path, ids):
+  with pytest.raises(BadInput, match=r'images/\{id\}.png: .* (stands twice|is no id)'):
+    Folder('images/{id}.png', ids=ids)
+  folder = data_files.numbered(tmp_path, 1)
+  with pytest.raises(BadInput, match=r'stands twice|is no id'):
+    dataclasses.replace(folder, ids=ids)
+
+
+def test_a_pattern_without_its_slash_makes_no_absolute_ids(tmp_path):
+  data_files.numbered(tmp_path, 2)
+  with pytest.raises(BadInput, match=r"'/000' is no id: .*change the pattern"):
+    data_files.open_folder(tmp_path, images='images{id}.png')
+
+
+def test_names_that_a_file_system_takes_for_one_are_refused(tmp_path):
+  data_files.numbered(tmp_path, 1, labels='')
+  os.link(tmp_path / 'images/000.png', tmp_path / 'images/a.png')
+  os.link(tmp_path / 'images/000.png', tmp_path / 'images/A.png')
+  with pytest.raises(BadInput, match=r'a.png: is the same file as .*A.png'):
+    data_files.open_folder(tmp_path, labels='')
+  (tmp_path / 'images/A.png').unlink()
+  data_files.save(tmp_path / 'images/A.png', Image.new('RGB', (2, 2)))
+  assert data_files.open_folder(tmp_path, labels='').ids == ['000', 'A', 'a']
 
 
 def test_a_folder_is_listed_once_and_not_one_stat_per_file(tmp_path, monkeypatch):
@@ -136,6 +203,64 @@ def test_missing_things_are_named(tmp_path):
   with pytest.raises(BadInput) as error:
     data_files.open_folder(tmp_path)
   one_line(error, tmp_path / 'labels/001.png', 'no such label')
+
+
+def test_linked_folders_are_followed_each_folder_once(tmp_path):
+  for name in ('images/aachen/a', 'elsewhere/b', 'elsewhere/deep/c'):
+    data_files.save(tmp_path / f'{name}.png', Image.new('RGB', (2, 2)))
+  (tmp_path / 'images/bochum').symlink_to('../elsewhere')
+  (tmp_path / 'images/again').symlink_to('aachen')  # its images are there by their own path
+  (tmp_path / 'images/aachen/loop').symlink_to('..')
+  (tmp_path / 'elsewhere/deep/up').symlink_to('../..')
+  found = find_files(str(tmp_path / 'images/{id}.png'))
+  assert found == (['aachen/a', 'bochum/b', 'bochum/deep/c'], {})
+
+
+def test_files_that_differ_in_upper_case_are_said(tmp_path, caplog):
+  for name in ('a.png', 'b.PNG', 'c.Png', 'd.jpg'):
+    data_files.save(tmp_path / 'images' / name, Image.new('RGB', (2, 2)))
+  folder = data_files.open_folder(tmp_path, labels='')
+  assert folder.ids == ['a']
+  assert '2 files are left out' in caplog.text
+  assert 'b.PNG: differs from the pattern in upper case alone' in caplog.text
+
+
+def test_names_that_cannot_be_written_down_are_left_out_and_said(tmp_path, caplog):
+  data_files.numbered(tmp_path, 2)
+  picture = (tmp_path / 'images/000.png').read_bytes()
+  for name in (b'caf\xe9', b'two\nlines', b'back\\slash'):
+    for part in ('images', 'labels'):
+      path = os.fsencode(tmp_path / part) + b'/' + name + b'.png'
+      pathlib.Path(os.fsdecode(path)).write_bytes(picture)
+  assert data_files.open_folder(tmp_path).ids == ['000', '001']
+  assert '3 files are left out' in caplog.text and 'backslash' in caplog.text
+  caplog.text.encode()
+
+
+@pytest.mark.parametrize('part', ['image', 'label'])
+def test_what_is_no_file_is_refused_when_a_folder_is_opened(tmp_path, part):
+  folder = data_files.numbered(tmp_path, 3)
+  path = tmp_path / f'{part}s/001.png'
+  for make, words in (
+    (lambda: os.mkfifo(path), 'is a pipe'),
+    (lambda: path.symlink_to('nowhere'), 'is a link to nowhere'),
+    (path.mkdir, 'is a folder'),
+  ):
+    path.unlink()
+    make()
+    with pytest.raises(BadInput, match=f'{part}s/001.png: {words}'):
+      folder.check()
+    assert folder.file_sizes()['001'][part] is None
+    if path.is_dir():
+      path.rmdir()
+      path.touch()
+
+
+def test_a_list_that_is_no_file_is_refused(tmp_path):
+  data_files.numbered(tmp_path, 2)
+  os.mkfifo(tmp_path / 'train.txt')
+  with pytest.raises(BadInput, match=r'train.txt: is a pipe'):
+    data_files.open_folder(tmp_path, list='train.txt')
 
 
 def test_patterns_and_empty_folders_are_refused(tmp_path):

@@ -143,3 +143,14 @@ def test_wrong_colours_are_refused():
     label_tables.colours((((0, 0), 1),))
   with pytest.raises(BadInput, match='not a colour'):
     label_tables.colours(((300, 1),))
+
+
+def test_a_class_set_is_called_by_its_names():
+  names = label_tables.NAMES
+  assert all(label_tables.class_set(known) == known for known in names)
+  assert label_tables.class_set('cityscapes19', names['camvid11']) == 'camvid11'
+  assert label_tables.class_set('cityscapes19', list(names['cityscapes19'])) == 'cityscapes19'
+  own = label_tables.class_set('cityscapes19', ('road', 'sky'))
+  assert own.startswith('own 2 (') and own == label_tables.class_set('camvid11', ['road', 'sky'])
+  others = [('sky', 'road'), ('road', 'sky', 'a'), ('road sky',), ('roadsky', ''), ('road', 'Sky')]
+  assert len({own, *(label_tables.class_set('camvid11', other) for other in others)}) == 6

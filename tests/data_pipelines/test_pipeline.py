@@ -382,7 +382,7 @@ def test_batches_with_copy_paste_are_a_function_of_seed_and_step(tmp_path):
   assert_equal({k: np.concatenate([part[k] for part in parts]) for k in batches[0]}, batches[0])
   plain = take({'v': dataclasses.replace(one['v'], copy_paste=None)}, 4)
   assert any((a['v_label'] != b['v_label']).any() for a, b in zip(batches, plain, strict=True))
-  assert len({tuple(rule.draw(pipeline._generator('v', (1, ''), 0, row))) for row in range(8)}) > 3
+  assert len({tuple(rule.draw(transforms.generator(1, '', 'v', 0, row))) for row in range(8)}) > 3
   for batch in batches:  # image and label were pasted and cut alike; edges are interpolated
     agree = np.abs(batch['v_image'][..., 0].astype(int) - batch['v_label'].astype(int) * 10) <= 5
     assert agree.mean() > 0.6

@@ -1,9 +1,18 @@
 """Packed data sets: the same batches, resumable, and damage is named."""
 
+import contextlib
+import functools
+import hashlib
 import itertools
 import json
+import os
 import pathlib
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -17,7 +26,7 @@ from data_pipelines.pack import INDEX, SPLIT, VERSION, Pack
 from diga_jax.__main__ import main
 from diga_jax.configs import datasets
 from tests.data_pipelines import test_label_files
-from tests.support import data_files
+from tests.support import damage, data_files
 
 SETTINGS = {'images': 'images/{id}.png', 'labels': 'labels/{id}.png'}
 CROP = (16, 24)
@@ -154,8 +163,35 @@ def test_the_folder_may_be_gone(root, tmp_path):
 
 
 def test_a_packed_set_has_the_fingerprint_of_its_folder(root):
-  assert packed(root).fingerprint() == opened(root).fingerprint()
-  assert packed(root, labels='').fingerprint() == opened(root, labels='').fingerprint()
+  for labels in ('labels/{id}.png', ''):
+    files, shards = opened(root, labels=labels), packed(root, labels=labels)
+    assert shards.file_digests() == files.file_digests()
+
+
+def test_shards_of_other_images_than_their_names_are_refused(root, tmp_path):
+  shutil.copytree(root / 'packed', tmp_path / 'packed')
+  path = tmp_path / 'packed/it' / VERSION / INDEX
+  index = json.loads(path.read_text())
+  swapped = {'001': '000', '000': '001'}
+  path.write_text(
+    json.dumps(index | {'files': {swapped.get(k, k): v for k, v in index['files'].items()}})
+  )
+  with pytest.raises(BadInput, match=r'000 cannot be read .the record there is 001'):
+    Pack(tmp_path / 'packed/it').pair('000')
+  del index['files']['003']  # as of a list that named an image twice
+  path.write_text(json.dumps(index))
+  with pytest.raises(BadInput, match='holds 7 images with 6 names: prepare the set again'):
+    Pack(tmp_path / 'packed/it')
+
+
+def test_shards_that_do_not_know_their_files_are_refused(root, tmp_path):
+  shutil.copytree(root / 'packed', tmp_path / 'packed')
+  path = tmp_path / 'packed/it' / VERSION / INDEX
+  index = json.loads(path.read_text())
+  index['files']['002']['label'] = index['files']['002']['label'][:1]
+  path.write_text(json.dumps(index))
+  with pytest.raises(BadInput, match='does not say which label of 002 was packed'):
+    packed(tmp_path).file_digests()
 
 
 def test_lists_select_from_a_pack(root):
@@ -256,6 +292,70 @@ def test_a_killed_attempt_goes_on(tmp_path, monkeypatch):
   assert_same(batches(packed(tmp_path)), batches(opened(tmp_path)))
 
 
+@pytest.mark.parametrize(
+  ('owner', 'name', 'calls'),
+  [
+    (prepare, '_write_metadata', 0),
+    (prepare.atomic, 'write_text', 0),  # the plan
+    (prepare.atomic, 'write_text', 2),  # the record of the second of three shards
+    (prepare.atomic, 'write_text', 4),  # the index
+    (os, 'replace', 2),  # the first shard, which has its record
+    (os, 'replace', 6),
+    (pathlib.Path, 'rename', 0),
+    (pathlib.Path, 'unlink', 9),  # a record of the pack that is complete by then
+  ],
+)
+def test_an_attempt_that_is_killed_at_any_moment_goes_on(tmp_path, monkeypatch, owner, name, calls):
+  data_files.coded(tmp_path, 7)
+  manifest, real, count = manifest_of(opened(tmp_path)), getattr(owner, name), itertools.count()
+
+  def killed(*arguments, **options):
+    if next(count) == calls:
+      raise KeyboardInterrupt
+    return real(*arguments, **options)
+
+  make = functools.partial(
+    prepare.prepare, opened(tmp_path), tmp_path / 'packed/it', manifest, images_per_shard=3
+  )
+  with monkeypatch.context() as patch:
+    patch.setattr(owner, name, killed)
+    with contextlib.suppress(KeyboardInterrupt):
+      make()
+  make()
+  assert_same(batches(packed(tmp_path)), batches(opened(tmp_path)))
+
+
+def pack_in(root: pathlib.Path) -> None:
+  folder = opened(root)
+  manifest = manifest_of(folder)
+  (root / 'begun').touch()
+  prepare.prepare(folder, root / 'packed/it', manifest, images_per_shard=2, jobs=2)
+
+
+@pytest.mark.exhaustive
+def test_a_command_that_is_killed_can_be_started_again_at_once(tmp_path):
+  data_files.coded(tmp_path, 24, (480, 640))
+  source = (
+    'import pathlib, sys\n'
+    'from tests.data_pipelines.test_prepare import pack_in\n'
+    'pack_in(pathlib.Path(sys.argv[1]))\n'
+  )
+  command = [sys.executable, '-c', source, str(tmp_path)]
+  for attempt in range(6):
+    (tmp_path / 'begun').unlink(missing_ok=True)
+    process = subprocess.Popen(command)
+    while not (tmp_path / 'begun').exists():
+      time.sleep(0.01)
+    time.sleep(0.3 + attempt)
+    process.kill()
+    assert process.wait() in (-signal.SIGKILL, 0)
+  subprocess.run(command, check=True)
+  for shard in packed(tmp_path).image_pack.index['shards']:
+    path = tmp_path / 'packed/it' / VERSION / shard['file']
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == shard['sha256']
+  assert_same(batches(packed(tmp_path)), batches(opened(tmp_path)))
+
+
 def test_a_complete_pack_is_not_made_again(root):
   before = times(root)
   make_pack(root)
@@ -286,25 +386,61 @@ def test_cut_and_missing_shards_are_named(root, tmp_path):
   path = sorted((tmp_path / 'packed/it' / VERSION).glob('*array_record*'))[1]
   data = path.read_bytes()
   path.write_bytes(data[:-100])
-  with pytest.raises(BadInput, match=rf'{path.name}: has .* bytes instead of .* prepare again'):
+  with pytest.raises(BadInput, match=rf'{path.name}: is damaged .* prepare the set again'):
     packed(tmp_path)
   path.unlink()
-  with pytest.raises(BadInput, match=rf'{path.name}: has 0 bytes'):
+  with pytest.raises(BadInput, match=rf'{path.name}: cannot be read \(No such file'):
     packed(tmp_path)
 
 
-def test_a_damaged_shard_is_named_when_it_is_read(root, tmp_path):
+def test_a_flipped_bit_in_any_file_of_a_pack_is_refused_by_name(root, tmp_path):
+  place = shutil.copytree(root / 'packed', tmp_path / 'packed') / 'it' / VERSION
+  draw = random.Random(0)
+  assert packed(tmp_path)
+  assert {path.name for path in place.glob('*.json')} == {
+    INDEX, 'features.json', 'dataset_info.json',
+  }  # fmt: skip
+  for path in sorted(place.iterdir()):
+    whole = path.read_bytes()
+    for _ in range(5):
+      damage.flip(path, draw)
+      with pytest.raises(BadInput, match=rf'{path.name}: .*(damaged|cannot be read|no record)'):
+        packed(tmp_path)
+      path.write_bytes(whole)
+
+
+def test_a_shard_damaged_behind_our_back_is_named_when_it_is_read(root, tmp_path):
   shutil.copytree(root / 'packed', tmp_path / 'packed')
   path = sorted((tmp_path / 'packed/it' / VERSION).glob('*array_record*'))[0]
-  data = bytearray(path.read_bytes())
+  data, before = bytearray(path.read_bytes()), path.stat()
   image, _ = opened(root).read(1)
   data[data.find(image.tobytes()) + 700] ^= 1  # one bit of a pixel
   path.write_bytes(data)
+  os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk does it
   folder = packed(tmp_path)
-  with pytest.raises(BadInput, match=rf'{path.name}: 001 cannot be read .* prepare again'):
+  with pytest.raises(BadInput, match=rf'{path.name}: 001 cannot be read .* prepare the set again'):
     folder.read(1)
   with pytest.raises(BadInput, match=r'001 cannot be read'):
     batches(folder)
+
+
+def test_a_shard_damaged_before_the_others_were_written_is_written_again(tmp_path, monkeypatch):
+  data_files.coded(tmp_path, 5)
+  write, left = prepare._write_shard, [1]
+
+  def stop_at_the_second(*arguments):
+    if not left:
+      raise KeyboardInterrupt
+    left.pop()
+    return write(*arguments)
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(prepare, '_write_shard', stop_at_the_second)
+    make_pack(tmp_path)
+  (path,) = (tmp_path / 'packed/it').glob('*.partial/*array_record-*-of-0000[0-9]')
+  damage.flip(path, random.Random(0))
+  make_pack(tmp_path)
+  assert_same(batches(packed(tmp_path)), batches(opened(tmp_path)))
 
 
 def test_what_a_pack_lacks_is_named(root, tmp_path):

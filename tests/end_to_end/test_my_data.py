@@ -59,6 +59,7 @@ def test_the_template_reads_its_files(root):
   assert class_names(found) == my_data.CLASSES
   np.testing.assert_array_equal(palette(found), my_data.COLOURS)
   assert evaluation.class_means(found).subsets == {'6': range(6)}
+  assert evaluation.class_set(found) == 'own 6 (756933d7)'
 
 
 def test_the_doctor_looks_at_it(root, capsys):

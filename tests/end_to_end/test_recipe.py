@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import random
 import shutil
 
 import jax
@@ -11,11 +12,13 @@ import pytest
 from PIL import Image
 
 from data_pipelines import pipeline
+from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.__main__ import main
 from diga_jax.recipe import graph, labels
 from diga_jax.recipe.experiment import Run
 from tests.configs import tiny
+from tests.support import damage
 
 CONFIG = 'tests/configs/tiny.py'
 TRAINED = ('translator', 'warmup', 'self_training_1', 'self_training_2')
@@ -130,6 +133,77 @@ def test_a_finished_run_is_not_repeated(finished, cache, capsys):
   assert 'self_training_2' in capsys.readouterr().out
 
 
+def read_everything(run: Run) -> list:
+  """All that the commands read of a finished working directory."""
+  for name in graph.stages_of(run):
+    graph.run_stage(run, name)
+    made = run.workdir / name
+    if name == 'translator':
+      run.translator(name)
+    elif run.stage(name).kind == 'label':
+      labels.with_pseudo_labels(run.images(run.stage(name).target, labelled=False), made)
+      labels.read_arrays(made / 'index.npz', 'ids', 'counts', 'confidence')
+      labels.read_centroids(made)
+    else:
+      run.network(name, 'teacher')
+      weights.read_stage(made)
+  return graph.evaluate(run)
+
+
+def files_read(workdir: pathlib.Path) -> list[pathlib.Path]:
+  """The files of a working directory, but for those that only people look at."""
+  unread = ('pictures', 'events.out', '.lock', 'NETWORKS_ONLY')
+  files = sorted(path for path in workdir.rglob('*') if path.is_file())
+  return [path for path in files if not any(word in str(path) for word in unread)]
+
+
+@pytest.mark.slow
+def test_damaged_metrics_are_written_again(finished, cache, tmp_path, capsys, caplog):
+  copy = shutil.copytree(finished, tmp_path / 'run')
+  for path in copy.rglob('metrics.json'):
+    whole = path.read_bytes()
+    for change in (lambda path: damage.flip(path, random.Random(0)), lambda path: path.unlink()):
+      change(path)
+      assert run('evaluate', copy, cache) == 0
+      assert path.read_bytes() == whole
+      assert caplog.text.count(f'{path}: is damaged or missing: it is written again') == 1
+      caplog.clear()
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_of_a_finished_stage_is_refused(finished, cache, tmp_path, capsys):
+  copy = shutil.copytree(finished, tmp_path / 'run')
+  shutil.rmtree(copy / 'self_training_2')
+  for name in ('self_training_1', 'translator'):
+    (place,) = (copy / name / 'checkpoints').glob('[0-9]*')
+    path = max(place.rglob('*'), key=lambda path: path.stat().st_size)
+    whole = path.read_bytes()
+    damage.flip(path, random.Random(0))
+    refused(capsys, run('run', copy, cache), str(path), 'is damaged')
+    path.write_bytes(whole)
+
+
+@pytest.mark.exhaustive
+def test_of_300_flipped_bits_none_is_accepted_silently(finished, cache, tmp_path):
+  """Each is refused by name; of metrics.json it is put right."""
+  config = tiny.get_config()
+  config.data.cache = str(cache)
+  workdir = shutil.copytree(finished, tmp_path / 'run')
+  wanted, draw = read_everything(Run(config, workdir)), random.Random(0)
+  files = files_read(workdir)
+  for path in [*files, *draw.choices(files, k=max(0, 300 - len(files)))]:
+    whole = path.read_bytes()
+    bit = damage.flip(path, draw)
+    try:
+      found = read_everything(Run(config, workdir))
+      assert path.name == 'metrics.json' and found == wanted, f'{path}: bit {bit}'
+      assert path.read_bytes() == whole
+    except BadInput as error:
+      assert str(path.parent) in str(error) and '\n' not in str(error), f'{path}: {error}'
+    path.write_bytes(whole)
+  assert read_everything(Run(config, workdir)) == wanted
+
+
 def refused(capsys, status: int, *words: str) -> None:
   """One line on stderr, with these words, and exit status 2."""
   lines = capsys.readouterr().err.strip().splitlines()
@@ -199,7 +273,7 @@ def test_a_label_stages_labels_are_packed(finished, cache, tmp_path, capsys):
   target, made = experiment.images('target', labelled=False), workdir / 'label_1'
   files = target.with_labels(str(made / 'labels' / '{id}.png'))
   packed = labels.with_pseudo_labels(target, made)
-  assert packed.label_pack and packed.fingerprint() == files.fingerprint()
+  assert packed.label_pack and packed.file_digests() == files.file_digests()
   for index in range(len(target)):
     np.testing.assert_array_equal(packed.read(index)[1], files.read(index)[1])
   assert run('prepare', workdir, cache, '--stage=label_9') == 2

@@ -50,7 +50,7 @@ def arguments(command: str, workdir: pathlib.Path, cache: pathlib.Path, *more: s
 
 
 def short(workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
-  """The shortest training there is: one stage, on the source alone."""
+  """The shortest training there is: one stage, on the source alone; all checkpoints are kept."""
   return arguments(
     'train',
     workdir,
@@ -58,6 +58,7 @@ def short(workdir: pathlib.Path, cache: pathlib.Path, *more: str) -> list[str]:
     '--stage=warmup',
     '--config.stages.warmup.method=source_only',
     '--config.stages.warmup.target_statistics=False',
+    '--config.keep_checkpoints=all',
     *more,
   )
 
@@ -101,8 +102,8 @@ def trained(tmp_path_factory, cache) -> pathlib.Path:
 
 
 def in_training(stage: str) -> list[str]:
-  """Four kills while a stage trains: a stage writes six checkpoints."""
-  return 4 * [f'{stage}.partial/checkpoints/*']
+  """Three kills while a stage trains, which writes six checkpoints, and one when it has."""
+  return [*(3 * [f'{stage}.partial/checkpoints/*']), f'{stage}.partial/networks/*']
 
 
 # Where a run is killed, in the recipe's order: when files that fit have newly appeared. Checkpoints
@@ -353,7 +354,7 @@ def test_a_damaged_checkpoint_falls_back(trained, tmp_path, cache, caplog, damag
   damage(checkpoints / str(newest))
   assert main(short(tmp_path, cache)) == 0
   assert f'Going on from step {before}' in caplog.text
-  assert f'{newest}: the checkpoint cannot be read' in caplog.text
+  assert f'Set aside as {newest}.damaged' in caplog.text
   found, wanted = final_state(tmp_path / 'warmup'), final_state(trained / 'warmup')
   for key, value in wanted.items():
     np.testing.assert_array_equal(found[key], value, err_msg=key)
@@ -365,7 +366,7 @@ def test_all_checkpoints_damaged_is_refused(trained, tmp_path, cache, capsys):
     cut(place)
   assert main(short(tmp_path, cache)) == 2
   error = capsys.readouterr().err.strip().splitlines()[-1]
-  assert 'cannot be read' in error and 'delete the stage' in error
+  assert 'is damaged' in error and 'restore it from a copy' in error
   assert (tmp_path / 'warmup.partial').exists()
 
 
@@ -471,20 +472,24 @@ def use_step(monkeypatch, train_step) -> None:
 
 
 @pytest.mark.slow
-def test_parameters_that_are_no_numbers_are_not_saved(tmp_path, cache, capsys, monkeypatch):
+@pytest.mark.parametrize(
+  'part, what',
+  [('batch_stats', 'largest/batch_stats is nan'), ('teacher', 'largest/teacher is inf')],
+)
+def test_a_state_that_is_not_finite_is_not_saved(part, what, tmp_path, cache, capsys, monkeypatch):
   original = warmup.train_step
 
   def train_step(state, *args, **options):
     state, metrics = original(state, *args, **options)
-    bad = jnp.where(state.step >= 6, jnp.nan, 0)
-    stats = {**state.batch_stats}
-    first = next(iter(stats))
-    stats[first] = {key: x + bad for key, x in stats[first].items()}
-    return state.replace(batch_stats=stats), metrics | {'loss': jnp.float32(1)}
+    bad = jnp.where(state.step >= 6, float(what.split()[-1]), 0)
+    tree = {**getattr(state, part)}
+    first = next(iter(tree))
+    tree[first] = jax.tree.map(lambda x: x + bad, tree[first])
+    return state.replace(**{part: tree}), metrics | {'loss': jnp.float32(1)}
 
   use_step(monkeypatch, train_step)
   assert main(short(tmp_path, cache)) == 2
-  assert 'parameter_norm is nan at step 6' in capsys.readouterr().err
+  assert f'{what} at step 6' in capsys.readouterr().err
   kept = (tmp_path / 'warmup.partial' / 'checkpoints').glob('[0-9]*')
   assert sorted(int(path.name) for path in kept) == [2, 4]
 

@@ -114,3 +114,32 @@ def test_the_command_follows_the_configs_evaluation(photographs, tmp_path, flip)
   ]
   np.testing.assert_array_equal(pixels(tmp_path / 'out' / 'b.png'), expected[0])
   assert (expected[0] != expected[1]).any()
+
+
+def test_nothing_is_written_beside_the_images(photographs, tmp_path):
+  run = functools.partial(predict_images, Predictor(*tiny()), palette=PALETTE, progress=False)
+  (tmp_path / 'link').symlink_to(photographs)
+  (tmp_path / 'others').mkdir()
+  (tmp_path / 'others' / 'd.png').symlink_to(photographs / 'b.png')
+  before = {path: path.read_bytes() for path in photographs.iterdir()}
+  for paths, directory in (
+    ([photographs / 'a.JPG'], photographs),
+    ([photographs / 'a.JPG'], tmp_path / 'link'),
+    ([tmp_path / 'link' / 'b.png'], photographs),
+    ([tmp_path / 'others'], photographs),
+    ([tmp_path / 'others'], tmp_path / 'others'),
+  ):
+    with pytest.raises(BadInput, match=r'might overwrite images, .* use another --output'):
+      run(paths, directory)
+  assert {path: path.read_bytes() for path in photographs.iterdir()} == before
+
+
+def test_nothing_is_written_into_a_stage(photographs, tmp_path, capsys):
+  stage = write_stage(tiny_network()[1], tmp_path)
+  command = ['predict', '--config=tests/configs/tiny.py', f'--workdir={tmp_path}', '--stage=stage']
+  for place in (stage, stage / 'labels', stage / 'a' / '..' / 'labels'):
+    assert main([*command, f'--output={place}', str(photographs)]) == 2
+    assert 'which others read: give another --output' in capsys.readouterr().err
+  export = ['weights', 'export', str(stage), f'--output={stage / "stage.npz"}']
+  assert main(export) == 2 and 'which others read' in capsys.readouterr().err
+  assert sorted(path.name for path in stage.iterdir()) == ['checkpoints', 'stage.json']

@@ -12,8 +12,8 @@ from diga_jax import resize, selection
 from diga_jax.configs.stages import label_stage
 from diga_jax.inference import forward, image_batches
 from diga_jax.inference.feature_centroids import image_means, running_mean
-from diga_jax.inference.forward import Predictor
-from diga_jax.inference.pseudo_labels import pseudo_labels
+from diga_jax.inference.forward import Predictor, classes_of
+from diga_jax.inference.pseudo_labels import most_confident, pseudo_labels
 from diga_jax.pixels import normalise
 from tests.support.tiny import Source, Tiny, tiny
 
@@ -281,3 +281,10 @@ def test_images_of_different_sizes_are_not_selected_from_together(tmp_path):
   source = Source(4, sizes=((24, 32), (28, 20)))
   with pytest.raises(BadInput, match=r"\(20x28, 32x24\): set the label stage's image_size"):
     run_selector(source, tmp_path, selector='ias', selector_batch=2)
+
+
+def test_more_classes_than_a_byte_holds_are_refused():
+  assert classes_of(jnp.eye(255)).tolist() == list(range(255))
+  for function in (classes_of, most_confident):
+    with pytest.raises(BadInput, match='256 classes: labels hold at most 255'):
+      function(jnp.zeros((1, 2, 2, 256)))

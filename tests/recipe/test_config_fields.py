@@ -1,5 +1,6 @@
 """What each field of a config may be: every field has one rule, and every rule refuses by name."""
 
+import functools
 import inspect
 import math
 
@@ -49,7 +50,7 @@ def changed(path: str, value: object) -> ConfigDict:
 def refused(config: ConfigDict | dict, *words: str) -> None:
   """Asserts that a config, or its fields by path, is refused in one line with these words."""
   with pytest.raises(BadInput) as error:
-    check(config) if isinstance(config, ConfigDict) else check_fields(config, ())
+    check(config) if isinstance(config, ConfigDict) else check_fields(config)
   line = str(error.value)
   assert '\n' not in line
   assert [word for word in words if word not in line] == [], line
@@ -76,7 +77,7 @@ def test_every_rule_is_that_of_a_field():
   assert found == FIELDS.keys()
 
 
-NO_NUMBERS = (math.nan, math.inf, -math.inf, -1, -0.5, 10**400, True, None, 'a', {'a', 1})
+NO_NUMBERS = (math.nan, math.inf, -math.inf, -1, -0.5, 1e300, 10**400, True, None, 'a', {'a', 1})
 NOTHINGS = (None, b'', {1}, 1j, ((),), [['']], object())
 
 
@@ -126,9 +127,13 @@ def test_a_whole_config_is_refused_like_its_fields(path, wrong):
     ('stages.warmup.optimizer.momentum', 1.0, 'it may be a number between 0 and 1, but not 1'),
     ('stages.warmup.optimizer.decay', 'step', 'it may be poly, cosine'),
     ('stages.warmup.view.blur', 1.5, 'it may be a number between 0 and 1'),
-    ('evaluation.scales', (), 'it may be a tuple of 1 or more, each a finite number above 0'),
-    ('evaluation.scales', (0.0,), 'above 0'),
-    ('evaluation.batch_size', 0, 'it may be a whole number, at least 1 and below 2**31'),
+    ('evaluation.scales', (), 'it may be a tuple of 1 or more, each a number between 0 and 16'),
+    ('evaluation.scales', (0.0,), 'but not 0'),
+    ('evaluation.scales', (1e-40,), 'but not 0'),
+    ('model.options.dropout', 1 - 1e-9, 'but not 1'),
+    ('stages.warmup.optimizer.learning_rate', 0.0, 'but not 0'),
+    ('stages.warmup.ema_decay_max', 2, 'it may be a number between 0 and 1'),
+    ('evaluation.batch_size', 0, 'it may be a whole number from 1 to 1,024'),
     ('seed', -1, 'it may be a whole number, at least 0 and below 2**63'),
     ('seed', 1.0, 'a whole number'),
     ('save_every', 0, 'at least 1'),
@@ -143,6 +148,16 @@ def test_a_whole_config_is_refused_like_its_fields(path, wrong):
     ('model.options.output_stride', 4, 'it may be 8, 16'),
     ('remat', 1, 'it may be True, False'),
     ('profile_steps', (3,), 'it may be a tuple of 0 or 2'),
+    ('profile_steps', (5, 1), 'the smaller one first'),
+    ('data.sets.source.zoom_heights', (9, 8), 'the smaller one first'),
+    ('data.crop', (100_000, 100_000), 'each a whole number from 32 to 16,384'),
+    ('stages.warmup.batch.low_rows', 100_000, 'it may be a whole number from 0 to 65,536'),
+    ('data.sets.source.count', 10**15, 'it may be a whole number from 0 to 1,000,000'),
+    ('model.options.blocks', (1,) * 6, 'it may be a tuple of 1 or 2 or 3 or 4'),
+    ('recipe', (), 'a tuple of 1 or more, each a name, no two alike'),
+    ('recipe', ('warmup', 'warmup'), 'no two alike'),
+    ('evaluation.name', ' ', 'it may be a name'),
+    ('data.root', 'a\0b', 'it may be text on one line'),
   ],
 )
 def test_the_message_says_what_a_field_may_be(path, value, words):
@@ -174,13 +189,107 @@ def test_a_value_where_there_are_fields_and_fields_where_there_is_a_value():
   refused(changed('stages.new', ConfigDict()), 'config.stages.new.kind is missing')
 
 
+WRITTEN = {
+  'set': 'config.data.corp = 1\n  config.extra = 2\n  config.stages.warmup.foo = 3',
+  'update': "config.update({'data': {'corp': 1}, 'extra': 2, 'stages': {'warmup': {'foo': 3}}})",
+  'dicts': "config.data['corp'] = 1\n  config['extra'] = 2\n  config.stages['warmup']['foo'] = 3",
+  'copied': (
+    'config = config.copy_and_resolve_references()\n'
+    '  config.data.corp, config.extra, config.stages.warmup.foo = 1, 2, 3'
+  ),
+  'groups': "config.data.corp = {'a': 1}\n  config.extra = {}\n  config.stages.warmup.foo = {}",
+  'unlocked': (
+    'config.lock()\n  with config.unlocked():\n'
+    '    config.data.corp, config.extra, config.stages.warmup.foo = 1, 2, 3'
+  ),
+  'rebuilt': (
+    "values = config.to_dict()\n  values['data']['corp'], values['extra'] = 1, 2\n"
+    "  values['stages']['warmup']['foo'] = 3\n  config = type(config)(values)"
+  ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('how', WRITTEN)
+@pytest.mark.parametrize('start', ['tests.configs import tiny', 'diga_jax.configs import default'])
+def test_unknown_fields_are_named_together_however_they_are_written(how, start, tmp_path):
+  path, module = tmp_path / 'mine.py', start.split()[-1]
+  begin = f'from {start}\ndef get_config():\n  config = {module}.get_config()\n  '
+  path.write_text(f'{begin}{WRITTEN[how]}\n  return config\n')
+  with pytest.raises(BadInput) as error:
+    read_config([f'--config={path}'])
+  line = str(error.value)
+  for field in ('data.corp', 'extra', 'stages.warmup.foo'):
+    assert f'config.{field}' in line
+  assert line.count('there is no such field') == 3 and '\n' not in line
+
+
+@pytest.mark.parametrize(
+  'line, near',
+  [
+    ("datasets.dataset(imagess='a')", 'images'),
+    ('stages.warmup_stage(stepz=1)', 'steps'),
+    ('stages.photometric_view(blurr=1)', 'blur'),
+    ('fields.change(config.stages.warmup, stepz=1)', 'steps'),
+    ("fields.change(config.stages.warmup, batch={'low_row': 1})", 'low_rows'),
+    ('fields.follow(config.stages.label_1, scale=(1.0,))', 'scales'),
+    ('networks.deeplab(droput=0.5)', 'dropout'),
+  ],
+)
+def test_the_functions_of_configs_refuse_unknown_fields_with_the_nearest(line, near, tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(
+    'from diga_jax.configs import datasets, fields, networks, stages\n'
+    f'from tests.configs import tiny\ndef get_config():\n  config = tiny.get_config()\n  {line}\n'
+    '  return config\n'
+  )
+  with pytest.raises(BadInput, match=rf'nearest are .*\b{near}\b') as error:
+    read_config([f'--config={path}'])
+  assert '\n' not in str(error.value)
+
+
+def test_a_field_of_another_kind_of_stage_is_unknown_and_one_of_its_own_is_missed():
+  refused(
+    changed('stages.warmup.ema_decay', 0.5),
+    'config.stages.warmup.ema_decay: there is no such field; the nearest are',
+    'stages.warmup.ema_decay_max',
+  )
+  for path in ('stages.label_1.selector', 'stages.warmup.batch.redraw', 'data.sets.source.table'):
+    config = tiny.get_config()
+    group, _, field = path.rpartition('.')
+    del functools.reduce(lambda found, part: found[part], group.split('.'), config)[field]
+    refused(config, f'config.{path} is missing: it may be')
+
+
+def test_classes_have_one_name_each():
+  config = changed('data.classes', 4)
+  refused(config, "config.data.names is 'cityscapes19', which has 19 classes", 'is 4')
+  config.data.class_names = ('a', 'b', 'c', 'd')
+  check(config)
+  for names in (('a', 'a', 'b', 'c'), ('a', 'A ', 'b', 'c'), ('a', '', 'b', 'c'), ('a', ' ', 'b')):
+    config.data.class_names = names
+    refused(config, 'config.data.class_names is', 'each a name, no two alike')
+  config.data.classes, config.data.class_names = 20, tuple(f'c{i}' for i in range(20))
+  refused(
+    config, "config.data.names is 'cityscapes19', which has 19 classes", 'config.data.palette'
+  )
+
+
+def test_stages_are_named_that_can_be_used():
+  refused(changed('stages.warmup.start', 'label_1'), "start is 'label_1': name a stage that trains")
+  refused(changed('stages.warmup.start', 'none'), "start is 'none': name a stage that trains")
+  refused(changed('stages.warmup.translator', 'label_1'), "translator is 'label_1': name a stage")
+  refused(changed('recipe', ('warmup', 'labels')), "config.recipe names 'labels'")
+  refused(changed('evaluation.stages', ('labels',)), "config.evaluation.stages names 'labels'")
+  refused(changed('translator.discriminator_layers', 5), 'the discriminators halve crops')
+
+
 def test_a_config_file_is_checked_when_it_is_read(tmp_path):
   path = tmp_path / 'mine.py'
   lines = 'from tests.configs import tiny\ndef get_config():\n  config = tiny.get_config()\n  {}\n'
   for change, words in {
     'config.data.corp = (32, 32)': 'config.data.corp: .* the nearest are data.crop',
     'del config.data.root': 'config.data.root is missing',
-    'del config.stages.label_1.selector': '--config: .*selector',
+    'del config.stages.label_1.selector': 'config.stages.label_1.selector is missing',
   }.items():
     path.write_text(lines.format(change) + '  return config\n')
     with pytest.raises(BadInput, match=words) as error:
@@ -260,3 +369,27 @@ def test_what_a_stage_starts_from_is_one_thing(changes, words):
   config = tiny.get_config()
   config.update_from_flattened_dict(files)
   check(config)
+
+
+NO_FOLDERS = (
+  '', '.', '..', '../x', '../../x', '/x', 'a/b', 'a\\b', 'a\0', 'a b', '-a', '.a', '~', 'v1.5',
+  'a\n', '\x1b[2J', 'a' * 61, 'a.partial',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', NO_FOLDERS)
+def test_what_names_a_folder_stays_in_its_place(name):
+  refused(changed('evaluation.name', name), 'config.evaluation.name is ', 'letters, digits')
+  for group in ('stages', 'sets'):
+    config = tiny.get_config()
+    known = config.stages if group == 'stages' else config.data.sets
+    if '.' in name:  # ml_collections refuses it
+      continue
+    known[name] = known['warmup' if group == 'stages' else 'source'].copy_and_resolve_references()
+    refused(config, f'{group} has {name!r}: it may be a name of up to 60 letters, digits')
+
+
+def test_a_stage_has_no_folder_of_the_measurements():
+  config = tiny.get_config()
+  config.stages.evaluation = config.stages.warmup.copy_and_resolve_references()
+  refused(config, "config.stages has 'evaluation', the folder of what is measured: rename it")

@@ -1,9 +1,13 @@
 """Stage folders: what a folder that was made from something else is told."""
 
+import pathlib
+import random
+
 import pytest
 
 from data_pipelines.errors import BadInput
 from diga_jax.storage import stage_folder
+from tests.support import damage
 
 
 @pytest.mark.parametrize(
@@ -28,3 +32,80 @@ def test_present_fields_that_end_like_old_ones_are_not_taken_for_them(tmp_path):
   stage_folder.write_record(tmp_path, {'identity': {'stage.batch.source': 'a', 'model.head': 1}})
   with pytest.raises(BadInput, match='made with other settings'):
     stage_folder.check_same(tmp_path, {'stage.batch.source': 'b'})
+
+
+# Files that are read later.
+
+
+def make(stage):
+  """A complete folder with files of all kinds."""
+
+  def build(partial):
+    for name in ('labels/a/b.png', 'labels/c.png', 'index.npz', 'metrics.json', 'pictures/d.png'):
+      (partial / name).parent.mkdir(parents=True, exist_ok=True)
+      (partial / name).write_text(name)
+    return {'images': 2}
+
+  return stage_folder.produce(stage, {'seed': 0}, build)
+
+
+def test_files_that_are_read_later_have_digests(tmp_path):
+  make(tmp_path / 'stage')
+  record = stage_folder.read_record(tmp_path / 'stage')
+  assert sorted(record['files']) == ['index.npz', 'labels/a/b.png', 'labels/c.png', 'metrics.json']
+  stage_folder.check_files(tmp_path / 'stage', 'labels/*')
+  with pytest.raises(BadInput, match=r'centroids.npz: its stage made no such file'):
+    stage_folder.check_files(tmp_path / 'stage', 'centroids.npz')
+
+
+@pytest.mark.parametrize('name', ['labels/a/b.png', 'labels/c.png'])
+def test_damaged_and_missing_files_are_named(tmp_path, name):
+  make(tmp_path / 'stage')
+  path = tmp_path / 'stage' / name
+  damage.flip(path, random.Random(0))
+  with pytest.raises(BadInput, match=f'{path}: is damaged'):
+    stage_folder.check_files(tmp_path / 'stage', 'labels/*')
+  path.unlink()
+  with pytest.raises(BadInput, match=f'{path}: cannot be read'):
+    stage_folder.check_files(tmp_path / 'stage', 'labels/*')
+  stage_folder.check_files(tmp_path / 'stage', 'index.npz')
+
+
+@pytest.mark.parametrize('text', ['[]', '{}', '{"identity": {}, "result": {}}', 'x'])
+def test_a_damaged_record_is_one_line(tmp_path, text):
+  make(tmp_path / 'stage')
+  (tmp_path / 'stage' / 'stage.json').write_text(text)
+  with pytest.raises(BadInput, match=r'stage.json: .*use another --workdir'):
+    make(tmp_path / 'stage')
+
+
+def told(directory: pathlib.Path) -> str:
+  """What is said of a path that should be a stage; never to delete anything."""
+  with pytest.raises(BadInput) as error:
+    stage_folder.read_record(directory)
+  line = str(error.value)
+  assert line.startswith(str(directory)) and '\n' not in line
+  assert 'delete' not in line and 'remove' not in line
+  return line
+
+
+def test_what_is_no_stage_is_told_what_it_is(tmp_path):
+  work = tmp_path / 'run'
+  for name in ('warmup', 'label_1', 'begun.partial'):
+    stage_folder.write_record(work / name, {'identity': {}})
+  assert f'no such stage; {work} has label_1, warmup' in told(work / 'self_training_1')
+  assert 'a working directory: name one of its stages, label_1, warmup' in told(work)
+  assert 'the stage is not complete: run it first' in told(work / 'begun')
+  assert 'no such stage; name one in a working directory' in told(tmp_path / 'none' / 'warmup')
+  (tmp_path / 'mine').mkdir()
+  (tmp_path / 'mine' / 'a.jpg').touch()
+  assert 'not the folder of a stage' in told(tmp_path / 'mine')
+  assert 'not the folder of a stage' in told(tmp_path / 'mine' / 'a.jpg')
+
+
+def test_the_advice_on_other_settings_is_the_callers(tmp_path):
+  stage_folder.write_record(tmp_path / 'a', {'identity': {'seed': 0}, 'result': None})
+  for instead in ('use another --workdir', 'give another --output'):
+    with pytest.raises(BadInput, match=f'0 there, 1 now: set them back, or {instead}') as error:
+      stage_folder.produce(tmp_path / 'a', {'seed': 1}, lambda _: pytest.fail('made'), instead)
+    assert 'delete' not in str(error.value)

@@ -20,7 +20,8 @@ Made from the comments in `configs/` by `python -m tests.support.config_page`: c
 
 A field is set in a config file (`config.stages.warmup.steps = 100`) or on the command line
 (`--config.stages.warmup.steps=100`); `python -m diga_jax config --config=FILE` prints what a config
-amounts to, with `--diff` only what differs from `configs/default.py`.
+amounts to, with `--diff` only what differs from `configs/default.py`. A config file is Python code
+that is executed: use only those that you trust.
 
 Later rounds follow the first: a field that is set in `label_1` or `self_training_1` (`hiast_1`) is
 set in `label_2` and `self_training_2` as well, unless it is set there or differs there already.

@@ -1,11 +1,13 @@
 """Small data sets on disk for the tests of the data pipeline."""
 
 import pathlib
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
 
-from data_pipelines import folder
+from data_pipelines import folder, image_files
 
 
 def write(root: pathlib.Path, name: str, image: np.ndarray, label: np.ndarray | None) -> None:
@@ -43,3 +45,25 @@ def coded(root: pathlib.Path, count: int, size=(48, 64), **options) -> folder.Fo
 def open_folder(root: pathlib.Path, **options) -> folder.Folder:
   options = {'images': 'images/{id}.png', 'labels': 'labels/{id}.png', 'classes': 19} | options
   return folder.open_folder(str(root), **options)
+
+
+def png(
+  pixels: np.ndarray, colour: int, depth: int = 8, palette: np.ndarray | None = None
+) -> bytes:
+  """A PNG file, chunk by chunk: what the data sets' own tools wrote, no library's idea of it."""
+
+  def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+  height, width = pixels.shape[:2]
+  lines = pixels.astype('>u2' if depth == 16 else 'u1').reshape(height, -1)
+  raw = b''.join(b'\0' + line.tobytes() for line in lines)
+  header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
+  plte = b'' if palette is None else chunk(b'PLTE', palette.astype('u1').tobytes())
+  return (
+    image_files.SIGNATURE
+    + chunk(b'IHDR', header)
+    + plte
+    + chunk(b'IDAT', zlib.compress(raw))
+    + chunk(b'IEND', b'')
+  )

@@ -184,18 +184,12 @@ def test_simclrs_files_are_read_and_recognised(tmp_path):
   )
 
 
-def test_a_whole_network_is_told_from_a_body():
-  whole = resnet() | {'final.head.1.weight': some(2)}, mit('B1') | {'decode_head.x': some(2)}
-  assert all(map(pretrained.is_whole, whole))
-  assert not any(map(pretrained.is_whole, (resnet(), mit('B1'), hugging_face(mit('B0')))))
-
-
 def test_the_wrong_file_says_what_it_is():
   shapes = models.shapes(models.build('translator_encoder'))
   with pytest.raises(
     BadInput, match=r"holds .*MiT-B2 in Hugging Face's names; wanted is DiGA's enc"
   ):
-    weights.initialise(shapes, hugging_face(mit('B2')), partial=True)
+    weights.initialise(shapes, hugging_face(mit('B2')), may_differ=(weights.HEAD.pattern,))
   with pytest.raises(BadInput, match=r"the file holds .*ResNet-50 in torchvision's names"):
     weights.initialise(shapes, resnet((3, 4, 6, 3)))
 
@@ -293,17 +287,20 @@ def test_import_of_the_wrong_file_leaves_nothing_behind(tmp_path, capsys):
   assert not place.exists() and not list(tmp_path.glob('*.partial'))
 
 
-def test_a_whole_network_where_a_body_is_meant_is_mentioned(tmp_path, caplog):
+def test_an_import_says_what_a_start_from_it_draws(tmp_path, capsys):
   model = models.build('mit_b0_segformer', classes=2)
   drawn = {n: some(*x.shape) for n, x in weights.state_dict_of(zeros(models.shapes(model))).items()}
   body = {name: value for name, value in drawn.items() if name.startswith('backbone.')}
   for name, given in (('whole', drawn), ('body', body)):
-    caplog.clear()
     path = tmp_path / f'{name}.npz'
     weights.save(path, given)
     command = ['weights', 'import', str(path), '--model=mit_b0_segformer', '--classes=2']
-    assert main([*command, '--partial', f'--output={tmp_path / name}']) == 0
-    assert (pretrained.HEAD_COMES_WITH_IT in caplog.text) == (name == 'whole')
+    assert main([*command, f'--output={tmp_path / name}']) == 0
+    said = capsys.readouterr().out
+    assert ('start at random (of the head)' in said) == (name == 'body')
+    found = weights.read(tmp_path / name)
+    counted = {name for name in given if not name.endswith('num_batches_tracked')}
+    assert {name for name in found if not name.endswith('num_batches_tracked')} == counted
 
 
 def test_comparison_shows_norms_and_differences():

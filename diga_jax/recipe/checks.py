@@ -1,0 +1,228 @@
+"""All that a recipe reads, opened before its first step.
+
+What is wrong with the last stage, or with what is measured after it, is said in the first seconds,
+and not after hours of training.
+"""
+
+import functools
+import math
+import shutil
+from collections.abc import Callable, Sequence
+
+import jax
+
+from data_pipelines import pipeline
+from data_pipelines.errors import BadInput
+from diga_jax.parallel.mesh import local_rows
+from diga_jax.recipe import graph, training
+from diga_jax.recipe.experiment import Run, has_labels, translator_shapes
+from diga_jax.stages.kinds import inputs, kind_of
+from diga_jax.storage import stage_folder
+from diga_jax.types import PyTree
+
+Facts = dict[str, str]  # what was looked at, and what it is, in words
+Measured = Sequence[tuple[str, str]]  # (stage, data set) of each measurement
+
+
+def check(run: Run, stages: Sequence[str], evaluated: bool = False) -> Facts:
+  """Opens all that stages and their evaluation read; nothing is trained, and no stage written.
+
+  Args:
+    run: the config and the working directory.
+    stages: those that are to be made, in this order; complete ones may be among them.
+    evaluated: whether what the config's protocol names is measured after them.
+
+  Returns:
+    What was found.
+
+  Raises:
+    BadInput: at the first thing that would stop the run later.
+  """
+  for position, name in enumerate(stages):
+    check_inputs(run, name, stages[:position])
+  measured = check_protocol(run, stages) if evaluated else []
+  facts = check_sets(run, stages, measured)
+  check_folders(run, stages, measured)
+  to_do = [name for name in stages if not is_complete(run, name)]
+  facts |= check_weights(run, to_do) | check_steps(run, to_do)
+  described = {f'stage {name}': _describe(run, name) for name in stages}
+  return described | {f'measured: {name}': f'on {key}' for name, key in measured} | facts
+
+
+def check_recipe(run: Run) -> Facts:
+  """`check` of the whole recipe and its evaluation."""
+  return check(run, graph.stages_of(run), evaluated=True)
+
+
+def check_evaluation(run: Run) -> Facts:
+  """`check` of the evaluation of complete stages."""
+  return check(run, (), evaluated=True)
+
+
+def is_complete(run: Run, name: str) -> bool:
+  """Whether a stage has been made."""
+  return (run.workdir / name / stage_folder.RECORD).exists()
+
+
+# Names.
+
+
+def check_inputs(run: Run, name: str, before: Sequence[str]) -> None:
+  """Refuses a stage that reads a data set that is not there, or a stage that will not be."""
+  config, stage, place = run.config, run.stage(name), f'config.stages.{name}'
+  reads, sets = inputs(stage, config), ', '.join(config.data.sets)
+  own = stage.get('batch', stage)
+  for field in ('source', 'target'):
+    if own.get(field) == '':
+      raise BadInput(f"{place}: {field} is '': name one of config.data.sets, {sets}")
+  for key in reads.sets:
+    if key not in config.data.sets:
+      raise BadInput(f'{place} reads the data set {key!r}: config.data.sets has {sets}')
+  for field in ('start', 'labels', 'translator', 'earlier'):
+    other = getattr(reads, field)
+    if other and other not in before and not is_complete(run, other):
+      raise BadInput(
+        f'{place}.{field} is {other!r}, which is not complete in {run.workdir}: run it first, or '
+        f'name it before {name!r} in config.recipe'
+      )
+
+
+def check_protocol(run: Run, stages: Sequence[str]) -> list[tuple[str, str]]:
+  """What is measured; refuses sets without labels, and stages that will not be there."""
+  config, measured = run.config, graph.measurements(run)
+  if not measured and not stages:
+    raise BadInput('config.evaluation: there is nothing to measure: give sets, and a recipe')
+  for key in config.evaluation.sets:
+    if not has_labels(run, key):
+      raise BadInput(f'config.evaluation.sets has {key!r}: config.data.sets.{key}.labels is empty')
+  for name, _ in measured:
+    if name not in stages and not is_complete(run, name):
+      raise BadInput(f'stage {name!r} is not complete in {run.workdir}: run it first')
+  return measured
+
+
+# Data.
+
+
+def check_sets(run: Run, stages: Sequence[str], measured: Measured) -> Facts:
+  """Opens every data set with its labels, and reads the first image of each."""
+  wanted = [pair for name in stages for pair in inputs(run.stage(name), run.config).sets.items()]
+  wanted += [(key, has_labels(run, key)) for _, key in measured]
+  if run.config.checkpoint_choice == 'oracle':
+    wanted.append((run.config.evaluation.sets[0], True))
+  passes = {key for _, key in measured}
+  passes |= {run.stage(name).target for name in stages if not kind_of(run.stage(name)).train_step}
+  facts = {}
+  for key in dict.fromkeys(key for key, _ in wanted):
+    labelled = (key, True) in wanted
+    images = run.images(key, labelled)
+    facts[f'data.sets.{key}'] = f'{len(images):,} images{" with labels" * labelled}'
+    try:
+      height, width = images.read(0)[0].shape[:2]
+      facts[f'data.sets.{key}'] += f', the first of {width}x{height} pixels'
+    except BadInput:
+      if run.config.data.on_bad_file == 'stop' or key in passes:
+        raise
+  for name in stages:
+    check_labelled(run, name)
+  return facts
+
+
+def check_labelled(run: Run, name: str) -> None:
+  """Refuses a stage whose target has images that its labels' stage does not label."""
+  reads = inputs(run.stage(name), run.config)
+  if not reads.labels:
+    return
+  theirs = run.stage(reads.labels).target
+  without = set(run.images(reads.target, False).ids).difference(run.images(theirs, False).ids)
+  if without:
+    raise BadInput(
+      f'config.stages.{name} learns from {reads.target!r}, but {reads.labels!r} labels {theirs!r}, '
+      f'which lacks {min(without)}: name the same set in both'
+    )
+
+
+# Folders that are there.
+
+
+def check_folders(run: Run, stages: Sequence[str], measured: Measured) -> None:
+  """Refuses stages and measurements in the working directory that were made from other settings."""
+
+  @functools.cache
+  def digest_of(name: str) -> str:  # of a stage that is complete, or will be when it is read
+    if is_complete(run, name):
+      return graph.digest(run, name)
+    return graph.hash_of(graph.identity(run, name, digest_of))
+
+  def same(place: PyTree, identity: Callable[[], dict[str, PyTree]], *instead: str) -> None:
+    begun = place.with_name(f'{place.name}.partial')
+    if place.exists() or (begun / stage_folder.RECORD).exists():
+      stage_folder.check_same(place if place.exists() else begun, identity(), *instead)
+
+  for name in stages:
+    same(run.workdir / name, functools.partial(graph.identity, run, name, digest_of))
+  for name, key in measured:
+
+    def depends(name: str = name, key: str = key) -> dict[str, PyTree]:
+      return graph.dependencies(run, name, key, digest_of)
+
+    same(graph.place_of(run, name, key), depends, graph.OTHER_PROTOCOL)
+
+
+# What stages start from.
+
+
+def check_weights(run: Run, stages: Sequence[str]) -> Facts:
+  """Reads the files of weights that the stages start from, and refuses those that do not fit."""
+  facts: Facts = {}
+  for name in stages:
+    facts |= run.check_weights(run.stage(name))
+  return facts
+
+
+def check_steps(run: Run, stages: Sequence[str]) -> Facts:
+  """Sets up every training step on shapes, cuts its first row, and asks for a checkpoint's room."""
+  needed = 0
+  for name in stages:
+    stage = run.stage(name)
+    kind = kind_of(stage)
+    if kind.train_step is None:
+      continue
+    is_translator = kind.trains == 'translator'
+    shapes = {'params': translator_shapes(run.config.translator)} if is_translator else run.shapes
+    _, state = training.start(run, name, training.Arrays(shapes), jax.eval_shape)
+    leaves = jax.tree.leaves(state)
+    needed = max(needed, sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))
+    cut_first_row(run, name)
+  place = next(place for place in (run.workdir, *run.workdir.absolute().parents) if place.exists())
+  free = shutil.disk_usage(place).free
+  if free < needed:
+    raise BadInput(f'{place}: a checkpoint needs {needed:,} bytes and {free:,} are free: free some')
+  return {'disk': f'a checkpoint needs {needed:,} bytes, {free:,} are free'} if needed else {}
+
+
+def cut_first_row(run: Run, name: str) -> None:
+  """Makes the first row of a stage's first batch; without its labels where they are to be made."""
+  stage, data = run.stage(name), run.config.data
+  reads = inputs(stage, run.config)
+  target = {'target': run.images(reads.target, labelled=False) if reads.target else None}
+  if reads.labels and is_complete(run, reads.labels):
+    target = training.target_of(run, stage)
+  local_rows(stage.batch.low_rows + stage.batch.full_rows, run.mesh)  # which must divide
+  views = training.views(run, name, **target)
+  stream, skipped = run.stream(name), {} if data.on_bad_file == 'skip' else None
+  rows = pipeline.batches(
+    views, seed=run.config.seed, stream=stream, rows=slice(1), skipped=skipped
+  )
+  next(rows)
+
+
+def _describe(run: Run, name: str) -> str:
+  """A stage in words."""
+  stage, reads = run.stage(name), inputs(run.stage(name), run.config)
+  begun = (run.workdir / f'{name}.partial').exists()
+  state = 'complete' if is_complete(run, name) else 'begun' if begun else 'to do'
+  steps = f', {stage.steps:,} steps' if 'steps' in stage else ''
+  sets = ', '.join(f'{key}{" with labels" * labelled}' for key, labelled in reads.sets.items())
+  start = f', after {", ".join(reads.stages)}' if reads.stages else ''
+  return f'{stage.kind}{steps}, of {sets}{start}: {state}'

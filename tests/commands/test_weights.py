@@ -1,0 +1,117 @@
+"""The actions of `weights` on what a user may give them."""
+
+import pathlib
+import stat
+
+import jax
+import numpy as np
+import pytest
+
+from diga_jax import models, weights
+from diga_jax.__main__ import main
+from diga_jax.storage import checkpoint, stage_folder
+from tests.configs import tiny
+
+CONFIG = '--config=tests/configs/tiny.py'
+ARRAYS = {'a.weight': np.ones((2, 3), 'f')}
+
+
+def stage(folder: pathlib.Path, classes: int = 19) -> pathlib.Path:
+  """A complete stage with the tiny config's network, drawn at random."""
+  options = tiny.get_config().model.options.to_dict()
+  model = models.build('deeplab_resnet101', classes=classes, **options)
+  rng = np.random.default_rng(0)
+  drawn = jax.tree.map(lambda x: rng.uniform(0.5, 1, x.shape).astype('f'), models.shapes(model))
+  checkpoint.write_arrays(folder / 'checkpoints', 0, dict(drawn))
+  stage_folder.write_record(folder, {'identity': {}, 'result': {'step': 0}})
+  return folder
+
+
+def refused(capsys, *command: str) -> str:
+  assert main(['weights', *command]) == 2
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert len(lines) == 1 and 'delete' not in lines[0], lines
+  return lines[0]
+
+
+def test_a_networks_own_export_is_imported_and_compared(tmp_path, capsys):
+  made, exported = str(stage(tmp_path / 'warmup')), str(tmp_path / 'student.pth')
+  place = str(tmp_path / 'imported')
+  assert main(['weights', 'export', made, f'--output={exported}']) == 0
+  assert main(['weights', 'import', exported, CONFIG, f'--output={place}']) == 0
+  said = capsys.readouterr().out
+  assert "entries are the file's\n" in said and f'--config.model.weights={place}' in said
+  assert main(['weights', 'compare', made, place]) == 0
+  assert ' 0 different, 0 in one alone' in capsys.readouterr().out
+  assert main(['weights', 'show', place, CONFIG]) == 0
+  assert "entries are the file's\n" in capsys.readouterr().out
+  assert 'deeplab_resnet101' in refused(
+    capsys, 'import', exported, '--model=deeplab_resnet', '--output=x'
+  )
+  both = ('import', exported, CONFIG, '--model=deeplab_resnet101', '--output=x')
+  assert 'give the --config of the network, or else its --model' in refused(capsys, *both)
+  assert 'or else its --model' in refused(capsys, 'import', exported, '--output=x')
+
+
+def test_an_import_of_a_body_leaves_the_head_to_the_start(tmp_path, capsys):
+  found = weights.read(stage(tmp_path / 'warmup'))
+  body = {name: value for name, value in found.items() if not name.startswith('final.')}
+  weights.save(tmp_path / 'body.pth', body)
+  place = str(tmp_path / 'imported')
+  assert main(['weights', 'import', str(tmp_path / 'body.pth'), CONFIG, f'--output={place}']) == 0
+  capsys.readouterr()
+  assert main(['weights', 'show', place, CONFIG]) == 0
+  assert 'start at random (of the head)' in capsys.readouterr().out
+  other = '--output=' + str(tmp_path / 'x.bin')
+  program = ('export', place, '--format=stablehlo', CONFIG, '--size', '64', '64', other)
+  assert f'{place}: ' in refused(capsys, *program)
+
+
+def test_a_file_that_does_not_fit_is_shown_and_refused(tmp_path, capsys):
+  found = weights.read(stage(tmp_path / 'warmup'))
+  del found['layer2.0.conv1.weight']
+  weights.save(tmp_path / 'a.npz', found)
+  assert main(['weights', 'show', str(tmp_path / 'a.npz'), CONFIG]) == 2
+  said = capsys.readouterr()
+  assert '1 missing' in said.out and 'layer2.0.conv1.weight (missing)' in said.err
+
+
+def test_places_without_weights_are_called_by_their_names(tmp_path, capsys):
+  workdir = tmp_path / 'quick'
+  stage(workdir / 'warmup')
+  stage_folder.write_record(workdir / 'label_1', {'identity': {}, 'result': {'kept': 1}})
+  stage_folder.write_record(workdir / 'self_training_1.partial', {'identity': {}})
+  hugging = tmp_path / 'hub'
+  hugging.mkdir()
+  (hugging / 'config.json').write_text('{}')
+  weights.save(hugging / 'model.safetensors', ARRAYS)
+  for place, words in (
+    (workdir, 'one of those in it: label_1, self_training_1.partial, warmup'),
+    (workdir / 'label_1', 'holds no network'),
+    (workdir / 'self_training_1.partial', 'not complete'),
+    (hugging, 'one of those in it: model.safetensors'),
+    (tmp_path / 'none', 'there is no such'),
+    (tmp_path / 'none.pth', 'there is no such'),
+  ):
+    assert words in refused(capsys, 'show', str(place), CONFIG)
+    assert words in refused(capsys, 'import', str(place), CONFIG, '--output=x')
+    assert words in refused(capsys, 'compare', str(place), str(place))
+    assert words.partition(';')[0] in refused(capsys, 'export', str(place), '--output=x.pth')
+
+
+def test_two_files_are_compared_under_one_set_of_names(tmp_path, capsys):
+  theirs = {'conv1.weight': np.ones((4, 3, 7, 7), 'f'), 'layer1.0.conv2.weight': np.ones(3, 'f')}
+  ours = {'layer0.0.weight': theirs['conv1.weight'], 'layer1.0.conv2.weight': np.zeros(3, 'f')}
+  weights.save(tmp_path / 'theirs.npz', theirs)
+  weights.save(tmp_path / 'ours.npz', ours)
+  for pair in (('theirs.npz', 'ours.npz'), ('ours.npz', 'theirs.npz')):
+    assert main(['weights', 'compare', *(str(tmp_path / name) for name in pair)]) == 0
+    assert '1 equal, 1 different, 0 in one alone' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors', 'npz'])
+def test_files_may_be_read_by_those_who_may_read_others(tmp_path, suffix):
+  (tmp_path / 'plain').write_text('')
+  weights.save(tmp_path / f'a.{suffix}', ARRAYS)
+  modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ('plain', f'a.{suffix}')]
+  assert modes[0] == modes[1]

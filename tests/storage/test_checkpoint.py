@@ -1,0 +1,163 @@
+"""Checkpoints: no damage is read, and a stage keeps its networks whenever it is killed."""
+
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipelines.errors import BadInput
+from diga_jax.storage import checkpoint
+from tests.support import damage
+
+STATE = {
+  'params': {'layer': {'kernel': jnp.arange(600.0).reshape(20, 30)}},
+  'batch_stats': {'layer': {'mean': jnp.ones(5)}},
+  'teacher': {'layer': {'kernel': -jnp.arange(600.0).reshape(20, 30)}},
+  'opt_state': {'momentum': jnp.ones((20, 30))},
+  'centroids': (),
+}
+
+
+def save(stage: pathlib.Path, *steps: int) -> pathlib.Path:
+  with checkpoint.open_manager(stage / 'checkpoints', scored=True) as manager:
+    for step in steps:
+      checkpoint.save(manager, STATE, step, -float(step))
+    checkpoint.finish(manager)
+  return stage / 'checkpoints'
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory) -> pathlib.Path:
+  """A stage with the checkpoints 1, the best, and 3 and 4."""
+  stage = tmp_path_factory.mktemp('saved') / 'stage'
+  assert {path.name for path in save(stage, 1, 2, 3, 4).iterdir()} == {'1', '3', '4'}
+  return stage
+
+
+@pytest.fixture
+def stage(saved, tmp_path) -> pathlib.Path:
+  return shutil.copytree(saved, tmp_path / 'stage')
+
+
+def files_of(folder: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(path for path in folder.rglob('*') if path.is_file())
+
+
+def test_every_file_has_a_digest_that_sha256sum_reads(stage):
+  folder = stage / 'checkpoints' / '4'
+  lines = (folder / 'SHA256SUMS').read_text().splitlines()
+  assert len(lines) == len(files_of(folder)) - 1 > 5
+  if shutil.which('sha256sum'):
+    command = ['sha256sum', '--check', '--quiet', '--strict', 'SHA256SUMS']
+    subprocess.run(command, cwd=folder, check=True)
+
+
+def test_a_flipped_bit_in_any_file_is_refused_by_name(stage):
+  draw, place = random.Random(0), stage / 'checkpoints'
+  for path in files_of(place / '4'):
+    whole = path.read_bytes()
+    for _ in range(3):
+      damage.flip(path, draw)
+      with pytest.raises(BadInput, match=r'checkpoints/4/.*(damaged|cannot be read|not written)'):
+        checkpoint.read_arrays(place, 4)
+      path.write_bytes(whole)
+  assert checkpoint.read_arrays(place, 4)['params']['layer']['kernel'][1, 1] == 31
+
+
+@pytest.mark.parametrize('kind', ['cut', 'empty', 'longer', 'missing', 'extra', 'all'])
+def test_other_damage_is_refused_by_name(stage, kind):
+  place = stage / 'checkpoints'
+  path = max(files_of(place / '4'), key=lambda path: path.stat().st_size)
+  data = path.read_bytes()
+  match kind:
+    case 'missing':
+      path.unlink()
+    case 'extra':
+      path = path.with_name('more')
+      path.write_bytes(data)
+    case 'all':
+      shutil.rmtree(place / '4')
+      path = place / '4' / 'SHA256SUMS'
+    case _:
+      path.write_bytes({'cut': data[:-1], 'empty': b'', 'longer': data + b'\0'}[kind])
+  with pytest.raises(BadInput, match=f'{path}: ') as refusal:
+    checkpoint.read_arrays(place, 4)
+  assert '\n' not in str(refusal.value)
+
+
+def test_damaged_checkpoints_of_a_stage_in_training_are_set_aside(stage, caplog):
+  place = stage / 'checkpoints'
+  (place / '4' / 'SHA256SUMS').unlink()  # never used silently
+  damage.flip(place / '1' / 'metrics' / 'metrics', random.Random(1))
+  with checkpoint.open_manager(place, scored=True) as manager:
+    assert manager.all_steps() == [3] and checkpoint.restore(manager, STATE)
+  assert 'Set aside as 4.damaged. Going on from step 3' in caplog.text
+  assert {path.name for path in place.iterdir()} == {'1.damaged', '3', '4.damaged'}
+
+
+def test_a_stage_whose_checkpoints_are_all_damaged_is_refused(stage):
+  place = stage / 'checkpoints'
+  for path in place.glob('*/SHA256SUMS'):
+    path.write_text('')
+  with pytest.raises(BadInput, match='4/SHA256SUMS: is damaged'), checkpoint.open_manager(place):
+    pass
+  assert {path.name for path in place.iterdir()} == {'1', '3', '4'}
+
+
+# What a trained stage keeps.
+
+
+def check_networks(stage: pathlib.Path) -> None:
+  assert checkpoint.networks_kept(stage) == 3
+  assert {path.name for path in stage.iterdir()} == {'checkpoints'}
+  assert {path.name for path in (stage / 'checkpoints').iterdir()} == {'3', 'NETWORKS_ONLY'}
+  found = checkpoint.read_arrays(stage / 'checkpoints', 3)
+  assert found.keys() == {'params', 'batch_stats', 'teacher'}
+  for part in found:
+    for name, value in found[part]['layer'].items():
+      np.testing.assert_array_equal(value, STATE[part]['layer'][name])
+
+
+def test_the_networks_of_the_step_to_use_are_kept(stage):
+  assert checkpoint.networks_kept(stage) is None
+  checkpoint.keep_networks(stage, 3)
+  check_networks(stage)
+
+
+# What a kill may come before.
+MOMENTS = (
+  'rmtree 1', 'write_arrays', 'rename whole', 'replace NETWORKS_ONLY', 'rmtree checkpoints',
+  'rename networks',
+)  # fmt: skip
+
+
+class Killed(BaseException):
+  pass
+
+
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_a_kill_while_networks_are_kept_loses_nothing(stage, monkeypatch, moment):
+  name, _, which = moment.partition(' ')
+  owners = {'rmtree': shutil, 'write_arrays': checkpoint, 'rename': pathlib.Path}
+  owner = os if which in ('whole', 'NETWORKS_ONLY') else owners[name]
+  original = getattr(owner, name)
+
+  def kill(*arguments, **options):
+    names = [pathlib.Path(argument).name for argument in arguments[:2] if which]
+    if which in ('', 'whole', *names):
+      raise Killed
+    return original(*arguments, **options)
+
+  with monkeypatch.context() as patch, pytest.raises((Killed, BadInput)):
+    patch.setattr(owner, name, kill)
+    checkpoint.keep_networks(stage, 3)
+  if checkpoint.networks_kept(stage) is None:
+    with checkpoint.open_manager(stage / 'checkpoints', scored=True) as manager:
+      assert manager.latest_step() == 4  # no step is repeated
+    checkpoint.keep_networks(stage, 3)
+  check_networks(stage)
