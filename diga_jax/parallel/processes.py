@@ -26,7 +26,7 @@ from diga_jax.parallel.group import Group
 from diga_jax.types import PyTree
 
 T = TypeVar('T')
-CONNECTING = 40.0  # seconds in which all processes must have come
+CONNECTING = 35.0  # seconds in which all processes must have come
 SHOWING = 10.0  # seconds in which a file that one has written shows on the others' machines
 
 _groups: list[Group] = []  # the one that this process belongs to, if it is not alone
