@@ -5,7 +5,6 @@ if __name__ == '__main__':  # before the imports, which take time
 
   process.run()
 
-import argparse
 import logging
 import sys
 

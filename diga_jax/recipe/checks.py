@@ -46,7 +46,9 @@ def check(run: Run, stages: Sequence[str], evaluated: bool = False) -> Facts:
   to_do = [name for name in stages if not is_complete(run, name)]
   facts |= check_weights(run, to_do) | check_steps(run, to_do)
   described = {f'stage {name}': _describe(run, name) for name in stages}
-  return described | {f'measured: {name}': f'on {key}' for name, key in measured} | facts
+  for name, _ in measured:
+    described[f'measured {name}'] = 'on ' + ', '.join(key for of, key in measured if of == name)
+  return described | facts
 
 
 def check_recipe(run: Run) -> Facts:
@@ -120,9 +122,9 @@ def check_sets(run: Run, stages: Sequence[str], measured: Measured) -> Facts:
     try:
       height, width = images.read(0)[0].shape[:2]
       facts[f'data.sets.{key}'] += f', the first of {width}x{height} pixels'
-    except BadInput:
+    except BadInput as error:
       if run.config.data.on_bad_file == 'stop' or key in passes:
-        raise
+        raise BadInput(f'data.sets.{key}: {error}') from None
   for name in stages:
     check_labelled(run, name)
   return facts
@@ -181,20 +183,23 @@ def check_weights(run: Run, stages: Sequence[str]) -> Facts:
 
 
 def check_steps(run: Run, stages: Sequence[str]) -> Facts:
-  """Sets up every training step on shapes, cuts its first row, and asks for a checkpoint's room."""
-  needed = 0
+  """Sets up every training step on shapes, and cuts its first row; asks for a checkpoint's room."""
+  needed, run_in = 0, run.workdir.absolute()
   for name in stages:
     stage = run.stage(name)
     kind = kind_of(stage)
     if kind.train_step is None:
       continue
+    training.check_memory(run, name)
     is_translator = kind.trains == 'translator'
     shapes = {'params': translator_shapes(run.config.translator)} if is_translator else run.shapes
     _, state = training.start(run, name, training.Arrays(shapes), jax.eval_shape)
     leaves = jax.tree.leaves(state)
     needed = max(needed, sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))
     cut_first_row(run, name)
-  place = next(place for place in (run.workdir, *run.workdir.absolute().parents) if place.exists())
+  place = next(place for place in (run_in, *run_in.parents) if place.exists())
+  if not place.is_dir():
+    raise BadInput(f'{place}: is not a folder: give another --workdir')
   free = shutil.disk_usage(place).free
   if free < needed:
     raise BadInput(f'{place}: a checkpoint needs {needed:,} bytes and {free:,} are free: free some')
@@ -205,7 +210,8 @@ def cut_first_row(run: Run, name: str) -> None:
   """Makes the first row of a stage's first batch; without its labels where they are to be made."""
   stage, data = run.stage(name), run.config.data
   reads = inputs(stage, run.config)
-  target = {'target': run.images(reads.target, labelled=False) if reads.target else None}
+  images = run.images(reads.target, labelled=False) if reads.target else None
+  target: dict[str, PyTree] = {'target': images}
   if reads.labels and is_complete(run, reads.labels):
     target = training.target_of(run, stage)
   local_rows(stage.batch.low_rows + stage.batch.full_rows, run.mesh)  # which must divide

@@ -34,7 +34,6 @@ from diga_jax.types import Metrics, Params, PyTree, StepConfig, Variables
 def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
   """Trains the network of a stage in a folder; returns the stage's result."""
   config, stage = run.config, run.stage(name)
-  check_memory(run, name)
   step = checkpoint.networks_kept(directory)
   skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
   if step is None:
@@ -151,7 +150,7 @@ def read_arrays(run: Run, stage: ConfigDict) -> Arrays:
   """
   reads = inputs(stage, run.config)
   if kind_of(stage).trains == 'translator':
-    return Arrays({'params': run.initial_translator()}, (), run.perceptual_parameters())
+    return Arrays({'params': run.initial_translator(stage)}, (), run.perceptual_parameters())
   return Arrays(
     variables=run.start_of(stage),
     centroids=labels.read_centroids(run.workdir / reads.labels)[0] if reads.centroids else (),

@@ -16,13 +16,13 @@ class Damaged(BadInput):
   """A file that is not as it was written: `what` is wrong with it."""
 
   def __init__(self, what: str, redo: pathlib.Path):
-    super().__init__(f'{what}; restore it from a copy, or delete {redo} to make it again')
+    super().__init__(f'{what}; restore it from a copy, or rename {redo} to make it again')
     self.what = what
 
 
 def of_files(directory: pathlib.Path, names: list[str]) -> dict[str, str]:
   """SHA-256 (hex) of files by their names in a folder; several processes share them."""
-  names = sorted(names)
+  names = processes.exchange(sorted(names))[0]  # a network file system may show others fewer yet
   own = digests.of_files(directory / names[i] for i in processes.local_share(len(names)))
   return dict(zip(names, processes.in_order(processes.exchange(own)), strict=True))
 

@@ -67,8 +67,8 @@ NAMES = {
     'run it first',
   ),
   'a measured set without labels': (
-    {'evaluation.sets': ('mine',), 'data.sets.mine': ConfigDict({**FOLDER, 'labels': ''})},
-    'config.data.sets.mine.labels',
+    {'data.sets.camera_test': ConfigDict({**FOLDER, 'labels': ''})},
+    'config.data.sets.camera_test.labels is empty',
   ),
   'another order': (
     {'recipe': ('translator', 'warmup', 'self_training_1', 'label_1')},
@@ -142,7 +142,7 @@ def test_the_label_table_of_what_is_measured_is_tried(make, tmp_path):
   write_set(tmp_path, label=77)
   run = make()
   run.config.data.sets.camera_test = tiny.datasets.dataset(**FOLDER)
-  refused(run, 'labels/0.png', '77')
+  refused(run, 'data.sets.camera_test', '77')
 
 
 def test_a_bad_first_file_may_be_skipped_where_one_learns(make, tmp_path):
@@ -165,6 +165,13 @@ def test_a_disk_that_holds_no_checkpoint_is_refused(make, monkeypatch):
   usage = collections.namedtuple('usage', 'total used free')
   monkeypatch.setattr(shutil, 'disk_usage', lambda place: usage(9, 0, 9))
   refused(make(), 'a checkpoint needs', '9 are free')
+
+
+def test_a_working_directory_that_is_a_file_is_refused(make, tmp_path):
+  run = make()
+  run.workdir = tmp_path / 'file' / 'run'
+  (tmp_path / 'file').touch()
+  refused(run, f'{tmp_path / "file"}: is not a folder')
 
 
 # Folders that are there.

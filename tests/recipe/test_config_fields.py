@@ -281,6 +281,8 @@ def test_stages_are_named_that_can_be_used():
   refused(changed('recipe', ('warmup', 'labels')), "config.recipe names 'labels'")
   refused(changed('evaluation.stages', ('labels',)), "config.evaluation.stages names 'labels'")
   refused(changed('translator.discriminator_layers', 5), 'the discriminators halve crops')
+  refused(changed('stages.warmup.batch.source', 'x'), "config.stages.warmup names 'x', but")
+  refused(changed('data.sets.source.count', 0), 'config.data.sets.source.count is 0: give')
 
 
 def test_a_config_file_is_checked_when_it_is_read(tmp_path):
