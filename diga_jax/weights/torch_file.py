@@ -1,16 +1,16 @@
 """Reads and writes PyTorch's .pth files without PyTorch, and without running what is in them.
 
 A .pth file is a pickle: instructions for a stack machine, which may name any object of this process
-and call or change it. Here `_run` carries out those that build plain values. A name becomes a
+and call or change it. Here `_Machine` carries out those that build plain values. A name becomes a
 `Name`, two words; only those that rebuild tensors mean something, any other is refused.
 
 Two formats exist. Zip (since PyTorch 1.6): `NAME/data.pkl` is the pickle and `NAME/data/KEY` the
 bytes of each storage. Legacy: three small pickles (a magic number, a version, facts about the
 writer's machine), the pickle, the list of keys, then for each key a count and the bytes.
 
-Whatever a file holds, reading it takes no more than `zip_file.budget` bytes for what it unpacks and
-as many for the arrays, about 300 MiB for a pickle of `LONGEST` bytes and `MOST` instructions, and
-some seconds besides the time to read its bytes.
+Whatever a file holds, reading it takes no more memory than `zip_file.check_budget` allows for what
+it unpacks, as much for the arrays, and about 300 MiB for a pickle of `LONGEST` bytes and `MOST`
+instructions; and some seconds besides the time to read its bytes.
 """
 
 import dataclasses
@@ -138,7 +138,7 @@ def _sides(sides: PyTree) -> tuple[PyTree, ...]:
 
 ORDERED_DICT = Name('collections', 'OrderedDict')
 _CALLS: dict[Name, Callable[..., PyTree]] = {
-  ORDERED_DICT: dict,
+  ORDERED_DICT: lambda: {},  # see _Machine.call
   Name('torch', 'Size'): _sides,
   Name('torch._utils', '_rebuild_tensor'): _tensor,
   Name('torch._utils', '_rebuild_tensor_v2'): _tensor,
