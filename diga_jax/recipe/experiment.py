@@ -352,9 +352,7 @@ class Run(Experiment):
 
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     directory = self.workdir / stage
-    step = stage_folder.read_record(directory)['result'].get('step')
-    if step is None:
-      raise BadInput(f'{directory}: is a label pass, which has no network: name a trained stage')
+    step = stage_folder.read_record(directory)['result']['step']
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
     wanted = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract

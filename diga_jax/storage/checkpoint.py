@@ -295,7 +295,7 @@ def networks_kept(stage: pathlib.Path) -> int | None:
   """The step of a stage whose training is over (`keep_networks`); None if it may go on."""
   place, new = stage / FOLDER, stage / 'networks'
   processes.barrier('the networks are written')
-  half_done = (new / NETWORKS_ONLY).exists()
+  half_done = (new / NETWORKS_ONLY).exists() and _is_sound(new, or_else=place)
   processes.barrier('the networks are looked for')
   if half_done and processes.is_main_process():
     shutil.rmtree(place, ignore_errors=True)
@@ -304,6 +304,17 @@ def networks_kept(stage: pathlib.Path) -> int | None:
   if not (place / NETWORKS_ONLY).exists():
     return None
   return _steps(place)[-1]
+
+
+def _is_sound(new: pathlib.Path, or_else: pathlib.Path) -> bool:
+  """Whether a checkpoint may take the place of others; raises Damaged if there are no others."""
+  try:
+    _check(new, _steps(new)[-1])
+  except Damaged:
+    if not _steps(or_else):
+      raise
+    return False
+  return True
 
 
 def _read(

@@ -147,6 +147,19 @@ class Killed(BaseException):
   pass
 
 
+def test_damaged_networks_do_not_replace_sound_checkpoints(stage, monkeypatch):
+  def kill(*arguments, **options):
+    raise Killed
+
+  with monkeypatch.context() as patch, pytest.raises(Killed):
+    patch.setattr(checkpoint, 'networks_kept', kill)
+    checkpoint.keep_networks(stage, 3)
+  damage.flip(next((stage / 'networks' / '3' / 'default' / 'd').iterdir()), random.Random(0))
+  assert checkpoint.networks_kept(stage) is None
+  checkpoint.keep_networks(stage, 3)
+  check_networks(stage)
+
+
 @pytest.mark.parametrize('moment', MOMENTS)
 def test_a_kill_while_networks_are_kept_loses_nothing(stage, monkeypatch, moment):
   name, _, which = moment.partition(' ')
