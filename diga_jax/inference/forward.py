@@ -105,7 +105,7 @@ class Predictor:
 
   def _apply(self, images: jax.Array, size: Size, as_classes: bool) -> jax.Array:
     model, scales, flip = self.model, self.scales, self.flip
-    rows, height, width, channels = images.shape
+    rows, (height, width, channels) = self.batch_size, images.shape[1:]  # exports take any rows
     scaled = channels * height * width * max(scales) ** 2
     mesh.check_memory(
       int(4 * rows * (scaled + model.classes * size[0] * size[1])),
