@@ -62,8 +62,9 @@ def check_evaluation(run: Run) -> Facts:
 
 
 def is_complete(run: Run, name: str) -> bool:
-  """Whether a stage has been made."""
-  return (run.workdir / name / stage_folder.RECORD).exists()
+  """Whether a stage has been made; raises BadInput if its record is damaged."""
+  directory = run.workdir / name
+  return (directory / stage_folder.RECORD).exists() and bool(stage_folder.read_record(directory))
 
 
 # Names.

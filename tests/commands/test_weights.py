@@ -86,10 +86,10 @@ def test_places_without_weights_are_called_by_their_names(tmp_path, capsys):
   (hugging / 'config.json').write_text('{}')
   weights.save(hugging / 'model.safetensors', ARRAYS)
   for place, words in (
-    (workdir, 'one of those in it: label_1, self_training_1.partial, warmup'),
+    (workdir, 'name one of its stages, label_1, warmup'),
     (workdir / 'label_1', 'holds no network'),
     (workdir / 'self_training_1.partial', 'not complete'),
-    (hugging, 'one of those in it: model.safetensors'),
+    (hugging, 'name a file of weights in it: model.safetensors'),
     (tmp_path / 'none', 'there is no such'),
     (tmp_path / 'none.pth', 'there is no such'),
   ):

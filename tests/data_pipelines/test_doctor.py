@@ -402,7 +402,7 @@ def test_wrong_use_ends_with_2(root, capsys):
   assert main(command(root, '--sets', 'sauce')) == 2
   assert "no 'sauce'" in capsys.readouterr().err
   assert main(command(root / 'nowhere')) == 2
-  assert 'data root' in capsys.readouterr().err
+  assert 'data.root' in capsys.readouterr().err
 
 
 def test_the_command_compares_the_sets_and_remembers_their_digests(root, capsys, monkeypatch):
