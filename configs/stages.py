@@ -144,7 +144,7 @@ def label_stage(start: str, **changes: Any) -> ConfigDict:
       'kind': 'label',  # fixed: what kind of stage this is
       'data_stream': '',  # the stage whose draws this one shares, in a comparison; '' = its own
       'start': start,  # the stage whose network labels the target; '' = weights
-      'weights': '',  # without start: the file to start from; '' = model.weights
+      'weights': '',  # without start: a file with the head as well; '' = model.weights
       'network': 'student',  # 'student' | 'teacher'
       'target': 'target',  # the set to label, by its name in data.sets
       'scales': (1.0, 0.5),  # of the image; the largest logit over the scales counts

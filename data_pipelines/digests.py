@@ -128,7 +128,7 @@ class Memory:
       return
     self._entries |= settled
     body = json.dumps(self._entries)
-    with contextlib.suppress(OSError):  # without a memory it only takes longer
+    with contextlib.suppress(BadInput):  # without a memory it only takes longer
       atomic.write_text(self.place, f'{_checksum(body)}\n{body}')
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from data_pipelines import digests, label_signs, processes, published_sets, records
 from data_pipelines.errors import BadInput, printable
 from data_pipelines.folder import Digests, Folder, find_files
-from data_pipelines.image_files import read_image
 from data_pipelines.label_tables import IGNORE, UNKNOWN
 from data_pipelines.sets import MANIFESTS
 
@@ -70,7 +69,7 @@ def inspect(folder: Folder, index: int) -> FileReport:
   """Reads an image and its label whole; nothing is raised for what is wrong with them."""
   problems: list[tuple[str, str]] = []
   path, label_path = folder.image_path(index), folder.label_path(index)
-  image, image_facts = _read('image', path, lambda: read_image(path), problems)
+  image, image_facts = _read('image', path, lambda: folder.read_image(index), problems)
   raw, label_facts, pixels = None, None, np.zeros(256, np.int64)
   picture = ''
   if image is not None:

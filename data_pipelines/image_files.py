@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from data_pipelines.errors import BadInput, one_line
 
@@ -121,8 +122,9 @@ def decode(
           f'({max_pixels:,}): raise it, or cut the image into smaller ones'
         )
       # A JPEG file of several pictures (MPO) shows its first; the others are previews and depth.
-      if image.format != 'MPO' and getattr(image, 'n_frames', 1) > 1:
-        raise ValueError(f'it has {image.n_frames} frames, an animation or several pages')
+      frames = getattr(image, 'n_frames', 1)
+      if image.format != 'MPO' and frames > 1:
+        raise ValueError(f'it has {frames} frames, an animation or several pages')
       if rawmode:
         image.tile = [tile._replace(args=rawmode) for tile in image.tile]
       image.load()
@@ -146,12 +148,18 @@ def decode(
 def _pixels(image: ImageFile.ImageFile, mode: str) -> np.ndarray:
   """The pixels of an opened image, as `decode` gives them."""
   ImageOps.exif_transpose(image, in_place=True)
-  if image.mode.startswith('I;16'):
+  image.info.pop('transparency', None)  # of which `convert` would warn; colours stay
+  if image.mode.startswith('I;16') and _bits(image) == (16,):
     grey = (np.asarray(image) >> 8).astype(np.uint8)
     return grey[..., None].repeat(3, -1) if mode == 'RGB' else grey
-  if image.mode in ('I', 'F'):
+  if image.mode == 'F' or image.mode.startswith('I'):
     raise ValueError('its values are no whole numbers of 8 or 16 bits: convert them')
   return np.asarray(image if mode in ('', image.mode) else image.convert(mode), np.uint8)
+
+
+def _bits(image: ImageFile.ImageFile) -> tuple[int, ...]:
+  """Bits of each channel of a TIFF file; Pillow gives 12 of them as 16. Other files have 16."""
+  return image.tag_v2[BITSPERSAMPLE] if isinstance(image, TiffImageFile) else (16,)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:

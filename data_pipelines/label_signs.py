@@ -40,22 +40,23 @@ def look_at(folder: Folder, names: Sequence[str]) -> list[Sign]:
   `names` are those of the classes. Files that cannot be read are left to the passes to refuse.
   """
   signs = list(_signs_of_names(folder))
-  counts = count_ids(folder)
-  return signs + (list(_signs_of_ids(folder, names, counts)) if counts.any() else [])
+  paths, counts = count_ids(folder)
+  return signs + (list(_signs_of_ids(folder, names, paths, counts)) if counts.any() else [])
 
 
-def count_ids(folder: Folder) -> np.ndarray:
-  """Pixels of each raw id in a few label files from all over a folder: int64 [files, 256]."""
+def count_ids(folder: Folder) -> tuple[list[str], np.ndarray]:
+  """A few label files from all over a folder, and pixels of each raw id: int64 [files, 256]."""
   spread = (int(len(folder) * (i * GOLDEN % 1)) for i in range(FILES))
-  counts = []
+  paths, counts = [], []
   for index in dict.fromkeys(spread) if len(folder) > FILES else range(len(folder)):
     try:
       counts.append(Image.fromarray(folder.read_raw(index)).histogram())
     except BadInput:
       continue
+    paths.append(folder.label_path(index))
     if np.sum(counts) > PIXELS:
       break
-  return np.array(counts, np.int64).reshape(-1, 256)
+  return paths, np.array(counts, np.int64).reshape(-1, 256)
 
 
 def _signs_of_names(folder: Folder) -> Iterator[Sign]:
@@ -77,23 +78,24 @@ def _signs_of_names(folder: Folder) -> Iterator[Sign]:
     yield Sign(True, f"{path}: release 2.0 has other ids than table 'mapillary': take v1.2's files")
 
 
-def _signs_of_ids(folder: Folder, names: Sequence[str], counts: np.ndarray) -> Iterator[Sign]:
+def _signs_of_ids(
+  folder: Folder, names: Sequence[str], paths: Sequence[str], counts: np.ndarray
+) -> Iterator[Sign]:
   """Signs in the pixels of each raw id in each file, int [files, 256]."""
   total, most = counts.sum(0), len(counts) / 2
   ids, of = np.flatnonzero(total), f'of {len(counts)} label files looked at'
   train, table = folder.lut[ids], title(folder.table)
-  unknown = counts[:, folder.lut == UNKNOWN].any(1).sum()
-  if unknown > most:
-    which = ', '.join(map(str, ids[train == UNKNOWN][:5]))
+  unknown = np.flatnonzero(counts[:, folder.lut == UNKNOWN].any(1))
+  if len(unknown) > most:
     yield Sign(
       True,
-      f'{unknown} {of} hold ids that table {table} does not know (such as {which}): set table and '
-      'label_format to what the files hold',
+      f'{len(unknown)} {of}, such as {paths[unknown[0]]}, hold ids that table {table} does not '
+      f'know ({_few(ids[train == UNKNOWN])}): set table and label_format to what the files hold',
     )
   if isinstance(folder.table, str) and folder.label_format != 'colour':
     yield from _signs_of_known_tables(folder, counts, ids, of)
   labelled = np.unique(train[(train != IGNORE) & (train != UNKNOWN)])
-  if not unknown and not len(labelled):
+  if not len(unknown) and not len(labelled):
     yield Sign(
       True,
       f'none {of} has a labelled pixel (raw ids {_few(ids)}): set table and label_format to what '

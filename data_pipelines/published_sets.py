@@ -67,8 +67,8 @@ ALIASES = {
   'cityscapes_to_robotcar9': 'cityscapes',
 }  # fmt: skip
 for _alias, _table in ALIASES.items():
-  for _known in (COUNTS, SIZES, LARGEST_ID):
-    _known[_alias] = _known[_table]
+  COUNTS[_alias], SIZES[_alias] = COUNTS[_table], SIZES[_table]
+  LARGEST_ID[_alias] = LARGEST_ID[_table]
 for _alias in ('synthia', 'cityscapes_to_robotcar9'):
   SHARES[_alias] = SHARES[ALIASES[_alias]]
 

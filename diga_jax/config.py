@@ -183,8 +183,8 @@ _GROUPS = {
     'compilation_cache': text,
   },
   'stages.*.': {
-    'kind': words(*kinds.KINDS), 'data_stream start weights translator target labels': text,
-    'earlier centroid_set': text,
+    'kind': words(*kinds.KINDS), 'data_stream start weights labels earlier centroid_set': text,
+    'translator target': title,
     'method': words(*warmup.METHODS), 'loss target_loss': words(*objective.LOSSES),
     'mixing': words(*views.MIXINGS), 'target_mixing': words(*views.TARGET_MIXINGS),
     'network': words(*NETWORKS), 'centroids_from': words(*kinds.CENTROIDS_FROM),
@@ -203,7 +203,7 @@ _GROUPS = {
   'stages.*.discriminator_optimizer.': _OPTIMIZER,
   'stages.*.view.': {'jitter grayscale blur sharpness beta': _SHARE},
   'stages.*.batch.': {
-    'low_rows full_rows': whole(0, 2**16), 'source target': text, 'redraw': boolean,
+    'low_rows full_rows': whole(0, 2**16), 'source target': title, 'redraw': boolean,
     'source_crop target_crop': words(*pipeline.CUTS),
   },
   'stages.*.copy_paste.': {
@@ -301,11 +301,13 @@ def check_names(config: ConfigDict) -> None:
         raise BadInput(f'config.{group} has {name!r}: it may be {simple_name.text}')
       if group == 'stages' and name in RESERVED:
         raise BadInput(f'config.stages has {name!r}, the folder of what is measured: rename it')
-  settings = config.evaluation
+  stages, sets, settings = config.stages, config.data.sets, config.evaluation
+  read = {name: kinds.inputs(stages[name], config).sets for name in config.recipe if name in stages}
   named = [
-    ('recipe', config.recipe, 'stages', config.stages),
-    ('evaluation.stages', settings.stages, 'stages', config.stages),
-    ('evaluation.sets', settings.sets, 'data.sets', config.data.sets),
+    ('recipe', config.recipe, 'stages', stages),
+    ('evaluation.stages', settings.stages, 'stages', stages),
+    ('evaluation.sets', settings.sets, 'data.sets', sets),
+    *((f'stages.{name}', names, 'data.sets', sets) for name, names in read.items()),
   ]
   for field, names, group, known in named:
     for name in names:
@@ -314,11 +316,11 @@ def check_names(config: ConfigDict) -> None:
           f'config.{field} names {name!r}, but config.{group} has only {", ".join(known)} '
           "(several names are written ('a', 'b'))"
         )
-  for name, settings in config.data.sets.items():
+  for name, settings in sets.items():
     if settings.kind == 'scenes' and not settings.count:
       raise BadInput(f'config.data.sets.{name}.count is 0: give the number of scenes')
-  for name, stage in config.stages.items():
-    if stage.get('data_stream') and stage.data_stream not in config.stages:
+  for name, stage in stages.items():
+    if stage.get('data_stream') and stage.data_stream not in stages:
       raise BadInput(
         f'config.stages.{name}.data_stream is {stage.data_stream!r}: name a stage, or nothing'
       )

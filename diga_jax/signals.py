@@ -170,7 +170,7 @@ def _listen(reader: int) -> None:
   while True:
     waiting = _state.received is not None
     if not select.select([reader], [], [], GRACE if waiting else None)[0]:
-      if not _state.deferred:
+      if _state.received is not None and not _state.deferred:
         _end(str(Stopped(_state.received)))
       continue
     number = os.read(reader, 1)[0]

@@ -4,7 +4,6 @@ import argparse
 import gc
 import os
 import re
-import sys
 
 import jax
 from ml_collections import ConfigDict
@@ -53,7 +52,7 @@ def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
     processes.connect(arguments.distributed, launchers.visible_devices(os.environ))
     processes.compare('--distributed', what_all_do(arguments, config))
   if hasattr(arguments, 'workdir'):
-    print(f'diga_jax: devices: {run_record.devices()}', file=sys.stderr)
+    run_record.devices()
 
 
 def what_all_do(arguments: argparse.Namespace, config: ConfigDict) -> dict[str, str]:

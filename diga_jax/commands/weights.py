@@ -88,6 +88,9 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   stage_folder.check_output(arguments.output.parent)
   if (config is None) == (arguments.model is None):
     raise BadInput('weights import: give the --config of the network, or else its --model')
+  output = arguments.output
+  if output.exists() and not (output / stage_folder.RECORD).is_file():
+    raise BadInput(f'--output: {output} exists and is no import: give the name of a new folder')
   found = weights.read(weights.path_of(arguments.file))
   print(f'{arguments.file} holds {pretrained.describe(found)}')
   if config is None:
@@ -101,13 +104,13 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   print(f'{arguments.file}: {weights.describe_fit(rows)}')
 
   def build(directory: pathlib.Path) -> dict:
-    tree = {'params': {}, 'batch_stats': {}} | weights.only_arrays(made)
+    tree = {'params': {}, 'batch_stats': {}, **weights.only_arrays(made)}
     checkpoint.write_arrays(directory / 'checkpoints', 0, tree)
     return {'step': 0}
 
   identity = network | {'file': weights.file_digest(arguments.file)}
-  stage_folder.produce(arguments.output, identity, build, 'give another --output')
-  print(f'--config.model.weights={arguments.output}')
+  stage_folder.produce(output, identity, build, 'give another --output')
+  print(f'--config.model.weights={output}')
 
 
 def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
@@ -119,6 +122,8 @@ def export_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   from diga_jax.storage import stage_folder
 
   stage_folder.check_output(arguments.output)
+  if not arguments.prefix.isprintable():
+    raise BadInput(f'--prefix is {arguments.prefix!a}: give letters, such as seg_model.')
   found = weights.read_stage(arguments.stage, arguments.network)
   if arguments.format == 'weights':
     named = {arguments.prefix + name: value for name, value in found.items()}

@@ -7,11 +7,11 @@ and NCCL in which an error is raised: status -6, and a page of text.
 import contextlib
 import ctypes
 import functools
+import importlib
 import signal
 from collections.abc import Callable, Iterator
 
-from jax._src.lib import _jax
-
+MAKE = 'get_distributed_runtime_client'
 _kept: list[object] = []  # what C++ calls must not be collected
 
 
@@ -43,10 +43,11 @@ def quiet_client(action: Callable[[], None]) -> Iterator[None]:
   With no action given, as by `jax.distributed.initialize`, it prints a stack and aborts. (jaxlib
   0.10 cannot convert the status for a function in Python, and raises in a thread: see `catch`.)
   """
-  make = _jax.get_distributed_runtime_client
+  maker = importlib.import_module('jaxlib._jax')  # without types, nor a public name
+  make = getattr(maker, MAKE)
   called = functools.partial(make, missed_heartbeat_callback=lambda *_: action())
-  _jax.get_distributed_runtime_client = called
+  setattr(maker, MAKE, called)
   try:
     yield
   finally:
-    _jax.get_distributed_runtime_client = make
+    setattr(maker, MAKE, make)

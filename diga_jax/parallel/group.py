@@ -33,6 +33,7 @@ class Group:
 
   def __init__(self, index: int, count: int):
     self.index, self.count = index, count
+    assert distributed.global_state.client is not None  # `jax.distributed.initialize` made it
     self.store = distributed.global_state.client
     self.closed = False  # whether this process has taken leave
     self.present = set(range(count))  # those that are not known to be gone

@@ -26,7 +26,7 @@ from diga_jax.parallel.group import Group
 from diga_jax.types import PyTree
 
 T = TypeVar('T')
-CONNECTING = 40.0  # seconds in which all processes must have come
+CONNECTING = 35.0  # seconds in which all processes must have come
 SHOWING = 10.0  # seconds in which a file that one has written shows on the others' machines
 
 _groups: list[Group] = []  # the one that this process belongs to, if it is not alone
@@ -83,6 +83,7 @@ def connect(where: str, devices: str | None = None) -> None:
   if state.num_processes > 1:
     _groups.append(Group(state.process_id, state.num_processes))
     signals.at_leaving(_groups[0].farewell)
+    compare('--distributed', {'the number of processes': state.num_processes})
     barrier('connected')
     # The channels are opened here, where all are; the first step comes when each has compiled it.
     multihost_utils.sync_global_devices('connected')
@@ -215,5 +216,6 @@ def deferral(
     group.saved = saved
     try:
       yield deferred, group.stops_after
+      group.saved = before  # after an error the line on a lost process still tells
     finally:
-      group.saved, group.step = before, None
+      group.step = None

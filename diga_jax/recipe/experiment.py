@@ -235,6 +235,7 @@ class Experiment:
     if kind.trains == 'translator':
       generators = translator_shapes(settings)['generators']
       vgg = models.shapes(models.build('vgg19_features'))['params']
+      check_trained(stage, settings)
       given = {
         field: params
         for field, params in (generators | {'vgg': vgg}).items()
@@ -253,11 +254,12 @@ class Experiment:
     batch_size = self.rows(settings.batch_size)
     return Predictor(self.model, variables, settings.scales, settings.flip, batch_size, self.put)
 
-  def initial_translator(self) -> Params:
+  def initial_translator(self, stage: ConfigDict) -> Params:
     """The translator's networks before any training: random, but those that are given by files.
 
     Raises:
-      BadInput: if a file is missing, damaged or of another network.
+      BadInput: if a file is missing, damaged or of another network, or the stage has no steps to
+        train what has none.
     """
     settings = self.config.translator
     key = initial_key(self.config.seed, 'translator')
@@ -266,6 +268,9 @@ class Experiment:
       if settings[name]:
         params['generators'][name], said = self._load_part(name, params['generators'][name])
         say(said)
+    check_trained(stage, settings)
+    others = 'other ' * bool(settings.enc_s or settings.dec_s2t)
+    say(f'translator: all of its {others}networks are random')
     return params
 
   def perceptual_parameters(self) -> Params | None:
@@ -327,11 +332,13 @@ class Run(Experiment):
 
   def local_start_of(self, stage: ConfigDict) -> Variables:
     """As `start_of`, on this process's devices: for the passes over images."""
-    return to_local_mesh(self.start_of(stage), self.local_mesh)
+    reads = inputs(stage, self.config)
+    found = to_local_mesh(self.start_of(stage), self.local_mesh)
+    return check_finite(found, reads.start or reads.weights or self.config.model.weights)
 
   def local_network(self, stage: str, network: str = 'student') -> Variables:
     """As `network`, on this process's devices: for the passes over images."""
-    return to_local_mesh(self.network(stage, network), self.local_mesh)
+    return check_finite(to_local_mesh(self.network(stage, network), self.local_mesh), stage)
 
   def predictor(self, stage: str, network: str) -> Predictor:
     """A complete stage's network as the config's evaluation applies it."""
@@ -345,10 +352,9 @@ class Run(Experiment):
 
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     directory = self.workdir / stage
-    result = stage_folder.read_record(directory).get('result', {})
-    if 'step' not in result:
-      raise BadInput(f'{directory}: holds no network: name a stage that trains one')
-    step = result['step']
+    step = stage_folder.read_record(directory)['result'].get('step')
+    if step is None:
+      raise BadInput(f'{directory}: is a label pass, which has no network: name a trained stage')
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
     wanted = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract
@@ -361,6 +367,15 @@ def digest_memory(config: ConfigDict) -> str:
   return os.path.join(os.path.expanduser(config.data.cache), 'digests')
 
 
+def check_trained(stage: ConfigDict, settings: ConfigDict) -> None:
+  """Refuses a translator stage that would end with random networks; raises BadInput."""
+  if stage.steps == 0 and not (settings.enc_s and settings.dec_s2t):
+    raise BadInput(
+      'a translator stage of 0 steps leaves the translator at random: give the files of '
+      'config.translator.enc_s and config.translator.dec_s2t, or steps'
+    )
+
+
 def translator_shapes(settings: ConfigDict) -> Params:
   """The parameters of the translator's networks as jax.ShapeDtypeStruct."""
   initial = functools.partial(translator.initial_params, settings=settings, size=(64, 64))
@@ -371,6 +386,13 @@ def say(text: str) -> None:
   """Prints a line, by one of the processes."""
   if processes.is_main_process():
     print(text, flush=True)
+
+
+def check_finite(variables: Variables, what: str) -> Variables:
+  """The variables of a network, of which every number is finite; raises BadInput."""
+  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+    raise BadInput(f'{what}: the network holds numbers that are not finite: take another')
+  return variables
 
 
 def class_names(experiment: Experiment) -> tuple[str, ...]:

@@ -150,7 +150,7 @@ def read_arrays(run: Run, stage: ConfigDict) -> Arrays:
   """
   reads = inputs(stage, run.config)
   if kind_of(stage).trains == 'translator':
-    return Arrays({'params': run.initial_translator()}, (), run.perceptual_parameters())
+    return Arrays({'params': run.initial_translator(stage)}, (), run.perceptual_parameters())
   return Arrays(
     variables=run.start_of(stage),
     centroids=labels.read_centroids(run.workdir / reads.labels)[0] if reads.centroids else (),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from data_pipelines.errors import BadInput
 from diga_jax import ema, losses, models, optimizer
 from diga_jax.parallel import collectives
 from diga_jax.parallel.example_keys import example_keys
@@ -99,7 +100,11 @@ def discriminator_step(
 
 
 def set_up(network: SegmentationNet, config: StepConfig, variables: Variables) -> Setup:
-  """The setup of a stage with a discriminator beside the network; see `setup.segmentation`."""
+  """The setup of a stage with a discriminator beside the network; see `setup.segmentation`.
+
+  Raises:
+    BadInput: a pattern of the discriminator's optimizer matches none of its parameters.
+  """
   model, tx, create_network = segmentation(network, config, variables)
   stage = config.stage
   discriminator = models.build(
@@ -110,7 +115,10 @@ def set_up(network: SegmentationNet, config: StepConfig, variables: Variables) -
     precision=network.precision,
   )
   settings = schedule(stage.discriminator_optimizer, stage.steps)
-  discriminator_tx = optimizer.build(settings, models.shapes(discriminator)['params'])
+  try:
+    discriminator_tx = optimizer.build(settings, models.shapes(discriminator)['params'])
+  except ValueError as error:
+    raise BadInput(f"the stage's discriminator_optimizer: {error}") from error
 
   def create(key: jax.Array, variables: Variables, centroids: PyTree) -> TrainState:
     image = jnp.zeros((1, 64, 64, network.classes))

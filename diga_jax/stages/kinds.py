@@ -180,14 +180,6 @@ def _start_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   )
 
 
-def _translator_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
-  yield (
-    stage.steps == 0 and not (config.translator.enc_s and config.translator.dec_s2t),
-    'steps is 0, which leaves the translator at random: give the files of translator.enc_s and '
-    'translator.dec_s2t, or steps',
-  )
-
-
 def _label_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
   yield from _start_problems(stage, config)
   yield (
@@ -245,11 +237,7 @@ def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
 
 KINDS: dict[str, Kind] = {
   'translator': Kind(
-    _of_translator,
-    translator.train_step,
-    set_up=translator.set_up,
-    trains='translator',
-    problems=_translator_problems,
+    _of_translator, translator.train_step, set_up=translator.set_up, trains='translator'
   ),
   'warmup': Kind(_of_warmup, warmup.train_step, problems=_start_problems),
   'adversarial': Kind(

@@ -32,7 +32,7 @@ from diga_jax.types import PyTree
 FOLDER = 'checkpoints'  # of a stage
 # Beside the only checkpoint of a stage whose training is over.
 NETWORKS_ONLY = 'NETWORKS_ONLY'
-LONGEST = 4095 - 120  # bytes of a folder's path (Linux): Orbax adds file names of up to 120
+LONGEST = 4095 - 140  # bytes of a folder's path (Linux): Orbax adds names of up to 140
 
 _score = operator.itemgetter('score')
 

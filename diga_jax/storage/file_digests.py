@@ -22,7 +22,7 @@ class Damaged(BadInput):
 
 def of_files(directory: pathlib.Path, names: list[str]) -> dict[str, str]:
   """SHA-256 (hex) of files by their names in a folder; several processes share them."""
-  names = sorted(names)
+  names = processes.exchange(sorted(names))[0]  # a network file system may show others fewer yet
   own = digests.of_files(directory / names[i] for i in processes.local_share(len(names)))
   return dict(zip(names, processes.in_order(processes.exchange(own)), strict=True))
 

@@ -115,8 +115,7 @@ def processor() -> str:
 def recorded(workdir: pathlib.Path) -> Iterator[None]:
   """Adds the entry of this start to a working directory that is locked, and its hours at the end.
 
-  Raises:
-    BadInput: there is no device.
+  Prints the devices, where a CPU instead of a GPU is seen at once.
   """
   entry = {
     'date': _now().isoformat(timespec='seconds'),
@@ -128,12 +127,14 @@ def recorded(workdir: pathlib.Path) -> Iterator[None]:
     'hours': 0.0,
   }
   if processes.is_main_process():
+    print(f'devices: {devices()}', file=sys.stderr)
     _write(workdir, [*_read(workdir), entry])
   try:
     yield
   finally:
-    if processes.is_main_process() and (starts := _read(workdir)):
-      _write(workdir, starts)
+    with contextlib.suppress(OSError):  # it would hide why the run ends
+      if processes.is_main_process() and (starts := _read(workdir)):
+        _write(workdir, starts)
 
 
 def note(workdir: pathlib.Path, stage: str, resumed: bool) -> None:
@@ -161,10 +162,13 @@ def _read(workdir: pathlib.Path) -> list[dict[str, PyTree]]:
   """The entries; a damaged file is set aside, with a warning."""
   path = workdir / NAME
   try:
+    if path.exists() and not path.is_file():
+      raise ValueError('it is no file')
     starts = json.loads(path.read_text())['starts']
     for start in starts:
       _hours(start)
-      start['conditions'].items(), start['stages'].sort()
+      if not isinstance(start['conditions'], dict) or sorted(start['stages']) != start['stages']:
+        raise ValueError('it has no conditions or no stages')
     return starts
   except FileNotFoundError:
     return []

@@ -1,5 +1,6 @@
 """Weights in files: what `weights` fields name, read, written, and put into networks."""
 
+import hashlib
 import importlib.util
 import io
 import math
@@ -8,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 from data_pipelines import atomic, digests
@@ -43,7 +45,8 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   if path.is_dir():
     return read_stage(path)
   if not path.is_file():
-    raise BadInput(f'{path}: there is no such file or folder')
+    what = 'is no file that can be read' if path.exists() else 'there is no such file or folder'
+    raise BadInput(f'{path}: {what}')
   if path.suffix not in READERS:
     raise BadInput(f'{path}: weights are read from {", ".join(sorted(READERS))} files')
   try:
@@ -107,8 +110,7 @@ def save(path: str | pathlib.Path, state_dict: StateDict) -> None:
   arrays = {name: np.asarray(value, order='C') for name, value in state_dict.items()}
   writers = {
     '.pth': torch_file.write,
-    # Not by save_file, which lets nobody else read what it writes.
-    '.safetensors': lambda place, arrays: place.write_bytes(safetensors.numpy.save(arrays)),
+    '.safetensors': _write_safetensors,
     '.npz': _write_npz,
   }
   if path.suffix not in writers:
@@ -120,6 +122,28 @@ def save(path: str | pathlib.Path, state_dict: StateDict) -> None:
 def _write_npz(path: pathlib.Path, arrays: dict[str, PyTree]) -> None:
   with open(path, 'wb') as file:
     np.savez(file, **arrays)
+
+
+def _write_safetensors(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+  # Not by save_file, which lets nobody else read what it writes.
+  path.write_bytes(safetensors.numpy.save(arrays, metadata={'sha256': _digest(arrays)}))
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  arrays = safetensors.numpy.load_file(path)
+  with safetensors.safe_open(path, 'numpy') as file:
+    said = (file.metadata() or {}).get('sha256')
+  if said and said != _digest(arrays):  # the format has no checksum of its own
+    raise ValueError('its numbers are not those that were written')
+  return arrays
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+  """SHA-256 of arrays with their names, types and shapes."""
+  found = hashlib.sha256()
+  for name, array in sorted(arrays.items()):
+    found.update(f'{name} {array.dtype} {array.shape}'.encode() + array.tobytes())
+  return found.hexdigest()
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -173,7 +197,7 @@ def _state_dict(content: PyTree, path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 READERS: dict[str, Callable[[pathlib.Path], PyTree]] = {
-  '.safetensors': safetensors.numpy.load_file,
+  '.safetensors': _read_safetensors,
   '.npz': _read_npz,
   **dict.fromkeys(('.pth', '.pt', '.bin', '.tar'), torch_file.read),
 }

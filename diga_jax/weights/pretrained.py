@@ -152,7 +152,7 @@ def describe(state_dict: StateDict) -> str:
   for recognise in (_simclr_kind, _mit, _resnet_kind, _hrnet, _lite0, _translator):
     if words := recognise(names):
       return words
-  return f'of an unknown kind ({", ".join(list(names)[:3])}, ...)'
+  return f'a network of an unknown kind ({", ".join(list(names)[:3])}, ...)'
 
 
 def _count(names: StateDict, pattern: str) -> int:

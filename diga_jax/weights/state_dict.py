@@ -126,8 +126,7 @@ def initialise(
     f': the file holds {pretrained.describe(state_dict)}; wanted is '
     f'{pretrained.describe({key: np.broadcast_to(0, shape) for key, shape in wanted.items()})}'
   )
-  used = {key for key, _, status in rows if status == 'used'}
-  if not used:
+  if may_differ is not None and not any(status == 'used' for _, _, status in rows):
     raise BadInput(f'none of the {len(state_dict)} entries fits this network{holds}')
   strict = rows
   if may_differ is not None:

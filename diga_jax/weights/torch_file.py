@@ -265,6 +265,12 @@ class _Machine:
     """Remembers the last value under a number, or the next one."""
     self.memo[len(self.memo) if number is None else number] = self.stack[-1]
 
+  def recall(self, number: int) -> None:
+    """Pushes what was kept under a number."""
+    if number not in self.memo:
+      raise ValueError('its pickle asks for what it has not kept')
+    self.stack.append(self.memo[number])
+
 
 _CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': ()}
 # Those that push their own argument.
@@ -292,9 +298,7 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, PyTree], object]] = {
   'SETITEM': lambda machine, _: machine.set_items(machine.take(2)),
   'SETITEMS': lambda machine, _: machine.set_items(machine.since_mark()),
   **dict.fromkeys(('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'), _Machine.keep),
-  **dict.fromkeys(
-    ('GET', 'BINGET', 'LONG_BINGET'), lambda machine, number: machine.push(machine.memo[number])
-  ),
+  **dict.fromkeys(('GET', 'BINGET', 'LONG_BINGET'), _Machine.recall),
   'GLOBAL': lambda machine, words: machine.name(*words.split(' ', 1)),
   'STACK_GLOBAL': lambda machine, _: machine.name(*machine.take(2)),
   'REDUCE': lambda machine, _: machine.call(),

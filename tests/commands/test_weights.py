@@ -99,6 +99,24 @@ def test_places_without_weights_are_called_by_their_names(tmp_path, capsys):
     assert words.partition(';')[0] in refused(capsys, 'export', str(place), '--output=x.pth')
 
 
+def test_arguments_that_mean_nothing_are_refused(tmp_path, capsys):
+  weights.save(tmp_path / 'a.npz', ARRAYS)
+  (tmp_path / 'mine').mkdir()
+  (tmp_path / 'pipe.pth').symlink_to('/dev/null')
+  file, place = str(tmp_path / 'a.npz'), f'--output={tmp_path / "x"}'
+  model = '--model=deeplab_resnet101'
+  for command, words in (
+    (('import', file, model, '--classes=-1', place), '--classes is -1: it may be 1 to 255'),
+    (('import', file, model, f'--output={tmp_path / "mine"}'), 'mine exists and is no import'),
+    (('import', file, model, f'--output={file}'), 'a.npz exists and is no import'),
+    (('export', file, place), 'is not the folder of a stage or import'),
+    (('export', str(tmp_path), place, '--prefix=\n'), '--prefix is'),
+    (('show', str(tmp_path / 'pipe.pth'), CONFIG), 'is no file that can be read'),
+  ):
+    assert words in refused(capsys, *command)
+  assert (tmp_path / 'mine').is_dir() and not (tmp_path / 'x').exists()
+
+
 def test_two_files_are_compared_under_one_set_of_names(tmp_path, capsys):
   theirs = {'conv1.weight': np.ones((4, 3, 7, 7), 'f'), 'layer1.0.conv2.weight': np.ones(3, 'f')}
   ours = {'layer0.0.weight': theirs['conv1.weight'], 'layer1.0.conv2.weight': np.zeros(3, 'f')}

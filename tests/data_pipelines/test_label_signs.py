@@ -119,7 +119,7 @@ def test_names_that_contradict_the_table_are_refused(tmp_path, pattern, table, r
 
 def test_raw_ids_under_a_table_of_train_ids_are_refused(tmp_path):
   signs = looked_at(tmp_path, lambda rng: raw_ids('cityscapes', rng), table='train_ids')
-  assert signs[0].fatal and 'does not know (such as 19' in signs[0].text
+  assert signs[0].fatal and 'does not know (19' in signs[0].text
 
 
 def test_mapillarys_newer_release_is_refused(tmp_path):

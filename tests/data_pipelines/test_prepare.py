@@ -19,7 +19,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_pipelines import doctor, label_tables, pipeline, prepare, sets
+from data_pipelines import doctor, label_tables, pipeline, prepare, records, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, from_pack
 from data_pipelines.pack import INDEX, SPLIT, VERSION, Pack
@@ -171,15 +171,14 @@ def test_a_packed_set_has_the_fingerprint_of_its_folder(root):
 def test_shards_of_other_images_than_their_names_are_refused(root, tmp_path):
   shutil.copytree(root / 'packed', tmp_path / 'packed')
   path = tmp_path / 'packed/it' / VERSION / INDEX
-  index = json.loads(path.read_text())
+  index = records.read(path, '')
   swapped = {'001': '000', '000': '001'}
-  path.write_text(
-    json.dumps(index | {'files': {swapped.get(k, k): v for k, v in index['files'].items()}})
-  )
+  renamed = {swapped.get(name, name): facts for name, facts in index['files'].items()}
+  records.write(path, index | {'files': renamed})
   with pytest.raises(BadInput, match=r'000 cannot be read .the record there is 001'):
     Pack(tmp_path / 'packed/it').pair('000')
   del index['files']['003']  # as of a list that named an image twice
-  path.write_text(json.dumps(index))
+  records.write(path, index)
   with pytest.raises(BadInput, match='holds 7 images with 6 names: prepare the set again'):
     Pack(tmp_path / 'packed/it')
 
@@ -187,9 +186,9 @@ def test_shards_of_other_images_than_their_names_are_refused(root, tmp_path):
 def test_shards_that_do_not_know_their_files_are_refused(root, tmp_path):
   shutil.copytree(root / 'packed', tmp_path / 'packed')
   path = tmp_path / 'packed/it' / VERSION / INDEX
-  index = json.loads(path.read_text())
+  index = records.read(path, '')
   index['files']['002']['label'] = index['files']['002']['label'][:1]
-  path.write_text(json.dumps(index))
+  records.write(path, index)
   with pytest.raises(BadInput, match='does not say which label of 002 was packed'):
     packed(tmp_path).file_digests()
 

@@ -129,6 +129,22 @@ def test_different_values_are_refused_by_name():
 
 
 @EXHAUSTIVE
+def test_another_number_of_processes_is_refused():
+  first, second = places()
+  found = ends([start(first, 'pass'), start(second.replace(',2,', ',3,'), 'pass')])
+  assert [status for status, _ in found] == [2, 2]
+  assert 'the number of processes is 3 in process 1 and 2 in process 0' in found[1][1]
+
+
+@EXHAUSTIVE
+@pytest.mark.parametrize('index', [0, 1])
+def test_one_place_for_two_is_refused(index):
+  place = places()[index]
+  for status, error in ends([start(place, 'pass'), start(place, 'pass')]):
+    assert status == 2 and len(error.splitlines()) == 1, error
+
+
+@EXHAUSTIVE
 def test_different_places_are_refused():
   found = ends(pair("processes.barrier('here')", "processes.barrier('there')"))
   assert [status for status, _ in found] == [2, 2]

@@ -1,7 +1,6 @@
 """What a run survives: signals, damaged checkpoints, full disks, a second run, NaN."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 import pathlib
@@ -330,10 +329,8 @@ def test_a_result_reads_as_it_was_made(tmp_path):
 def half_done(trained: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
   """A copy of the short training as if it had been killed before its end; its checkpoints."""
   shutil.copytree(trained / 'warmup', workdir / 'warmup.partial')
-  record = workdir / 'warmup.partial' / 'stage.json'
-  content = json.loads(record.read_text())
-  del content['result']
-  record.write_text(json.dumps(content))
+  record = stage_folder.read_record(workdir / 'warmup.partial')
+  stage_folder.write_record(workdir / 'warmup.partial', {'identity': record['identity']})
   return workdir / 'warmup.partial' / 'checkpoints'
 
 

@@ -281,6 +281,8 @@ def test_stages_are_named_that_can_be_used():
   refused(changed('recipe', ('warmup', 'labels')), "config.recipe names 'labels'")
   refused(changed('evaluation.stages', ('labels',)), "config.evaluation.stages names 'labels'")
   refused(changed('translator.discriminator_layers', 5), 'the discriminators halve crops')
+  refused(changed('stages.warmup.batch.source', 'x'), "config.stages.warmup names 'x', but")
+  refused(changed('data.sets.source.count', 0), 'config.data.sets.source.count is 0: give')
 
 
 def test_a_config_file_is_checked_when_it_is_read(tmp_path):
@@ -383,7 +385,7 @@ def test_what_names_a_folder_stays_in_its_place(name):
   for group in ('stages', 'sets'):
     config = tiny.get_config()
     known = config.stages if group == 'stages' else config.data.sets
-    if '.' in name:  # ml_collections refuses it
+    if '.' in name or not name:  # ml_collections refuses it; it makes fields without a name
       continue
     known[name] = known['warmup' if group == 'stages' else 'source'].copy_and_resolve_references()
     refused(config, f'{group} has {name!r}: it may be a name of up to 60 letters, digits')

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from data_pipelines import label_tables
+from data_pipelines import label_tables, published_sets
 from data_pipelines.folder import LISTS, read_list
 from diga_jax.recipe import graph, training
 from diga_jax.recipe.experiment import Run
@@ -41,7 +41,9 @@ def lay_out(root: pathlib.Path, settings) -> None:
   if settings.labels:
     table = label_tables.lut(settings.table)
     colour, bits, channels = ENCODINGS[settings.label_format]
-    label = rng.choice(np.flatnonzero(table != label_tables.UNKNOWN), SIZE)
+    known = np.flatnonzero(table != label_tables.UNKNOWN)
+    largest = published_sets.LARGEST_ID.get(settings.table, label_tables.IGNORE)
+    label = rng.choice(known[known <= largest], SIZE)
     pixels = np.stack([label, *[np.zeros_like(label)] * (channels - 1)], -1)
     write_all(root, settings.labels, ids, png(pixels, colour, bits))
   if settings.list and not (LISTS / f'{settings.list}.txt').exists():

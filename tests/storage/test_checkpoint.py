@@ -109,6 +109,13 @@ def test_a_stage_whose_checkpoints_are_all_damaged_is_refused(stage):
   assert {path.name for path in place.iterdir()} == {'1', '3', '4'}
 
 
+def test_a_path_too_long_is_refused_before_anything_is_written(tmp_path):
+  place = tmp_path.joinpath(*(20 * [200 * 'a']))
+  with pytest.raises(BadInput, match='too long for checkpoints'), checkpoint.open_manager(place):
+    pass
+  assert not list(tmp_path.iterdir())
+
+
 # What a trained stage keeps.
 
 

@@ -86,10 +86,14 @@ def test_what_is_no_text_is_set_aside(tmp_path, caplog):
   with run_record.recorded(tmp_path):
     pass
   (tmp_path / 'run.json').unlink()
+  os.mkfifo(tmp_path / 'run.json')
+  with run_record.recorded(tmp_path):
+    pass
+  (tmp_path / 'run.json').unlink()
   (tmp_path / 'run.json').mkdir()
   with run_record.recorded(tmp_path):
     pass
-  assert len(caplog.records) == 2 and len(starts(tmp_path)) == 1
+  assert len(caplog.records) == 3 and len(starts(tmp_path)) == 1
 
 
 def test_a_start_that_made_nothing_leaves_nothing(tmp_path):

@@ -223,6 +223,24 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path, suffix):
     weights.save(tmp_path / 'weights.h5', once)
 
 
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors', 'npz'])
+def test_no_flipped_bit_changes_a_number(tmp_path, suffix):
+  path, once = tmp_path / f'weights.{suffix}', {'a.weight': some(40, 30), 'b': some(7)}
+  weights.save(path, once)
+  sound, flips = path.read_bytes(), np.random.default_rng(0)
+  for _ in range(300):
+    found = bytearray(sound)
+    found[flips.integers(len(sound))] ^= 1 << flips.integers(8)
+    path.write_bytes(found)
+    try:
+      read = weights.read(path)
+    except BadInput:
+      continue
+    for name, value in read.items():
+      assert name in once
+      np.testing.assert_array_equal(value, once[name])
+
+
 def test_types_that_pytorch_lacks_are_refused(tmp_path):
   with pytest.raises(BadInput, match='complex64'):
     torch_file.write(tmp_path / 'a.pth', {'x': np.zeros(2, np.complex64)})

@@ -20,7 +20,7 @@ from diga_jax.configs import (
   hiast_synthia,
   synthia_to_cityscapes,
 )
-from diga_jax.recipe.experiment import Experiment
+from diga_jax.recipe.experiment import Experiment, translator_shapes
 from tests.configs import tiny
 
 HEAD = (weights.HEAD.pattern,)
@@ -194,6 +194,7 @@ def test_another_file_is_refused_before_anything_is_trained(tmp_path, capsys):
   wrong = str(tmp_path / 'resnet50.npz')
   weights.save(wrong, torchvision((3, 4, 6, 3), width=4))
   command = ['run', '--config=tests/configs/tiny.py', f'--workdir={tmp_path / "run"}']
+  command += [f'--config.data.cache={tmp_path / "cache"}']
   for change, words in (
     (f'model.weights={wrong}', 'resnet50.npz: '),
     ('model.weights=', "config.model.weights is ''"),
@@ -203,8 +204,8 @@ def test_another_file_is_refused_before_anything_is_trained(tmp_path, capsys):
     (f'model.weights={tmp_path / "none.pth"}', 'no such file'),
   ):
     assert main([*command, f'--config.{change}']) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and words in said[0], said
+    said = capsys.readouterr().err.strip().splitlines()  # after the bars of rendered scenes
+    assert said[-1].startswith('diga_jax: ') and words in said[-1], said
     assert not (tmp_path / 'run' / 'translator').exists()
 
 
@@ -231,9 +232,15 @@ def zeros(options):
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), models.shapes(model))
 
 
-def test_a_translator_that_is_not_trained_needs_its_files():
-  with pytest.raises(BadInput, match=r'translator: steps is 0.*enc_s and translator\.dec_s2t'):
-    tiny_with(**{'stages.translator.steps': 0, 'translator.enc_s': 'a.pth'})
+def test_a_translator_that_is_not_trained_needs_its_files(tmp_path):
+  shapes = translator_shapes(tiny.get_config().translator)['enc_s']
+  arrays = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  weights.save(tmp_path / 'enc_s.npz', weights.state_dict_of({'params': arrays}))
+  file = str(tmp_path / 'enc_s.npz')
+  experiment = tiny_with(**{'stages.translator.steps': 0, 'translator.enc_s': file})
+  for find in (experiment.check_weights, experiment.initial_translator):
+    with pytest.raises(BadInput, match=r'0 steps.*enc_s and config\.translator\.dec_s2t'):
+      find(experiment.stage('translator'))
 
 
 def test_a_start_is_said(capsys, tmp_path):
