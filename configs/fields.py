@@ -21,8 +21,8 @@ def fields(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> ConfigDic
 def _check(name: str, known: Collection[str]) -> None:
   if name not in known:
     near = ', '.join(difflib.get_close_matches(name, known))
-    end = f'; the nearest are {near}' if near else ''
-    raise ValueError(f'no field {name!r}: there are {", ".join(known)}{end}')
+    alike = f', the nearest are {near}' if near else ''
+    raise ValueError(f'no field {name!r}{alike}: there are {", ".join(known)}')
 
 
 def change(group: ConfigDict, **changes: Any) -> None:
