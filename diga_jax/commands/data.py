@@ -39,8 +39,8 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   from diga_jax.stages.kinds import inputs
 
   experiment, inspected, sets_with_findings = Experiment(config), {}, 0
-  names = class_names(experiment)
-  for name, folder, manifest in folders(arguments, config, check=False):
+  names, unopened = class_names(experiment), []
+  for name, folder, manifest in folders(arguments, config, unopened):
     since, stamps = time.time_ns(), doctor.stamps(folder)
     with progress.bar(len(folder), f'reading {name}') as bar:
       files = []
@@ -64,13 +64,19 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   facts, findings = doctor.compare(inspected, config.evaluation.sets, trained)
   if findings or len(inspected) > 1:
     print(tables.render_comparison(', '.join(inspected), facts, findings))
+  if unopened:
+    raise BadInput('; '.join(unopened))
   return int(sets_with_findings > 0 or bool(findings))
 
 
 def folders(
-  arguments: argparse.Namespace, config: ConfigDict, check: bool
+  arguments: argparse.Namespace, config: ConfigDict, unopened: list[str] | None = None
 ) -> Iterator[tuple[str, Folder, str]]:
-  """(name, images with labels, manifest file) of the sets asked for that are files on disk."""
+  """(name, images with labels, manifest file) of the sets asked for that are files on disk.
+
+  Raises BadInput for a set that cannot be opened, or a file that is missing; with `unopened` files
+  may be missing, and the reasons are added there.
+  """
   data = config.data
   for name in arguments.sets or ():
     if name not in data.sets:
@@ -80,16 +86,22 @@ def folders(
     if settings['kind'] != 'folder':
       print(f'{name}: rendered scenes, which need no {arguments.command}\n')
       continue
-    folder = sets.open_set(
-      settings,
-      name=name,
-      root=data.root,
-      cache=data.cache,
-      classes=data.classes,
-      labelled=bool(settings['labels']),
-      check=check,
-      max_pixels=data.max_pixels,
-    )
+    try:
+      folder = sets.open_set(
+        settings,
+        name=name,
+        root=data.root,
+        cache=data.cache,
+        classes=data.classes,
+        labelled=bool(settings['labels']),
+        check=unopened is None,
+        max_pixels=data.max_pixels,
+      )
+    except BadInput as error:
+      if unopened is None:
+        raise
+      unopened.append(str(error))
+      continue
     yield name, folder, doctor.manifest_path(data.cache, name, settings, data.root)
 
 
@@ -122,7 +134,7 @@ def pack(arguments: argparse.Namespace, config: ConfigDict) -> None:
   if not arguments.output:
     raise BadInput('--output: give the folder that the shards are to go to')
   stage_folder.check_output(arguments.output)
-  for name, folder, path in folders(arguments, config, check=True):
+  for name, folder, path in folders(arguments, config):
     bar = functools.partial(progress.bar, description=f'hashing {name}', unit='files')
     now = folder.file_digests(digest_memory(config), bar=bar)
     manifest = doctor.check_manifest(path, folder, now)

@@ -62,8 +62,9 @@ def check_evaluation(run: Run) -> Facts:
 
 
 def is_complete(run: Run, name: str) -> bool:
-  """Whether a stage has been made."""
-  return (run.workdir / name / stage_folder.RECORD).exists()
+  """Whether a stage has been made; raises BadInput if its record is damaged."""
+  directory = run.workdir / name
+  return (directory / stage_folder.RECORD).exists() and bool(stage_folder.read_record(directory))
 
 
 # Names.
@@ -73,10 +74,6 @@ def check_inputs(run: Run, name: str, before: Sequence[str]) -> None:
   """Refuses a stage that reads a data set that is not there, or a stage that will not be."""
   config, stage, place = run.config, run.stage(name), f'config.stages.{name}'
   reads, sets = inputs(stage, config), ', '.join(config.data.sets)
-  own = stage.get('batch', stage)
-  for field in ('source', 'target'):
-    if own.get(field) == '':
-      raise BadInput(f"{place}: {field} is '': name one of config.data.sets, {sets}")
   for key in reads.sets:
     if key not in config.data.sets:
       raise BadInput(f'{place} reads the data set {key!r}: config.data.sets has {sets}')

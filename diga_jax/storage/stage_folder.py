@@ -77,7 +77,7 @@ def why_no_stage(directory: pathlib.Path) -> str:
     return 'the stage is not complete: run it first'
   if inside := stages_in(directory):
     return f'this is a working directory: name one of its stages, {", ".join(inside)}'
-  found = 'no such stage'
+  found = 'there is no such stage'
   if directory.exists():
     found = 'not the folder of a stage: it has no stage.json'
   if beside := stages_in(directory.parent):

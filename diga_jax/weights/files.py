@@ -81,8 +81,9 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
   Raises:
     BadInput: there is no complete stage, it has no such network, or its checkpoint is damaged.
   """
-  if not (directory / stage_folder.RECORD).is_file():
-    raise BadInput(f'{directory}: {_what_to_give(directory)}')
+  files = sorted(path.name for path in directory.glob('*') if path.suffix in READERS)
+  if files and not (directory / stage_folder.RECORD).exists():
+    raise BadInput(f'{directory}: name a file of weights in it: {", ".join(files[:5])}')
   record = stage_folder.read_record(directory)
   if not isinstance(record.get('result'), dict):
     raise BadInput(f'{directory}: the stage is not complete: finish it first')
@@ -97,17 +98,6 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
     raise BadInput(f'{directory}: holds no {network}, only {has}')
   batch_stats = found.get('batch_stats') or {}
   return state_dict_of({'params': networks[network], 'batch_stats': batch_stats})
-
-
-def _what_to_give(directory: pathlib.Path) -> str:
-  """Why a folder holds no network, and what lies in it that does."""
-  if not directory.is_dir():
-    exists = directory.exists()
-    return 'is not the folder of a stage or import' if exists else 'there is no such folder'
-  stages = sorted(place.parent.name for place in directory.glob(f'*/{stage_folder.RECORD}'))
-  files = sorted(place.name for place in directory.iterdir() if place.suffix in READERS)
-  found = f'; give one of those in it: {", ".join([*stages, *files])}' * bool(stages or files)
-  return f'is neither the folder of a stage nor of an import{found}'
 
 
 def save(path: str | pathlib.Path, state_dict: StateDict) -> None:

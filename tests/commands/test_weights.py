@@ -28,7 +28,11 @@ def stage(folder: pathlib.Path, classes: int = 19) -> pathlib.Path:
 
 
 def refused(capsys, *command: str) -> str:
-  assert main(['weights', *command]) == 2
+  try:
+    status = main(['weights', *command])
+  except SystemExit as wrong_use:
+    status = wrong_use.code
+  assert status == 2
   lines = capsys.readouterr().err.strip().splitlines()
   assert len(lines) == 1 and 'delete' not in lines[0], lines
   return lines[0]
@@ -86,10 +90,10 @@ def test_places_without_weights_are_called_by_their_names(tmp_path, capsys):
   (hugging / 'config.json').write_text('{}')
   weights.save(hugging / 'model.safetensors', ARRAYS)
   for place, words in (
-    (workdir, 'one of those in it: label_1, self_training_1.partial, warmup'),
+    (workdir, 'name one of its stages, label_1, warmup'),
     (workdir / 'label_1', 'holds no network'),
     (workdir / 'self_training_1.partial', 'not complete'),
-    (hugging, 'one of those in it: model.safetensors'),
+    (hugging, 'name a file of weights in it: model.safetensors'),
     (tmp_path / 'none', 'there is no such'),
     (tmp_path / 'none.pth', 'there is no such'),
   ):
@@ -106,11 +110,11 @@ def test_arguments_that_mean_nothing_are_refused(tmp_path, capsys):
   file, place = str(tmp_path / 'a.npz'), f'--output={tmp_path / "x"}'
   model = '--model=deeplab_resnet101'
   for command, words in (
-    (('import', file, model, '--classes=-1', place), '--classes is -1: it may be 1 to 255'),
+    (('import', file, model, '--classes=-1', place), 'whole number from 1 to 255'),
     (('import', file, model, f'--output={tmp_path / "mine"}'), 'mine exists and is no import'),
-    (('import', file, model, f'--output={file}'), 'a.npz exists and is no import'),
-    (('export', file, place), 'is not the folder of a stage or import'),
-    (('export', str(tmp_path), place, '--prefix=\n'), '--prefix is'),
+    (('import', file, model, f'--output={file}'), 'a.npz is a file: give a folder'),
+    (('export', file, place), 'not the folder of a stage'),
+    (('export', str(tmp_path), place, '--prefix=\n'), '--prefix'),
     (('show', str(tmp_path / 'pipe.pth'), CONFIG), 'is no file that can be read'),
   ):
     assert words in refused(capsys, *command)

@@ -75,12 +75,6 @@ NAMES = {
     "config.stages.self_training_1.labels is 'label_1', which is not complete",
     'run it first',
   ),
-  'a set to learn from': (
-    {'stages.self_training_2.batch.source': 'sauce'},
-    "config.stages.self_training_2 reads the data set 'sauce'",
-  ),
-  'an empty name': ({'stages.self_training_2.batch.target': ''}, "target is ''"),
-  'a set to label': ({'stages.label_2.target': 'tarjet'}, "label_2 reads the data set 'tarjet'"),
   'another set than was labelled': (
     {'stages.label_2.target': 'camera_test'},
     "self_training_2 learns from 'target', but 'label_2' labels 'camera_test', which lacks",
