@@ -3,7 +3,8 @@
 SIGTERM (the notice before a pre-emption) and SIGHUP (the terminal is gone) end it with status 75,
 SIGINT (Ctrl-C) with 130, and one line; the same command goes on where it stopped. Files are whole
 or absent at any time, so it ends at once, unless there is something to save (`Deferral`). A second
-signal ends it without saving. A signal that was ignored at the start (nohup) stays ignored.
+signal ends it without saving. SIGHUP that was ignored at the start (nohup) stays ignored; SIGINT,
+which scripts let jobs in the background ignore, does not.
 
 Needs the standard library alone: it is installed before the imports that take seconds.
 """
@@ -67,7 +68,7 @@ def install() -> None:
 def handle() -> None:
   """Sets the handlers; again after a library has set its own."""
   for number in STATUS:
-    if signal.getsignal(number) is not signal.SIG_IGN:
+    if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
       signal.signal(number, _interrupt)
 
 
@@ -82,12 +83,11 @@ def received() -> int | None:
 
 
 def deliver(number: int) -> None:
-  """Sends this process a signal that another one has received; SIGTERM if it ignores that."""
+  """Sends this process SIGTERM or SIGINT, which another one has received."""
   if _state.received is not None:
     return
   _state.delivered = True
-  ignored = signal.getsignal(number) is signal.SIG_IGN
-  os.kill(os.getpid(), signal.SIGTERM if ignored else number)
+  os.kill(os.getpid(), number)
 
 
 def abandon() -> None:

@@ -82,6 +82,7 @@ def test_what_is_to_be_saved_is_saved_first(number):
 
 def test_a_second_signal_ends_at_once():
   process = start(SAVES.replace('+ 1', '+ 30'), stderr=subprocess.PIPE)
+  time.sleep(0.3)
   process.send_signal(signal.SIGTERM)
   time.sleep(0.8)
   process.send_signal(signal.SIGINT)
@@ -89,13 +90,17 @@ def test_a_second_signal_ends_at_once():
   assert status == 75 and line.count('\n') == 1 and 'a second signal' in line
 
 
-def test_an_ignored_signal_stays_ignored():
-  def ignore() -> None:  # as nohup does
+def test_an_ignored_hangup_stays_ignored():
+  def ignore() -> None:  # as nohup does, and a shell for a job in the background
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
   process = start('time.sleep(1)', stderr=subprocess.PIPE, preexec_fn=ignore)
   process.send_signal(signal.SIGHUP)
-  assert ends(process) == (0, '')
+  time.sleep(0.3)
+  process.send_signal(signal.SIGINT)
+  status, line = ends(process)
+  assert status == 130 and line.startswith('diga_jax: stopped by SIGINT')
 
 
 def test_a_terminal_that_is_gone_disturbs_nothing():
