@@ -237,7 +237,11 @@ def _self_training_problems(stage: ConfigDict, config: ConfigDict) -> Problems:
 
 KINDS: dict[str, Kind] = {
   'translator': Kind(
-    _of_translator, translator.train_step, set_up=translator.set_up, trains='translator'
+    _of_translator,
+    translator.train_step,
+    set_up=translator.set_up,
+    trains='translator',
+    problems=_translator_problems,
   ),
   'warmup': Kind(_of_warmup, warmup.train_step, problems=_start_problems),
   'adversarial': Kind(
