@@ -5,9 +5,13 @@ With one process these functions return at once.
 """
 
 import contextlib
+import errno
+import os
 import pathlib
 import pickle
+import re
 import secrets
+import socket
 import threading
 import time
 import traceback
@@ -47,11 +51,7 @@ def connect(where: str, devices: str | None = None) -> None:
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   address, count, index = None, None, None
   if where != 'auto':
-    try:
-      address, *numbers = where.split(',')
-      count, index = map(int, numbers)
-    except ValueError:
-      raise BadInput(f"--distributed={where}: give 'auto' or HOST:PORT,PROCESSES,INDEX") from None
+    address, count, index = _place(where)
   late = (
     f'--distributed={where}: not all processes have come within {CONNECTING:.0f} s: start the same '
     'command for each of them, where each can reach the first'
@@ -71,8 +71,10 @@ def connect(where: str, devices: str | None = None) -> None:
         heartbeat_timeout_seconds=50,
         shutdown_timeout_seconds=20,
       )
-  except (RuntimeError, ValueError) as error:
+  except ValueError as error:
     raise BadInput(f'--distributed={where}: {one_line(error)}') from error
+  except RuntimeError:  # of the client, which would say more while the interpreter ends
+    signals.leave(2, f'--distributed={where}: refused; give every index once, and a free port')
   finally:
     limit.cancel()
   signals.handle()  # JAX has taken SIGTERM for itself
@@ -87,6 +89,25 @@ def connect(where: str, devices: str | None = None) -> None:
     barrier('connected')
     # The channels are opened here, where all are; the first step comes when each has compiled it.
     multihost_utils.sync_global_devices('connected')
+
+
+def _place(where: str) -> tuple[str, int, int]:
+  """'HOST:PORT,N,I' -> (HOST:PORT, N, I); BadInput if it is no such text, or the port is taken."""
+  found = re.fullmatch(r'([^,]+:(\d{1,5})),(\d{1,6}),(\d{1,6})', where, re.ASCII)
+  if not found or int(found[4]) >= int(found[3]) or not 0 < int(found[2]) < 2**16:
+    raise BadInput(
+      f"--distributed={where}: give 'auto' or HOST:PORT,PROCESSES,INDEX, where INDEX is 0 to "
+      'PROCESSES - 1'
+    )
+  if int(found[4]) == 0:  # which JAX listens on; it crashes if something else does
+    for family in (socket.AF_INET, socket.AF_INET6):
+      try:
+        socket.create_server(('', int(found[2])), family=family).close()
+      except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+          reason = os.strerror(error.errno)
+          raise BadInput(f'--distributed={where}: {reason}; give another port') from None
+  return found[1], int(found[3]), int(found[4])
 
 
 def _aborted() -> None:

@@ -33,6 +33,8 @@ try:
     raise
 except signals.Stopped as stopped:
   sys.exit(signals.report(stopped))
+except BadInput as error:  # before there were others
+  signals.leave(2, str(error))
 """
 LIMIT = 60.0  # seconds, of everything
 

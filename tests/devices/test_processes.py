@@ -178,7 +178,23 @@ def test_shares_in_order_are_the_whole(monkeypatch, count, processes):
   assert in_order(shares) == list(range(count))
 
 
-@pytest.mark.parametrize('where', ['nowhere', 'localhost:1', 'localhost:1,two,0'])
+@pytest.mark.parametrize(
+  'where',
+  [
+    'nowhere', '', 'localhost:1', 'localhost:1,two,0', 'localhost,2,0', 'localhost:0,2,0',
+    'localhost:99999,2,0', 'localhost:9000,2,2', 'localhost:9000,2,-1', 'localhost:9000,0,0',
+    'localhost:9000,2,0,0', 'localhost:port,2,0',
+  ],
+)  # fmt: skip
 def test_an_address_that_is_none_is_refused(where):
   with pytest.raises(BadInput, match='HOST:PORT'):
     connect(where)
+
+
+@pytest.mark.parametrize('family, host', [(socket.AF_INET, ''), (socket.AF_INET6, '::')])
+def test_a_port_that_is_taken_is_refused(family, host):
+  with socket.socket(family) as taken:
+    taken.bind((host, 0))
+    taken.listen()
+    with pytest.raises(BadInput, match='Address already in use; give another port'):
+      connect(f'localhost:{taken.getsockname()[1]},2,0')
