@@ -346,8 +346,8 @@ class Run(Experiment):
 
   def translator(self, stage: str) -> Params:
     """The parameters of a complete translator stage that repaint source images."""
-    abstract = translator_shapes(self.config.translator)
-    wanted = {name: abstract[name] for name in ('enc_s', 'dec_s2t')}
+    generators = translator_shapes(self.config.translator)['generators']
+    wanted = {name: generators[name] for name in ('enc_s', 'dec_s2t')}
     return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
 
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:

@@ -21,17 +21,6 @@ RECORD = 'stage.json'
 FILES = ('labels/*.png', '*.npz', 'metrics.json')
 OTHER_WORKDIR = 'use another --workdir'
 
-# Old names of fields of the identity, and their present names (CHANGELOG.md).
-RENAMED = {
-  'choose': 'checkpoint_choice', 'stage.batch': 'selector_batch',
-  'stage.ema': 'ema_decay_max (of a hiast stage: ema_decay)',
-  'optimizer.head': 'head_lr_multiplier', 'optimizer.final': 'final_lr_ratio',
-  'optimizer.total': 'decay_steps', 'batch.low': 'low_rows', 'batch.full': 'full_rows',
-  'copy_paste.never': 'excluded_classes', 'copy_paste.images': 'max_donors',
-  'adversarial.fooling': 'adversarial_weight', 'adversarial.entropy': 'entropy_weight',
-  'adversarial.width': 'discriminator_width',
-}  # fmt: skip
-
 
 class Record(TypedDict):
   """What RECORD holds; a partial folder's has neither result nor files yet."""
@@ -102,16 +91,9 @@ def check_same(
     instead: how to keep both it and what is made now.
 
   Raises:
-    BadInput: naming the first differences, or a field that has been renamed.
+    BadInput: naming the first differences.
   """
   old, new = read_record(directory)['identity'], json.loads(json.dumps(identity))
-  for field in sorted(old.keys() - new.keys()):
-    for name in RENAMED:
-      if field.endswith(name):
-        raise BadInput(
-          f'{directory} was made by a version before fields of the config were renamed ({field} is '
-          f'now {RENAMED[name]}): {instead} (see CHANGELOG.md)'
-        )
   different = [
     f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
     for key in sorted(old.keys() | new.keys())

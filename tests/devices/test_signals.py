@@ -45,9 +45,9 @@ FINALIZES = """
 STATUS = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130}
 
 
-def start(act: str, **options) -> subprocess.Popen:
+def start(act: str, through: list[str] | tuple[str, ...] = (), **options) -> subprocess.Popen:
   process = subprocess.Popen(
-    [sys.executable, '-c', PROCESS.replace('{act}', act.strip())],
+    [*through, sys.executable, '-c', PROCESS.replace('{act}', act.strip())],
     cwd=pathlib.Path(__file__).parents[2], text=True, stdout=subprocess.PIPE, **options,
   )  # fmt: skip
   assert process.stdout.readline() == 'ready\n'
@@ -91,11 +91,9 @@ def test_a_second_signal_ends_at_once():
 
 
 def test_an_ignored_hangup_stays_ignored():
-  def ignore() -> None:  # as nohup does, and a shell for a job in the background
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-  process = start('time.sleep(1)', stderr=subprocess.PIPE, preexec_fn=ignore)
+  # As nohup does, and a shell for a job in the background.
+  ignoring = ['sh', '-c', 'trap "" HUP INT; exec "$@"', 'sh']
+  process = start('time.sleep(1)', ignoring, stderr=subprocess.PIPE)
   process.send_signal(signal.SIGHUP)
   time.sleep(0.3)
   process.send_signal(signal.SIGINT)

@@ -154,8 +154,8 @@ WRONG = {
   'hiast_consensus.labels': ('label_1', "centroids_from to 'target'"),
   'hiast_consensus.rank': (20, 'give 1 to 19'),
   'label_1.alpha': (1.5, 'between 0 and 1'),
-  'label_1.selector_batch': (0, 'at least 1'),
-  'warmup.mixing': ('copy_paste', 'it may be class, none'),
+  'label_1.selector_batch': (0, 'from 1 to 1,024'),
+  'warmup.mixing': ('copy_paste', 'there is no such field'),
   'hiast_1.batch.target': ('camera_test', 'copy-paste among'),
 }
 

@@ -12,6 +12,7 @@ from diga_jax.recipe import graph, training
 from diga_jax.recipe.experiment import Run
 from diga_jax.recipe.labels import save_arrays
 from diga_jax.stages.kinds import inputs, kind_of
+from diga_jax.storage import stage_folder
 from tests.support import frozen
 from tests.support.data_files import png
 
@@ -119,11 +120,15 @@ def test_every_stage_gets_a_batch(tmp_path, name):
 
 
 def label(run: Run, stage: str) -> None:
-  """The files that a label stage leaves: every class in every label."""
+  """A label stage's folder: every class in every label."""
   target, classes = run.images(run.stage(stage).target, labelled=False), run.config.data.classes
-  pixels = np.resize(np.arange(classes), SIZE)
-  write_all(run.workdir / stage, 'labels/{id}.png', target.ids, png(pixels, 0))
-  counts = np.ones((len(target), classes), np.int64)
-  confidence = np.linspace(0.5, 1, classes)
-  made = {'ids': np.array(target.ids), 'counts': counts, 'confidence': confidence}
-  save_arrays(run.workdir / stage / 'index.npz', **made)
+
+  def build(place: pathlib.Path) -> None:
+    pixels = np.resize(np.arange(classes), SIZE)
+    write_all(place, 'labels/{id}.png', target.ids, png(pixels, 0))
+    counts = np.ones((len(target), classes), np.int64)
+    confidence = np.linspace(0.5, 1, classes)
+    made = {'ids': np.array(target.ids), 'counts': counts, 'confidence': confidence}
+    save_arrays(place / 'index.npz', **made)
+
+  stage_folder.produce(run.workdir / stage, {}, build)

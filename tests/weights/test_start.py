@@ -233,7 +233,7 @@ def zeros(options):
 
 
 def test_a_translator_that_is_not_trained_needs_its_files(tmp_path):
-  shapes = translator_shapes(tiny.get_config().translator)['enc_s']
+  shapes = translator_shapes(tiny.get_config().translator)['generators']['enc_s']
   arrays = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   weights.save(tmp_path / 'enc_s.npz', weights.state_dict_of({'params': arrays}))
   file = str(tmp_path / 'enc_s.npz')
