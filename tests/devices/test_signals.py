@@ -11,9 +11,11 @@ import time
 import pytest
 
 PROCESS = """
-import sys, time
+import signal, sys, time
 from diga_jax import signals
 signals.GRACE = 0.2
+for number in (1, 2):
+  signal.signal(number, signal.{inherited})
 try:
   signals.install()
   print('ready', flush=True)
@@ -45,9 +47,9 @@ FINALIZES = """
 STATUS = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130}
 
 
-def start(act: str, through: list[str] | tuple[str, ...] = (), **options) -> subprocess.Popen:
+def start(act: str, inherited: str = 'SIG_DFL', **options) -> subprocess.Popen:
   process = subprocess.Popen(
-    [*through, sys.executable, '-c', PROCESS.replace('{act}', act.strip())],
+    [sys.executable, '-c', PROCESS.replace('{act}', act.strip()).replace('{inherited}', inherited)],
     cwd=pathlib.Path(__file__).parents[2], text=True, stdout=subprocess.PIPE, **options,
   )  # fmt: skip
   assert process.stdout.readline() == 'ready\n'
@@ -92,8 +94,7 @@ def test_a_second_signal_ends_at_once():
 
 def test_an_ignored_hangup_stays_ignored():
   # As nohup does, and a shell for a job in the background.
-  ignoring = ['sh', '-c', 'trap "" HUP INT; exec "$@"', 'sh']
-  process = start('time.sleep(1)', ignoring, stderr=subprocess.PIPE)
+  process = start('time.sleep(1)', 'SIG_IGN', stderr=subprocess.PIPE)
   process.send_signal(signal.SIGHUP)
   time.sleep(0.3)
   process.send_signal(signal.SIGINT)

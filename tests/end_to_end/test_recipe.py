@@ -239,6 +239,7 @@ def test_a_checkpoint_of_another_network_is_refused(finished, cache, capsys, tmp
       f'--output={tmp_path}',
       str(next(cache.rglob('images/*.png'))),
       '--config.data.classes=7',
+      "--config.data.class_names=('a', 'b', 'c', 'd', 'e', 'f', 'g')",
     ]
   )
   refused(capsys, status, 'another network', 'final', 'warmup')
@@ -339,7 +340,7 @@ def test_a_translator_is_taken_from_files(finished, cache, tmp_path, capsys):
   assert main(['weights', 'export', stage, '--output=x.pth', '--network=teacher']) == 2
   assert 'holds no teacher, only enc_s, dec_s2t' in capsys.readouterr().err
   wrong = f'--config.translator.enc_s={files["dec_s2t"]}'
-  assert run('train', tmp_path / 'other', cache, wrong, *more) == 2
+  assert run('train', tmp_path / 'other', cache, *fields, wrong, *more) == 2
   said = capsys.readouterr().err
   assert str(files['dec_s2t']) in said and "decoder of a translator; wanted is DiGA's enc" in said
 

@@ -48,7 +48,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_tried(tmp_path, m
   config.data.crop = (16384, 16384)
   config.stages.warmup.batch.low_rows = 2**16
   with pytest.raises(BadInput, match=r'config.stages.warmup: at least .* GiB .* lower data.crop'):
-    training.train_stage(Run(config, tmp_path), 'warmup', tmp_path)
+    training.check_memory(Run(config, tmp_path), 'warmup')
   monkeypatch.setattr(mesh.os, 'sysconf', lambda _: 100)
   with pytest.raises(BadInput, match=r'2 images of 24x32 at a time: .* lower evaluation.batch'):
     list(batches(Source(2), batch_size=2))
