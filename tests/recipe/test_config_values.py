@@ -89,6 +89,8 @@ def test_a_refusal_is_a_line_that_names_the_field(name):
 
 # What is accepted, carried out.
 
+LONG = ('stages.*.steps', 'data.sets.*.count')
+
 CHANGED: list[ConfigDict] = []  # the config that the file below gives
 FILE = 'from tests.recipe import test_config_values as t\nget_config = lambda: t.CHANGED[-1]\n'
 
@@ -135,7 +137,9 @@ def complete(tmp_path_factory):
 def test_what_is_accepted_can_be_carried_out(field, complete, tmp_path, capsys):
   name, path = BY_FIELD[field]
   place = complete(name, capsys)
-  for value in accepted(field):
+  # A million steps or scenes can be carried out, but not here.
+  affordable = [v for v in accepted(field) if field not in LONG or v < 10**6]
+  for value in affordable:
     config = prepared(name, place)
     stage = path.split('.')[1] if path.startswith('stages.') else ''
     with config.unlocked(), config.ignore_type():
