@@ -8,7 +8,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict, get_type_hints
 
 import numpy as np
 
@@ -354,16 +354,13 @@ def check_manifest(path: str, folder: Folder, now: Digests) -> Manifest | None:
   """
   if not os.path.exists(path):
     return None
-  redo = 'run doctor again'
-  manifest: Manifest = records.read(path, redo)
-  try:
-    seen, made = _digests_in(manifest['files']), str(manifest['made'])
-  except (KeyError, TypeError, IndexError, AttributeError):
-    raise BadInput(f'{path}: is no manifest of this version; {redo}') from None
+  manifest: Manifest = records.read(path, 'run doctor again', *get_type_hints(Manifest))
+  seen = _digests_in(manifest['files'])
   changed = [name for name, parts in now.items() if not parts.items() <= seen.get(name, {}).items()]
   if changed:
     raise BadInput(
       f'{folder.images.replace("{id}", changed[0])}: this image or its label is not what doctor '
-      f'saw on {made} ({len(changed)} of {len(now)} differ): run doctor again, or delete {path}'
+      f'saw on {manifest["made"]} ({len(changed)} of {len(now)} differ): run doctor again, or '
+      f'delete {path}'
     )
   return manifest

@@ -34,13 +34,14 @@ def read_record(directory: pathlib.Path) -> Record:
   """The record of a folder.
 
   Raises:
-    BadInput: if it is missing, and what the folder is instead; or if it is damaged, or was written
-      without digests.
+    BadInput: if it is missing, and what the folder is instead; or if it is damaged, was written
+      without digests, or is of a folder that is not complete, whatever its name says.
   """
   if not (directory / RECORD).exists():
     raise BadInput(f'{directory}: {why_no_stage(directory)}')
   redo = 'restore it from a copy, or use another --workdir or evaluation.name (see CHANGELOG.md)'
-  return records.read(directory / RECORD, redo)
+  complete = () if directory.name.endswith('.partial') else ('result', 'files')
+  return records.read(directory / RECORD, redo, 'identity', *complete)
 
 
 def check_files(directory: pathlib.Path, pattern: str) -> None:
@@ -53,7 +54,7 @@ def check_files(directory: pathlib.Path, pattern: str) -> None:
   Raises:
     BadInput: a file is missing or not as it was written, or the folder should have none.
   """
-  files = read_record(directory).get('files', {})
+  files = read_record(directory)['files']
   wanted = {name: files[name] for name in fnmatch.filter(files, pattern)}
   if not wanted:
     raise BadInput(f'{directory / pattern}: its stage made no such file')

@@ -278,8 +278,8 @@ def test_a_damaged_manifest_is_named(seen, content):
 
 def test_a_record_that_is_no_manifest_is_named(seen):
   folder, path = seen
-  records.write(path, {'made': 0, 'files': []})
-  with pytest.raises(BadInput, match='is no manifest'):
+  records.write(path, {'made': 0, 'identity': []})
+  with pytest.raises(BadInput, match='is the record of something else: it has no files'):
     compared(path, folder)
 
 

@@ -54,6 +54,12 @@ def test_a_damaged_record_is_one_line(tmp_path, text):
     make(tmp_path / 'stage')
 
 
+def test_a_partial_folder_that_was_renamed_is_not_complete(tmp_path):
+  stage_folder.write_record(tmp_path / 'stage', {'identity': {'seed': 0}})
+  with pytest.raises(BadInput, match=r'stage/stage.json: .* it has no files; restore it'):
+    make(tmp_path / 'stage')
+
+
 def told(directory: pathlib.Path) -> str:
   """What is said of a path that should be a stage; never to delete anything."""
   with pytest.raises(BadInput) as error:
