@@ -8,7 +8,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypedDict, get_type_hints
+from typing import Any, NamedTuple, TypedDict, get_type_hints
 
 import numpy as np
 
@@ -244,6 +244,25 @@ def compare(
     Finding('frames of one drive in a test and a training set', drives, without),
   ]
   return facts, [finding for finding in findings if finding.where]
+
+
+def shared_scenes(
+  sets: Mapping[str, Mapping[str, Any]], measured: Collection[str], trained: Collection[str]
+) -> list[Finding]:
+  """Rendered scenes that are measured on and trained on; `sets` are the settings."""
+  numbers = {
+    name: {(each['look'], each['first'] + i) for i in range(each['count'])}
+    for name, each in sets.items()
+    if each['kind'] == 'scenes'
+  }
+  where = [
+    f'{first} and {second}: {len(shared)} scenes, the first is number {min(shared)[1]}'
+    for first, second in itertools.product(numbers, numbers)
+    if first != second and first in measured and second in trained
+    if (shared := numbers[first] & numbers[second])
+  ]
+  fix = 'set first and count of one of them so that no number is in both'
+  return [Finding('test scenes in a training set', where, fix)] * bool(where)
 
 
 def _shared_images(first: Inspected, second: Inspected) -> Iterator[str]:

@@ -40,7 +40,7 @@ def read_record(directory: pathlib.Path) -> Record:
   if not (directory / RECORD).exists():
     raise BadInput(f'{directory}: {why_no_stage(directory)}')
   redo = 'restore it from a copy, or use another --workdir or evaluation.name (see CHANGELOG.md)'
-  complete = () if directory.name.endswith('.partial') else ('result', 'files')
+  complete = () if directory.name.endswith('.partial') else ('result',)
   return records.read(directory / RECORD, redo, 'identity', *complete)
 
 
@@ -54,7 +54,7 @@ def check_files(directory: pathlib.Path, pattern: str) -> None:
   Raises:
     BadInput: a file is missing or not as it was written, or the folder should have none.
   """
-  files = read_record(directory)['files']
+  files = read_record(directory).get('files', {})
   wanted = {name: files[name] for name in fnmatch.filter(files, pattern)}
   if not wanted:
     raise BadInput(f'{directory / pattern}: its stage made no such file')
@@ -96,7 +96,9 @@ def check_same(
   """
   old, new = read_record(directory)['identity'], json.loads(json.dumps(identity))
   different = [
-    f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
+    f'{key}: files of this data set have changed since, or are damaged'
+    if key.startswith('images.') and key in old and key in new
+    else f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
     for key in sorted(old.keys() | new.keys())
     if old.get(key, 'absent') != new.get(key, 'absent')
   ]
