@@ -17,8 +17,9 @@ from diga_jax.storage import file_digests, run_record
 from diga_jax.types import PyTree
 
 RECORD = 'stage.json'
-# Files of a complete folder that are read later; checkpoints have digests of their own.
-FILES = ('labels/*.png', '*.npz', 'metrics.json')
+# Files of a complete folder that are read later; those of a checkpoint have digests in its own.
+CHECKPOINTS = f'checkpoints/*/{file_digests.SUMS}'
+FILES = ('labels/*.png', '*.npz', 'metrics.json', CHECKPOINTS)
 OTHER_WORKDIR = 'use another --workdir'
 
 
