@@ -8,7 +8,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, get_type_hints
 
 import numpy as np
 
@@ -246,6 +246,25 @@ def compare(
   return facts, [finding for finding in findings if finding.where]
 
 
+def shared_scenes(
+  sets: Mapping[str, Mapping[str, Any]], measured: Collection[str], trained: Collection[str]
+) -> list[Finding]:
+  """Rendered scenes that are measured on and trained on; `sets` are the settings."""
+  numbers = {
+    name: {(each['look'], each['first'] + i) for i in range(each['count'])}
+    for name, each in sets.items()
+    if each['kind'] == 'scenes'
+  }
+  where = [
+    f'{first} and {second}: {len(shared)} scenes, the first is number {min(shared)[1]}'
+    for first, second in itertools.product(numbers, numbers)
+    if first != second and first in measured and second in trained
+    if (shared := numbers[first] & numbers[second])
+  ]
+  fix = 'set first and count of one of them so that no number is in both'
+  return [Finding('test scenes in a training set', where, fix)] * bool(where)
+
+
 def _shared_images(first: Inspected, second: Inspected) -> Iterator[str]:
   """'PATH = PATH' for the images of one set whose pixels another set has, however stored."""
   places = {file.picture: index for index, file in enumerate(second.files) if file.picture}
@@ -354,16 +373,13 @@ def check_manifest(path: str, folder: Folder, now: Digests) -> Manifest | None:
   """
   if not os.path.exists(path):
     return None
-  redo = 'run doctor again'
-  manifest: Manifest = records.read(path, redo)
-  try:
-    seen, made = _digests_in(manifest['files']), str(manifest['made'])
-  except (KeyError, TypeError, IndexError, AttributeError):
-    raise BadInput(f'{path}: is no manifest of this version; {redo}') from None
+  manifest: Manifest = records.read(path, 'run doctor again', *get_type_hints(Manifest))
+  seen = _digests_in(manifest['files'])
   changed = [name for name, parts in now.items() if not parts.items() <= seen.get(name, {}).items()]
   if changed:
     raise BadInput(
       f'{folder.images.replace("{id}", changed[0])}: this image or its label is not what doctor '
-      f'saw on {made} ({len(changed)} of {len(now)} differ): run doctor again, or delete {path}'
+      f'saw on {manifest["made"]} ({len(changed)} of {len(now)} differ): run doctor again, or '
+      f'delete {path}'
     )
   return manifest

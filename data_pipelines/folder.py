@@ -392,11 +392,6 @@ def _find_all(pattern: str, warn: bool) -> list[str]:
   return ids
 
 
-def find_ids(pattern: str) -> list[str]:
-  """The sorted ids of all files that fit the pattern, sub-folders included."""
-  return find_files(pattern)[0]
-
-
 def find_files(pattern: str) -> tuple[list[str], dict[str, str]]:
   """The sorted ids of all files that fit the pattern; and why others are left out, by path.
 

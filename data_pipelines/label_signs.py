@@ -23,6 +23,7 @@ LARGEST_TRAIN_ID = 18  # of Cityscapes' 19 classes, to which most sets' labels a
 ODD_IDS, IGNORED_IDS = 0.05, 0.2
 # Shares that are odd: so far from those known of the set; so many ignored, where none is known.
 FAR, FAR_IGNORED, MOSTLY = 0.5, 0.3, 0.8
+FEW = 8  # of so many classes a single one is odd
 ENOUGH = 8  # files whose shares can be compared
 TRAIN_IDS = ('train_ids', 'bdd100k', 'cityscapes_to_camvid11')  # tables of Cityscapes' train ids
 
@@ -94,16 +95,18 @@ def _signs_of_ids(
     )
   if isinstance(folder.table, str) and folder.label_format != 'colour':
     yield from _signs_of_known_tables(folder, counts, ids, of)
-  labelled = np.unique(train[(train != IGNORE) & (train != UNKNOWN)])
+  labelled, able = (np.unique(x[(x != IGNORE) & (x != UNKNOWN)]) for x in (train, folder.lut))
   if not len(unknown) and not len(labelled):
     yield Sign(
       True,
       f'none {of} has a labelled pixel (raw ids {_few(ids)}): set table and label_format to what '
       'the files hold',
     )
-  elif len(labelled) == 1:
+  elif len(labelled) <= max(1, len(able) // FEW):
     yield Sign(
-      False, f'a single class occurs in all {of} ({labelled[0]}): is table {table} the right one?'
+      False,
+      f'only {len(labelled)} of {len(able)} classes occur in all {of} ({_few(labelled)}): is table '
+      f'{table} the right one?',
     )
   if len(labelled):
     yield from _signs_of_shares(folder, names, counts)
@@ -114,7 +117,7 @@ def _signs_of_known_tables(
 ) -> Iterator[Sign]:
   """What contradicts a table by name: masks, ids beyond the set's, ids converted before."""
   total, most, table = counts.sum(0), len(counts) / 2, title(folder.table)
-  if ids.tolist() == [0, IGNORE] and folder.lut[0] != IGNORE:
+  if ids.tolist() == [0, IGNORE]:
     yield Sign(
       True,
       f'the {of[3:]} are masks of 0 and 255, and 255 means ignored: set table to '
@@ -136,7 +139,7 @@ def _signs_of_known_tables(
   last = LARGEST_TRAIN_ID if largest > LARGEST_TRAIN_ID else able
   ignored = total[(folder.lut == IGNORE) & (np.arange(256) % IGNORE > 0)].sum() / total.sum()
   often = (counts[:, IGNORE] > 0).sum() > most
-  if ids[ids < IGNORE].max(initial=0) <= last and (often or ignored > IGNORED_IDS):
+  if 0 < ids[ids < IGNORE].max(initial=0) <= last and (often or ignored > IGNORED_IDS):
     yield Sign(
       True,
       f'the {of[3:]} hold the ids {_few(ids)}, which are train ids, and table {table} translates '

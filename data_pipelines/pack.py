@@ -5,7 +5,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_type_hints
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Pack:
 
   def __init__(self, directory: str | os.PathLike[str]):
     self.directory = pathlib.Path(directory)
-    self.index: Index = read_record(self.directory / VERSION / INDEX)
+    self.index: Index = read_record(self.directory / VERSION / INDEX, Index)
     _check(self.directory / VERSION, self.index['shards'], self.index['metadata'])
     packed = sum(shard['images'] for shard in self.index['shards'] if shard['split'] == SPLIT)
     if packed != len(self.index['files']):  # an id stood twice when it was made
@@ -127,13 +127,13 @@ class Pack:
       ) from None
 
 
-def read_record(path: pathlib.Path) -> Any:
-  """One of the records of a pack. Raises BadInput if it is missing or damaged."""
+def read_record(path: pathlib.Path, kind: type) -> Any:
+  """A record of a pack, a `TypedDict`. Raises BadInput if it is missing, damaged or another one."""
   if not path.exists():
     raise BadInput(
       f'{path}: no such file: name the folder of one data set, and finish `prepare` first'
     )
-  return records.read(path, REDO)
+  return records.read(path, REDO, *get_type_hints(kind))
 
 
 _sound: set[tuple[str, str, tuple[int, int]]] = set()  # files hashed by now: path, SHA-256, stamp

@@ -147,7 +147,7 @@ def _begin(partial: pathlib.Path, plan: Plan) -> None:
   """Makes the folder for a plan, or checks that it was begun for the same one."""
   path = partial / PLAN
   if path.exists():
-    _check_plan(partial, read_record(path), plan)
+    _check_plan(partial, read_record(path, Plan), plan)
     atomic.sweep(partial)
     return
   shutil.rmtree(partial, ignore_errors=True)
@@ -191,7 +191,7 @@ def _write_shard(folder: Folder, files: Files, plan: Plan, todo: tuple[str, str,
   split, path, indices = todo
   record_path = pathlib.Path(path).with_name(f'.{os.path.basename(path)}.json')
   if os.path.exists(path) and record_path.exists():
-    made: Shard = read_record(record_path)
+    made: Shard = read_record(record_path, Shard)
     if digests.of_file(path) == made['sha256']:
       return made
   features, raw_ids = _features(plan), set()

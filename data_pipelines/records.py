@@ -18,16 +18,20 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
   atomic.write_text(path, _text(content))
 
 
-def read(path: str | os.PathLike[str], redo: str) -> Any:
+def read(path: str | os.PathLike[str], redo: str, *keys: str) -> Any:
   """The content of a record, as `write` was given it.
 
   Args:
     path: the file.
     redo: how to get it again, for the message.
+    keys: what it has to hold.
 
   Raises:
-    BadInput: it is missing, was written without a digest, or is not as it was written.
+    BadInput: it is missing or no file, was written without a digest, is not as it was written, or
+      is another record.
   """
+  if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+    raise BadInput(f'{path}: is no file; {redo}')
   try:
     text = pathlib.Path(path).read_text(encoding='utf-8')
     content = json.loads(text)
@@ -45,6 +49,8 @@ def read(path: str | os.PathLike[str], redo: str) -> Any:
   del content[DIGEST]
   if _text(content) != text:
     raise BadInput(f'{path}: is damaged, or was edited: its {DIGEST} is another one; {redo}')
+  if missing := set(keys).difference(content):
+    raise BadInput(f'{path}: is the record of something else: it has no {min(missing)}; {redo}')
   return content
 
 

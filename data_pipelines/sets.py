@@ -87,6 +87,25 @@ def check_apart(folder: Folder, settings: Settings, name: str, places: Iterable[
     )
 
 
+def check_pictures(settings: Settings, name: str, root: str, place: str) -> None:
+  """Refuses a folder for PNG files in which a set's own may lie, or would look for its images.
+
+  Args:
+    settings, name: the set, which need not be there.
+    root: as of `open_set`.
+    place: the folder.
+  """
+  for part in ('images', 'labels') if settings['kind'] == 'folder' else ():
+    start = os.path.join(root, settings[part]).partition('{id}')[0]
+    top = os.path.join(os.path.realpath(os.path.dirname(start)), '')
+    inside = os.path.join(os.path.realpath(place), '').startswith(top)
+    if settings[part] and inside and os.path.splitext(settings[part])[1].lower() in ('', '.png'):
+      raise BadInput(
+        f'{place}: lies among the files of data.sets.{name}.{part} ({top}), which it might '
+        'overwrite or add to: write elsewhere'
+      )
+
+
 def _render_scenes(settings: Settings, cache: str, classes: int, labelled: bool) -> Folder:
   """Scenes, rendered now if they are not in the cache yet."""
   height, width = settings['size']

@@ -62,8 +62,9 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
     sets_with_findings += bool(found.findings)
   trained = {key for stage in config.recipe for key in inputs(experiment.stage(stage), config).sets}
   facts, findings = doctor.compare(inspected, config.evaluation.sets, trained)
+  findings += doctor.shared_scenes(config.data.sets.to_dict(), config.evaluation.sets, trained)
   if findings or len(inspected) > 1:
-    print(tables.render_comparison(', '.join(inspected), facts, findings))
+    print(tables.render_comparison(', '.join(inspected) or 'rendered scenes', facts, findings))
   if unopened:
     raise BadInput('; '.join(unopened))
   return int(sets_with_findings > 0 or bool(findings))

@@ -4,6 +4,7 @@ import argparse
 
 from ml_collections import ConfigDict
 
+from data_pipelines import sets
 from diga_jax.commands.arguments import Commands, add_command, add_workdir, parse_folder, parse_path
 
 
@@ -23,6 +24,8 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.storage import stage_folder
 
   stage_folder.check_output(arguments.output)
+  for name, settings in config.data.sets.items():
+    sets.check_pictures(settings, name, config.data.root, str(arguments.output))
   experiment = Run(config, arguments.workdir)
   predictor = experiment.predictor(arguments.stage, config.evaluation.network)
   predict_images(

@@ -1,13 +1,13 @@
 """study: the recipe over several seeds."""
 
 import argparse
-import json
 import pathlib
+import re
 
 from ml_collections import ConfigDict
 
 from data_pipelines import atomic
-from data_pipelines.errors import BadInput, one_line
+from data_pipelines.errors import BadInput
 from diga_jax.commands.arguments import (
   Commands,
   add_command,
@@ -40,7 +40,7 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
     raise BadInput('--seeds: a seed is named twice: a spread is of different ones')
   place = arguments.workdir / 'study' / config.evaluation.name
   table, numbers = (place.with_name(f'{place.name}.{ending}') for ending in ('md', 'json'))
-  seeds = sorted({*arguments.seeds, *seeds_of(numbers)})
+  seeds = sorted({*arguments.seeds, *seeds_of(arguments.workdir, config.evaluation.name)})
   runs = []
   for seed in seeds:
     seeded = config.copy_and_resolve_references()
@@ -66,18 +66,7 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   print(f'these tables, all numbers and plots: {place}.md, .json and _*.png')
 
 
-def seeds_of(numbers: pathlib.Path) -> set[int]:
-  """The seeds of the study that has written these numbers, if it has and their folders are there.
-
-  Raises:
-    BadInput: the file is damaged.
-  """
-  if not numbers.exists():
-    return set()
-  try:
-    found = {row['protocol']['seed'] for rows in json.loads(numbers.read_text()) for row in rows}
-    return {seed for seed in found if (numbers.parents[1] / f'seed_{int(seed)}').exists()}
-  except (ValueError, TypeError, KeyError) as error:
-    raise BadInput(
-      f'{numbers}: is damaged ({one_line(error)}): rename it, and name every seed of the study'
-    ) from None
+def seeds_of(workdir: pathlib.Path, protocol: str) -> set[int]:
+  """The seeds whose folders hold measurements of a protocol."""
+  places = (each.parents[1].name for each in workdir.glob(f'seed_*/evaluation/{protocol}'))
+  return {int(place[5:]) for place in places if re.fullmatch(r'seed_(0|[1-9]\d{0,18})', place)}

@@ -353,6 +353,7 @@ class Run(Experiment):
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     directory = self.workdir / stage
     step = stage_folder.read_record(directory)['result']['step']
+    stage_folder.check_files(directory, stage_folder.CHECKPOINTS.replace('*', str(step)))
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
     wanted = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract

@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from data_pipelines import atomic
+from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, from_pack
 from data_pipelines.pack import Pack
 from data_pipelines.random_crops import RandomCrops
@@ -34,14 +35,22 @@ def with_pseudo_labels(target: Folder, made: pathlib.Path) -> Folder:
   """The target with the labels of a complete label stage, from shards where they were packed.
 
   Raises:
-    BadInput: if a label or a shard is not as it was written.
+    BadInput: if a label or a shard is not as it was written, or not of this stage.
   """
   if not (made / LABEL_SHARDS).exists():
     stage_folder.check_files(made, 'labels/*')
   labelled = target.with_labels(str(made / 'labels' / '{id}.png'))
   if not (made / LABEL_SHARDS).exists():
     return labelled
-  return from_pack(labelled, Pack(made / LABEL_SHARDS))
+  pack, files = Pack(made / LABEL_SHARDS), stage_folder.read_record(made).get('files', {})
+  labelled = from_pack(labelled, pack)
+  for name in target.ids:
+    if pack.digest(name, 'label') != files.get(f'labels/{name}.png'):
+      raise BadInput(
+        f'{pack.directory}: holds another label of {name} than the stage made: rename it, and '
+        'pack the labels again if you like'
+      )
+  return labelled
 
 
 def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:

@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import importlib.metadata
 import itertools
-import json
 import os
 import pathlib
 import platform
@@ -21,7 +20,7 @@ from collections.abc import Iterator, Mapping
 import jax
 from absl import logging
 
-from data_pipelines import atomic
+from data_pipelines import records
 from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel import processes
 from diga_jax.types import PyTree
@@ -132,7 +131,7 @@ def recorded(workdir: pathlib.Path) -> Iterator[None]:
   try:
     yield
   finally:
-    with contextlib.suppress(OSError):  # it would hide why the run ends
+    with contextlib.suppress(BadInput):  # it would hide why the run ends
       if processes.is_main_process() and (starts := _read(workdir)):
         _write(workdir, starts)
 
@@ -159,25 +158,17 @@ def differences(before: Mapping[str, PyTree], now: Mapping[str, PyTree]) -> str:
 
 
 def _read(workdir: pathlib.Path) -> list[dict[str, PyTree]]:
-  """The entries; a damaged file is set aside, with a warning."""
+  """The entries; a file that is damaged, or not ours, is set aside, with a warning."""
   path = workdir / NAME
-  try:
-    if path.exists() and not path.is_file():
-      raise ValueError('it is no file')
-    starts = json.loads(path.read_text())['starts']
-    for start in starts:
-      _hours(start)
-      if not isinstance(start['conditions'], dict) or sorted(start['stages']) != start['stages']:
-        raise ValueError('it has no conditions or no stages')
-    return starts
-  except FileNotFoundError:
+  if not os.path.lexists(path):
     return []
-  except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-    reason = one_line(error)
   numbered = (workdir / f'{NAME}.damaged.{number}' for number in itertools.count(1))
   aside = next(place for place in numbered if not place.exists())
+  try:
+    return records.read(path, f'set aside as {aside.name}', 'starts')['starts']
+  except BadInput as error:
+    logging.warning('%s', error)
   path.replace(aside)
-  logging.warning('%s is damaged (%s): set aside as %s', path, reason, aside.name)
   return []
 
 
@@ -193,4 +184,4 @@ def _hours(start: Mapping[str, PyTree]) -> float:
 def _write(workdir: pathlib.Path, starts: list[dict[str, PyTree]]) -> None:
   """Writes the entries, of which the last is this process's."""
   starts[-1]['hours'] = _hours(starts[-1])
-  atomic.write_text(workdir / NAME, json.dumps({'starts': starts}, indent=1) + '\n')
+  records.write(workdir / NAME, {'starts': starts})

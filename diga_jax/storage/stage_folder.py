@@ -17,8 +17,9 @@ from diga_jax.storage import file_digests, run_record
 from diga_jax.types import PyTree
 
 RECORD = 'stage.json'
-# Files of a complete folder that are read later; checkpoints have digests of their own.
-FILES = ('labels/*.png', '*.npz', 'metrics.json')
+# Files of a complete folder that are read later; those of a checkpoint have digests in its own.
+CHECKPOINTS = f'checkpoints/*/{file_digests.SUMS}'
+FILES = ('labels/*.png', '*.npz', 'metrics.json', CHECKPOINTS)
 OTHER_WORKDIR = 'use another --workdir'
 
 
@@ -34,13 +35,14 @@ def read_record(directory: pathlib.Path) -> Record:
   """The record of a folder.
 
   Raises:
-    BadInput: if it is missing, and what the folder is instead; or if it is damaged, or was written
-      without digests.
+    BadInput: if it is missing, and what the folder is instead; or if it is damaged, was written
+      without digests, or is of a folder that is not complete, whatever its name says.
   """
   if not (directory / RECORD).exists():
     raise BadInput(f'{directory}: {why_no_stage(directory)}')
   redo = 'restore it from a copy, or use another --workdir or evaluation.name (see CHANGELOG.md)'
-  return records.read(directory / RECORD, redo)
+  complete = () if directory.name.endswith('.partial') else ('result',)
+  return records.read(directory / RECORD, redo, 'identity', *complete)
 
 
 def check_files(directory: pathlib.Path, pattern: str) -> None:
@@ -95,7 +97,9 @@ def check_same(
   """
   old, new = read_record(directory)['identity'], json.loads(json.dumps(identity))
   different = [
-    f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
+    f'{key}: files of this data set have changed since, or are damaged'
+    if key.startswith('images.') and key in old and key in new
+    else f'{key}: {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
     for key in sorted(old.keys() | new.keys())
     if old.get(key, 'absent') != new.get(key, 'absent')
   ]

@@ -90,6 +90,7 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
   step = record['result'].get('step')
   if step is None:
     raise BadInput(f'{directory}: holds no network, as no label pass or evaluation does')
+  stage_folder.check_files(directory, stage_folder.CHECKPOINTS.replace('*', str(step)))
   found = checkpoint.read_arrays(directory / 'checkpoints', step)
   generators = (found.get('params') or {}).get('generators')
   networks = generators or {name: found.get(part) for name, part in state.NETWORKS.items()}

@@ -1,6 +1,7 @@
 """The actions of `weights` on what a user may give them."""
 
 import pathlib
+import shutil
 import stat
 
 import jax
@@ -11,6 +12,7 @@ from diga_jax import models, weights
 from diga_jax.__main__ import main
 from diga_jax.storage import checkpoint, stage_folder
 from tests.configs import tiny
+from tests.support.stage_files import complete_stage
 
 CONFIG = '--config=tests/configs/tiny.py'
 ARRAYS = {'a.weight': np.ones((2, 3), 'f')}
@@ -23,7 +25,7 @@ def stage(folder: pathlib.Path, classes: int = 19) -> pathlib.Path:
   rng = np.random.default_rng(0)
   drawn = jax.tree.map(lambda x: rng.uniform(0.5, 1, x.shape).astype('f'), models.shapes(model))
   checkpoint.write_arrays(folder / 'checkpoints', 0, dict(drawn))
-  stage_folder.write_record(folder, {'identity': {}, 'result': {'step': 0}})
+  complete_stage(folder)
   return folder
 
 
@@ -137,3 +139,12 @@ def test_files_may_be_read_by_those_who_may_read_others(tmp_path, suffix):
   weights.save(tmp_path / f'a.{suffix}', ARRAYS)
   modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ('plain', f'a.{suffix}')]
   assert modes[0] == modes[1]
+
+
+def test_the_checkpoint_of_another_stage_is_refused(tmp_path, capsys):
+  """It is as it was written, but not what this stage ended with."""
+  stages = stage(tmp_path / 'a'), stage(tmp_path / 'b', classes=7)
+  shutil.rmtree(stages[0] / 'checkpoints')
+  shutil.copytree(stages[1] / 'checkpoints', stages[0] / 'checkpoints')
+  line = refused(capsys, 'export', str(stages[0]), '--output', str(tmp_path / 'out.npz'))
+  assert f'{stages[0]}/checkpoints/0/SHA256SUMS: is damaged' in line

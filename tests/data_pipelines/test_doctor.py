@@ -278,8 +278,8 @@ def test_a_damaged_manifest_is_named(seen, content):
 
 def test_a_record_that_is_no_manifest_is_named(seen):
   folder, path = seen
-  records.write(path, {'made': 0, 'files': []})
-  with pytest.raises(BadInput, match='is no manifest'):
+  records.write(path, {'made': 0, 'identity': []})
+  with pytest.raises(BadInput, match='is the record of something else: it has no files'):
     compared(path, folder)
 
 
@@ -331,6 +331,21 @@ def test_test_images_in_a_training_set_are_found(tmp_path):
   assert facts == ['test and train: 1 images are the same'] and not findings
   _, (finding,) = doctor.compare({}, ('a', 'b'), ('b', 'c'))
   assert finding.kind == 'a set is trained on and measured' and finding.where == ['b']
+
+
+def test_scenes_that_are_measured_and_trained_on_are_found():
+  scenes = {'kind': 'scenes', 'look': 'camera', 'first': 0, 'count': 10}
+  sets = {
+    'train': scenes,
+    'apart': {**scenes, 'first': 10},
+    'other': {**scenes, 'look': 'game'},
+    'files': {**scenes, 'kind': 'folder'},
+    'test': {**scenes, 'first': 7},
+  }
+  (finding,) = doctor.shared_scenes(sets, ('test', 'apart', 'other', 'files'), ('train',))
+  assert finding.where == ['test and train: 3 scenes, the first is number 7']
+  assert not doctor.shared_scenes(sets, ('apart', 'other', 'files'), ('train',))
+  assert not doctor.shared_scenes(sets, ('train',), ('train',))  # `compare` says so
 
 
 @pytest.mark.parametrize(
@@ -422,6 +437,11 @@ def test_the_command_compares_the_sets_and_remembers_their_digests(root, capsys,
   monkeypatch.setattr(digests, 'of_file', None)
   folder = opened(root)
   assert folder.file_digests(str(root / 'cache/digests'))['003']['label']
+
+
+def test_the_command_compares_scenes(root, capsys):
+  assert main([*command(root), '--config.data.sets.camera_test.first=3']) == 1
+  assert 'camera_test and target: 1 scenes, the first is number 3' in capsys.readouterr().out
 
 
 def test_a_run_refuses_files_that_doctor_did_not_see(root, capsys):

@@ -134,8 +134,10 @@ def test_masks_of_0_and_255_are_refused(tmp_path):
   def mask(rng):
     return rng.choice([0, 255], SIZE).astype(np.uint8)
 
-  signs = looked_at(tmp_path, mask, names=('a', 'b'))
-  assert signs[0].fatal and '((0, 0), (255, 1))' in signs[0].text
+  for table in ('identity', 'cityscapes', 'mapillary'):  # the last two ignore 0 as well
+    names = ('a', 'b') if table == 'identity' else NAMES
+    signs = looked_at(tmp_path, mask, names=names, table=table)
+    assert signs[0].fatal and '((0, 0), (255, 1))' in signs[0].text
   assert looked_at(tmp_path, mask, names=('a', 'b'), table=((0, 0), (255, 1))) == []
   # One's own table says what is meant.
   assert not looked_at(tmp_path, mask, names=('a', 'b'), table=((0, 0), (255, 255)))[0].fatal
@@ -153,16 +155,20 @@ def test_colours_are_not_read_as_ids(tmp_path):
 
 
 def test_labels_of_nothing_are_refused(tmp_path):
-  for table, value in (('identity', 255), ('cityscapes', 0), ('train_ids', 255), ('synthia', 0)):
+  for table, value in (
+    ('identity', 255), ('cityscapes', 0), ('cityscapes', 255), ('train_ids', 255), ('synthia', 0)
+  ):  # fmt: skip
     signs = looked_at(tmp_path, lambda rng, v=value: np.full(SIZE, v, np.uint8), table=table)
     assert (
       signs[0].fatal and 'none of 9 label files looked at has a labelled pixel' in signs[0].text
     )
 
 
-def test_a_single_class_and_odd_shares_are_said(tmp_path):
+def test_few_classes_and_odd_shares_are_said(tmp_path):
   (one,) = looked_at(tmp_path, lambda rng: np.full(SIZE, 3, np.uint8))
-  assert not one.fatal and 'a single class occurs' in one.text
+  assert not one.fatal and 'only 1 of 19 classes occur' in one.text
+  (two,) = looked_at(tmp_path, lambda rng: rng.choice([0, 1], SIZE).astype(np.uint8))
+  assert not two.fatal and 'only 2 of 19 classes occur' in two.text
   signs = looked_at(tmp_path, lambda rng: raw_ids('synthia', rng), table='cityscapes')
   assert signs and any('%' in sign.text for sign in signs)
 

@@ -1,6 +1,7 @@
 """Records: every changed bit is noticed, and what is no record is one line."""
 
 import json
+import os
 
 import pytest
 
@@ -51,7 +52,8 @@ def test_other_json_is_no_record(tmp_path, text):
 
 def test_what_cannot_be_read_is_no_record(tmp_path):
   (tmp_path / 'a.json').write_bytes(b'\xff\xfe{}')
-  for path in (tmp_path, tmp_path / 'a.json', tmp_path / 'absent'):
+  os.mkfifo(tmp_path / 'pipe')  # which must not be waited for
+  for path in (tmp_path, tmp_path / 'a.json', tmp_path / 'absent', tmp_path / 'pipe'):
     with pytest.raises(BadInput, match=str(path)):
       records.read(path, 'make it again')
 
@@ -60,3 +62,10 @@ def test_a_record_without_a_digest_may_be_of_an_earlier_version(tmp_path):
   (tmp_path / 'a.json').write_text(json.dumps(CONTENT))
   with pytest.raises(BadInput, match='earlier version'):
     records.read(tmp_path / 'a.json', 'make it again')
+
+
+def test_a_sound_record_of_something_else_is_refused(tmp_path):
+  records.write(tmp_path / 'a.json', CONTENT)
+  records.read(tmp_path / 'a.json', 'make it again', *CONTENT)
+  with pytest.raises(BadInput, match=r'a\.json: is the record of something else: it has no shards'):
+    records.read(tmp_path / 'a.json', 'make it again', 'shards')

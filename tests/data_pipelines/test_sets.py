@@ -1,5 +1,6 @@
 """Data sets of a config: no file of theirs lies where a command writes."""
 
+import contextlib
 import pathlib
 
 import numpy as np
@@ -79,3 +80,18 @@ def test_samples_of_doctor_are_no_images(root):
   options = {'name': 'it', 'root': str(root), 'classes': 19, 'labelled': False}
   with pytest.raises(BadInput, match=r'images/manifests/it/000.png lies in'):
     sets.open_set(settings, cache=str(root / 'images'), **options)
+
+
+@pytest.mark.parametrize(
+  ('place', 'refused'),
+  [('labels', True), ('labels/more', True), ('photos', False), ('.', False), ('other', False)],
+)
+def test_pictures_are_not_written_among_a_sets_own(root, place, refused):
+  settings = datasets.dataset(kind='folder', images='photos/{id}.jpg', labels='labels/{id}.png')
+  told = (
+    pytest.raises(BadInput, match=r'data\.sets\.own\.labels')
+    if refused
+    else contextlib.nullcontext()
+  )
+  with told:
+    sets.check_pictures(settings, 'own', str(root), str(root / place))

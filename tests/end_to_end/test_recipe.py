@@ -277,6 +277,9 @@ def test_a_label_stages_labels_are_packed(finished, cache, tmp_path, capsys):
   assert packed.label_pack and packed.file_digests() == files.file_digests()
   for index in range(len(target)):
     np.testing.assert_array_equal(packed.read(index)[1], files.read(index)[1])
+  shutil.copytree(made / 'shards', workdir / 'label_2' / 'shards')
+  with pytest.raises(BadInput, match=r'holds another label of 00000\d than the stage made'):
+    labels.with_pseudo_labels(target, workdir / 'label_2')
   assert run('prepare', workdir, cache, '--stage=label_9') == 2
   assert "no 'label_9'" in capsys.readouterr().err
 

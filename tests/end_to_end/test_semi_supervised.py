@@ -28,7 +28,7 @@ def test_a_few_labels_and_many_images(tmp_path, capsys):
   labelled, unlabelled = (set(experiment.images(name).ids) for name in ('source', 'target'))
   assert labelled and unlabelled and not labelled & unlabelled
   # Only what has no labels is labelled; the centroids are those of all images.
-  made = folder.find_ids(str(workdir / 'label_1/labels/{id}.png'))
+  made = folder.find_files(str(workdir / 'label_1/labels/{id}.png'))[0]
   assert set(made) == unlabelled
   centroids, _ = read_centroids(workdir / 'label_1')
   feature = experiment.config.model.options.feature

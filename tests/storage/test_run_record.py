@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import random
 import subprocess
 
 import pytest
 
 from diga_jax.storage import run_record, stage_folder
+from tests.support import damage
 
 
 def starts(workdir: pathlib.Path) -> list[dict]:
@@ -79,6 +81,15 @@ def test_a_damaged_file_is_set_aside(tmp_path, caplog, text):
   assert len(starts(tmp_path)) == 1
   assert (tmp_path / 'run.json.damaged.1').read_text() == text
   assert [record.getMessage().count('set aside') for record in caplog.records] == [1]
+
+
+def test_a_flipped_bit_is_noticed(tmp_path, caplog):
+  with run_record.recorded(tmp_path):
+    pass
+  damage.flip(tmp_path / 'run.json', random.Random(0))
+  with run_record.recorded(tmp_path):
+    pass
+  assert len(starts(tmp_path)) == 1 and 'run.json: is damaged' in caplog.text
 
 
 def test_what_is_no_text_is_set_aside(tmp_path, caplog):

@@ -54,6 +54,12 @@ def test_a_damaged_record_is_one_line(tmp_path, text):
     make(tmp_path / 'stage')
 
 
+def test_a_partial_folder_that_was_renamed_is_not_complete(tmp_path):
+  stage_folder.write_record(tmp_path / 'stage', {'identity': {'seed': 0}})
+  with pytest.raises(BadInput, match=r'stage/stage.json: .* it has no result; restore it'):
+    make(tmp_path / 'stage')
+
+
 def told(directory: pathlib.Path) -> str:
   """What is said of a path that should be a stage; never to delete anything."""
   with pytest.raises(BadInput) as error:
@@ -84,3 +90,10 @@ def test_the_advice_on_other_settings_is_the_callers(tmp_path):
     with pytest.raises(BadInput, match=f'0 there, 1 now: set them back, or {instead}') as error:
       stage_folder.produce(tmp_path / 'a', {'seed': 1}, lambda _: pytest.fail('made'), instead)
     assert 'delete' not in str(error.value)
+
+
+def test_changed_files_of_a_data_set_are_said_to_be_changed(tmp_path):
+  record = {'identity': {'images.target': 'ab12'}, 'result': None}
+  stage_folder.write_record(tmp_path / 'a', record)
+  with pytest.raises(BadInput, match=r'images\.target: files of this data set have changed since'):
+    stage_folder.check_same(tmp_path / 'a', {'images.target': 'cd34'})

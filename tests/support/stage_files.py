@@ -17,8 +17,14 @@ def tiny_network():
   return model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
+def complete_stage(folder: pathlib.Path) -> None:
+  """Writes the record of a folder that has a checkpoint of step 0."""
+  files = stage_folder.digests_of(folder)
+  stage_folder.write_record(folder, {'identity': {}, 'result': {'step': 0}, 'files': files})
+
+
 def write_stage(variables, workdir: pathlib.Path) -> pathlib.Path:
   """The folder of a complete stage of the name 'stage' that ended with these variables."""
   checkpoint.write_arrays(workdir / 'stage/checkpoints', 0, dict(variables))
-  stage_folder.write_record(workdir / 'stage', {'identity': {}, 'result': {'step': 0}})
+  complete_stage(workdir / 'stage')
   return workdir / 'stage'

@@ -7,7 +7,8 @@ import safetensors.numpy
 
 from diga_jax import models, pixels, weights
 from diga_jax.__main__ import main
-from diga_jax.storage import checkpoint, stage_folder
+from diga_jax.storage import checkpoint
+from tests.support.stage_files import complete_stage
 
 torch = pytest.importorskip('torch')
 nn = torch.nn
@@ -152,7 +153,7 @@ def drawn(model) -> dict[str, np.ndarray]:
 
 def stage_of(variables, place):
   checkpoint.write_arrays(place / 'stage/checkpoints', 0, dict(variables))
-  stage_folder.write_record(place / 'stage', {'identity': {}, 'result': {'step': 0}})
+  complete_stage(place / 'stage')
   return str(place / 'stage')
 
 
