@@ -15,6 +15,7 @@ from flax import traverse_util
 
 from data_pipelines.errors import BadInput
 from diga_jax import models
+from diga_jax.rules import search
 from diga_jax.types import PyTree, Variables
 from diga_jax.weights import pretrained
 from diga_jax.weights.pretrained import StateDict
@@ -110,7 +111,7 @@ def initialise(
   Args:
     variables: the freshly initialised network.
     state_dict: see `read`.
-    may_differ: regular expressions that name the entries (by `re.search`) that the file may lack,
+    may_differ: regular expressions that name the entries (by `search`) that the file may lack,
       hold in another shape or have left over. With a tuple, an empty one too, a classifier or a
       head that the network does not have is left out as well. None: nothing may differ.
 
@@ -132,7 +133,7 @@ def initialise(
   if may_differ is not None:
     left_out = _beside([key for key, _, _ in rows if key not in wanted], wanted)
     strict = [row for row in rows if row[0] not in left_out]
-    strict = [row for row in strict if not any(re.search(p, row[0]) for p in may_differ)]
+    strict = [row for row in strict if not any(search(p, row[0]) for p in may_differ)]
   _check_fit(strict, 'this network', holds)
   return variables, rows
 

@@ -166,7 +166,11 @@ def test_a_seed_is_run_once(tmp_path, capsys):
     ('evaluation.scales=' + '(' * 5000, 'config'),
     ('seed=' + '9' * 5000, 'seed'),
     ('data.crop=(96, 192', 'crop'),
-    ('seed=', 'seed'),
+    ('seed=', "config.seed is '': it may be a whole number"),
+    ('seed', 'write --config.seed=VALUE'),
+    ('remat', 'write --config.remat=VALUE'),
+    ('recipe[9]=warmup', 'config.recipe[9]: there is no such field'),
+    ('evaluation.scales[0]=1', 'config.evaluation.scales[0]: there is no such field'),
     ('seed=1.5', 'seed'),
     ('remat=2', 'remat'),
     ('remat=yes please', 'remat'),
@@ -182,6 +186,16 @@ def test_a_wrong_value_given_as_text_is_one_line(override, words, tmp_path, caps
   argv = ['run', '--config=tests/configs/tiny.py', f'--workdir={tmp_path / "run"}']
   assert words in refused([*argv, f'--config.{override}'], capsys)
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'argument', ['--undefok=x', '--flagfile={file}', 'config.seed=1', '--seed=1']
+)
+def test_what_is_no_field_of_the_config_is_refused(argument, tmp_path, capsys):
+  (tmp_path / 'flags').write_text('--config.seed=1')
+  given = argument.format(file=tmp_path / 'flags')
+  line = refused(['config', '--config=tests/configs/tiny.py', given], capsys)
+  assert f'not understood: {given}' in line
 
 
 def test_all_unknown_fields_of_the_command_line_are_named(capsys):
