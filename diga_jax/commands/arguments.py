@@ -42,8 +42,11 @@ def parse_name(text: str) -> str:
 
 
 def parse_path(text: str) -> pathlib.Path:
-  """The path of a file or folder, there or not; raises ArgumentTypeError."""
-  return pathlib.Path(parse_name(text))
+  """The path of a file or folder, there or not; raises ArgumentTypeError.
+
+  No shell replaces the ~ of --workdir=~/runs.
+  """
+  return pathlib.Path(os.path.expanduser(parse_name(text)))
 
 
 def parse_folder(text: str) -> pathlib.Path:

@@ -119,7 +119,7 @@ def initialise(
     The variables and the rows of `match`, with the network's names.
 
   Raises:
-    BadInput: an entry that may not differ does, none fits, or one holds no finite numbers.
+    BadInput: an entry that may not differ does, none fits, or one holds what no network does.
   """
   variables, rows = fill(variables, state_dict)
   wanted = {key: shape for key, shape, status in rows if status != 'unexpected'}
@@ -142,7 +142,7 @@ def fill(variables: Variables, state_dict: StateDict) -> tuple[Variables, list[R
   """`match` for a file that may have other names, whatever fits; see `initialise`.
 
   Raises:
-    BadInput: an entry that fits does not hold finite numbers.
+    BadInput: an entry that fits does not hold finite numbers, or a variance is below 0.
   """
   wanted = {_torch_name(path) for path, _ in _flat(variables)}
   renamed = pretrained.rename(state_dict, wanted)
@@ -153,6 +153,8 @@ def fill(variables: Variables, state_dict: StateDict) -> tuple[Variables, list[R
       finite = np.isfinite(renamed[name].astype(np.float32)).all()
     if not finite:
       raise BadInput(f'{name} holds numbers that are not finite: the file is of no use')
+    if name.endswith('.running_var') and np.min(renamed[name], initial=0) < 0:
+      raise BadInput(f'{name} holds variances below 0: the file is of no use')
   return match(variables, renamed)
 
 

@@ -8,7 +8,8 @@ import types
 import pytest
 
 from diga_jax import __main__ as command_line
-from diga_jax.commands.arguments import add_command
+from diga_jax import weights
+from diga_jax.commands.arguments import add_command, parse_folder
 
 NAMES = (
   'run', 'train', 'label', 'evaluate', 'study', 'predict', 'plan', 'doctor', 'prepare', 'weights',
@@ -143,6 +144,19 @@ def test_a_wrong_argument_of_an_action_is_one_line(arguments, capsys):
 def test_a_wrong_topology_is_found_before_a_right_one_is_compiled(topology, capsys):
   argv = ['plan', '--config=tests/configs/tiny.py', '--topology', 'cpu', topology]
   assert f'--topology={topology}' in refused(argv, capsys)
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert parse_folder('~/runs') == tmp_path / 'runs'
+  assert weights.path_of('~/a.pth') == tmp_path / 'a.pth'
+
+
+def test_a_cache_that_cannot_be_made_is_refused(tmp_path, capsys):
+  (tmp_path / 'file').write_text('')
+  cache = f'--config.compilation_cache={tmp_path / "file"}'
+  argv = ['run', '--config=tests/configs/tiny.py', f'--workdir={tmp_path / "run"}', cache]
+  assert f'config.compilation_cache: {tmp_path / "file"}' in refused(argv, capsys)
 
 
 def test_a_seed_is_run_once(tmp_path, capsys):
