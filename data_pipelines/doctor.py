@@ -379,7 +379,6 @@ def check_manifest(path: str, folder: Folder, now: Digests) -> Manifest | None:
   if changed:
     raise BadInput(
       f'{folder.images.replace("{id}", changed[0])}: this image or its label is not what doctor '
-      f'saw on {manifest["made"]} ({len(changed)} of {len(now)} differ): run doctor again, or '
-      f'delete {path}'
+      f'saw on {manifest["made"]} ({len(changed)} of {len(now)} differ): run doctor again'
     )
   return manifest

@@ -35,7 +35,11 @@ def printable(text: str) -> str:
 
 def one_line(error: object) -> str:
   """The message of a library's error on one line of at most 200 characters; else its type."""
-  return ' '.join(str(error).split())[:200] or type(error).__name__
+  try:
+    text = str(error)
+  except Exception:  # of a class that cannot be printed
+    text = ''
+  return ' '.join(text.split())[:200] or type(error).__name__
 
 
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> BadInput:

@@ -283,6 +283,7 @@ def open_folder(
     among: the ids of all images, where their files are not there to be listed.
     table, classes, label_format, max_pixels: as in `Folder`.
   """
+  root = os.path.expanduser(root)
   if not os.path.isdir(root):
     raise BadInput(
       f'data.root {root!r} is not a folder: set it to where the data sets are (docs/datasets.md)'

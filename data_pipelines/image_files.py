@@ -90,11 +90,9 @@ def why_no_file(path: str | os.PathLike[str]) -> str:
   if not os.path.lexists(path):
     return 'no such file; correct the list or the pattern'
   if not os.path.exists(path):
-    return (
-      f'is a link to {os.readlink(path)}, which does not exist; restore that or remove the link'
-    )
+    return f'is a link to {os.readlink(path)}, which does not exist; restore that, or leave it out'
   what = 'a folder' if os.path.isdir(path) else 'a pipe, a socket or a device'
-  return f'is {what}, not a file; remove it or correct the pattern'
+  return f'is {what}, not a file; correct the list or the pattern'
 
 
 def decode(
@@ -142,7 +140,7 @@ def decode(
     AttributeError, AssertionError, RuntimeError, MemoryError, Warning, struct.error, zlib.error,
   ) as error:  # fmt: skip
     reason = one_line(error)
-  raise BadInput(f'{name}: cannot be decoded ({reason}); restore or remove the file')
+  raise BadInput(f'{name}: cannot be decoded ({reason}); restore the file, or leave it out')
 
 
 def _pixels(image: ImageFile.ImageFile, mode: str) -> np.ndarray:

@@ -8,7 +8,7 @@ if __name__ == '__main__':  # before the imports, which take time
 import logging
 import sys
 
-from data_pipelines.errors import BadInput, line_of
+from data_pipelines.errors import BadInput, line_of, one_line
 from diga_jax import __version__, signals
 from diga_jax.commands import config, data, plan, predict, run, study, weights
 from diga_jax.commands.arguments import OVERRIDES, Parser
@@ -35,7 +35,10 @@ def main(argv: list[str] | None = None) -> int:
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
   try:
-    from diga_jax.config import config_of  # TensorFlow, which --help need not wait for
+    try:
+      from diga_jax.config import config_of  # TensorFlow, which --help need not wait for
+    except ValueError as error:  # JAX reads its variables as it is imported
+      raise BadInput(f'{one_line(error)}: correct that variable, or unset it') from None
 
     config = config_of(arguments, overrides)
     from diga_jax.commands import start  # JAX: the command line is known to be right

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from data_pipelines import image_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput, one_line
 from data_pipelines.scenes import render
-from diga_jax import metrics, models, optimizer, strong_augment
+from diga_jax import metrics, models, optimizer, signals, strong_augment
 from diga_jax.inference import image_batches, selectors
 from diga_jax.parallel import mesh
 from diga_jax.rules import (
@@ -40,8 +40,6 @@ from diga_jax.stages import consensus, kinds, objective, views, warmup
 from diga_jax.state import NETWORKS
 from diga_jax.types import PyTree
 
-_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
-
 
 def read_config(argv: list[str]) -> ConfigDict:
   """The config of --config=FILE with every --config.FIELD=VALUE applied.
@@ -50,25 +48,36 @@ def read_config(argv: list[str]) -> ConfigDict:
     BadInput: for a file that cannot be loaded, an unknown field, or a value that it may not have.
   """
   (file, *overrides), values = argv, flags.FlagValues()
+  given = list(map(split_override, overrides))
   config, line = load(file.removeprefix('--config=')), ['diga_jax', *overrides]
   try:
     holder = config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=line)
-    left = values(line)[1:]
-    if left:
-      raise BadInput(f'not understood: {left[0]} (see --help)')
+    values(line)
     config = holder.value
     check(config)
     return config
   except BadInput:
     raise
   except (
-    flags.Error, AttributeError, KeyError, MemoryError, RecursionError, TypeError, ValueError,
+    flags.Error, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError,
   ) as error:  # fmt: skip
     lines = [line for line in str(error).strip().strip('"\'').splitlines() if line.strip()]
     reason = lines[-1].removeprefix('ValueError: ') if lines else type(error).__name__
-    if fields := unknown_of(error, argv):
+    if fields := unknown_of(error, [field for field, _ in given]):
       raise BadInput(unknown_fields(fields, FIELDS)) from None
+    for field, value in given:
+      if reason.startswith(f'flag --config.{field}={value}: '):  # of another type than the file's
+        raise BadInput(refusal(field, value)) from None
     raise BadInput(f'--config: {reason}') from None
+
+
+def split_override(text: str) -> tuple[str, str]:
+  """(field, value) of --config.FIELD=VALUE; raises BadInput for any other argument."""
+  if found := re.fullmatch(r'--?config\.([^=]+)=(.*)', text, re.DOTALL):
+    return found[1], found[2]
+  if '=' not in text and text.startswith(('--config.', '-config.')):
+    raise BadInput(f'{text} has no value: write {text}=VALUE, with = and no blank')
+  raise BadInput(f'not understood: {text} (see --help)')
 
 
 def load(name: str) -> ConfigDict:
@@ -83,7 +92,9 @@ def load(name: str) -> ConfigDict:
     if 'get_config' not in found:
       raise NameError('it has no function get_config')
     config = found['get_config'](*[text] * bool(colon))
-  except Exception as error:  # the file is a program: it may raise anything
+  except signals.Stopped:
+    raise
+  except BaseException as error:  # the file is a program: it may raise anything, and end itself
     said = error.args[0] if isinstance(error, KeyError) and error.args else error
     reason = f'{type(error).__name__}: {one_line(said)}'
     raise BadInput(f'--config: {line_of(error, file)}: {reason}') from None
@@ -92,7 +103,7 @@ def load(name: str) -> ConfigDict:
   return config
 
 
-def line_of(error: Exception, file: str) -> str:
+def line_of(error: BaseException, file: str) -> str:
   """Where in a file an error was raised, or in what the file calls: 'FILE, line N'."""
   if isinstance(error, SyntaxError) and error.filename:  # of the file, or of one that it imports
     return f'{error.filename}, line {error.lineno}'
@@ -101,15 +112,14 @@ def line_of(error: Exception, file: str) -> str:
   return f'{file}, line {lines[-1]}' if lines else file
 
 
-def unknown_of(error: Exception, argv: list[str]) -> list[str]:
-  """The fields of the command line that do not exist: those of no config, or the one at fault.
+def unknown_of(error: Exception, given: Sequence[str]) -> list[str]:
+  """The given fields that do not exist: those of no config, or the one at fault.
 
   The error names the last part of a field at most.
   """
-  given = [found[1] for found in map(_OVERRIDE.match, argv) if found]
   word = re.search(r'\w+', str(error))
   at_fault = [field for field in given if word and word[0] in field.split('.')]
-  known = isinstance(error, AttributeError | KeyError)
+  known = isinstance(error, AttributeError | LookupError)
   return [field for field in given if field_of(field) not in FIELDS] or at_fault * known
 
 
@@ -313,7 +323,8 @@ def check_names(config: ConfigDict) -> None:
     for name in names:
       if name not in known:
         raise BadInput(
-          f'config.{field} names {name!r}, but config.{group} has only {", ".join(known)} '
+          f'config.{field} names {name!r}, but config.{group} has '
+          f'{"only " * bool(known)}{", ".join(known) or "none"} '
           "(several names are written ('a', 'b'))"
         )
   for name, settings in sets.items():
@@ -366,13 +377,21 @@ def check_fields(values: Mapping[str, object]) -> None:
   unknown = [path for path in values if path not in known and not is_group(path, values, known)]
   if unknown:
     raise BadInput(unknown_fields(unknown, known))
+  for group in ('stages', 'data.sets'):
+    if not any(f'{path}.'.startswith(f'{group}.') for path in values):
+      raise BadInput(f'config.{group} is missing: start from default.get_config()')
   for path in known:
     if isinstance(values.get(path, {}), dict) and not path.startswith('model.options.'):
       raise BadInput(f'config.{path} is missing: it may be {FIELDS[field_of(path)].text}')
   for path in filter(known.__contains__, values):
     if not FIELDS[field_of(path)].accepts(values[path]):
-      shown = ' '.join(repr(values[path]).split())[:200]
-      raise BadInput(f'config.{path} is {shown}: it may be {FIELDS[field_of(path)].text}')
+      raise BadInput(refusal(path, values[path]))
+
+
+def refusal(path: str, value: object) -> str:
+  """A message that a field may not have a value."""
+  shown = ' '.join(repr(value).split())[:200]
+  return f'config.{path} is {shown}: it may be {FIELDS[field_of(path)].text}'
 
 
 def fields_of(values: Mapping[str, object]) -> dict[str, None]:

@@ -1,4 +1,4 @@
-"""Settings of JAX that change numbers: their values here, whatever the environment says."""
+"""Settings of JAX that change or stop a run: their values here, whatever the environment says."""
 
 import jax
 
@@ -17,6 +17,8 @@ SETTINGS: dict[str, object] = {
   'jax_use_direct_linearize': True,
   'jax_allow_f16_reductions': True,
   'jax_disable_jit': False,
+  'jax_transfer_guard': 'allow',
+  'jax_default_device': None,
   'jax_debug_nans': False,
   'jax_debug_infs': False,
   'jax_disable_most_optimizations': False,

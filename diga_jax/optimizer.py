@@ -4,7 +4,6 @@ Source: docs/method.md sections 4, 6.2, 7 and 10.
 """
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diga_jax.rules import search
 from diga_jax.types import Params, PyTree
 
 Settings: TypeAlias = Mapping[str, Any]  # those that `build` reads
@@ -181,15 +181,15 @@ def groups(config: Settings, params: Params) -> PyTree:
   rules += [(pattern, f'body_{count}') for pattern, count in repeats]
   paths = [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
   for pattern in [pattern for pattern, _ in rules] + [undecayed] * bool(undecayed):
-    if not any(re.search(pattern, path) for path in paths):
+    if not any(search(pattern, path) for path in paths):
       raise ValueError(
         f'optimizer pattern {pattern!r} matches no parameter; they are named like {paths[0]!r}'
       )
 
   def group(keys, _):
     path = _path(keys)
-    name = next((name for pattern, name in rules if re.search(pattern, path)), 'body_1')
-    without = undecayed and name != 'frozen' and re.search(undecayed, path)
+    name = next((name for pattern, name in rules if search(pattern, path)), 'body_1')
+    without = undecayed and name != 'frozen' and search(undecayed, path)
     return f'{name}{UNDECAYED}' if without else name
 
   return jax.tree_util.tree_map_with_path(group, params)
@@ -199,7 +199,7 @@ def freezes_norms(config: Settings, params: Params) -> bool:
   """Whether a pattern of `frozen` matches the scale of a normalisation."""
   paths = [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
   scales = [path for path in paths if path.endswith('/scale')]
-  return any(re.search(pattern, s) for pattern in config.get('frozen', ()) for s in scales)
+  return any(search(pattern, s) for pattern in config.get('frozen', ()) for s in scales)
 
 
 def build(config: Settings, params: Params) -> optax.GradientTransformation:

@@ -2,14 +2,19 @@
 
 import math
 import re
+import signal
+import threading
 import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from data_pipelines.errors import BadInput
+
 # Of float32, in which everything is computed; smaller numbers are taken for 0.
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+SECONDS = 1.0  # for a pattern and a name, where a microsecond is usual
 PATH_LENGTH = 4096  # characters, Linux' PATH_MAX
 
 
@@ -148,3 +153,27 @@ title = Rule(lambda value: _is_text(value) and bool(fold(str(value))), 'a name')
 # What becomes the name of a folder or file, and leaves the place that it is meant for by no means.
 simple_name = Rule(_is_simple, "a name of up to 60 letters, digits, '_' and '-'")
 pattern = Rule(_compiles, 'a regular expression')
+
+
+def search(pattern: str, name: str) -> bool:
+  """Whether a `pattern` of a config is found in a name.
+
+  Raises:
+    BadInput: it is not known after SECONDS: repeats within repeats are tried in every combination.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    return bool(re.search(pattern, name))  # a timer interrupts the main thread alone
+
+  def give_up(*_: object) -> None:
+    raise BadInput(
+      f'the pattern {pattern!r} of the config takes too long to be searched for in {name!r}: write '
+      'it without repeats within repeats'
+    )
+
+  before = signal.signal(signal.SIGALRM, give_up)
+  signal.setitimer(signal.ITIMER_REAL, SECONDS)
+  try:
+    return bool(re.search(pattern, name))
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

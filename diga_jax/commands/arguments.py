@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
   """A parser that says on one line what is wrong; arguments without a type are not empty."""
 
   def __init__(self, **options: Any):
-    super().__init__(**options)
+    super().__init__(**options, allow_abbrev=False)
     self.register('type', None, parse_name)
 
   def error(self, message: str) -> NoReturn:
@@ -42,8 +42,11 @@ def parse_name(text: str) -> str:
 
 
 def parse_path(text: str) -> pathlib.Path:
-  """The path of a file or folder, there or not; raises ArgumentTypeError."""
-  return pathlib.Path(parse_name(text))
+  """The path of a file or folder, there or not; raises ArgumentTypeError.
+
+  No shell replaces the ~ of --workdir=~/runs.
+  """
+  return pathlib.Path(os.path.expanduser(parse_name(text)))
 
 
 def parse_folder(text: str) -> pathlib.Path:

@@ -8,7 +8,7 @@ import re
 import jax
 from ml_collections import ConfigDict
 
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, cannot_write
 from diga_jax import numerics
 from diga_jax.config import flatten
 from diga_jax.parallel import launchers, processes
@@ -47,7 +47,12 @@ def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
     if re.match(r'\w+:/', str(place)):
       raise BadInput(f'{field} is {place}: mount the bucket and give its folder (docs/launch.md)')
   if config.compilation_cache:
-    jax.config.update('jax_compilation_cache_dir', config.compilation_cache)
+    cache = os.path.expanduser(config.compilation_cache)
+    try:
+      os.makedirs(cache, exist_ok=True)
+    except OSError as error:  # JAX would warn at every program, and compile it
+      raise cannot_write(f'config.compilation_cache: {cache}', error) from None
+    jax.config.update('jax_compilation_cache_dir', cache)
   if getattr(arguments, 'distributed', None):
     processes.connect(arguments.distributed, launchers.visible_devices(os.environ))
     processes.compare('--distributed', what_all_do(arguments, config))

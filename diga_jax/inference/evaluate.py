@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines import atomic
 from diga_jax import metrics
-from diga_jax.inference.forward import Predictor
+from diga_jax.inference.forward import Predictor, check_classes
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, labels_of
 from diga_jax.metrics import Means
 from diga_jax.parallel import processes
@@ -68,7 +68,7 @@ def evaluate(
     See `summarise`; the protocol also holds what was measured here: scales, fusion, flip, sizes.
 
   Raises:
-    BadInput: no images, no labels, label ids >= C, or a damaged file.
+    BadInput: no images, no labels, label ids >= C, a damaged file, or logits that are not finite.
   """
   total = np.zeros((len(names), len(names)), np.int64)
   sizes: set[tuple[tuple[int, ...], ...]] = set()  # of images and of their labels
@@ -82,6 +82,7 @@ def evaluate(
   for batch, (counts, prediction) in for_each_batch(
     step, dataset, 'evaluate', progress, batch_size=predictor.batch_size, size=size
   ):
+    check_classes(np.asarray(prediction), [dataset.ids[index] for index in batch.indices])
     total += np.asarray(counts)
     sizes.add((batch.images.shape[1:3], prediction.shape[1:3]))
     if pictures is not None:

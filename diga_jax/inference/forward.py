@@ -51,14 +51,23 @@ def multi_scale(
 
 
 def classes_of(logits: jax.Array) -> jax.Array:
-  """The class with the largest of logits [..., C]: uint8 [...].
+  """The class with the largest of logits [..., C]: uint8 [...]; 255 where one is not finite.
 
   Raises:
     BadInput: a byte cannot hold the ids of so many classes and 255, which means none.
   """
   if logits.shape[-1] > IGNORE:
     raise BadInput(f'a network of {logits.shape[-1]} classes: labels hold at most {IGNORE}')
-  return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+  found = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+  return jnp.where(jnp.isfinite(logits).all(-1), found, jnp.uint8(IGNORE))
+
+
+def check_classes(classes: np.ndarray, ids: Sequence[str]) -> None:
+  """Refuses what `classes_of` found for images where logits are not finite; raises BadInput."""
+  if (classes == IGNORE).any():
+    raise BadInput(
+      f'{", ".join(ids)}: the network computes numbers that are not finite there: take another one'
+    )
 
 
 @dataclasses.dataclass(frozen=True)

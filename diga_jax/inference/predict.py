@@ -12,7 +12,7 @@ from absl import logging
 from data_pipelines import atomic, image_files
 from data_pipelines.errors import BadInput, printable
 from data_pipelines.image_files import MAX_PIXELS
-from diga_jax.inference.forward import Predictor
+from diga_jax.inference.forward import Predictor, check_classes
 from diga_jax.inference.image_batches import Batch, for_each_batch
 from diga_jax.report.pictures import overlay
 
@@ -123,6 +123,7 @@ def predict_images(
   for batch, classes in for_each_batch(
     step, dataset, 'predict', progress, batch_size=predictor.batch_size
   ):
+    check_classes(np.asarray(classes), [dataset.ids[index] for index in batch.indices])
     for index, image, labels in zip(batch.indices, batch.images, np.asarray(classes), strict=False):
       atomic.write_png(targets[index][0], labels)
       atomic.write_png(targets[index][1], overlay(image, labels, palette))

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from diga_jax import selection
-from diga_jax.inference.forward import Predictor, classes_of
+from diga_jax.inference.forward import Predictor, check_classes, classes_of
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, resize_to
 from diga_jax.inference.selectors import SELECTORS
 from diga_jax.parallel.processes import exchange, in_order
@@ -145,7 +145,9 @@ def predict_each(
     labelled=False,
     order=order,
   ):
-    for index, *maps in zip(batch.indices, *jax.device_get(result), strict=False):
+    confidence, labels = jax.device_get(result)
+    check_classes(labels, [dataset.ids[index] for index in batch.indices])
+    for index, *maps in zip(batch.indices, confidence, labels, strict=False):
       yield Prediction(index, batch.stored_size, *maps)
 
 

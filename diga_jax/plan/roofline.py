@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from data_pipelines.errors import BadInput
 from diga_jax import progress
 from diga_jax.plan import compiler
 from diga_jax.plan.compiler import GIB, Chip, StepCost
@@ -92,11 +93,14 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   """One row for each training stage of the recipe; stages with the same step share a compilation.
 
   A row: stage, steps, chips, rows, cost, and, for TPUs, seconds per step by resource, hours, and
-  whether it fits; if it does not, `remedies`: [(change, cost)] of what was tried.
+  whether it fits; if it does not, `remedies`: [(change, cost)] of what was tried. Raises BadInput if
+  no stage of the recipe trains.
   """
   kind, _, chips = compiler.parse_topology(topology)
   chip = compiler.CHIPS.get(kind)
   names = [n for n in stages_of(experiment) if kind_of(experiment.stage(n)).train_step]
+  if not names:
+    raise BadInput('config.recipe: none of its stages trains: there is nothing to plan')
   rows, known = [], {}
   with progress.bar(len(names), f'compiling for {topology}', unit='stages') as bar:
     for name in names:

@@ -139,7 +139,7 @@ def _check_space(directory: pathlib.Path, state: PyTree) -> None:
   if disk.f_files and disk.f_favail < files:  # some file systems do not count them
     raise BadInput(
       f'{directory}: a checkpoint has {files} files and {disk.f_favail} more can be made there (no '
-      f'inodes); remove files and run again{_from_step(directory)}'
+      f'inodes); free some and run again{_from_step(directory)}'
     )
 
 

@@ -28,12 +28,13 @@ from diga_jax.types import PyTree
 NAME = 'run.json'
 PACKAGES = (
   'diga_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu', 'numpy',
-  'pillow', 'ml_collections', 'clu', 'cykooz.resizer',
+  'pillow', 'ml_collections', 'clu', 'cykooz.resizer', 'jax-cuda12-plugin', 'jax-cuda13-plugin',
+  'nvidia-cudnn-cu12', 'nvidia-cudnn-cu13', 'nvidia-cublas-cu12', 'nvidia-cublas', 'libtpu',
 )  # fmt: skip
 # Variables that reach the compiler, the kernels or the reductions; read by libraries, not by us.
 FLAGS = (
   'JAX_', 'XLA_', 'LIBTPU_', 'TF_XLA_', 'TF_ENABLE_', 'TF_DETERMINISTIC', 'TF_CUDNN_',
-  'NVIDIA_TF32', 'NCCL_', 'CUBLAS_', 'CUDNN_', 'OMP_', 'MKL_',
+  'NVIDIA_TF32', 'NCCL_', 'CUBLAS_', 'CUDNN_', 'OMP_', 'MKL_', 'OPENBLAS_', 'NPY_', 'ONEDNN_',
 )  # fmt: skip
 
 

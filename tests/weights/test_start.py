@@ -141,6 +141,12 @@ def test_numbers_of_no_use_are_refused(value, words):
     weights.initialise(shapes('hiast_resnet101'), torchvision() | {'conv1.weight': value}, HEAD)
 
 
+def test_variances_below_0_are_refused():
+  value = np.r_[-1e-6, np.ones(7)].astype('f')
+  with pytest.raises(BadInput, match=r'bn1\.running_var holds variances below 0'):
+    weights.initialise(shapes('hiast_resnet101'), torchvision() | {'bn1.running_var': value}, HEAD)
+
+
 def test_files_that_the_docs_name_start_their_networks():
   mit = state_dict('mit_b0_daformer')
   file = {k.removeprefix('backbone.'): v for k, v in mit.items() if k.startswith('backbone.')}
