@@ -93,8 +93,9 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   """One row for each training stage of the recipe; stages with the same step share a compilation.
 
   A row: stage, steps, chips, rows, cost, and, for TPUs, seconds per step by resource, hours, and
-  whether it fits; if it does not, `remedies`: [(change, cost)] of what was tried. Raises BadInput if
-  no stage of the recipe trains.
+  whether it fits; if it does not, `remedies`: [(change, cost)] of what was tried.
+
+  Raises BadInput if no stage of the recipe trains.
   """
   kind, _, chips = compiler.parse_topology(topology)
   chip = compiler.CHIPS.get(kind)

@@ -43,6 +43,12 @@ def test_every_command_has_help(name, capsys):
   assert f'python -m diga_jax {name}' in capsys.readouterr().out
 
 
+def test_arguments_are_written_out(capsys):
+  with pytest.raises(SystemExit):
+    command_line.main(['run', '--config=configs/default.py', '--work=x'])
+  assert '--workdir' in capsys.readouterr().err
+
+
 def test_every_command_can_be_carried_out():
   [commands] = [
     action

@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from data_pipelines.errors import BadInput
 from diga_jax.configs import gta5_to_cityscapes, hiast_gta5, quickstart
 from diga_jax.plan import compiler, roofline
 from diga_jax.recipe.experiment import Experiment
@@ -80,6 +81,11 @@ def test_a_step_that_does_not_fit_says_what_would():
   assert 'with remat=True: 0.50 GiB, which fits' in text
   assert 'with a smaller batch: 3.00 GiB, which does not fit' in text
   assert '4*' in text and 'rounded up' in text and '0.5 hours' in text
+
+
+def test_a_recipe_that_trains_nothing_is_refused():
+  with pytest.raises(BadInput, match='nothing to plan'):
+    roofline.plan(experiment(recipe=('label_1',)), 'cpu:2')
 
 
 def test_batches_are_rounded_up_to_the_chips():
