@@ -130,20 +130,30 @@ class Experiment:
   def fingerprint(self, name: str, labelled: bool = True, afresh: tuple[str, ...] = ()) -> str:
     """`folder.fingerprint` of a data set; new and changed files are hashed, and those `afresh`.
 
-    Process 0 does it and tells the others, which must ask as well.
+    All processes must ask. Process 0 does it and tells the others, if they seem to see its files;
+    on disks of their own each does it.
 
     Raises:
-      BadInput: as `images`, or a file is not what `doctor` saw.
+      BadInput: as `images`, a file is not what `doctor` saw, or the processes see other files.
     """
     images = self.images(name, labelled)
+    apart = jax.process_count() > 1 and len(set(processes.exchange(images.glance()))) > 1
     try:
-      found = self._hash(name, images, afresh) if processes.is_main_process() else None
+      own = self._hash(name, images, afresh) if apart or processes.is_main_process() else None
     except BadInput as error:
-      found = error
-    found = processes.exchange(found)[0]
-    if isinstance(found, BadInput):
-      raise found
+      own = error
+    everyones = processes.exchange(own)
+    for found in everyones:
+      if isinstance(found, BadInput):
+        raise found
+    found = everyones[0]
     assert found is not None  # it is process 0's
+    for index, other in enumerate(everyones):
+      if other is not None and other.fingerprint != found.fingerprint:
+        raise BadInput(
+          f'config.data.sets.{name}: its files are others in process {index} than in process 0: '
+          'give all processes the same list and files in config.data.root'
+        )
     if found.examined:
       self.examined[name] = found.examined
     return found.fingerprint
