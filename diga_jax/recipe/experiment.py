@@ -142,18 +142,17 @@ class Experiment:
       own = self._hash(name, images, afresh) if apart or processes.is_main_process() else None
     except BadInput as error:
       own = error
-    everyones = processes.exchange(own)
-    for found in everyones:
+    hashed: list[_Hashed] = []
+    for index, found in enumerate(processes.exchange(own)):
       if isinstance(found, BadInput):
         raise found
-    found = everyones[0]
-    assert found is not None  # it is process 0's
-    for index, other in enumerate(everyones):
-      if other is not None and other.fingerprint != found.fingerprint:
+      hashed += [found] if found else []
+      if found and found.fingerprint != hashed[0].fingerprint:
         raise BadInput(
           f'config.data.sets.{name}: its files are others in process {index} than in process 0: '
           'give all processes the same list and files in config.data.root'
         )
+    found = hashed[0]  # process 0's
     if found.examined:
       self.examined[name] = found.examined
     return found.fingerprint
