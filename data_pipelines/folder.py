@@ -204,6 +204,18 @@ class Folder:
         found[name][part] = value
     return found
 
+  def glance(self) -> str:
+    """SHA-256 (hex) over the ids and all that is known of their files without reading them."""
+    seen: list[object] = [self.ids]
+    for part, paths, pack in self._parts():
+      if pack:
+        seen += [pack.digest(name, part) for name in self.ids]
+        continue
+      for path in paths:
+        with contextlib.suppress(BadInput):  # one that is missing is refused where it is read
+          seen.append(digests.stamp(path))
+    return hashlib.sha256(repr(seen).encode()).hexdigest()
+
   def real_paths(self) -> Iterator[tuple[str, str]]:
     """(path, where it really lies) of every image and label file; links are followed."""
     real = functools.cache(os.path.realpath)

@@ -86,6 +86,7 @@ def connect(where: str, devices: str | None = None) -> None:
     _groups.append(Group(state.process_id, state.num_processes))
     signals.at_leaving(_groups[0].farewell)
     compare('--distributed', {'the number of processes': state.num_processes})
+    compare('--distributed', {'the number of its devices': jax.local_device_count()})
     barrier('connected')
     # The channels are opened here, where all are; the first step comes when each has compiled it.
     multihost_utils.sync_global_devices('connected')

@@ -130,20 +130,29 @@ class Experiment:
   def fingerprint(self, name: str, labelled: bool = True, afresh: tuple[str, ...] = ()) -> str:
     """`folder.fingerprint` of a data set; new and changed files are hashed, and those `afresh`.
 
-    Process 0 does it and tells the others, which must ask as well.
+    All processes must ask. Process 0 does it and tells the others, if they seem to see its files;
+    on disks of their own each does it.
 
     Raises:
-      BadInput: as `images`, or a file is not what `doctor` saw.
+      BadInput: as `images`, a file is not what `doctor` saw, or the processes see other files.
     """
     images = self.images(name, labelled)
+    apart = jax.process_count() > 1 and len(set(processes.exchange(images.glance()))) > 1
     try:
-      found = self._hash(name, images, afresh) if processes.is_main_process() else None
+      own = self._hash(name, images, afresh) if apart or processes.is_main_process() else None
     except BadInput as error:
-      found = error
-    found = processes.exchange(found)[0]
-    if isinstance(found, BadInput):
-      raise found
-    assert found is not None  # it is process 0's
+      own = error
+    hashed: list[_Hashed] = []
+    for index, found in enumerate(processes.exchange(own)):
+      if isinstance(found, BadInput):
+        raise found
+      hashed += [found] if found else []
+      if found and found.fingerprint != hashed[0].fingerprint:
+        raise BadInput(
+          f'config.data.sets.{name}: its files are others in process {index} than in process 0: '
+          'give all processes the same list and files in config.data.root'
+        )
+    found = hashed[0]  # process 0's
     if found.examined:
       self.examined[name] = found.examined
     return found.fingerprint

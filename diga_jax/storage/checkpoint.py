@@ -149,7 +149,8 @@ def _steps(directory: pathlib.Path) -> list[int]:
 
 
 def _from_step(directory: pathlib.Path) -> str:
-  return f': it goes on from step {max(_steps(directory), default=0)}'
+  steps = _steps(directory)
+  return f': it goes on from step {steps[-1]}' if steps else ''
 
 
 def finish(manager: ocp.CheckpointManager) -> None:
@@ -172,8 +173,8 @@ def _writing(directory: pathlib.Path) -> Iterator[None]:
 
 def newest_on_disk(directory: pathlib.Path) -> str:
   """What is saved whole in a folder of checkpoints, for a message."""
-  steps = [int(place.name) for place in directory.glob('[0-9]*') if place.name.isdecimal()]
-  return f'step {max(steps)} is saved' if steps else 'nothing of it is saved yet'
+  steps = _steps(directory)
+  return f'step {steps[-1]} is saved' if steps else 'nothing of it is saved yet'
 
 
 def restore(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
@@ -279,7 +280,7 @@ def keep_networks(stage: pathlib.Path, step: int) -> None:
   if processes.is_main_process():
     needed = {str(step), str(_steps(place)[-1])}  # the last one says that the training is over
     for other in place.iterdir():
-      if other.name not in needed:
+      if other.name not in needed and other.is_dir():
         shutil.rmtree(other)
     shutil.rmtree(new, ignore_errors=True)  # that a kill left
   processes.barrier('there is space for the networks')

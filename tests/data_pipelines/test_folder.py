@@ -342,3 +342,17 @@ def test_labels_that_are_no_png_are_refused(tmp_path):
   data_files.save(tmp_path / 'labels/a.jpg', Image.new('L', (6, 4)))
   with pytest.raises(BadInput, match=r'a.jpg: is not a PNG'):
     data_files.open_folder(tmp_path, labels='labels/{id}.jpg').read(0)
+
+
+def test_a_glance_sees_ids_and_changed_files_without_reading(tmp_path):
+  for name in ('a', 'b'):
+    (tmp_path / f'{name}.png').write_bytes(b'1')
+  pattern = str(tmp_path / '{id}.png')
+  before = Folder(pattern, '', ids=['a', 'b']).glance()
+  assert (
+    Folder(pattern, '', ids=['a', 'b']).glance()
+    == before
+    != Folder(pattern, '', ids=['b', 'a']).glance()
+  )
+  (tmp_path / 'b.png').unlink()
+  assert Folder(pattern, '', ids=['a', 'b']).glance() != before

@@ -39,8 +39,9 @@ except BadInput as error:  # before there were others
 LIMIT = 60.0  # seconds, of everything
 
 
-def start(where: str, act: str) -> subprocess.Popen:
-  environment = {'JAX_PLATFORMS': 'cpu', 'PATH': '/usr/bin:/bin', 'JAX_NUM_CPU_DEVICES': '1'}
+def start(where: str, act: str, devices: int = 1) -> subprocess.Popen:
+  environment = {'JAX_PLATFORMS': 'cpu', 'PATH': '/usr/bin:/bin'}
+  environment['JAX_NUM_CPU_DEVICES'] = str(devices)
   return subprocess.Popen(
     [sys.executable, '-c', PROCESS.replace('{act}', act), where],
     cwd=pathlib.Path(__file__).parents[2], env=environment, text=True,
@@ -136,6 +137,13 @@ def test_another_number_of_processes_is_refused():
   found = ends([start(first, 'pass'), start(second.replace(',2,', ',3,'), 'pass')])
   assert [status for status, _ in found] == [2, 2]
   assert 'the number of processes is 3 in process 1 and 2 in process 0' in found[1][1]
+
+
+@EXHAUSTIVE
+def test_another_number_of_devices_is_refused():
+  found = ends([start(place, 'pass', index + 1) for index, place in enumerate(places())])
+  assert [status for status, _ in found] == [2, 2]
+  assert 'the number of its devices is 2 in process 1 and 1 in process 0' in found[1][1]
 
 
 @EXHAUSTIVE
