@@ -58,17 +58,24 @@ class _WithDigests(atomicity.AtomicRenameTemporaryPath):
 
 def _is_no_echo(record: python_logging.LogRecord) -> bool:
   theirs = f'{os.sep}orbax{os.sep}' in record.pathname or record.name == 'asyncio'
+  if theirs and record.exc_info and record.threadName == 'async_save':
+    # Of several processes the others would wait for this one's part for minutes.
+    processes.end(BadInput(_why_not_written(record.exc_info[1])))
   return not (theirs and record.exc_info)
 
 
-def _silence_echoes(hook: Callable[..., None], kind: type, error: Exception, trace: object) -> None:
-  if not (kind is RuntimeError and str(error) == 'Event loop is closed'):
-    hook(kind, error, trace)
+def _why_not_written(error: BaseException | None) -> str:
+  return f'a checkpoint cannot be written ({one_line(error)}); free space or give permission'
+
+
+def _pass_on(hook: Callable[..., None], found: 'sys.UnraisableHookArgs') -> None:
+  if not (found.exc_type is RuntimeError and str(found.exc_value) == 'Event loop is closed'):
+    hook(found)
 
 
 for _name in ('absl', 'asyncio'):
   python_logging.getLogger(_name).addFilter(_is_no_echo)
-sys.excepthook = functools.partial(_silence_echoes, sys.excepthook)
+sys.unraisablehook = functools.partial(_pass_on, sys.unraisablehook)
 
 
 @contextlib.contextmanager
@@ -165,10 +172,8 @@ def _writing(directory: pathlib.Path) -> Iterator[None]:
     yield
   # A full disk, a folder without permission, a lost mount: Orbax raises many kinds of errors.
   except Exception as error:
-    raise BadInput(
-      f'{directory}: a checkpoint cannot be written ({one_line(error)}); free space or give '
-      f'permission and run again{_from_step(directory)}'
-    ) from error
+    why = _why_not_written(error)
+    raise BadInput(f'{directory}: {why} and run again{_from_step(directory)}') from error
 
 
 def newest_on_disk(directory: pathlib.Path) -> str:

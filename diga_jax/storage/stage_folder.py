@@ -20,6 +20,7 @@ RECORD = 'stage.json'
 # Files of a complete folder that are read later; those of a checkpoint have digests in its own.
 CHECKPOINTS = f'checkpoints/*/{file_digests.SUMS}'
 FILES = ('labels/*.png', '*.npz', 'metrics.json', CHECKPOINTS)
+TRAINED = ('checkpoints', 'networks')  # what is in them has been trained
 OTHER_WORKDIR = 'use another --workdir'
 
 
@@ -183,7 +184,8 @@ def produce(
     result = build(partial)
   except BadInput:
     # Nothing half-written stays behind, but what was trained is never thrown away.
-    if not any((partial / 'checkpoints').glob('[0-9]*')):
+    trained = [path for name in TRAINED for path in (partial / name).glob('[0-9]*')]
+    if not trained:
       shutil.rmtree(partial, ignore_errors=True)
     raise
   processes.barrier(f'{directory.name} is complete')

@@ -147,6 +147,23 @@ print(hashlib.sha256(jax.jit(step).lower(*shapes).as_text().encode()).hexdigest(
 """
 
 
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('index', [0, 1])
+def test_a_checkpoint_that_one_cannot_write_ends_all(tmp_path, index):
+  """The others do not wait for its part."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    where = f'--distributed=localhost:{free.getsockname()[1]},2'
+  train = command('train', tmp_path / 'run', tmp_path / 'cache', '--stage=warmup')
+  limited = ['sh', '-c', 'ulimit -f 40; exec "$@"', 'sh']  # in blocks of 512 bytes
+  started = [start([*limited * (i == index), *train, f'{where},{i}'], 2) for i in (0, 1)]
+  outputs = [process.communicate(timeout=300)[0] for process in started]
+  assert [process.returncode for process in started] == [2, 2], outputs
+  for output in outputs:
+    assert 'a checkpoint cannot be written' in output and 'Traceback' not in output, output
+  assert f'process {index} has stopped: ' in outputs[1 - index]
+
+
 @pytest.mark.slow
 def test_every_process_traces_the_same_program():
   """Otherwise they would wait for each other in different places, and no cache would be hit."""

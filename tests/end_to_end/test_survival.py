@@ -397,6 +397,16 @@ def test_no_space_for_a_checkpoint_keeps_the_one_before(tmp_path):
   assert (found['x'] == np.zeros(10)).all()
 
 
+@pytest.mark.slow
+def test_a_file_that_cannot_grow_is_one_line(tmp_path, cache, trained):
+  """Many parts of one checkpoint fail at once, in threads that Python does not know."""
+  command = [sys.executable, '-m', 'diga_jax', *short(tmp_path / 'run', cache)]
+  limited = ['sh', '-c', 'ulimit -f 40; exec "$@"', 'sh', *command]  # in blocks of 512 bytes
+  done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, check=False)
+  assert done.returncode == 2, done.stderr
+  assert 'Traceback' not in done.stderr and 'a checkpoint cannot be written' in done.stderr
+
+
 OWN_MOUNTS = ('unshare', '--user', '--map-root-user', '--mount')  # as root of nothing else
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o size={size} none {disk} || exit 99

@@ -46,6 +46,19 @@ def test_damaged_and_missing_files_are_named(tmp_path, name):
   stage_folder.check_files(tmp_path / 'stage', 'index.npz')
 
 
+@pytest.mark.parametrize(
+  ('name', 'stays'), [('checkpoints/5', True), ('networks/5', True), ('labels', False)]
+)
+def test_what_was_trained_stays_after_a_mistake(tmp_path, name, stays):
+  def build(partial):
+    (partial / name).mkdir(parents=True)
+    raise BadInput('a mistake')
+
+  with pytest.raises(BadInput, match='a mistake'):
+    stage_folder.produce(tmp_path / 'stage', {'seed': 0}, build)
+  assert (tmp_path / 'stage.partial' / name).exists() == stays
+
+
 @pytest.mark.parametrize('text', ['[]', '{}', '{"identity": {}, "result": {}}', 'x'])
 def test_a_damaged_record_is_one_line(tmp_path, text):
   make(tmp_path / 'stage')
