@@ -14,7 +14,8 @@ import numpy as np
 
 from data_pipelines import digests, label_signs, processes, published_sets, records
 from data_pipelines.errors import BadInput, printable
-from data_pipelines.folder import Digests, Folder, find_files
+from data_pipelines.folder import Digests, Folder
+from data_pipelines.image_ids import find_files
 from data_pipelines.label_tables import IGNORE, UNKNOWN
 from data_pipelines.sets import MANIFESTS
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from data_pipelines.folder import LISTS, read_list
+from data_pipelines.image_ids import LISTS, read_list
 from data_pipelines.label_tables import IGNORE, TABLES
 
 LABELLED = (186, 372, 744, 1488)  # sizes of the semi-supervised splits of Cityscapes

@@ -11,7 +11,8 @@ from PIL import Image
 
 from data_pipelines import digests, doctor, label_tables, published_sets, records
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import LISTS, Folder, open_folder, read_list
+from data_pipelines.folder import Folder, open_folder
+from data_pipelines.image_ids import LISTS, read_list
 from diga_jax.__main__ import main
 from tests.support import data_files
 

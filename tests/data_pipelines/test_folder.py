@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from data_pipelines.errors import BadInput
-from data_pipelines.folder import Folder, find_files, fingerprint, open_folder
+from data_pipelines.folder import Folder, fingerprint, open_folder
+from data_pipelines.image_ids import find_files
 from tests.support import data_files
 
 

@@ -111,10 +111,10 @@ def test_published_configs_name_the_published_selections():
 
 def test_a_split_and_its_rest_make_the_whole(tmp_path):
   """Semi-supervised: the labelled part by a list, the rest without it, in Cityscapes' folders."""
-  from data_pipelines import folder, sets
+  from data_pipelines import image_ids, sets
   from diga_jax.configs import datasets
 
-  split = folder.read_list(str(folder.LISTS / 'cityscapes_labelled_1-16.txt'))
+  split = image_ids.read_list(str(image_ids.LISTS / 'cityscapes_labelled_1-16.txt'))
   town = {name: f'{name.partition("_")[0]}/{name}' for name in [*split, 'ulm_000000_000019']}
   for name in town.values():
     path = tmp_path / f'cityscapes/leftImg8bit/train/{name}_leftImg8bit.png'

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines import folder
+from data_pipelines import image_ids
 from diga_jax.__main__ import main
 from diga_jax.configs import camvid_semi, cityscapes_semi
 from diga_jax.recipe.experiment import Run
@@ -28,7 +28,7 @@ def test_a_few_labels_and_many_images(tmp_path, capsys):
   labelled, unlabelled = (set(experiment.images(name).ids) for name in ('source', 'target'))
   assert labelled and unlabelled and not labelled & unlabelled
   # Only what has no labels is labelled; the centroids are those of all images.
-  made = folder.find_files(str(workdir / 'label_1/labels/{id}.png'))[0]
+  made = image_ids.find_files(str(workdir / 'label_1/labels/{id}.png'))[0]
   assert set(made) == unlabelled
   centroids, _ = read_centroids(workdir / 'label_1')
   feature = experiment.config.model.options.feature
@@ -42,7 +42,7 @@ def test_a_few_labels_and_many_images(tmp_path, capsys):
 
 def test_the_small_benchmark_is_the_published_protocol():
   small, published = camvid_semi.get_config(), cityscapes_semi.get_config('1_4')
-  assert len(folder.read_list(str(folder.LISTS / f'{camvid_semi.LABELLED}.txt'))) == 92
+  assert len(image_ids.read_list(str(image_ids.LISTS / f'{camvid_semi.LABELLED}.txt'))) == 92
   assert small.data.sets.source.list == small.data.sets.target.without == camvid_semi.LABELLED
   assert small.data.sets.target.list == 'camvid/train.txt'
   for name in ('warmup', 'self_training_1'):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import label_tables
-from data_pipelines.folder import LISTS, read_list
+from data_pipelines.image_ids import LISTS, read_list
 from diga_jax.recipe import graph, training
 from diga_jax.recipe.experiment import Run
 from diga_jax.recipe.labels import save_arrays
