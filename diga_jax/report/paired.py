@@ -1,0 +1,99 @@
+"""Networks against each other over seeds and images: differences, intervals, corrections.
+
+Two networks of one seed are measured on the same images, so their difference is taken seed by seed
+and, in the intervals, image by image. Of fewer than `FEWEST` seeds no spread over seeds is told.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+FEWEST = 3  # seeds
+RESAMPLES = 4000
+
+
+class Counts(NamedTuple):
+  """Pixels of a network on a test set, int64 [seeds, images, classes]."""
+
+  intersection: np.ndarray
+  union: np.ndarray
+
+
+class Difference(NamedTuple):
+  """A row minus a reference, as fractions.
+
+  Attributes:
+    by_seed: of each seed.
+    mean, interquartile: over the seeds.
+    low, high: 95% interval of the mean, over seeds and images.
+    improves: probability that a seed of the row is above a seed of the reference.
+    p: of the paired t-test over the seeds, None for fewer than `FEWEST`.
+  """
+
+  by_seed: list[float]
+  mean: float
+  interquartile: float
+  low: float
+  high: float
+  improves: float
+  p: float | None
+
+
+def mean_iou(counts: Counts, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+  """The mean IoU of every seed, float64 [seeds]; classes that no image holds are left out.
+
+  Args:
+    counts: of one network.
+    weights: how often each image counts, [images].
+    classes: whose IoUs are averaged.
+  """
+  hit, union = (np.einsum('n,snc->sc', weights, part[..., classes]) for part in counts)
+  return np.nanmean(np.where(union > 0, hit / np.maximum(union, 1), np.nan), axis=1)
+
+
+def difference(row: Counts, reference: Counts, classes: Sequence[int]) -> Difference:
+  """A row against a reference that was measured with the same seeds on the same images.
+
+  The interval is the percentile bootstrap's; seeds and images are drawn together, the same ones
+  for both (Efron and Tibshirani 1993, chapter 13). `improves` is the share of pairs of seeds in
+  which the row is above, ties counting half (Agarwal et al., arXiv 2108.13264).
+  """
+  seeds, images = row.union.shape[:2]
+
+  def gain(drawn_seeds: np.ndarray, drawn_images: np.ndarray) -> float:
+    weights = np.bincount(drawn_images, minlength=images)
+    apart = mean_iou(row, weights, classes) - mean_iou(reference, weights, classes)
+    return float(apart[drawn_seeds].mean())
+
+  found = scipy.stats.bootstrap(
+    (np.arange(seeds), np.arange(images)),
+    gain,
+    vectorized=False,
+    n_resamples=RESAMPLES,
+    method='percentile',
+    rng=np.random.default_rng(0),
+  ).confidence_interval
+  ours, theirs = (mean_iou(part, np.ones(images), classes) for part in (row, reference))
+  apart = ours - theirs
+  above = scipy.stats.mannwhitneyu(ours, theirs).statistic / seeds**2
+  p = float(scipy.stats.ttest_rel(ours, theirs).pvalue) if seeds >= FEWEST else None
+  return Difference(
+    by_seed=apart.tolist(),
+    mean=float(apart.mean()),
+    interquartile=float(scipy.stats.trim_mean(apart, 0.25)),
+    low=float(found.low),
+    high=float(found.high),
+    improves=float(above),
+    p=p,
+  )
+
+
+def corrected(found: Mapping[str, Difference]) -> dict[str, float | None]:
+  """The p of every row, by Holm's correction for the number of rows."""
+  from statsmodels.stats.multitest import multipletests  # a second that no other command needs
+
+  known = {name: row.p for name, row in found.items() if row.p is not None}
+  adjusted = multipletests(list(known.values()), method='holm')[1] if known else []
+  return dict.fromkeys(found) | dict(zip(known, map(float, adjusted), strict=True))
