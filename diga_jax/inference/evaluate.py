@@ -5,8 +5,9 @@ the image at half size, both upsampled to the label's size with aligned corners,
 maximum, argmax, one confusion matrix over all images.
 """
 
+import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,11 @@ from diga_jax.parallel import processes
 from diga_jax.report.pictures import comparison_panels
 from diga_jax.types import NetworkScores, PyTree, Size
 
-_confusion_matrix = jax.jit(metrics.confusion_matrix, static_argnames='classes')
+
+@functools.partial(jax.jit, static_argnames='classes')
+def _confusion_matrices(prediction: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
+  """[images, C, C]: of each image of a batch."""
+  return jax.vmap(functools.partial(metrics.confusion_matrix, classes=classes))(prediction, labels)
 
 
 class Pictures(NamedTuple):
@@ -46,6 +51,7 @@ def evaluate(
   protocol: Mapping[str, PyTree] | None = None,
   size: Size | None = None,
   pictures: Pictures | None = None,
+  each: Callable[[str, np.ndarray], None] | None = None,
   progress: bool = True,
 ) -> NetworkScores:
   """Evaluates a network on a labelled data set, holding a few images in memory at a time.
@@ -62,6 +68,7 @@ def evaluate(
     size: (h, w) that images and labels are resized to on the host (bicubic / nearest); None: as
       stored.
     pictures: which images to draw (image, truth, prediction); None: none.
+    each: called with the id and the confusion matrix [C, C] of every image of this process.
     progress: whether to show a progress bar on stderr.
 
   Returns:
@@ -77,13 +84,17 @@ def evaluate(
     labels = predictor.place(labels_of(batch, dataset, len(names)))
     _, height, width = labels.shape
     prediction = predictor.classes(predictor.place(batch.images), (height, width))
-    return _confusion_matrix(prediction, labels, classes=len(names)), prediction
+    return _confusion_matrices(prediction, labels, classes=len(names)), prediction
 
   for batch, (counts, prediction) in for_each_batch(
     step, dataset, 'evaluate', progress, batch_size=predictor.batch_size, size=size
   ):
     check_classes(np.asarray(prediction), [dataset.ids[index] for index in batch.indices])
-    total += np.asarray(counts)
+    counted = np.asarray(counts, np.int64)
+    total += counted.sum(0)
+    if each is not None:
+      for row, index in enumerate(batch.indices):
+        each(dataset.ids[index], counted[row])
     sizes.add((batch.images.shape[1:3], prediction.shape[1:3]))
     if pictures is not None:
       _draw(batch, prediction, dataset, names, pictures)

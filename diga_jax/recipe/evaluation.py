@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.parallel import processes
 from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels, palette
-from diga_jax.recipe.labels import read_centroids, with_pseudo_labels
+from diga_jax.recipe.labels import read_centroids, save_arrays, with_pseudo_labels
 from diga_jax.report import pictures
 from diga_jax.stages.kinds import NO_CENTROIDS
 from diga_jax.storage import stage_folder
@@ -50,18 +50,36 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
 
 
 def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Path) -> NetworkRow:
-  """Evaluates a stage's network on a labelled set, with pictures/ of it."""
-  settings = experiment.config.evaluation
+  """Evaluates a stage's network on a labelled set: pictures/, and images.npz with each image's."""
+  settings, images = experiment.config.evaluation, experiment.images(key)
+  own: dict[str, np.ndarray] = {}
   found = evaluate.evaluate(
     experiment.predictor(name, settings.network),
-    experiment.images(key),
+    images,
     class_names(experiment),
     means=class_means(experiment),
     protocol=protocol(experiment, name, key),
     size=tuple(experiment.config.data.sets[key].evaluation_size) or None,
     pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
+    each=own.__setitem__,
   )
+  save_counts(directory / 'images.npz', images.ids, own)
   return {'name': name, **found}
+
+
+def save_counts(path: pathlib.Path, ids: Sequence[str], own: Mapping[str, np.ndarray]) -> None:
+  """Writes pixels of intersection and union, int64 [images, C], with the ids that they are of.
+
+  Args:
+    path: the .npz file.
+    ids: of all images.
+    own: id -> confusion matrix [C, C], of this process's images.
+  """
+  everyones = dict(pair for found in processes.exchange(own) for pair in found.items())
+  confusion = np.stack([everyones[name] for name in ids])
+  hit = np.diagonal(confusion, axis1=1, axis2=2)
+  union = confusion.sum(1) + confusion.sum(2) - hit
+  save_arrays(path, ids=np.array(ids), intersection=hit, union=union)
 
 
 def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path) -> LabelRow:

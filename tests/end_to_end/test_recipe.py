@@ -95,6 +95,9 @@ def test_a_run_leaves_what_it_promises(finished):
   assert metrics['protocol']['dtype'] == 'float32'
   assert metrics['protocol']['precision'] == 'default'
   assert sum(map(sum, metrics['confusion'])) == 3 * 48 * 96
+  with np.load(place / 'warmup' / 'camera_test' / 'images.npz') as found:
+    assert found['ids'].shape == (3,) and found['union'].shape == (3, 19)
+    assert found['intersection'].sum(0).tolist() == np.diag(metrics['confusion']).tolist()
   assert len(list((place / 'label_1').rglob('pictures/*.png'))) == 2
   assert not list(finished.rglob('*.partial'))
 

@@ -16,7 +16,9 @@ from diga_jax.metrics import Means
 from tests.support.tiny import Source, tiny
 
 
-def _evaluate(source, names='0123', means=None, protocol=None, size=None, pictures=None, **more):
+def _evaluate(
+  source, names='0123', means=None, protocol=None, size=None, pictures=None, each=None, **more
+):
   return evaluate.evaluate(
     Predictor(*tiny(), **more),
     source,
@@ -25,6 +27,7 @@ def _evaluate(source, names='0123', means=None, protocol=None, size=None, pictur
     protocol=protocol,
     size=size,
     pictures=pictures,
+    each=each,
     progress=False,
   )
 
@@ -77,6 +80,16 @@ def test_batch_size_changes_nothing(sizes):
   assert one['images'] == 7
   labels = [Source(7, sizes=sizes).read(i)[1] for i in range(7)]
   assert one['pixels'] == sum(int((label != 255).sum()) for label in labels)
+
+
+def test_every_image_has_its_own_counts():
+  source, found = Source(7, sizes=((24, 32), (24, 32), (28, 20))), {}
+  whole = _evaluate(source, batch_size=3, each=found.__setitem__)
+  assert sorted(found) == sorted(source.ids)
+  assert np.sum(list(found.values()), axis=0).tolist() == whole['confusion']
+  alone = Source(7, sizes=((24, 32), (24, 32), (28, 20)))
+  for index, name in enumerate(source.ids):
+    assert found[name].sum() == (alone.read(index)[1] != 255).sum()
 
 
 def test_one_program_per_size():
