@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 if TYPE_CHECKING:
@@ -85,6 +86,13 @@ class NetworkScores(TypedDict):
   images: int
   pixels: int
   protocol: dict[str, PyTree]
+
+
+class ImageCounts(NamedTuple):
+  """Pixels of a network on a test set, int64 [seeds, images, classes]."""
+
+  intersection: np.ndarray
+  union: np.ndarray
 
 
 class NetworkRow(NetworkScores):

@@ -26,12 +26,14 @@ def add_arguments(commands: Commands) -> None:
   command.add_argument(
     '--seeds', type=parse_number(0, 2**63 - 1), nargs='+', required=True, metavar='N', help=text
   )
+  text = 'a row to which the differences of the others are told, seed by seed'
+  command.add_argument('--against', metavar='STAGE', help=text)
 
 
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The recipe once per seed, in WORKDIR/seed_N; then mean and spread, in WORKDIR/study/."""
   from diga_jax.parallel import processes
-  from diga_jax.recipe import checks, graph
+  from diga_jax.recipe import checks, comparison, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report.study import drawings, summarise
   from diga_jax.storage import run_record, stage_folder
@@ -46,6 +48,8 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
     seeded = config.copy_and_resolve_references()
     seeded.seed = seed
     runs.append(Run(seeded, arguments.workdir / f'seed_{seed}'))
+  if arguments.against is not None:
+    comparison.check(runs[0], arguments.against)
   facts = checks.check_recipe(runs[0])
   for other in runs[1:]:  # which read the same
     checks.check_folders(other, graph.stages_of(other), graph.measurements(other))
@@ -58,6 +62,8 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   if not processes.is_main_process():
     return
   text = summarise(rows)
+  if arguments.against is not None:
+    text += f'\n\n{comparison.describe(runs, arguments.against)}'
   for name, draw in drawings(rows):
     draw(place.with_name(f'{place.name}_{name}.png'))
   atomic.write_text(table, text + '\n')

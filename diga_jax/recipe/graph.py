@@ -9,8 +9,9 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -22,7 +23,7 @@ from diga_jax.recipe import evaluation, labels, training
 from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels
 from diga_jax.stages.kinds import Inputs, inputs, kind_of
 from diga_jax.storage import file_digests, run_record, stage_folder
-from diga_jax.types import PyTree, Row
+from diga_jax.types import ImageCounts, PyTree, Row
 
 OTHER_PROTOCOL = 'give the changed protocol a config.evaluation.name of its own'
 
@@ -229,3 +230,20 @@ def measure(run: Run, name: str, key: str) -> Row:
     if processes.is_main_process():
       stage_folder.write_metrics(place / 'metrics.json', row)
   return row
+
+
+def counts_of(runs: Sequence[Run], name: str, key: str) -> ImageCounts:
+  """What every image of a data set adds to the IoUs of a stage's network, in several runs.
+
+  Raises:
+    BadInput: the record of a measurement is damaged, or the runs were measured on other images.
+  """
+  found = []
+  for run in runs:
+    place = place_of(run, name, key)
+    stage_folder.check_files(place, 'images.npz')
+    with np.load(place / 'images.npz') as arrays:
+      found.append(dict(arrays))
+    if found[-1]['ids'].tolist() != found[0]['ids'].tolist():
+      raise BadInput(f'{place}: was measured on other images than {place_of(runs[0], name, key)}')
+  return ImageCounts(*(np.stack([part[what] for part in found]) for what in ImageCounts._fields))

@@ -8,17 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import rich.table
 import scipy.stats
+
+from diga_jax.report import tables
+from diga_jax.types import ImageCounts
 
 FEWEST = 3  # seeds
 RESAMPLES = 4000
-
-
-class Counts(NamedTuple):
-  """Pixels of a network on a test set, int64 [seeds, images, classes]."""
-
-  intersection: np.ndarray
-  union: np.ndarray
 
 
 class Difference(NamedTuple):
@@ -41,7 +38,7 @@ class Difference(NamedTuple):
   p: float | None
 
 
-def mean_iou(counts: Counts, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+def mean_iou(counts: ImageCounts, weights: np.ndarray, classes: Sequence[int]) -> np.ndarray:
   """The mean IoU of every seed, float64 [seeds]; classes that no image holds are left out.
 
   Args:
@@ -53,7 +50,7 @@ def mean_iou(counts: Counts, weights: np.ndarray, classes: Sequence[int]) -> np.
   return np.nanmean(np.where(union > 0, hit / np.maximum(union, 1), np.nan), axis=1)
 
 
-def difference(row: Counts, reference: Counts, classes: Sequence[int]) -> Difference:
+def difference(row: ImageCounts, reference: ImageCounts, classes: Sequence[int]) -> Difference:
   """A row against a reference that was measured with the same seeds on the same images.
 
   The interval is the percentile bootstrap's; seeds and images are drawn together, the same ones
@@ -97,3 +94,22 @@ def corrected(found: Mapping[str, Difference]) -> dict[str, float | None]:
   known = {name: row.p for name, row in found.items() if row.p is not None}
   adjusted = multipletests(list(known.values()), method='holm')[1] if known else []
   return dict.fromkeys(found) | dict(zip(known, map(float, adjusted), strict=True))
+
+
+def table(found: Mapping[str, Difference], reference: str) -> rich.table.Table:
+  """The differences of the rows to a reference, in points; p is corrected for their number."""
+  adjusted = corrected(found)
+  result = tables.markdown_table(
+    f'minus {reference}', 'mIoU', '95% interval', 'middle half', 'improves', 'p (Holm)'
+  )
+  for name, row in found.items():
+    p = adjusted[name]
+    result.add_row(
+      name,
+      f'{100 * row.mean:+.1f}',
+      f'{100 * row.low:+.1f} to {100 * row.high:+.1f}',
+      f'{100 * row.interquartile:+.1f}',
+      f'{row.improves:.2f}',
+      '-' if p is None else f'{p:.3f}',
+    )
+  return result

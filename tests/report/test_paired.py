@@ -4,22 +4,23 @@ import numpy as np
 import pytest
 
 from diga_jax.report import paired
+from diga_jax.types import ImageCounts
 
 CLASSES = range(4)
 
 
-def counts(gain: float, seeds: int = 5, images: int = 40, noise: float = 0.02) -> paired.Counts:
+def counts(gain: float, seeds: int = 5, images: int = 40, noise: float = 0.02) -> ImageCounts:
   """Of 1,000 pixels a class, about half and `gain` more are hit."""
   rng = np.random.default_rng(seeds)
   union = np.full((seeds, images, 4), 1000)
   by_image = 0.5 + 0.2 * np.random.default_rng(1).normal(size=(1, images, 1)).clip(-1, 1)
   share = by_image + gain + noise * rng.normal(size=(seeds, images, 4))
-  return paired.Counts((1000 * share).astype(int), union)
+  return ImageCounts((1000 * share).astype(int), union)
 
 
 def test_the_mean_iou_is_that_of_all_images_together():
   found = paired.mean_iou(
-    paired.Counts(np.array([[[1, 0], [3, 0]]]), np.array([[[4, 0], [4, 0]]])), np.ones(2), (0, 1)
+    ImageCounts(np.array([[[1, 0], [3, 0]]]), np.array([[[4, 0], [4, 0]]])), np.ones(2), (0, 1)
   )
   assert found == pytest.approx([0.5])  # the second class is nowhere
 
