@@ -39,7 +39,7 @@ def one_line(error: object) -> str:
     text = str(error)
   except Exception:  # of a class that cannot be printed
     text = ''
-  return ' '.join(text.split())[:200] or type(error).__name__
+  return printable(' '.join(text.split()))[:200] or type(error).__name__
 
 
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> BadInput:

@@ -100,6 +100,7 @@ PICKLES = {
   'copied arguments': dictionary(
     tensor(), b'(' + b'N' * 10**5 + b'tq\0' + (named('torch', 'Size') + b'h\0R0') * 10**5),
   'a long name': dictionary(named('x' * 10**6, 'y')),
+  'a name of codes': dictionary(named('\1' * 1000, 'y')),
   'many lines': dictionary(b'X\x03\0\0\0a\nbX\x03\0\0\0c\nd\x93'),
   'a name of no text': dictionary(b'K\x01K\x02\x93'),
   'many dicts': b'\x80\x02' + b'}' * 2**20 + b'.',
