@@ -16,6 +16,7 @@ from diga_jax.types import ImageCounts
 
 FEWEST = 3  # seeds
 RESAMPLES = 4000
+SAME = 1e-9  # differences that are rounding
 
 
 class Difference(NamedTuple):
@@ -26,7 +27,7 @@ class Difference(NamedTuple):
     mean, interquartile: over the seeds.
     low, high: 95% interval of the mean, over seeds and images.
     improves: probability that a seed of the row is above a seed of the reference.
-    p: of the paired t-test over the seeds, None for fewer than `FEWEST`.
+    p: of the paired t-test over the seeds, None for fewer than `FEWEST` or if they do not differ.
   """
 
   by_seed: list[float]
@@ -75,7 +76,9 @@ def difference(row: ImageCounts, reference: ImageCounts, classes: Sequence[int])
   ours, theirs = (mean_iou(part, np.ones(images), classes) for part in (row, reference))
   apart = ours - theirs
   above = scipy.stats.mannwhitneyu(ours, theirs).statistic / seeds**2
-  p = float(scipy.stats.ttest_rel(ours, theirs).pvalue) if seeds >= FEWEST else None
+  p = None
+  if seeds >= FEWEST and np.ptp(apart) > SAME:
+    p = float(scipy.stats.ttest_rel(ours, theirs).pvalue)
   return Difference(
     by_seed=apart.tolist(),
     mean=float(apart.mean()),
