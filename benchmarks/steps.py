@@ -30,7 +30,7 @@ from diga_jax.inference import evaluate, pseudo_labels
 from diga_jax.inference.feature_centroids import image_means, running_mean
 from diga_jax.inference.forward import Predictor
 from diga_jax.parallel.mesh import compile_step, replicate
-from diga_jax.recipe import training
+from diga_jax.recipe import starts, training
 from diga_jax.recipe.experiment import Experiment, class_names
 from diga_jax.stages import views
 from diga_jax.stages.forward import forward
@@ -266,7 +266,7 @@ def benchmark(config: ConfigDict, repeats: int, directory: pathlib.Path) -> None
     images.count = min(images.count, SCENES)
   wanted = stages(config)
   experiment = Experiment(config)
-  variables = experiment.initial_variables()
+  variables = starts.initial_variables(experiment)
   setups = {name: set_up(experiment, stage) for name, stage in wanted.items()}
   warm = config.stages[wanted['warm-up step']]
   target = experiment.images(warm.batch.target, labelled=False)

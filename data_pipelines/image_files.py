@@ -213,9 +213,8 @@ def read_label(
       )
     return _ids_of_colours(pixels[..., :3], colours, path)
   pixels = decode(data, path, '', max_pixels)
-  if (
-    label_format == 'rgb16'
-  ):  # Pillow keeps the upper half of 16-bit colours, unless told otherwise
+  # Pillow keeps the upper half of 16-bit colours, unless told otherwise.
+  if label_format == 'rgb16':
     if pixels[..., 0].any():
       raise BadInput(f'{path}: holds raw ids beyond 255: is it another kind of picture?')
     pixels = decode(data, path, '', max_pixels, rawmode='RGB;16L')

@@ -81,8 +81,7 @@ def train(
   )
   with opened as manager, stops as (deferred, stops_after):
     state = checkpoint.restore(manager, state)
-    start = int(state.step)
-    stream = batches(start)
+    stream = batches(start := int(state.step))
     opened_log = contextlib.closing(Log(directory, options.name, start, steps))
     with opened_log as log, trace_steps(directory, options.profile_steps) as profile:
       for step in range(start, steps):
@@ -95,9 +94,7 @@ def train(
         stop = stops_after(done)
         regular = done % options.save_every == 0 or done == steps
         save = stop or regular
-        if save:
-          metrics = metrics | _numbers_of(state)
-        log.step(done, metrics, now=save)
+        log.step(done, metrics | (_numbers_of(state) if save else {}), now=save)
         if done % options.log_every == 0 or done == steps:
           log.write(done, learning_rate=float(options.learning_rate(step)))
         if save:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from data_pipelines import atomic, doctor, records, sets
+from data_pipelines import atomic, doctor, overlaps, records, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
 from diga_jax import progress
@@ -48,7 +48,7 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
         files.append(file)
         bar.update(1)
     doctor.remember(digest_memory(config), folder, stamps, since, files)
-    inspected[name] = doctor.Inspected(folder, files)
+    inspected[name] = overlaps.Inspected(folder, files)
     found = doctor.examine(folder, names, files)
     records.write(manifest, found.manifest)
     print(tables.render_report(name, found, names, folder.table))
@@ -61,8 +61,8 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
     print(f'manifest: {manifest}\nsamples with their labels: {pictures}\n')
     sets_with_findings += bool(found.findings)
   trained = {key for stage in config.recipe for key in inputs(experiment.stage(stage), config).sets}
-  facts, findings = doctor.compare(inspected, config.evaluation.sets, trained)
-  findings += doctor.shared_scenes(config.data.sets.to_dict(), config.evaluation.sets, trained)
+  facts, findings = overlaps.compare(inspected, config.evaluation.sets, trained)
+  findings += overlaps.shared_scenes(config.data.sets.to_dict(), config.evaluation.sets, trained)
   if findings or len(inspected) > 1:
     print(tables.render_comparison(', '.join(inspected) or 'rendered scenes', facts, findings))
   if unopened:

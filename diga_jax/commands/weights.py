@@ -69,18 +69,20 @@ def add_arguments(commands: Commands) -> None:
 def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints how a weights file and the config's network fit."""
   from diga_jax import weights
+  from diga_jax.recipe import starts
   from diga_jax.recipe.experiment import Experiment
 
   experiment = Experiment(config)
   _, rows = weights.fill(experiment.shapes, weights.read(weights.path_of(arguments.file)))
   print(weights.format_report(rows))
-  experiment.load_weights(arguments.file)  # refuses what a start from the file would
+  starts.load_weights(experiment, arguments.file)  # refuses what a start from the file would
   print(f'{arguments.file}: {weights.describe_fit(rows)}')
 
 
 def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
   """Writes what a network takes of a file as a folder that model.weights and export take."""
   from diga_jax import models, weights
+  from diga_jax.recipe import starts
   from diga_jax.recipe.experiment import Experiment
   from diga_jax.storage import checkpoint, stage_folder
   from diga_jax.weights import pretrained
@@ -98,7 +100,7 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
     made, rows = weights.load_weights_into(shapes, arguments.file, (weights.HEAD.pattern,))
     network = {'model': arguments.model, 'classes': arguments.classes}
   else:
-    made, rows = Experiment(config).load_weights(arguments.file)
+    made, rows = starts.load_weights(Experiment(config), arguments.file)
     network = {'model': config.model.to_dict(), 'classes': config.data.classes}
   print(weights.format_report(rows))
   print(f'{arguments.file}: {weights.describe_fit(rows)}')

@@ -3,6 +3,7 @@
 Source: docs/method.md section 3. The encoder's and decoder's convolutions pad by reflection.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -167,6 +168,12 @@ def networks(settings: ConfigDict, precision: str = 'default') -> dict[str, nn.M
     **{'enc_s': encoder, 'enc_t': encoder, 'dec_s2t': decoder, 'dec_t2s': decoder},
     **{'dis_s2t': discriminator, 'dis_t2s': discriminator},
   }
+
+
+def shapes(settings: ConfigDict) -> dict[str, Params]:
+  """What `initial_params` makes, as jax.ShapeDtypeStruct."""
+  initial = functools.partial(initial_params, settings=settings, size=(64, 64))
+  return jax.eval_shape(initial, jax.random.key(0))
 
 
 def initial_params(key: jax.Array, settings: ConfigDict, size: Size) -> dict[str, Params]:

@@ -13,9 +13,10 @@ import jax
 
 from data_pipelines import pipeline
 from data_pipelines.errors import BadInput
+from diga_jax.models import translator
 from diga_jax.parallel.mesh import local_rows
-from diga_jax.recipe import graph, training
-from diga_jax.recipe.experiment import Run, has_labels, translator_shapes
+from diga_jax.recipe import graph, starts, training
+from diga_jax.recipe.experiment import Run, has_labels
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.storage import stage_folder
 from diga_jax.types import PyTree
@@ -175,7 +176,7 @@ def check_weights(run: Run, stages: Sequence[str]) -> Facts:
   """Reads the files of weights that the stages start from, and refuses those that do not fit."""
   facts: Facts = {}
   for name in stages:
-    facts |= run.check_weights(run.stage(name))
+    facts |= starts.check(run, run.stage(name))
   return facts
 
 
@@ -189,7 +190,7 @@ def check_steps(run: Run, stages: Sequence[str]) -> Facts:
       continue
     training.check_memory(run, name)
     is_translator = kind.trains == 'translator'
-    shapes = {'params': translator_shapes(run.config.translator)} if is_translator else run.shapes
+    shapes = {'params': translator.shapes(run.config.translator)} if is_translator else run.shapes
     _, state = training.start(run, name, training.Arrays(shapes), jax.eval_shape)
     leaves = jax.tree.leaves(state)
     needed = max(needed, sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))

@@ -12,6 +12,7 @@ from data_pipelines.folder import Folder
 from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.parallel import processes
+from diga_jax.recipe import starts
 from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels, palette
 from diga_jax.recipe.labels import read_centroids, save_arrays, with_pseudo_labels
 from diga_jax.report import pictures
@@ -96,7 +97,7 @@ def measure_labels(experiment: Run, name: str, key: str, directory: pathlib.Path
     selectors.append('consensus')
     select = functools.partial(
       label_quality.consensus_labels,
-      experiment.local_start_of(stage),
+      starts.local_variables_of(experiment, stage),
       centroids=read_centroids(made)[0],
       model=experiment.model,
     )

@@ -7,7 +7,6 @@ import pathlib
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -15,18 +14,15 @@ from ml_collections import ConfigDict
 from data_pipelines import doctor, label_signs, label_tables, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, fingerprint
-from diga_jax import models, optimizer, progress, weights
+from diga_jax import models, progress
 from diga_jax.config import RESERVED, check
 from diga_jax.inference.forward import Predictor
 from diga_jax.models import translator
 from diga_jax.parallel import processes
-from diga_jax.parallel.example_keys import initial_key
-from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, replicate, to_local_mesh
-from diga_jax.stages.kinds import inputs, kind_of
+from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, to_local_mesh
 from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
-from diga_jax.weights.state_dict import Row
 
 
 class _Hashed(NamedTuple):
@@ -178,126 +174,11 @@ class Experiment:
 
   # Networks.
 
-  def initial_variables(self, file: str = '', whole: bool = False) -> Variables:
-    """The network's variables before any training, and a line that says where they are from.
-
-    Args:
-      file: as the fields `weights` name it; '': that of `model.weights`, where '' is random too.
-      whole: whether the file must hold the head as well, and no other layer may be missing.
-
-    Raises:
-      BadInput: if the file is missing, damaged or of another network.
-    """
-    key = initial_key(self.config.seed, 'network')
-    variables = jax.jit(self.model.init)(key, jnp.zeros((1, 65, 65, 3)))
-    file = file or self.config.model.weights
-    if file in ('', weights.RANDOM):
-      say(f"weights: all of the network's {len(jax.tree.leaves(variables))} entries are random")
-    else:
-      variables, rows = self.load_weights(file, variables, whole)
-      say(f'weights: {weights.path_of(file)}: {weights.describe_fit(rows)}')
-    return replicate(variables, self.mesh)
-
-  def load_weights(
-    self, file: str, variables: Variables | None = None, whole: bool = False
-  ) -> tuple[Variables, list[Row]]:
-    """`weights.load_weights_into` the network (None: its shapes) as a start from the file does.
-
-    Args:
-      file: as the fields `weights` name it.
-      variables: what stays where the file, without `whole`, lacks the head.
-      whole: whether nothing may be missing.
-
-    Raises:
-      BadInput: if the file is missing, damaged or of another network.
-    """
-    also = () if whole else (weights.HEAD.pattern, *self.config.model.partial_weights)
-    return weights.load_weights_into(variables or self.shapes, file, also)
-
-  def weights_of(self, stage: ConfigDict) -> str:
-    """The file that a stage without `start` begins with, or weights.RANDOM.
-
-    Raises:
-      BadInput: there is none, and the network is published with one or keeps its first norms.
-    """
-    file = inputs(stage, self.config).weights or self.config.model.weights
-    if file:
-      return file
-    if body := getattr(self.model, 'body', ''):
-      why = f'{self.config.model.name} starts from the published weights of {body}'
-    elif optimizer.freezes_norms(stage.get('optimizer', {}), self.shapes['params']):
-      why = 'optimizer.frozen keeps norms at what they start from'
-    else:
-      return weights.RANDOM
-    raise BadInput(
-      f"config.model.weights is '': {why} (docs/weights.md); give their file, or 'random' to start "
-      'at random on purpose'
-    )
-
-  def check_weights(self, stage: ConfigDict) -> dict[str, str]:
-    """Reads the files that a stage starts from; field and file -> how many entries fit.
-
-    Raises:
-      BadInput: if one is missing, damaged or of another network.
-    """
-    kind, settings = kind_of(stage), self.config.translator
-    if kind.trains == 'translator':
-      generators = translator_shapes(settings)['generators']
-      vgg = models.shapes(models.build('vgg19_features'))['params']
-      check_trained(stage, settings)
-      given = {
-        field: params
-        for field, params in (generators | {'vgg': vgg}).items()
-        if settings.get(field)
-      }
-      said = [self._load_part(field, params)[1] for field, params in given.items()]
-      return dict(line.rsplit(': ', 1) for line in said)
-    if inputs(stage, self.config).start or (file := self.weights_of(stage)) == weights.RANDOM:
-      return {}
-    _, rows = self.load_weights(file, whole=kind.train_step is None)
-    return {f'weights {file}': weights.describe_fit(rows)}
-
   def predictor_of(self, variables: Variables) -> Predictor:
     """The network as the config's evaluation applies it, of variables on this process's devices."""
     settings = self.config.evaluation
     batch_size = self.rows(settings.batch_size)
     return Predictor(self.model, variables, settings.scales, settings.flip, batch_size, self.put)
-
-  def initial_translator(self, stage: ConfigDict) -> Params:
-    """The translator's networks before any training: random, but those that are given by files.
-
-    Raises:
-      BadInput: if a file is missing, damaged or of another network, or the stage has no steps to
-        train what has none.
-    """
-    settings = self.config.translator
-    key = initial_key(self.config.seed, 'translator')
-    params = jax.jit(lambda key: translator.initial_params(key, settings, (64, 64)))(key)
-    for name in ('enc_s', 'dec_s2t'):
-      if settings[name]:
-        params['generators'][name], said = self._load_part(name, params['generators'][name])
-        say(said)
-    check_trained(stage, settings)
-    others = 'other ' * bool(settings.enc_s or settings.dec_s2t)
-    say(f'translator: all of its {others}networks are random')
-    return params
-
-  def perceptual_parameters(self) -> Params | None:
-    """VGG-19's parameters for the translator's perceptual term; None without a file of them."""
-    if not self.config.translator.vgg:
-      logging.warning('translator.vgg is empty: training without the perceptual term')
-      return None
-    shapes = models.shapes(models.build('vgg19_features'))
-    params, said = self._load_part('vgg', shapes['params'])
-    say(said)
-    return replicate(params, self.mesh)
-
-  def _load_part(self, field: str, params: Params) -> tuple[Params, str]:
-    """A network of the translator's with the weights of its file, and a line about them."""
-    file = self.config.translator[field]
-    beside = () if field == 'vgg' else None  # its classifier and last layers are not used
-    variables, rows = weights.load_weights_into({'params': params}, file, beside)
-    return variables['params'], f'translator.{field}: {file}: {weights.describe_fit(rows)}'
 
 
 @dataclasses.dataclass
@@ -328,23 +209,6 @@ class Run(Experiment):
     found = self._read(stage, abstract)
     return {'params': found[part], 'batch_stats': found['batch_stats']}
 
-  def start_of(self, stage: ConfigDict) -> Variables:
-    """The variables that a stage starts from: another stage's, those of a file, or random ones.
-
-    Raises:
-      BadInput: as `network` and `initial_variables`.
-    """
-    start, is_pass = inputs(stage, self.config).start, kind_of(stage).train_step is None
-    if start:
-      return self.network(start, stage.get('network', 'student'))
-    return self.initial_variables(self.weights_of(stage), whole=is_pass)
-
-  def local_start_of(self, stage: ConfigDict) -> Variables:
-    """As `start_of`, on this process's devices: for the passes over images."""
-    reads = inputs(stage, self.config)
-    found = to_local_mesh(self.start_of(stage), self.local_mesh)
-    return check_finite(found, reads.start or reads.weights or self.config.model.weights)
-
   def local_network(self, stage: str, network: str = 'student') -> Variables:
     """As `network`, on this process's devices: for the passes over images."""
     return check_finite(to_local_mesh(self.network(stage, network), self.local_mesh), stage)
@@ -355,7 +219,7 @@ class Run(Experiment):
 
   def translator(self, stage: str) -> Params:
     """The parameters of a complete translator stage that repaint source images."""
-    generators = translator_shapes(self.config.translator)['generators']
+    generators = translator.shapes(self.config.translator)['generators']
     wanted = {name: generators[name] for name in ('enc_s', 'dec_s2t')}
     return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
 
@@ -373,21 +237,6 @@ class Run(Experiment):
 def digest_memory(config: ConfigDict) -> str:
   """The folder where the digests of the data sets' files are remembered."""
   return os.path.join(os.path.expanduser(config.data.cache), 'digests')
-
-
-def check_trained(stage: ConfigDict, settings: ConfigDict) -> None:
-  """Refuses a translator stage that would end with random networks; raises BadInput."""
-  if stage.steps == 0 and not (settings.enc_s and settings.dec_s2t):
-    raise BadInput(
-      'a translator stage of 0 steps leaves the translator at random: give the files of '
-      'config.translator.enc_s and config.translator.dec_s2t, or steps'
-    )
-
-
-def translator_shapes(settings: ConfigDict) -> Params:
-  """The parameters of the translator's networks as jax.ShapeDtypeStruct."""
-  initial = functools.partial(translator.initial_params, settings=settings, size=(64, 64))
-  return jax.eval_shape(initial, jax.random.key(0))
 
 
 def say(text: str) -> None:

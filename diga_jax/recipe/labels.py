@@ -23,6 +23,7 @@ from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import to_local_mesh
+from diga_jax.recipe import starts
 from diga_jax.recipe.experiment import Run, class_names
 from diga_jax.stages.kinds import NO_CENTROIDS, inputs
 from diga_jax.storage import stage_folder
@@ -58,7 +59,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
   stage, names = experiment.stage(name), class_names(experiment)
   root = experiment.config.seed, experiment.stream(name)
   target = experiment.images(stage.target, labelled=False)
-  variables, rows = experiment.local_start_of(stage), experiment.rows(1)
+  variables, rows = starts.local_variables_of(experiment, stage), experiment.rows(1)
   predictor = Predictor(experiment.model, variables, stage.scales, False, rows, experiment.put)
   found = pseudo_labels(
     predictor,

@@ -22,7 +22,7 @@ from diga_jax.models import translator
 from diga_jax.parallel import mesh, processes
 from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import local_rows, replicate, to_local_mesh
-from diga_jax.recipe import evaluation, labels
+from diga_jax.recipe import evaluation, labels, starts
 from diga_jax.recipe.experiment import Experiment, Run, class_names
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.stages.setup import schedule
@@ -82,9 +82,7 @@ def check_memory(experiment: Experiment, name: str) -> None:
   """
   config, stage = experiment.config, experiment.stage(name)
   if kind_of(stage).trains == 'translator':
-    key, settings = jax.random.key(0), config.translator
-    initial = functools.partial(translator.initial_params, settings=settings, size=(64, 64))
-    params, channels = jax.eval_shape(initial, key), settings.width
+    params, channels = translator.shapes(config.translator), config.translator.width
   else:
     params, channels = experiment.shapes['params'], config.data.classes
   rows = -(-(stage.batch.low_rows + stage.batch.full_rows) // experiment.mesh.size)
@@ -150,9 +148,10 @@ def read_arrays(run: Run, stage: ConfigDict) -> Arrays:
   """
   reads = inputs(stage, run.config)
   if kind_of(stage).trains == 'translator':
-    return Arrays({'params': run.initial_translator(stage)}, (), run.perceptual_parameters())
+    params = starts.initial_translator(run, stage)
+    return Arrays({'params': params}, (), starts.perceptual_parameters(run))
   return Arrays(
-    variables=run.start_of(stage),
+    variables=starts.variables_of(run, stage),
     centroids=labels.read_centroids(run.workdir / reads.labels)[0] if reads.centroids else (),
     frozen=run.translator(reads.translator) if reads.translator else None,
   )

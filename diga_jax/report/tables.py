@@ -176,7 +176,7 @@ def _report_parts(
 
 
 def render_comparison(names: str, facts: Sequence[str], findings: Sequence[Finding]) -> str:
-  """What `doctor.compare` found between data sets of these names."""
+  """What `overlaps.compare` found between data sets of these names."""
   lines = [f'between {names}', *(f'  {fact}' for fact in facts), *_finding_parts(findings)]
   return '\n'.join(lines)
 

@@ -56,11 +56,15 @@ class _WithDigests(atomicity.AtomicRenameTemporaryPath):
 # calls of a loop that has ended, would print a traceback each before that.
 
 
+def _tell_others(record: python_logging.LogRecord) -> bool:
+  """Ends all of several processes when one's write fails: they would wait minutes for its part."""
+  if record.threadName == 'async_save' and record.exc_info:  # Orbax's thread that writes
+    processes.end(BadInput(_why_not_written(record.exc_info[1])))
+  return True
+
+
 def _is_no_echo(record: python_logging.LogRecord) -> bool:
   theirs = f'{os.sep}orbax{os.sep}' in record.pathname or record.name == 'asyncio'
-  if theirs and record.exc_info and record.threadName == 'async_save':
-    # Of several processes the others would wait for this one's part for minutes.
-    processes.end(BadInput(_why_not_written(record.exc_info[1])))
   return not (theirs and record.exc_info)
 
 
@@ -68,14 +72,15 @@ def _why_not_written(error: BaseException | None) -> str:
   return f'a checkpoint cannot be written ({one_line(error)}); free space or give permission'
 
 
-def _pass_on(hook: Callable[..., None], found: 'sys.UnraisableHookArgs') -> None:
+def _show_but_late_calls(hook: Callable[..., None], found: 'sys.UnraisableHookArgs') -> None:
   if not (found.exc_type is RuntimeError and str(found.exc_value) == 'Event loop is closed'):
     hook(found)
 
 
+python_logging.getLogger('absl').addFilter(_tell_others)
 for _name in ('absl', 'asyncio'):
   python_logging.getLogger(_name).addFilter(_is_no_echo)
-sys.unraisablehook = functools.partial(_pass_on, sys.unraisablehook)
+sys.unraisablehook = functools.partial(_show_but_late_calls, sys.unraisablehook)
 
 
 @contextlib.contextmanager

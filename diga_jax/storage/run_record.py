@@ -56,9 +56,10 @@ def commit() -> str:
     return ''
 
   def git(*arguments: str) -> str:
-    return subprocess.run(
-      ['git', '-C', str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
-    ).stdout.strip()
+    # Without the lock that `git status` takes for convenience, and leaves behind if it is killed.
+    command = ['git', '--no-optional-locks', '-C', str(root), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
 
   try:
     changed = git('status', '--porcelain', '--untracked-files=no')

@@ -298,80 +298,12 @@ def test_a_file_that_was_missing_or_unreadable_is_known_again(root):
 # The same images and drives.
 
 
-def recode(source: pathlib.Path, target: pathlib.Path) -> None:
-  """The same pixels in other bytes."""
-  target.parent.mkdir(parents=True, exist_ok=True)
-  Image.open(source).save(target, compress_level=1)
-  assert source.read_bytes() != target.read_bytes()
-
-
 def test_the_same_image_twice_is_found_however_it_is_stored(root):
-  recode(root / 'images/004.png', root / 'images/006.png')
+  data_files.recode(root / 'images/004.png', root / 'images/006.png')
   shutil.copy(root / 'labels/001.png', root / 'labels/006.png')
   assert kinds(examined(root)) == {
     'the same image twice': [f'{root}/images/006.png = {root}/images/004.png']
   }
-
-
-def inspected(root: pathlib.Path, **options) -> doctor.Inspected:
-  folder = opened(root, **options)
-  return doctor.Inspected(folder, list(doctor.inspect_all(folder, 1)))
-
-
-def test_test_images_in_a_training_set_are_found(tmp_path):
-  for name, first in (('train', 0), ('test', 10)):
-    for index in range(first, first + 3):
-      image = np.random.default_rng(index).integers(0, 256, (8, 8, 3), np.uint8)
-      data_files.write(tmp_path / name, f'{index}', image, np.zeros((8, 8), np.uint8))
-  recode(tmp_path / 'test/images/11.png', tmp_path / 'train/images/7.png')
-  sets = {name: inspected(tmp_path / name, labels='') for name in ('train', 'test')}
-  pair = [f'{tmp_path}/test/images/11.png = {tmp_path}/train/images/7.png']
-  facts, (finding,) = doctor.compare(sets, ('test',), ('train',))
-  assert finding.kind == 'test images in a training set' and finding.where == pair and not facts
-  facts, findings = doctor.compare(sets, (), ('train', 'test'))
-  assert facts == ['test and train: 1 images are the same'] and not findings
-  _, (finding,) = doctor.compare({}, ('a', 'b'), ('b', 'c'))
-  assert finding.kind == 'a set is trained on and measured' and finding.where == ['b']
-
-
-def test_scenes_that_are_measured_and_trained_on_are_found():
-  scenes = {'kind': 'scenes', 'look': 'camera', 'first': 0, 'count': 10}
-  sets = {
-    'train': scenes,
-    'apart': {**scenes, 'first': 10},
-    'other': {**scenes, 'look': 'game'},
-    'files': {**scenes, 'kind': 'folder'},
-    'test': {**scenes, 'first': 7},
-  }
-  (finding,) = doctor.shared_scenes(sets, ('test', 'apart', 'other', 'files'), ('train',))
-  assert finding.where == ['test and train: 3 scenes, the first is number 7']
-  assert not doctor.shared_scenes(sets, ('apart', 'other', 'files'), ('train',))
-  assert not doctor.shared_scenes(sets, ('train',), ('train',))  # `compare` says so
-
-
-@pytest.mark.parametrize(
-  'train, test, found, fact',
-  [
-    ('a/aachen_000003_000019', 'b/aachen_000003_000020', 'aachen_000003: 1', ''),
-    ('aachen_000003_000019', 'aachen_000004_000019', '', ''),
-    ('0001TP_006690', '0001TP_006720', '', 'drive 0001TP'),
-    ('7d06fefd-f7be05a6', '7d06fefd-f7be05a6-0000002', '7d06fefd-f7be05a6: 1', ''),
-    ('2014-12-05-11-09-10_06-000088', '2014-12-05-11-09-10_07_000010', '2014-12-05-11-09', ''),
-    ('00001', '00002', '', ''),
-  ],
-)
-def test_drives_in_test_and_training_are_found(train, test, found, fact):
-  sets = {
-    name: doctor.Inspected(Folder(f'{name}/{{id}}.png', ids=[image]), [])
-    for name, image in (('train', train), ('test', test))
-  }
-  facts, findings = doctor.compare(sets, ('test',), ('train',))
-  assert [finding.kind for finding in findings] == (
-    ['frames of one drive in a test and a training set'] if found else []
-  )
-  assert not found or findings[0].where[0].startswith(found)
-  assert fact in ''.join(facts) and bool(facts) == bool(fact)
-  assert doctor.compare(sets, (), ('train',)) == ([], [])
 
 
 # The command.
@@ -429,7 +361,7 @@ def test_the_command_compares_the_sets_and_remembers_their_digests(root, capsys,
     '--config.data.sets.target.kind=folder',
     '--config.data.sets.target.images=images/{id}.png',
   ]
-  recode(root / 'images/004.png', root / 'test/900.png')
+  data_files.recode(root / 'images/004.png', root / 'test/900.png')
   assert main(command(root, *test)) == 1
   said = capsys.readouterr().out
   assert 'test images in a training set: 2' in said

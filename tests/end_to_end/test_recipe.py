@@ -15,7 +15,7 @@ from data_pipelines import pipeline
 from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.__main__ import main
-from diga_jax.recipe import graph, labels
+from diga_jax.recipe import graph, labels, starts
 from diga_jax.recipe.experiment import Run
 from tests.configs import tiny
 from tests.support import damage
@@ -312,7 +312,8 @@ def test_a_label_pass_and_a_training_may_start_from_two_files(finished, cache, t
   train.start, train.weights = '', file
   experiment, before = Run(config, tmp_path), Run(tiny.get_config(), finished)
   for stage, wanted in ((label, 'warmup'), (train, 'self_training_1')):
-    jax.tree.map(np.testing.assert_array_equal, experiment.start_of(stage), before.network(wanted))
+    found = starts.variables_of(experiment, stage)
+    jax.tree.map(np.testing.assert_array_equal, found, before.network(wanted))
   found = graph.identity(experiment, 'label_1')
   assert found['files.weights'] == weights.file_digest(label.weights)
   assert not any(key.startswith('input.') for key in found)
@@ -324,7 +325,7 @@ def test_a_stages_folder_is_a_file_of_weights(finished, tmp_path):
   config.model.weights = str(finished / 'warmup')
   experiment = Run(config, tmp_path)
   wanted = Run(tiny.get_config(), finished).network('warmup')
-  jax.tree.map(np.testing.assert_array_equal, experiment.initial_variables(), wanted)
+  jax.tree.map(np.testing.assert_array_equal, starts.initial_variables(experiment), wanted)
   assert (
     len(weights.file_digest(config.model.weights)) == 64
   )  # what a stage that starts from it records

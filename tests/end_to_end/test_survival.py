@@ -371,13 +371,14 @@ def test_all_checkpoints_damaged_is_refused(trained, tmp_path, cache, capsys):
   assert (tmp_path / 'warmup.partial').exists()
 
 
-def save_some(directory: pathlib.Path, limit: int | None = None) -> None:
-  """Saves a small state and a big one, the second under a limit on the size of files."""
+def save_some(directory: pathlib.Path, limit: int, first: bool = True) -> None:
+  """Saves a small state, and a big one under a limit on the size of files."""
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   with checkpoint.open_manager(directory) as manager:
-    checkpoint.save(manager, {'x': jnp.zeros(10)}, 1, None)
-    checkpoint.finish(manager)
+    if first:
+      checkpoint.save(manager, {'x': jnp.zeros(10)}, 1, None)
+      checkpoint.finish(manager)
     try:
       resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
       noise = np.random.default_rng(0).normal(size=1_000_000)
@@ -405,6 +406,12 @@ def test_a_file_that_cannot_grow_is_one_line(tmp_path, cache, trained):
   done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, check=False)
   assert done.returncode == 2, done.stderr
   assert 'Traceback' not in done.stderr and 'a checkpoint cannot be written' in done.stderr
+
+
+def test_no_space_for_the_first_checkpoint_names_no_step(tmp_path):
+  with pytest.raises(BadInput, match='cannot be written') as refusal:
+    save_some(tmp_path / 'checkpoints', limit=1000, first=False)
+  assert 'step' not in str(refusal.value)
 
 
 OWN_MOUNTS = ('unshare', '--user', '--map-root-user', '--mount')  # as root of nothing else

@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from data_pipelines import digests
 from data_pipelines.errors import BadInput
 from diga_jax.configs import datasets
+from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, graph
 from diga_jax.recipe.experiment import Run
 from diga_jax.storage import stage_folder
@@ -94,6 +96,25 @@ def test_files_that_changed_in_place_are_seen(root, part, examined):
   os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
   with pytest.raises(BadInput, match=r'was made with other settings: images.test: '):
     measured(root)
+
+
+@pytest.mark.parametrize('same', [True, False])
+def test_processes_with_disks_of_their_own_compare_what_is_on_them(root, monkeypatch, same):
+  run = Run(config_of(root), root / 'run')
+  alone = run.fingerprint('test')
+
+  def exchange(own):  # the other process's files have other dates, and other content unless same
+    if isinstance(own, str):
+      return [own, 'seen at another time']
+    return [own, own if same else own._replace(fingerprint='of other files')]
+
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(processes, 'exchange', exchange)
+  if same:
+    assert run.fingerprint('test') == alone
+  else:
+    with pytest.raises(BadInput, match=r'data\.sets\.test: its files are others in process 1'):
+      run.fingerprint('test')
 
 
 def test_labels_are_hashed_whatever_is_remembered(root, monkeypatch):

@@ -5,6 +5,7 @@ import pathlib
 import random
 import shutil
 import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +110,24 @@ def test_a_stage_whose_checkpoints_are_all_damaged_is_refused(stage):
   assert {path.name for path in place.iterdir()} == {'1', '3', '4'}
 
 
+LATE = """
+import diga_jax.storage.checkpoint
+
+class Late:
+  def __init__(self, text): self.text = text
+  def __del__(self): raise RuntimeError(self.text)
+
+Late('Event loop is closed')
+Late('something else')
+"""
+
+
+def test_calls_of_a_loop_that_has_ended_are_not_shown():
+  """TensorStore makes them after a write has failed; other errors that nobody catches are shown."""
+  done = subprocess.run([sys.executable, '-c', LATE], capture_output=True, text=True, check=True)
+  assert 'Event loop' not in done.stderr and 'something else' in done.stderr
+
+
 def test_a_path_too_long_is_refused_before_anything_is_written(tmp_path):
   place = tmp_path.joinpath(*(20 * [200 * 'a']))
   with pytest.raises(BadInput, match='too long for checkpoints'), checkpoint.open_manager(place):
@@ -131,6 +150,7 @@ def check_networks(stage: pathlib.Path) -> None:
 
 
 def test_the_networks_of_the_step_to_use_are_kept(stage):
+  (stage / 'checkpoints' / 'notes.txt').write_text('a file of the user')
   assert checkpoint.networks_kept(stage) is None
   checkpoint.keep_networks(stage, 3)
   check_networks(stage)

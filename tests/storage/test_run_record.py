@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 
 import pytest
@@ -41,6 +42,23 @@ def test_the_commit_is_that_of_the_program():
   except (OSError, subprocess.CalledProcessError):
     pytest.skip('not in a git repository')
   assert found.rstrip('+') == wanted
+
+
+def test_asking_for_the_commit_writes_nothing(tmp_path, monkeypatch):
+  def git(*arguments):
+    own = ('-c', 'user.name=a', '-c', 'user.email=a@b')
+    subprocess.run(['git', *own, '-C', str(tmp_path), *arguments], check=True, capture_output=True)
+
+  if shutil.which('git') is None:
+    pytest.skip('needs git')
+  (tmp_path / 'file').write_text('a')
+  for arguments in (('init',), ('add', 'file'), ('commit', '-m', 'a')):
+    git(*arguments)
+  os.utime(tmp_path / 'file', (1, 1))  # of which the index would take note
+  before = (tmp_path / '.git' / 'index').read_bytes()
+  monkeypatch.setattr(run_record, '__file__', str(tmp_path / 'a' / 'b' / 'c.py'))
+  assert len(run_record.commit()) == 40
+  assert (tmp_path / '.git' / 'index').read_bytes() == before
 
 
 def test_a_stage_that_goes_on_elsewhere_says_what_differs(tmp_path, monkeypatch, caplog):

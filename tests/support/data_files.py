@@ -67,3 +67,10 @@ def png(
     + chunk(b'IDAT', zlib.compress(raw))
     + chunk(b'IEND', b'')
   )
+
+
+def recode(source: pathlib.Path, target: pathlib.Path) -> None:
+  """The same pixels in other bytes."""
+  target.parent.mkdir(parents=True, exist_ok=True)
+  Image.open(source).save(target, compress_level=1)
+  assert source.read_bytes() != target.read_bytes()

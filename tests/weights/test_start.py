@@ -20,7 +20,9 @@ from diga_jax.configs import (
   hiast_synthia,
   synthia_to_cityscapes,
 )
-from diga_jax.recipe.experiment import Experiment, translator_shapes
+from diga_jax.models import translator
+from diga_jax.recipe import starts
+from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny
 
 HEAD = (weights.HEAD.pattern,)
@@ -178,9 +180,9 @@ def test_published_configs_ask_for_their_file(module):
   assert segmentation
   for stage in segmentation:
     with pytest.raises(BadInput, match=r"config\.model\.weights is ''.*docs/weights\.md.*'random'"):
-      experiment.weights_of(stage)
+      starts.file_of(experiment, stage)
   experiment.config.model.weights = 'random'
-  assert all(experiment.weights_of(stage) == weights.RANDOM for stage in segmentation)
+  assert all(starts.file_of(experiment, stage) == weights.RANDOM for stage in segmentation)
 
 
 def test_frozen_norms_are_found():
@@ -225,10 +227,10 @@ def test_a_label_pass_needs_the_head(tmp_path):
     file = str(tmp_path / f'{name}.npz')
     experiment = tiny_with(**{'stages.label_1.start': '', 'stages.label_1.weights': file})
     if name == 'whole':
-      experiment.check_weights(experiment.stage('label_1'))
+      starts.check(experiment, experiment.stage('label_1'))
       continue
     with pytest.raises(BadInput, match=r'body\.npz: .*final.*\(missing\)'):
-      experiment.check_weights(experiment.stage('label_1'))
+      starts.check(experiment, experiment.stage('label_1'))
   with pytest.raises(BadInput, match='no network that labels'):
     tiny_with(**{'stages.label_1.start': '', 'stages.label_1.weights': 'random'})
 
@@ -239,21 +241,21 @@ def zeros(options):
 
 
 def test_a_translator_that_is_not_trained_needs_its_files(tmp_path):
-  shapes = translator_shapes(tiny.get_config().translator)['generators']['enc_s']
+  shapes = translator.shapes(tiny.get_config().translator)['generators']['enc_s']
   arrays = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   weights.save(tmp_path / 'enc_s.npz', weights.state_dict_of({'params': arrays}))
   file = str(tmp_path / 'enc_s.npz')
   experiment = tiny_with(**{'stages.translator.steps': 0, 'translator.enc_s': file})
-  for find in (experiment.check_weights, experiment.initial_translator):
+  for find in (starts.check, starts.initial_translator):
     with pytest.raises(BadInput, match=r'0 steps.*enc_s and config\.translator\.dec_s2t'):
-      find(experiment.stage('translator'))
+      find(experiment, experiment.stage('translator'))
 
 
 def test_a_start_is_said(capsys, tmp_path):
   experiment = tiny_with()
-  experiment.initial_variables()
+  starts.initial_variables(experiment)
   assert re.search(r"weights: all of the network's \d+ entries are random", capsys.readouterr().out)
   file = str(tmp_path / 'a.npz')
   weights.save(file, weights.state_dict_of(zeros(tiny.get_config().model.options)))
-  experiment.initial_variables(file)
+  starts.initial_variables(experiment, file)
   assert re.search(rf"weights: {file}: (\d+) of the network's \1 entries", capsys.readouterr().out)
