@@ -6,7 +6,7 @@ scales. `python -m diga_jax study --config=configs/comparison.py --seeds 0 1 2` 
 """
 
 from diga_jax.configs import synthcity_to_camvid
-from diga_jax.configs.stages import adversarial_stage, hiast_stage
+from diga_jax.configs.recipes import adversarial_like, hiast_like
 
 # The adversarial warm-up's weight of the target's entropy. With the published 3.0, and with 0.3,
 # these 250 steps end with nearly all of the target sky, road and car; with this the network keeps
@@ -42,7 +42,8 @@ def get_config():
     add(f'diga_{selector}', stages.self_training_1, selector='none', labels=f'label_{selector}')
 
   # HIAST's self-training: two rounds after either warm-up, then without one part at a time.
-  hiast = hiast_like(stages.self_training_1)
+  hiast = hiast_like(stages.self_training_1, 'label_ias')
+  hiast.copy_paste.hard_classes = 8  # of 11, as 14 of 19
   for first, warmup in (('hiast', 'warmup'), ('hiast_own', 'warmup_adversarial')):
     labels = 'label_ias'
     if warmup != 'warmup':
@@ -57,22 +58,3 @@ def get_config():
 
   config.recipe = tuple(recipe)
   return config
-
-
-def adversarial_like(twin):
-  """The adversarial warm-up with the start, steps, loss, rate and batch of the distilled one."""
-  stage = adversarial_stage(start=twin.start, steps=twin.steps, ema_decay_max=twin.ema_decay_max)
-  for field in ('loss', 'ohem_min_kept'):
-    stage[field] = twin[field]
-  for field in ('optimizer', 'batch'):
-    stage[field] = twin[field].copy_and_resolve_references()
-  return stage
-
-
-def hiast_like(twin):
-  """HIAST's self-training with the steps, rate and batch size of DiGA's."""
-  stage = hiast_stage('warmup', 'label_ias', steps=twin.steps, ema_decay=twin.ema_decay_max)
-  stage.optimizer = twin.optimizer.copy_and_resolve_references()
-  stage.batch.full_rows = twin.batch.low_rows + twin.batch.full_rows
-  stage.copy_paste.hard_classes = 8  # of 11, as 14 of 19
-  return stage

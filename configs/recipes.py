@@ -135,6 +135,24 @@ def semi_supervised(config: ConfigDict) -> None:
       change(stage, distillation=0.5, view={'beta': 0.4}, batch={'target_crop': 'sized'})
 
 
+def adversarial_like(twin: ConfigDict) -> ConfigDict:
+  """The adversarial warm-up with the start, steps, loss, rate and batch of the distilled one."""
+  stage, followed = adversarial_stage(), follow(twin)
+  for field in ('start', 'steps', 'ema_decay_max', 'loss', 'ohem_min_kept'):
+    stage[field] = followed.get_ref(field)
+  stage.optimizer, stage.batch = followed.optimizer, followed.batch
+  return stage
+
+
+def hiast_like(twin: ConfigDict, labels: str) -> ConfigDict:
+  """HIAST's self-training with the steps, rate and batch size of DiGA's."""
+  stage, followed = hiast_stage(twin.start, labels), follow(twin)
+  stage.steps, stage.ema_decay = (followed.get_ref(field) for field in ('steps', 'ema_decay_max'))
+  stage.optimizer = followed.optimizer
+  stage.batch.full_rows = followed.batch.get_ref('low_rows') + followed.batch.get_ref('full_rows')
+  return stage
+
+
 def trained(config: ConfigDict) -> dict[str, ConfigDict]:
   """DiGA's stages that train the segmentation network, by name, first rounds first."""
   kinds = ('warmup', 'self_training')
