@@ -1,0 +1,116 @@
+"""What a measurement was made from: the content of its passport (`storage.passport`)."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+
+from data_pipelines.folder import Folder
+from diga_jax.config import config_file, flatten, read_config
+from diga_jax.recipe.experiment import Run, class_names, digest_memory, has_labels
+from diga_jax.storage import run_record, stage_folder
+from diga_jax.types import PyTree, Row
+
+# Where things are on a machine, and what no number depends on.
+LEFT_OUT = (
+  'seed', 'data.root', 'data.cache', 'compilation_cache', 'profile_steps', 'log_every',
+  'keep_checkpoints', 'evaluation.pictures',
+)  # fmt: skip
+SCORES = {
+  'network': (
+    'mean_iou', 'mean_iou_subsets', 'pixel_accuracy', 'mean_accuracy', 'fw_accuracy', 'iou',
+  ),
+  'labels': ('kept', 'coverage', 'accuracy', 'accuracy_kept', 'accuracy_rejected'),
+}  # fmt: skip
+
+
+def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, PyTree]:
+  """The passport of a measurement that is complete or about to be.
+
+  Args:
+    run, name, key: the stage that was measured, and the data set.
+    row: what was measured.
+    place: the measurement's folder in the working directory.
+
+  Returns:
+    'kind', 'name', 'scores' (fractions); 'protocol', what two numbers must agree in; 'made_from',
+    the stage's network or labels: seed, steps, digests, `changed_fields`, and under which
+    conditions it was made and measured (`run_record.conditions`, {} where nobody noted them).
+  """
+  made = stage_folder.read_record(run.workdir / name)
+  return {
+    'kind': row['kind'],
+    'name': name,
+    'scores': {field: row[field] for field in SCORES[row['kind']]},
+    'protocol': _protocol(run, key, row),
+    'made_from': {
+      'seed': row['protocol']['seed'],
+      'step': made['result'].get('step'),
+      'steps': made['result'].get('steps'),
+      'stage': stage_folder.hash_of(made['identity']),
+      'inputs': _group(made['identity'], 'input'),
+      'data_sha256': _group(made['identity'], 'images'),
+      'weight_files_sha256': _group(made['identity'], 'files'),
+      f'{row["kind"]}_sha256': _output_digest(made),
+      'config': changed_fields(run),
+      'made_under': run_record.conditions_of(run.workdir, name),
+      'measured_under': run_record.conditions_of(run.workdir, place),
+    },
+  }
+
+
+def _protocol(run: Run, key: str, row: Row) -> dict[str, PyTree]:
+  """What was measured how: the row's protocol without what tells two rows apart, and digests."""
+  images, settings = run.images(key, has_labels(run, key)), run.config.evaluation
+  digests = images.file_digests(digest_memory(run.config))
+  labels = (parts.get('label', '') for parts in digests.values())
+  apart = ('step', 'seed')
+  return {
+    **{field: value for field, value in row['protocol'].items() if field not in apart},
+    'mean': settings.mean,
+    'classes': list(class_names(run)),
+    'images': len(images),
+    'list_sha256': _sha256(images.ids),
+    'image_files_sha256': _sha256(parts['image'] for parts in digests.values()),
+    'label_files_sha256': _sha256(labels) if images.labels else None,
+    'label_table': table_name(images),
+  }
+
+
+def table_name(images: Folder) -> str:
+  """The name of a data set's label table, or a hash of one that is its own."""
+  if isinstance(images.table, str):
+    return images.table
+  return f'own ({_sha256(map(repr, images.table))[:8]})'
+
+
+def _sha256(parts: Iterable[str]) -> str:
+  return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
+
+
+def _group(identity: Mapping[str, PyTree], name: str) -> dict[str, PyTree]:
+  """The fields of a flat identity below a name."""
+  start = f'{name}.'
+  return {
+    key.removeprefix(start): value
+    for key, value in sorted(identity.items())
+    if key.startswith(start)
+  }
+
+
+def _output_digest(made: stage_folder.Record) -> str | None:
+  """SHA-256 (hex) over the digests of a stage's checkpoint to use, or of its labels."""
+  step = made['result'].get('step')
+  start = 'labels/' if step is None else f'checkpoints/{step}/'
+  files = made.get('files', {})
+  found = [f'{files[name]}  {name}' for name in sorted(files) if name.startswith(start)]
+  return _sha256(found) if found else None
+
+
+def changed_fields(run: Run) -> dict[str, PyTree]:
+  """The fields of the config that differ from configs/default.py, flat, without `LEFT_OUT`."""
+  default = flatten(read_config([f'--config={config_file("default")}']).to_dict(), empty=True)
+  return {
+    field: json.loads(json.dumps(value))
+    for field, value in sorted(flatten(run.config.to_dict(), empty=True).items())
+    if field not in LEFT_OUT and (field not in default or value != default[field])
+  }
