@@ -146,6 +146,13 @@ def digest(run: Run, name: str) -> str:
   return stage_folder.hash_of(stage_folder.read_record(directory)['identity'])
 
 
+def warnings_of(run: Run) -> list[str]:
+  """What the records of the recipe's complete stages warn of, in order; see `class_balance`."""
+  places = [run.workdir / name for name in stages_of(run)]
+  records = [stage_folder.read_record(place) for place in places if place.exists()]
+  return [text for record in records for text in stage_folder.warnings_in(record)]
+
+
 # What is measured.
 
 

@@ -51,6 +51,7 @@ def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, P
       'data_sha256': _group(made['identity'], 'images'),
       'weight_files_sha256': _group(made['identity'], 'files'),
       f'{row["kind"]}_sha256': _output_digest(made),
+      'warnings': stage_folder.warnings_in(made),
       'config': changed_fields(run),
       'made_under': run_record.conditions_of(run.workdir, name),
       'measured_under': run_record.conditions_of(run.workdir, place),

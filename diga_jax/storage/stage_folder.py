@@ -53,6 +53,11 @@ def hash_of(identity: Mapping[str, PyTree]) -> str:
   return hashlib.sha256(record.encode()).hexdigest()[:16]
 
 
+def warnings_in(record: Record) -> list[str]:
+  """What the record of a complete stage warns of: classes that vanish or take over."""
+  return record['result'].get('class_balance', {}).get('warnings', [])
+
+
 def check_files(directory: pathlib.Path, pattern: str) -> None:
   """Compares files of a complete folder with the digests in its record.
 

@@ -80,7 +80,9 @@ def stop_each_stage_once(monkeypatch, *after: int) -> None:
 def test_a_run_leaves_what_it_promises(finished):
   for name in TRAINED:
     record = json.loads((finished / name / 'stage.json').read_text())
+    balance = record['result'].pop('class_balance', None)
     assert record['result'] == {'step': 5, 'steps': 5, 'chosen_by': 'last'}
+    assert (balance is not None) == name.startswith('self_training')
     assert record['identity']['model.precision'] == 'default'
   for name in ('label_1', 'label_2'):
     files = sorted((finished / name / 'labels').glob('*.png'))
