@@ -72,7 +72,7 @@ class ClassWatch:
     for key, what in WATCHED.items():
       first = self.state['first'].setdefault(key, means[key].tolist())
       self.state['last'][key] = means[key].tolist()
-      before = f'in the first {self.window} steps'
+      before = f'in the first {self.window} steps' if self.window > 1 else 'in the first step'
       found = class_balance.oddities(means[key], first, self.names, what, before)
       for name, text in found.items():
         if f'{key}/{name}' not in self.state['warned']:

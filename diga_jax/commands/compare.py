@@ -46,8 +46,9 @@ def compare(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
     print(f'NOT COMPARABLE: {reason}')
   print(f'A: {paths[0]}\nB: {paths[1]}\n')
   print(side_by_side.render(first, second, shutil.get_terminal_size().columns))
-  if doubts := side_by_side.unknown(first, second):
-    print(f'diga_jax: not stated, so not compared: {", ".join(doubts)}', file=sys.stderr)
+  for side, result in (('A', first), ('B', second)):
+    if doubts := side_by_side.unknown(result):
+      print(f'{side} does not state, so not compared: {", ".join(doubts)}', file=sys.stderr)
   if not reasons:
     print(f'\n{interval(contents, [passport.counts(path) for path in paths])}')
 
@@ -99,19 +100,14 @@ def interval(contents: list[dict], counts: list[dict[str, np.ndarray] | None]) -
   if means.divisors:
     return f'no interval over images: the means are of the kind {way!r}'
   classes = means.subsets.get(protocol['mean'], range(len(names)))
-  pair = [
-    ImageCounts(found['intersection'][None], found['union'][None]) for found in (second, first)
-  ]
-  found = paired.over_images(*pair, classes)
+  ours, theirs = (ImageCounts(x['intersection'][None], x['union'][None]) for x in (second, first))
+  found = paired.over_images(ours, theirs, classes)
   if found is None:
     return 'no interval over images: there is one image'
   ones = np.ones(len(first['ids']))
-  gain = float(
-    (paired.mean_iou(pair[0], ones, classes) - paired.mean_iou(pair[1], ones, classes))[0]
-  )
-  low, high = found
+  gain = paired.mean_iou(ours, ones, classes) - paired.mean_iou(theirs, ones, classes)
   return (
-    f'B - A in mIoU of {len(classes)} classes: {100 * gain:+.1f} points, 95% interval over the '
-    f'{len(first["ids"])} images {100 * low:+.1f} to {100 * high:+.1f} (of other seeds it says '
-    'nothing)'
+    f'B - A in mIoU of {len(classes)} classes: {100 * gain[0]:+.1f} points, 95% interval over the '
+    f'{len(ones)} images {100 * found[0]:+.1f} to {100 * found[1]:+.1f} (it says nothing of other '
+    'seeds)'
   )

@@ -37,6 +37,7 @@ TOLD = {
   'commit': 'commit',
   'devices': 'devices',
 }
+ONE_SCALE = 'one scale'  # a fusion of which the scales say all
 CHOICES = {'oracle': 'labels of the target', 'last': 'the last step'}
 
 
@@ -63,7 +64,7 @@ def result_of(content: Mapping[str, PyTree]) -> Result:
   facts = {**under, **made, **content['protocol'], 'source': content.get('source')}
   known = {key: facts[key] for key in (*COMPARED, *TOLD) if facts.get(key) not in (None, '')}
   if len(known.get('scales', ())) == 1:
-    known['fusion'] = 'one scale'
+    known['fusion'] = ONE_SCALE
   means = {'': scores['mean_iou'], **scores['mean_iou_subsets']}
   return Result(
     content['name'], {k: v for k, v in means.items() if v is not None}, scores['iou'], known
@@ -77,6 +78,7 @@ def differences(first: Result, second: Result) -> list[str]:
     for key, word in COMPARED.items()
     if key in first.facts
     and key in second.facts
+    and ONE_SCALE not in (first.facts[key], second.facts[key])
     and _comparable(key, first.facts[key]) != _comparable(key, second.facts[key])
   ]
   found += _strangers('A', first, second) + _strangers('B', second, first)
@@ -106,34 +108,27 @@ def _comparable(key: str, fact: PyTree) -> PyTree:
   return list(fact) if isinstance(fact, tuple) else fact
 
 
-def unknown(first: Result, second: Result) -> list[str]:
-  """What is known of one result or of none, so that nobody can say whether it agrees."""
-  return [
-    f'{word} of {" and ".join(sides)}'
-    for key, word in COMPARED.items()
-    if (sides := [side for side, r in (('A', first), ('B', second)) if key not in r.facts])
-    and key != 'classes'  # which the class set says, or the IoUs
-  ]
+def unknown(result: Result) -> list[str]:
+  """What is not known of a result, so that nobody can say whether it agrees with another one."""
+  # Of the classes the class set or the IoUs tell.
+  return [word for key, word in COMPARED.items() if key not in result.facts and key != 'classes']
 
 
 def render(first: Result, second: Result, width: int) -> str:
   """Facts of the two, and a line for every class and every mean with the difference in points."""
-  return tables.render_tables([_facts(first, second), '', _numbers(first, second)], width)
-
-
-def _facts(first: Result, second: Result) -> rich.table.Table:
-  """What is told of the two; a fact that is equal stands once for both."""
-  result = tables.plain_table('', 'A', 'B')
-  for column in result.columns[1:]:
-    column.justify = 'left'
-    column.overflow = 'fold'
-  result.add_row('network of', first.name, second.name)
+  equal, apart = [], tables.plain_table('', 'A', 'B')
+  for column in apart.columns[1:]:
+    column.justify, column.overflow = 'left', 'fold'
+  apart.add_row('network of', first.name, second.name)
   words = TOLD | {key: word for key, word in COMPARED.items() if key != 'classes'}
   for key, word in words.items():
     cells = [_shown(key, r.facts[key]) if key in r.facts else '?' for r in (first, second)]
-    if cells != ['?', '?']:
-      result.add_row(word, *cells)
-  return result
+    if len(set(cells)) > 1:
+      apart.add_row(word, *cells)
+    elif cells != ['?', '?']:
+      equal.append(f'{word} {cells[0]}')
+  both = f'both: {"; ".join(equal)}' if equal else ''
+  return tables.render_tables([apart, '', both, '', _numbers(first, second)], width)
 
 
 def _numbers(first: Result, second: Result) -> rich.table.Table:
@@ -160,8 +155,10 @@ def _cells(first: float | None, second: float | None) -> Iterator[str]:
 
 def _shown(key: str, fact: PyTree) -> str:
   """A fact in few characters."""
-  if key.endswith('sha256') or key == 'commit':
+  if key.endswith('sha256'):
     return str(fact)[:12]
+  if key == 'commit':  # '+' behind it: with changes that were not committed
+    return fact[:12] + '+' * fact.endswith('+')
   if key == 'scales':
     return ', '.join(f'{scale:g}' for scale in fact)
   if key.endswith('_size'):

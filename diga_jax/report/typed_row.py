@@ -7,6 +7,7 @@ import pathlib
 import tomllib
 from collections.abc import Mapping, Sequence
 
+from data_pipelines import label_tables
 from data_pipelines.errors import BadInput, one_line
 from diga_jax import rules
 from diga_jax.types import PyTree
@@ -44,12 +45,13 @@ def read(path: pathlib.Path) -> dict[str, PyTree]:
     BadInput: the file cannot be read, is no TOML or JSON, states something twice, lacks the name,
       the source or any number, or holds what a row does not have or may not be.
   """
-  row = parse(path)
+  row: dict[str, PyTree] = {table: {} for table in TABLES}
+  row |= parse(path)
   unknown = row.keys() - TOP.keys() - set(TABLES)
   if unknown:
     raise BadInput(f'{path}: {_unknown(min(unknown), (*TOP, *TABLES))}')
   for field in TABLES:
-    if not isinstance(row.setdefault(field, {}), dict):
+    if not isinstance(row[field], dict):
       raise BadInput(f'{path}: {field} is {row[field]!r}: it may be a table of names and values')
   for field in ('name', 'source'):
     if field not in row:
@@ -63,13 +65,16 @@ def read(path: pathlib.Path) -> dict[str, PyTree]:
   for table in ('mean_iou_subsets', 'iou'):
     _check(path, f'{table}.', row[table], dict.fromkeys(row[table], PERCENT))
   _check_percent(path, row)
-  scores = {
-    table: {name: value / 100 for name, value in row[table].items()} for table in TABLES[:2]
+  known = label_tables.NAMES.get(row['protocol'].get('class_set'), ())
+  if known and (strangers := [name for name in row['iou'] if name not in known]):
+    raise BadInput(f'{path}: iou.{_unknown(strangers[0], known)}')
+  mean = row['mean_iou'] / 100 if 'mean_iou' in row else None
+  fractions = {
+    table: {name: value / 100 for name, value in row[table].items()}
+    for table in ('mean_iou_subsets', 'iou')
   }
-  scores['mean_iou'] = row['mean_iou'] / 100 if 'mean_iou' in row else None
-  return {
-    'name': row['name'], 'source': row['source'], 'protocol': row['protocol'], 'scores': scores
-  }  # fmt: skip
+  told = {key: row[key] for key in ('name', 'source', 'protocol')}
+  return {**told, 'scores': {'mean_iou': mean, **fractions}}
 
 
 def parse(path: pathlib.Path) -> dict[str, PyTree]:
@@ -120,7 +125,8 @@ def _check_percent(path: pathlib.Path, row: Mapping[str, PyTree]) -> None:
 def disagreement(row: Mapping[str, PyTree]) -> str:
   """What is odd about a row: a mean that is not that of its IoUs; '' if nothing is."""
   scores = row['scores']
-  if not scores['iou'] or scores['mean_iou'] is None:
+  known = label_tables.NAMES.get(row['protocol'].get('class_set'), ())
+  if len(scores['iou']) < max(1, len(known)) or scores['mean_iou'] is None:
     return ''
   mean = 100 * math.fsum(scores['iou'].values()) / len(scores['iou'])
   if abs(mean - 100 * scores['mean_iou']) <= AGREE:
@@ -134,4 +140,4 @@ def disagreement(row: Mapping[str, PyTree]) -> str:
 def _unknown(field: str, known: Sequence[str]) -> str:
   near = difflib.get_close_matches(field, known, 1)
   advice = f'is it {near[0]!r}?' if near else f'it has {", ".join(known)}'
-  return f'{field} is no field of a row: {advice}'
+  return f'{field} is not known: {advice}'
