@@ -32,29 +32,33 @@ class ClassWatch:
   def __init__(
     self, directory: pathlib.Path, stage: str, names: Sequence[str], start: int, steps: int
   ):
-    self.path, self.stage, self.names = directory / NAME, stage, names
+    self.path, self.stage, self.names, self.start = directory / NAME, stage, names, start
     self.window = max(1, min(WINDOW, steps // 4))
-    self.states = {step: state for step, state in self._saved(start).items() if step <= start}
-    self.state: dict[str, PyTree] = {'steps': 0, 'sums': {}, 'first': {}, 'last': {}, 'warned': {}}
-    if start in self.states:
-      self.state = _copy(self.states[start])
+    self.states: dict[int, dict[str, PyTree]] = {}  # by the step that they were saved after
+    self.state: dict[str, PyTree] = {}
 
-  def _saved(self, start: int) -> dict[int, dict[str, PyTree]]:
-    if start == 0:
-      return {}
+  def _begin(self) -> None:
+    """Goes on from what was saved at the first step, if there is one before it."""
+    saved = self._saved() if self.start else {}
+    self.states = {step: state for step, state in saved.items() if step <= self.start}
+    anew = {'steps': 0, 'sums': {}, 'first': {}, 'last': {}, 'warned': {}}
+    self.state = _copy(self.states.get(self.start, anew))
+
+  def _saved(self) -> dict[int, dict[str, PyTree]]:
     try:
       found = records.read(self.path, 'it is begun anew', 'states')['states']
       saved = {int(step): state for step, state in found.items()}
+      reason = f'{self.path}: holds nothing of step {self.start}'
     except BadInput as error:
       saved, reason = {}, str(error)
-    else:
-      reason = f'{self.path}: holds nothing of step {start}'
-    if start not in saved:
+    if self.start not in saved:
       logging.warning('%s: %s; first shares of classes are those from here on', self.stage, reason)
     return saved
 
   def step(self, done: int, values: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Takes note of the metrics [C] of a step; warns. Returns scalars at the end of a window."""
+    if not self.state:
+      self._begin()
     sums = self.state['sums']
     for key, value in values.items():
       before = sums.get(key, [0.0] * len(self.names))
@@ -81,7 +85,7 @@ class ClassWatch:
 
   def save(self, done: int) -> None:
     """Saves what has been seen up to a step, before its checkpoint."""
-    if not self.state['sums'] and not self.state['first']:  # the stage has no such metrics
+    if not self.state:  # the stage has no such metrics
       return
     self.states[done] = _copy(self.state)
     self.states = dict(sorted(self.states.items())[-SAVED:])

@@ -17,9 +17,8 @@ from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.config import flatten
 from diga_jax.parallel import processes
-from diga_jax.recipe import evaluation, labels, training
+from diga_jax.recipe import evaluation, labels, provenance, training
 from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels
-from diga_jax.recipe.passport import describe
 from diga_jax.stages.kinds import Inputs, inputs, kind_of
 from diga_jax.storage import file_digests, passport, run_record, stage_folder
 from diga_jax.types import ImageCounts, PyTree, Row
@@ -248,7 +247,7 @@ def keep_passport(run: Run, name: str, key: str, row: Row) -> None:
     logging.warning('%s: it is written again', error)
   folder = place.relative_to(run.workdir).as_posix()
   measurement = stage_folder.hash_of(stage_folder.read_record(place)['identity'])
-  content = describe(run, name, key, row, folder)
+  content = provenance.describe(run, name, key, row, folder)
   passport.write(place, {**content, 'measurement': measurement})
 
 

@@ -34,7 +34,8 @@ PROTOCOL = {
   'network': rules.words('student', 'teacher'),
 }
 TOP = {'name': rules.title, 'source': rules.title, 'mean_iou': PERCENT}
-TABLES = ('mean_iou_subsets', 'iou', 'protocol')
+NUMBERS = ('mean_iou_subsets', 'iou')
+TABLES = (*NUMBERS, 'protocol')
 AGREE = 0.15  # points that the rounding of a mean and of its IoUs explains
 
 
@@ -47,31 +48,13 @@ def read(path: pathlib.Path) -> dict[str, PyTree]:
   """
   row: dict[str, PyTree] = {table: {} for table in TABLES}
   row |= parse(path)
-  unknown = row.keys() - TOP.keys() - set(TABLES)
-  if unknown:
-    raise BadInput(f'{path}: {_unknown(min(unknown), (*TOP, *TABLES))}')
-  for field in TABLES:
-    if not isinstance(row[field], dict):
-      raise BadInput(f'{path}: {field} is {row[field]!r}: it may be a table of names and values')
-  for field in ('name', 'source'):
-    if field not in row:
-      raise BadInput(f'{path}: has no {field}: give the {field} of the row')
-  if 'mean_iou' not in row and not row['mean_iou_subsets'] and not row['iou']:
-    raise BadInput(f'{path}: has no number: give mean_iou, or a table [iou] of the classes')
+  _check_names(path, row)
   _check(path, '', row, TOP)
-  if others := sorted(row['protocol'].keys() - PROTOCOL.keys()):
-    raise BadInput(f'{path}: protocol.{_unknown(others[0], tuple(PROTOCOL))}')
   _check(path, 'protocol.', row['protocol'], PROTOCOL)
-  for table in ('mean_iou_subsets', 'iou'):
-    _check(path, f'{table}.', row[table], dict.fromkeys(row[table], PERCENT))
-  _check_percent(path, row)
-  known = label_tables.NAMES.get(row['protocol'].get('class_set'), ())
-  if known and (strangers := [name for name in row['iou'] if name not in known]):
-    raise BadInput(f'{path}: iou.{_unknown(strangers[0], known)}')
+  _check_numbers(path, row)
   mean = row['mean_iou'] / 100 if 'mean_iou' in row else None
   fractions = {
-    table: {name: value / 100 for name, value in row[table].items()}
-    for table in ('mean_iou_subsets', 'iou')
+    table: {name: value / 100 for name, value in row[table].items()} for table in NUMBERS
   }
   told = {key: row[key] for key in ('name', 'source', 'protocol')}
   return {**told, 'scores': {'mean_iou': mean, **fractions}}
@@ -107,25 +90,51 @@ def _once(pairs: Sequence[tuple[str, PyTree]]) -> dict[str, PyTree]:
   return found
 
 
+def _check_names(path: pathlib.Path, row: Mapping[str, PyTree]) -> None:
+  """Refuses fields and classes that there are not, and a row that lacks what it needs."""
+  for field in TABLES:
+    if not isinstance(row[field], dict):
+      raise BadInput(f'{path}: {field} is {row[field]!r}: it may be a table of names and values')
+  classes = label_tables.NAMES.get(str(row['protocol'].get('class_set')), ())
+  for place, given, known in (
+    ('', row, (*TOP, *TABLES)),
+    ('protocol.', row['protocol'], tuple(PROTOCOL)),
+    ('iou.', row['iou'] if classes else (), classes),
+  ):
+    if strangers := [field for field in given if field not in known]:
+      near = difflib.get_close_matches(strangers[0], known, 1)
+      advice = f'is it {near[0]!r}?' if near else f'there are {", ".join(known)}'
+      raise BadInput(f'{path}: {place}{strangers[0]} is not known: {advice}')
+  for field in ('name', 'source'):
+    if field not in row:
+      raise BadInput(f'{path}: has no {field}: give the {field} of the row')
+
+
 def _check(
   path: pathlib.Path, prefix: str, values: Mapping[str, PyTree], known: Mapping[str, rules.Rule]
 ) -> None:
+  """Refuses values that their rules do not accept."""
   for field, rule in known.items():
     if field in values and not rule.accepts(values[field]):
       raise BadInput(f'{path}: {prefix}{field} is {values[field]!r}: it may be {rule.text}')
 
 
-def _check_percent(path: pathlib.Path, row: Mapping[str, PyTree]) -> None:
-  """Refuses fractions in place of per cent: no network that is published has such a mean."""
-  values = [*row['iou'].values(), *row['mean_iou_subsets'].values(), row.get('mean_iou', 0)]
-  if 0 < max(values) <= 1:
-    raise BadInput(f'{path}: its largest number is {max(values)}: give numbers in per cent')
+def _check_numbers(path: pathlib.Path, row: Mapping[str, PyTree]) -> None:
+  """Refuses a row without numbers, numbers that are none, and fractions in place of per cent."""
+  for table in NUMBERS:
+    _check(path, f'{table}.', row[table], dict.fromkeys(row[table], PERCENT))
+  numbers = [value for table in NUMBERS for value in row[table].values()]
+  numbers += [row['mean_iou']] if 'mean_iou' in row else []
+  if not numbers:
+    raise BadInput(f'{path}: has no number: give mean_iou, or a table [iou] of the classes')
+  if 0 < max(numbers) <= 1:  # no network that is published is as bad
+    raise BadInput(f'{path}: its largest number is {max(numbers)}: give numbers in per cent')
 
 
 def disagreement(row: Mapping[str, PyTree]) -> str:
   """What is odd about a row: a mean that is not that of its IoUs; '' if nothing is."""
   scores = row['scores']
-  known = label_tables.NAMES.get(row['protocol'].get('class_set'), ())
+  known = label_tables.NAMES.get(row['protocol'].get('class_set', ''), ())
   if len(scores['iou']) < max(1, len(known)) or scores['mean_iou'] is None:
     return ''
   mean = 100 * math.fsum(scores['iou'].values()) / len(scores['iou'])
@@ -135,9 +144,3 @@ def disagreement(row: Mapping[str, PyTree]) -> str:
     f'{row["name"]}: its {len(scores["iou"])} IoUs have the mean {mean:.1f}, and mean_iou is '
     f'{100 * scores["mean_iou"]:.1f}: a number is mistyped or missing, or the mean is another one'
   )
-
-
-def _unknown(field: str, known: Sequence[str]) -> str:
-  near = difflib.get_close_matches(field, known, 1)
-  advice = f'is it {near[0]!r}?' if near else f'it has {", ".join(known)}'
-  return f'{field} is not known: {advice}'

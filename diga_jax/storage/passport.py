@@ -1,7 +1,7 @@
 """passport.json: the numbers of one measurement with what they were made from, in one small file.
 
-`recipe.passport` says what is in it. The file holds the SHA-256 of its own content, so that it can
-be passed on without the folder that it was written in.
+`recipe.provenance` says what is in it. The file holds the SHA-256 of its own content, so that it
+can be passed on without the folder that it was written in.
 """
 
 import pathlib

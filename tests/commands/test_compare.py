@@ -85,12 +85,23 @@ def test_what_is_not_comparable_is_refused_with_all_reasons(tmp_path, capsys):
 
 
 def test_means_with_divisors_and_single_images_have_no_interval(tmp_path, capsys):
-  ways = {'class_set': 'cityscapes19', 'class_means': 'hiast'}
-  one, other = (measured(tmp_path / name, **ways) for name in 'ab')
+  one, other = (
+    measured(tmp_path / name, class_set='cityscapes19', class_means='hiast') for name in 'ab'
+  )
   assert 'no interval over images: the means are' in ends(capsys, one, other)[1]
   single = {'ids': np.array(['a']), 'union': np.full((1, 3), 100)}
   one, other = (measured(tmp_path / name, counts=single) for name in 'cd')
   assert 'no interval over images: there is one image' in ends(capsys, one, other)[1]
+
+
+def test_wrong_arguments_are_one_line(tmp_path, capsys):
+  for arguments in ((), ('a',), ('a', ''), ('a', 'b', 'c'), ('a', 'b', '--config.seed=1')):
+    try:
+      status = main(['compare', *arguments])
+    except SystemExit as error:
+      status = error.code
+    line = capsys.readouterr().err
+    assert status == 2 and line.startswith('diga_jax: ') and line.count('\n') == 1
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):

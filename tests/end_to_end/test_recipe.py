@@ -115,7 +115,9 @@ def test_every_number_has_a_passport(finished):
   assert protocol['label_table'] == 'identity' and protocol['chosen_by'] == 'last'
   assert (made['seed'], made['step'], made['steps']) == (0, 5, 5)
   assert made['inputs'].keys() == {'translator', 'warmup', 'label_1'}
-  assert made['config']['model.options.width'] == 4 and 'data.cache' not in made['config']
+  assert made['config']['model.options.width'] == 4
+  assert made['config']['stages.self_training_1.steps'] == 5
+  assert 'stages.self_training_1.kind' not in made['config']  # that is the default's
   for under in ('made_under', 'measured_under'):
     assert made[under]['devices'] == '8 x cpu' and made[under]['jax']
   path = passport.find(finished / 'self_training_2')

@@ -25,7 +25,7 @@ def test_class_coverage_is_the_share_of_each_class(dtype):
   np.testing.assert_allclose(found.sum(), selection.coverage(jnp.asarray(labels)), rtol=1e-6)
   weights = rng.random(labels.shape).astype(np.float32)
   weighted = [np.mean(weights * (labels == c)) for c in range(CLASSES)]
-  found = selection.class_coverage(labels, CLASSES, weights)
+  found = selection.class_coverage(jnp.asarray(labels), CLASSES, jnp.asarray(weights))
   np.testing.assert_allclose(found, weighted, rtol=1e-5)
 
 

@@ -43,7 +43,8 @@ def test_it_is_found_by_stage_and_by_measurement(workdir):
   assert passport.find(workdir / 'warmup') == passport.find(place) == place / passport.NAME
   found = passport.read(place / passport.NAME)
   assert found == {'passport': 1, **CONTENT}
-  assert passport.counts(place / passport.NAME)['ids'].tolist() == ['a']
+  counts = passport.counts(place / passport.NAME)
+  assert counts is not None and counts['ids'].tolist() == ['a']
 
 
 def test_a_copy_is_read_alone(workdir, tmp_path_factory):

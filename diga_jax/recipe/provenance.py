@@ -10,11 +10,7 @@ from diga_jax.recipe.experiment import Run, class_names, digest_memory, has_labe
 from diga_jax.storage import run_record, stage_folder
 from diga_jax.types import PyTree, Row
 
-# Where things are on a machine, and what no number depends on.
-LEFT_OUT = (
-  'seed', 'data.root', 'data.cache', 'compilation_cache', 'profile_steps', 'log_every',
-  'keep_checkpoints', 'evaluation.pictures',
-)  # fmt: skip
+DIGESTS = ('input', 'images', 'files')  # groups of a stage's identity
 SCORES = {
   'network': (
     'mean_iou', 'mean_iou_subsets', 'pixel_accuracy', 'mean_accuracy', 'fw_accuracy', 'iou',
@@ -52,7 +48,7 @@ def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, P
       'weight_files_sha256': _group(made['identity'], 'files'),
       f'{row["kind"]}_sha256': _output_digest(made),
       'warnings': stage_folder.warnings_in(made),
-      'config': changed_fields(run),
+      'config': changed_fields(name, made['identity']),
       'made_under': run_record.conditions_of(run.workdir, name),
       'measured_under': run_record.conditions_of(run.workdir, place),
     },
@@ -62,7 +58,8 @@ def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, P
 def _protocol(run: Run, key: str, row: Row) -> dict[str, PyTree]:
   """What was measured how: the row's protocol without what tells two rows apart, and digests."""
   images, settings = run.images(key, has_labels(run, key)), run.config.evaluation
-  digests = images.file_digests(digest_memory(run.config))
+  skip = run.config.data.on_bad_file == 'skip'
+  digests = images.file_digests(digest_memory(run.config), skip=skip)
   labels = (parts.get('label', '') for parts in digests.values())
   apart = ('step', 'seed')
   return {
@@ -107,11 +104,17 @@ def _output_digest(made: stage_folder.Record) -> str | None:
   return _sha256(found) if found else None
 
 
-def changed_fields(run: Run) -> dict[str, PyTree]:
-  """The fields of the config that differ from configs/default.py, flat, without `LEFT_OUT`."""
+def changed_fields(name: str, identity: Mapping[str, PyTree]) -> dict[str, PyTree]:
+  """The settings that a stage was made with and that configs/default.py has not, by field.
+
+  They are those of its record: the config of today may be another one in what it does not measure.
+  """
   default = flatten(read_config([f'--config={config_file("default")}']).to_dict(), empty=True)
-  return {
-    field: json.loads(json.dumps(value))
-    for field, value in sorted(flatten(run.config.to_dict(), empty=True).items())
-    if field not in LEFT_OUT and (field not in default or value != default[field])
-  }
+  default = json.loads(json.dumps(default))
+  found = {}
+  for key, value in sorted(identity.items()):
+    group, _, rest = key.partition('.')
+    field = f'stages.{name}.{rest}' if group == 'stage' else key
+    if group not in (*DIGESTS, 'seed') and (field not in default or value != default[field]):
+      found[field] = value
+  return found
