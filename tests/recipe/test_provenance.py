@@ -1,4 +1,4 @@
-"""What a passport says of how a stage was made: the settings that are not the default's, digests."""
+"""What a passport says of how a stage was made: settings that are not the default's, and tables."""
 
 import json
 
