@@ -11,12 +11,10 @@ from diga_jax.storage import run_record, stage_folder
 from diga_jax.types import PyTree, Row
 
 DIGESTS = ('input', 'images', 'files')  # groups of a stage's identity
-SCORES = {
-  'network': (
-    'mean_iou', 'mean_iou_subsets', 'pixel_accuracy', 'mean_accuracy', 'fw_accuracy', 'iou',
-  ),
-  'labels': ('kept', 'coverage', 'accuracy', 'accuracy_kept', 'accuracy_rejected'),
-}  # fmt: skip
+# Of a row, what is no number for a table: counts, and what a passport says elsewhere.
+NO_SCORES = (
+  'kind', 'name', 'selector', 'protocol', 'confusion', 'per_class', 'images', 'pixels',
+)  # fmt: skip
 
 
 def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, PyTree]:
@@ -36,7 +34,7 @@ def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, P
   return {
     'kind': row['kind'],
     'name': name,
-    'scores': {field: row[field] for field in SCORES[row['kind']]},
+    'scores': {field: value for field, value in row.items() if field not in NO_SCORES},
     'protocol': _protocol(run, key, row),
     'made_from': {
       'seed': row['protocol']['seed'],
