@@ -10,10 +10,19 @@ import sys
 
 from data_pipelines.errors import BadInput, line_of, one_line
 from diga_jax import __version__, signals
-from diga_jax.commands import config, data, plan, predict, run, study, weights
+from diga_jax.commands import compare, config, data, plan, predict, run, study, weights
 from diga_jax.commands.arguments import OVERRIDES, Parser
 
-COMMANDS = (run, study, predict, plan, data, weights, config)  # each: add_arguments(commands)
+COMMANDS = (
+  run,
+  study,
+  predict,
+  compare,
+  plan,
+  data,
+  weights,
+  config,
+)  # each: add_arguments(commands)
 
 
 def parser() -> Parser:

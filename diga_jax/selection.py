@@ -195,6 +195,17 @@ def coverage(labels: jax.Array) -> jax.Array:
   return jnp.mean(jnp.mean(labels != IGNORE, (1, 2)))
 
 
+def class_coverage(labels: jax.Array, classes: int, weights: jax.Array | None = None) -> jax.Array:
+  """The share of the pixels of [B, H, W] that each label has, float32 [C]; means as `coverage`.
+
+  `weights`, [B, H, W], are what a pixel counts; None: 1.
+  """
+  counted = jax.nn.one_hot(labels, classes, dtype=jnp.float32)
+  if weights is not None:
+    counted = counted * weights[..., None]
+  return jnp.mean(jnp.mean(counted, (1, 2)), 0)
+
+
 def none(labels: jax.Array) -> jax.Array:
   """Keeps every label: no selection."""
   return labels

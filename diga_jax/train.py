@@ -8,7 +8,6 @@ and those are repeated exactly.
 import contextlib
 import dataclasses
 import functools
-import math
 import pathlib
 import sys
 import time
@@ -24,6 +23,7 @@ from jax.sharding import Mesh
 from orbax.checkpoint import CheckpointManager
 
 from data_pipelines.errors import BadInput
+from diga_jax.class_watch import ClassWatch
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import compile_step
 from diga_jax.progress import bar
@@ -46,6 +46,7 @@ class Options:
   log_every: int  # steps
   profile_steps: tuple[int, ...] = ()  # (first, last) to trace into `directory`; () = none
   score: Callable[[TrainState], float] | None = None  # chooses the best checkpoint, not the last
+  classes: tuple[str, ...] = ()  # names, for metrics by class
 
 
 def train(
@@ -82,7 +83,7 @@ def train(
   with opened as manager, stops as (deferred, stops_after):
     state = checkpoint.restore(manager, state)
     stream = batches(start := int(state.step))
-    opened_log = contextlib.closing(Log(directory, options.name, start, steps))
+    opened_log = contextlib.closing(Log(directory, options.name, start, steps, options.classes))
     with opened_log as log, trace_steps(directory, options.profile_steps) as profile:
       for step in range(start, steps):
         profile(step)
@@ -128,8 +129,17 @@ class Log:
   the host.
   """
 
-  def __init__(self, directory: pathlib.Path, name: str, start: int, steps: int):
+  def __init__(
+    self,
+    directory: pathlib.Path,
+    name: str,
+    start: int,
+    steps: int,
+    classes: tuple[str, ...] = (),
+  ):
     self.name, self.first = name, processes.is_main_process()
+    watched = self.first and classes
+    self.watch = ClassWatch(directory, name, classes, start, steps) if watched else None
     self.bar = bar(steps, name, self.first, unit='steps', initial=start)
     self.writer = metric_writers.SummaryWriter(str(directory)) if self.first else None
     self.pending: tuple[int, Metrics] | None = None
@@ -164,13 +174,17 @@ class Log:
 
   def check(self, done: int, metrics: Metrics) -> None:
     """Takes note of the numbers of a step; raises BadInput if one of them is not finite."""
-    self.values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-    for key, value in self.values.items():
-      if not math.isfinite(value):
+    found = jax.device_get(metrics)
+    for key, value in found.items():
+      if not np.isfinite(value).all():
         raise BadInput(
           f'{self.name}: {key} is {value} at step {done}; the checkpoints before it are kept. '
           "Lower the stage's learning rate, or look at its images and labels and its start"
         )
+    self.values = {key: float(value) for key, value in found.items() if not np.ndim(value)}
+    by_class = {key: value for key, value in found.items() if np.ndim(value)}
+    if self.watch and self.writer and by_class and (curves := self.watch.step(done, by_class)):
+      self.writer.write_scalars(done, curves)
 
   def write(self, done: int, **more: float) -> None:
     """Writes the metrics of a step, and how the time since the last call was spent."""
@@ -196,6 +210,8 @@ def save_and_score(
 ) -> None:
   """Saves the state after `done` steps; with its score, which is logged, if there is one."""
   value = score(state) if score else None
+  if log.watch:
+    log.watch.save(done)
   checkpoint.save(manager, state, done, value)
   if value is not None and log.writer:
     log.writer.write_scalars(done, {'score': value})

@@ -16,7 +16,7 @@ Params: TypeAlias = Any  # a network's parameters, {layer: {..., 'kernel': array
 Variables: TypeAlias = Mapping[str, Params]  # {'params', ['batch_stats']}
 Outputs: TypeAlias = dict[str, jax.Array]  # {'logits', 'feature', ['auxiliary_logits']}
 Batch: TypeAlias = Mapping[str, jax.Array]  # {'source_image', 'source_label', 'target_image', ...}
-Metrics: TypeAlias = dict[str, jax.Array]  # scalars of one step
+Metrics: TypeAlias = dict[str, jax.Array]  # of one step: scalars, and by class [C]
 Keys: TypeAlias = jax.Array | None  # [B] one typed key per example; None: nothing is dropped
 Size: TypeAlias = tuple[int, ...]  # (height, width) in pixels
 

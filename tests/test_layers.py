@@ -19,9 +19,9 @@ FLOOR = tuple(
 LEAVES = tuple(
   f'diga_jax.{name}'
   for name in (
-    'augment', 'centroids', 'ema', 'fourier', 'losses', 'metrics', 'mixing', 'models.convolution',
-    'numerics', 'optimizer', 'parallel.collectives', 'parallel.example_keys', 'pixels', 'resize',
-    'rules', 'selection', 'signals', 'strong_augment', 'types',
+    'augment', 'centroids', 'class_balance', 'ema', 'fourier', 'losses', 'metrics', 'mixing',
+    'models.convolution', 'numerics', 'optimizer', 'parallel.collectives', 'parallel.example_keys',
+    'pixels', 'resize', 'rules', 'selection', 'signals', 'strong_augment', 'types',
   )
 )  # fmt: skip
 STAGES = ('adversarial', 'hiast', 'self_training', 'translator', 'warmup')
@@ -35,12 +35,13 @@ ALLOWED = {
   'stages': ('models', 'parallel', 'state'),
   'progress': (),
   'report': ('metrics',),
-  'train': ('parallel', 'progress', 'state', 'storage'),
+  'class_watch': (),
+  'train': ('class_watch', 'parallel', 'progress', 'state', 'storage'),
   'inference': ('models', 'parallel', 'progress', 'report'),
   'config': ('models', 'parallel', 'stages', 'state', 'inference'),
   'recipe': (
-    'config', 'inference', 'models', 'parallel', 'progress', 'report', 'stages', 'state', 'storage',
-    'train', 'weights',
+    'class_watch', 'config', 'inference', 'models', 'parallel', 'progress', 'report', 'stages',
+    'state', 'storage', 'train', 'weights',
   ),
   'plan': ('models', 'parallel', 'progress', 'recipe', 'report', 'stages', 'weights'),
 }  # fmt: skip

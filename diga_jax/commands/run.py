@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   for row in results:
     if row['kind'] == 'labels':
       print(tables.describe_labels(row))
+  for warning in graph.warnings_of(experiment):
+    print(f'warning: {warning}')
   place = arguments.workdir / 'evaluation' / config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')
 

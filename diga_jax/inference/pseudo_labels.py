@@ -39,11 +39,17 @@ class Statistics(NamedTuple):
     confidence: float64 [C], moving mean over batches of the confidence of the written labels; 0 for
       a class without any.
     thresholds: float32 [C], those at the end.
+    predicted: int64 [C], pixels of each class before labels are selected.
+    predicted_confidence, label_confidence: float64 [C], the mean confidence of these pixels, and of
+      those that are labelled; 0 for a class without any.
   """
 
   counts: np.ndarray
   confidence: np.ndarray
   thresholds: np.ndarray
+  predicted: np.ndarray
+  predicted_confidence: np.ndarray
+  label_confidence: np.ndarray
 
 
 class Prediction(NamedTuple):
@@ -107,15 +113,30 @@ def pseudo_labels(
     thresholds = used
     stored = resize_to(labels, each.stored_size, True, settings.resizing)
     atomic.write_png(pathlib.Path(directory, f'{dataset.ids[each.index]}.png'), stored)
-    sums = _per_class(labels, classes, each.confidence.astype(np.float64))
-    found.append((_per_class(labels, classes).astype(np.int64), sums))
+    confidence = each.confidence.astype(np.float64)
+    found.append(
+      (*_count(labels, classes, confidence), *_count(each.predicted, classes, confidence))
+    )
   # A process without an image in the last round lacks its thresholds; the first has one.
   thresholds = exchange(thresholds)[0]
-  pixels, sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
+  pixels, sums, all_pixels, all_sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
   by_image = np.empty_like(pixels)
   by_image[np.asarray(order)] = pixels
-  confidence = _mean_confidence(pixels, sums, settings.selector_batch)
-  return Statistics(by_image, confidence, thresholds)
+  return Statistics(
+    by_image,
+    _mean_confidence(pixels, sums, settings.selector_batch),
+    thresholds,
+    predicted=all_pixels.sum(0),
+    predicted_confidence=all_sums.sum(0) / np.maximum(all_pixels.sum(0), 1),
+    label_confidence=sums.sum(0) / np.maximum(pixels.sum(0), 1),
+  )
+
+
+def _count(
+  labels: np.ndarray, classes: int, confidence: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """(pixels, their summed confidence) of each class: int64 and float64 [C]."""
+  return _per_class(labels, classes).astype(np.int64), _per_class(labels, classes, confidence)
 
 
 def predict_each(

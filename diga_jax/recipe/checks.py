@@ -152,7 +152,7 @@ def check_folders(run: Run, stages: Sequence[str], measured: Measured) -> None:
   def digest_of(name: str) -> str:  # of a stage that is complete, or will be when it is read
     if is_complete(run, name):
       return graph.digest(run, name)
-    return graph.hash_of(graph.identity(run, name, digest_of))
+    return stage_folder.hash_of(graph.identity(run, name, digest_of))
 
   def same(place: PyTree, identity: Callable[[], dict[str, PyTree]], *instead: str) -> None:
     begun = place.with_name(f'{place.name}.partial')

@@ -6,10 +6,8 @@ partial one is continued, a stale one is refused.
 """
 
 import functools
-import hashlib
-import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
@@ -19,10 +17,10 @@ from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.config import flatten
 from diga_jax.parallel import processes
-from diga_jax.recipe import evaluation, labels, training
+from diga_jax.recipe import evaluation, labels, provenance, training
 from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels
 from diga_jax.stages.kinds import Inputs, inputs, kind_of
-from diga_jax.storage import file_digests, run_record, stage_folder
+from diga_jax.storage import file_digests, passport, run_record, stage_folder
 from diga_jax.types import ImageCounts, PyTree, Row
 
 OTHER_PROTOCOL = 'give the changed protocol a config.evaluation.name of its own'
@@ -144,13 +142,14 @@ def digest(run: Run, name: str) -> str:
   directory = run.workdir / name
   if not directory.exists():
     raise BadInput(f'stage {name!r} is not complete in {run.workdir}: run it first')
-  return hash_of(stage_folder.read_record(directory)['identity'])
+  return stage_folder.hash_of(stage_folder.read_record(directory)['identity'])
 
 
-def hash_of(identity: Mapping[str, PyTree]) -> str:
-  """The hash of an identity, recorded or about to be."""
-  record = json.dumps(identity, sort_keys=True)
-  return hashlib.sha256(record.encode()).hexdigest()[:16]
+def warnings_of(run: Run) -> list[str]:
+  """What the records of the recipe's complete stages warn of, in order; see `class_balance`."""
+  places = [run.workdir / name for name in stages_of(run)]
+  records = [stage_folder.read_record(place) for place in places if place.exists()]
+  return [text for record in records for text in stage_folder.warnings_in(record)]
 
 
 # What is measured.
@@ -211,17 +210,19 @@ def dependencies(
 
 
 def measure(run: Run, name: str, key: str) -> Row:
-  """One measurement of one stage on one data set, made once: its metrics.json."""
+  """One measurement of one stage on one data set, made once: its metrics.json and passport."""
   is_pass = kind_of(run.stage(name)).train_step is None
   make = evaluation.measure_labels if is_pass else evaluation.evaluate_network
 
   def build(directory: pathlib.Path) -> Row:
+    run_record.note(run.workdir, folder, resumed=False)
     row = make(run, name, key, directory)
     if processes.is_main_process():
       stage_folder.write_metrics(directory / 'metrics.json', row)
     return row
 
   place = place_of(run, name, key)
+  folder = place.relative_to(run.workdir).as_posix()
   row = stage_folder.produce(place, dependencies(run, name, key), build, OTHER_PROTOCOL)
   try:
     stage_folder.check_files(place, 'metrics.json')
@@ -229,7 +230,38 @@ def measure(run: Run, name: str, key: str) -> Row:
     logging.warning('%s: is damaged or missing: it is written again', place / 'metrics.json')
     if processes.is_main_process():
       stage_folder.write_metrics(place / 'metrics.json', row)
+  if processes.is_main_process():
+    keep_passport(run, name, key, row)
   return row
+
+
+def keep_passport(run: Run, name: str, key: str, row: Row) -> None:
+  """Writes the passport of a complete measurement, unless it is there."""
+  place = place_of(run, name, key)
+  path = place / passport.NAME
+  try:
+    if path.exists():
+      passport.read(path)
+      return
+  except BadInput as error:
+    logging.warning('%s: it is written again', error)
+  folder = place.relative_to(run.workdir).as_posix()
+  measurement = stage_folder.hash_of(stage_folder.read_record(place)['identity'])
+  content = provenance.describe(run, name, key, row, folder)
+  passport.write(place, {**content, 'measurement': measurement})
+
+
+def passports_of(runs: Sequence[Run]) -> list[dict[str, PyTree]]:
+  """The passports of all that runs of one recipe have measured, such as the seeds of a study.
+
+  Raises:
+    BadInput: one is missing, damaged or of another measurement.
+  """
+  return [
+    passport.read(place_of(run, name, key) / passport.NAME)
+    for run in runs
+    for name, key in measurements(run)
+  ]
 
 
 def counts_of(runs: Sequence[Run], name: str, key: str) -> ImageCounts:

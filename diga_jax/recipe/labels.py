@@ -23,13 +23,14 @@ from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import to_local_mesh
-from diga_jax.recipe import starts
+from diga_jax.recipe import pass_balance, starts
 from diga_jax.recipe.experiment import Run, class_names
 from diga_jax.stages.kinds import NO_CENTROIDS, inputs
 from diga_jax.storage import stage_folder
 from diga_jax.types import Params, PyTree, Size
 
 LABEL_SHARDS = 'shards'  # of a label stage's labels, beside labels/
+INDEX = ('counts', 'confidence', 'thresholds')  # of a pass's statistics, those by which is pasted
 
 
 def with_pseudo_labels(target: Folder, made: pathlib.Path) -> Folder:
@@ -70,7 +71,8 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
     order=generator(*root, 'order').permutation(len(target)).tolist(),
     size=tuple(stage.image_size) or None,
   )
-  save_arrays(directory / 'index.npz', ids=np.array(target.ids), **found._asdict())
+  index = {field: getattr(found, field) for field in INDEX}
+  save_arrays(directory / 'index.npz', ids=np.array(target.ids), **index)
   nowhere = 'the network predicts it nowhere, or its selector keeps none of it'
   warn_of_absent_classes(name, 'pseudo-label', found.counts.sum(0), names, nowhere)
   if stage.centroids_from != NO_CENTROIDS:
@@ -78,7 +80,12 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
     save_arrays(directory / 'centroids.npz', centroids=means, counts=counts)
     by = 'label shows' if inputs(stage, experiment.config).source else 'prediction holds'
     warn_of_absent_classes(name, 'centroid', counts, names, f'no {by} it')
-  return {'images': len(target), 'pixels': found.counts.sum(0).tolist()}
+  balance = pass_balance.describe(found, names)
+  balance['warnings'] = pass_balance.warnings(experiment, name, found, names)
+  if processes.is_main_process():
+    pass_balance.tell(name, directory, balance)
+  pixels = found.counts.sum(0).tolist()
+  return {'images': len(target), 'pixels': pixels, 'class_balance': balance}
 
 
 def save_arrays(path: pathlib.Path, **arrays: jax.Array | np.ndarray) -> None:

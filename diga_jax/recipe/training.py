@@ -16,7 +16,7 @@ from data_pipelines import pipeline
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
-from diga_jax import models, optimizer, train
+from diga_jax import class_watch, models, optimizer, train
 from diga_jax.inference import evaluate
 from diga_jax.models import translator
 from diga_jax.parallel import mesh, processes
@@ -41,6 +41,8 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
     if config.keep_checkpoints == 'networks':
       checkpoint.keep_networks(directory, step)
   result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
+  if (seen := class_watch.summary(directory)) is not None:
+    result['class_balance'] = seen
   return result | ({} if skipped is None else report_skipped(name, skipped))
 
 
@@ -65,6 +67,7 @@ def train_to_end(
     log_every=config.log_every,
     profile_steps=tuple(config.profile_steps),
     score=oracle(run) if chosen == 'oracle' else None,
+    classes=class_names(run) if kind_of(stage).trains == 'segmentation' else (),
   )
   batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
   initial = replicate(initial, run.mesh)

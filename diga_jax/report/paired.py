@@ -90,6 +90,32 @@ def difference(row: ImageCounts, reference: ImageCounts, classes: Sequence[int])
   )
 
 
+def over_images(
+  row: ImageCounts, reference: ImageCounts, classes: Sequence[int]
+) -> tuple[float, float] | None:
+  """The 95% interval of a row minus a reference over the images, with their seeds as they are.
+
+  As of `difference`, but for as few as one seed; None for fewer than two images.
+  """
+  images = row.union.shape[1]
+  if images < 2:
+    return None
+
+  def gain(drawn: np.ndarray) -> float:
+    weights = np.bincount(drawn, minlength=images)
+    return float((mean_iou(row, weights, classes) - mean_iou(reference, weights, classes)).mean())
+
+  found = scipy.stats.bootstrap(
+    (np.arange(images),),
+    gain,
+    vectorized=False,
+    n_resamples=RESAMPLES,
+    method='percentile',
+    rng=np.random.default_rng(0),
+  ).confidence_interval
+  return float(found.low), float(found.high)
+
+
 def corrected(found: Mapping[str, Difference]) -> dict[str, float | None]:
   """The p of every row, by Holm's correction for the number of rows."""
   from statsmodels.stats.multitest import multipletests  # a second that no other command needs

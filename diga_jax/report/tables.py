@@ -34,7 +34,7 @@ def _percent(value: float | None) -> str:
   return '-' if value is None or np.isnan(value) else f'{100 * value:.1f}'
 
 
-def _extent(size: Sequence[int] | str) -> str:
+def extent(size: Sequence[int] | str) -> str:
   return f'{size[0]}x{size[1]}' if isinstance(size, (list, tuple)) else str(size)
 
 
@@ -44,9 +44,9 @@ def describe(measured: Measured) -> str:
   if 'images' in measured:
     words.append(f'{measured["images"]} images')
   if 'image_size' in measured:
-    words.append(_extent(measured['image_size']))
+    words.append(extent(measured['image_size']))
   if measured.get('label_size', measured.get('image_size')) != measured.get('image_size'):
-    words.append(f'labels {_extent(measured["label_size"])}')
+    words.append(f'labels {extent(measured["label_size"])}')
   if 'scales' in measured:
     scales = ' and '.join(f'{scale:g}x' for scale in measured['scales'])
     words.append(f'{measured["fusion"]} of {scales}' if len(measured['scales']) > 1 else scales)
@@ -94,7 +94,7 @@ def markdown_table(first: str, *columns: str) -> rich.table.Table:
   return result
 
 
-def _plain_table(first: str, *columns: str) -> rich.table.Table:
+def plain_table(first: str, *columns: str) -> rich.table.Table:
   """As `markdown_table`, for a terminal."""
   result = markdown_table(first, *columns)
   result.box, result.pad_edge, result.show_edge = rich.box.SIMPLE_HEAD, False, False
@@ -114,7 +114,7 @@ def _one_table(measured: Measured, rows: Sequence[NetworkRow]) -> Iterator[Part]
   columns = [
     key for key, cells in facts.items() if key in ('step', 'chosen_by') or len(set(cells)) > 1
   ]
-  result = _plain_table('network', *(f'mIoU {name}' for name in subsets), 'pixel acc.')
+  result = plain_table('network', *(f'mIoU {name}' for name in subsets), 'pixel acc.')
   for key in columns:
     result.add_column(
       FACTS[key], justify='left' if key in ('network', 'chosen_by') else 'right', no_wrap=True
@@ -199,7 +199,7 @@ def _class_shares(
   columns = {'% of pixels': shares}
   if expected is not None and len(expected) == len(shares):
     columns['known'] = expected
-  result = _plain_table('class', *columns)
+  result = plain_table('class', *columns)
   for name, *values in zip(names, *columns.values(), strict=True):
     result.add_row(name, *(f'{100 * value:.2f}' for value in values))
   return result
@@ -219,7 +219,7 @@ def _split_to_fit(rows: Sequence[NetworkRow], width: int) -> Iterator[list[Netwo
 
 
 def _class_table(rows: Sequence[NetworkRow]) -> rich.table.Table:
-  result = _plain_table('class', *(row['name'] for row in rows))
+  result = plain_table('class', *(row['name'] for row in rows))
   for name in rows[0]['iou']:
     result.add_row(name, *(_percent(row['iou'].get(name)) for row in rows))
   result.add_section()

@@ -11,6 +11,7 @@ import optax
 from diga_jax import ema, losses, selection
 from diga_jax.parallel import collectives
 from diga_jax.parallel.example_keys import example_keys
+from diga_jax.stages import by_class
 from diga_jax.stages.consensus import move_centroids, select_labels
 from diga_jax.stages.forward import forward
 from diga_jax.stages.objective import supervised_loss
@@ -42,7 +43,8 @@ def train_step(
     view_fn: makes the views; tests against the published code give their own.
 
   Returns:
-    Among the metrics `coverage`, the share of target pixels that keep their pseudo-label.
+    Among the metrics `coverage`, the share of target pixels that keep their pseudo-label, and
+    those of `by_class`.
   """
   stage, stats = config.stage, state.batch_stats
   weak, strong, mask = view_fn(state, batch, stage, axis_name)  # 10, views
@@ -62,7 +64,8 @@ def train_step(
       'consistency': losses.consistency_ignored(logits, soft, labels, axis_name=axis_name),
     }
     total = loss + sum(stage[name] * term for name, term in regularizers.items())
-    metrics = {'loss': total, 'cross_entropy': loss, **regularizers}
+    shares = by_class.metrics(batch['target_label'], selected_labels, student.logits, mask)
+    metrics = {'loss': total, 'cross_entropy': loss, **regularizers, **shares}
     return total, (student.batch_stats, metrics)
 
   grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)

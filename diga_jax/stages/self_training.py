@@ -9,6 +9,7 @@ import optax
 from diga_jax import ema, selection
 from diga_jax.parallel import collectives
 from diga_jax.parallel.example_keys import example_keys
+from diga_jax.stages import by_class
 from diga_jax.stages.consensus import move_centroids, select_labels
 from diga_jax.stages.forward import forward, second_view
 from diga_jax.stages.objective import objective
@@ -36,7 +37,8 @@ def train_step(
     view_fn: makes the views; tests against the published code give their own.
 
   Returns:
-    Among the metrics `coverage`, the share of target pixels that keep their pseudo-label.
+    Among the metrics `coverage`, the share of target pixels that keep their pseudo-label, and
+    those of `by_class`.
   """
   stage, batch = config.stage, normalise_images(batch)
   keys = functools.partial(example_keys, state.key, state.step, axis_name=axis_name)
@@ -60,6 +62,8 @@ def train_step(
     loss, metrics = objective(
       pair.heads, labels, stage, axis_name, soft=teacher_pair.heads, target=target
     )  # 7.8
+    stored = batch['target_label']
+    metrics |= by_class.metrics(stored, selected_labels, mixed.logits, views.mask)
     return loss, (mixed.batch_stats, metrics)
 
   grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)

@@ -124,7 +124,7 @@ def recorded(workdir: pathlib.Path) -> Iterator[None]:
     'folder': os.getcwd(),
     'host': platform.node(),
     'conditions': conditions(),
-    'stages': [],  # those that it has worked on
+    'stages': [],  # those that it has worked on, and the folders of its measurements
     'hours': 0.0,
   }
   if processes.is_main_process():
@@ -148,6 +148,12 @@ def note(workdir: pathlib.Path, stage: str, resumed: bool) -> None:
     logging.warning('%s goes on under other conditions than it was begun: %s', stage, changed)
   entry['stages'] = sorted({*entry['stages'], stage})
   _write(workdir, starts)
+
+
+def conditions_of(workdir: pathlib.Path, name: str) -> dict[str, PyTree]:
+  """The conditions of the last start that made a stage or a measurement; {} if none is known."""
+  found = [start['conditions'] for start in _read(workdir) if name in start['stages']]
+  return found[-1] if found else {}
 
 
 def differences(before: Mapping[str, PyTree], now: Mapping[str, PyTree]) -> str:

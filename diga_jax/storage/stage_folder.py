@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import fnmatch
+import hashlib
 import json
 import os
 import pathlib
@@ -44,6 +45,17 @@ def read_record(directory: pathlib.Path) -> Record:
   redo = 'restore it from a copy, or use another --workdir or evaluation.name (see CHANGELOG.md)'
   complete = () if directory.name.endswith('.partial') else ('result',)
   return records.read(directory / RECORD, redo, 'identity', *complete)
+
+
+def hash_of(identity: Mapping[str, PyTree]) -> str:
+  """The hash of an identity, recorded or about to be."""
+  record = json.dumps(identity, sort_keys=True)
+  return hashlib.sha256(record.encode()).hexdigest()[:16]
+
+
+def warnings_in(record: Record) -> list[str]:
+  """What the record of a complete stage warns of: classes that vanish or take over."""
+  return record['result'].get('class_balance', {}).get('warnings', [])
 
 
 def check_files(directory: pathlib.Path, pattern: str) -> None:

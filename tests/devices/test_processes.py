@@ -99,13 +99,31 @@ def check_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
     np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-5 * largest, err_msg=name)
 
 
+def check_same_shares(found, wanted) -> None:
+  """Class shares are those of the images of all processes."""
+  if wanted is None:
+    assert found is None
+    return
+  for what in ('kept', 'predictions'):
+    for when in ('first', 'last'):
+      ours, theirs = (list(side[what][when].values()) for side in (found, wanted))
+      np.testing.assert_allclose(ours, theirs, atol=0.01)
+
+
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(runs):
   _, alone, together = runs
   for name in TRAINED:
     check_same(together / name, alone / name)
     result, wanted = (stage_folder.read_record(run / name)['result'] for run in (together, alone))
+    check_same_shares(result.pop('class_balance', None), wanted.pop('class_balance', None))
     assert result == wanted and result['chosen_by'] == 'oracle'  # by all processes' images
+  ours, theirs = (
+    stage_folder.read_record(run / 'label_1')['result']['class_balance']
+    for run in (together, alone)
+  )
+  for name, each in theirs['by_class'].items():
+    assert ours['by_class'][name]['predicted'] == pytest.approx(each['predicted'], abs=1e-3)
   wanted = sorted((alone / 'label_1' / 'labels').glob('*.png'))
   found = sorted((together / 'label_1' / 'labels').glob('*.png'))
   assert [path.name for path in found] == [path.name for path in wanted]

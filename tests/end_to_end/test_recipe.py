@@ -17,6 +17,7 @@ from diga_jax import weights
 from diga_jax.__main__ import main
 from diga_jax.recipe import graph, labels, starts
 from diga_jax.recipe.experiment import Run
+from diga_jax.storage import passport, stage_folder
 from tests.configs import tiny
 from tests.support import damage
 
@@ -80,7 +81,9 @@ def stop_each_stage_once(monkeypatch, *after: int) -> None:
 def test_a_run_leaves_what_it_promises(finished):
   for name in TRAINED:
     record = json.loads((finished / name / 'stage.json').read_text())
+    balance = record['result'].pop('class_balance', None)
     assert record['result'] == {'step': 5, 'steps': 5, 'chosen_by': 'last'}
+    assert (balance is not None) == name.startswith('self_training')
     assert record['identity']['model.precision'] == 'default'
   for name in ('label_1', 'label_2'):
     files = sorted((finished / name / 'labels').glob('*.png'))
@@ -99,7 +102,72 @@ def test_a_run_leaves_what_it_promises(finished):
     assert found['ids'].shape == (3,) and found['union'].shape == (3, 19)
     assert found['intersection'].sum(0).tolist() == np.diag(metrics['confusion']).tolist()
   assert len(list((place / 'label_1').rglob('pictures/*.png'))) == 2
+  assert len(list(place.rglob('passport.json'))) == 5
   assert not list(finished.rglob('*.partial'))
+
+
+@pytest.mark.slow
+def test_every_number_has_a_passport(finished):
+  found = passport.read(passport.find(finished / 'self_training_1'))
+  made, protocol = found['made_from'], found['protocol']
+  assert found['kind'] == 'network' and len(found['scores']['iou']) == 19
+  assert protocol['images'] == 3 and protocol['label_size'] == [48, 96]
+  assert protocol['label_table'] == 'identity' and protocol['chosen_by'] == 'last'
+  assert (made['seed'], made['step'], made['steps']) == (0, 5, 5)
+  assert made['inputs'].keys() == {'translator', 'warmup', 'label_1'}
+  assert made['config']['model.options.width'] == 4
+  assert made['config']['stages.self_training_1.steps'] == 5
+  assert 'stages.self_training_1.kind' not in made['config']  # that is the default's
+  for under in ('made_under', 'measured_under'):
+    assert made[under]['devices'] == '8 x cpu' and made[under]['jax']
+  path = passport.find(finished / 'self_training_2')
+  assert path.stat().st_size < 8000
+  other, text = passport.read(path), path.read_text()
+  same = ('list_sha256', 'label_files_sha256', 'image_files_sha256')
+  assert all(other['protocol'][key] == protocol[key] for key in same)
+  assert other['made_from']['network_sha256'] != made['network_sha256']
+  labels = finished / 'evaluation/published/label_1/target'
+  assert passport.read(labels / 'passport.json')['made_from']['labels_sha256']
+  assert text.startswith('{\n "passport": 1,\n "kind": "network",')
+
+
+@pytest.mark.slow
+def test_a_passport_that_is_lost_or_damaged_is_written_again(finished, cache, caplog):
+  paths = [passport.find(finished / name) for name in ('warmup', 'self_training_1')]
+  before = [path.read_bytes() for path in paths]
+  paths[0].unlink()
+  paths[1].write_bytes(before[1][:-5])
+  assert run('evaluate', finished, cache) == 0
+  assert [path.read_bytes() for path in paths] == before
+  assert f'{paths[1]}: is damaged' in caplog.text and 'it is written again' in caplog.text
+
+
+@pytest.mark.slow
+def test_networks_of_a_run_are_compared(finished, capsys):
+  folders = [str(finished / name) for name in ('warmup', 'self_training_2')]
+  assert main(['compare', *folders]) == 0
+  out = capsys.readouterr().out
+  assert 'traffic light' in out and '95% interval over the 3 images' in out
+  assert 'label files' in out and '?' not in out
+
+
+@pytest.mark.slow
+def test_class_shares_are_in_the_records(finished, cache, capsys):
+  for name in ('label_1', 'label_2'):
+    result = json.loads((finished / name / 'stage.json').read_text())['result']
+    balance, pixels = result['class_balance'], np.array(result['pixels'])
+    labels = [each['labels'] for each in balance['by_class'].values()]
+    np.testing.assert_allclose(labels, pixels / pixels.sum())
+    assert balance['classes'] == np.count_nonzero(pixels) and 0 < balance['confidence'] < 1
+  balance = json.loads((finished / 'self_training_1' / 'stage.json').read_text())['result']
+  seen = balance['class_balance']
+  assert seen['window'] == 1
+  for what in ('kept', 'predictions'):
+    for when in ('first', 'last'):
+      assert sum(seen[what][when].values()) == pytest.approx(1)
+  assert run('run', finished, cache) == 0
+  out = capsys.readouterr().out
+  assert seen['warnings'] and all(f'warning: {text}' in out for text in seen['warnings'])
 
 
 @pytest.mark.slow
@@ -118,6 +186,8 @@ def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch):
     assert wanted.keys() == found.keys()
     for key, value in wanted.items():
       np.testing.assert_array_equal(found[key], value, err_msg=f'{name} {key}')
+    results = [stage_folder.read_record(at / name)['result'] for at in (finished, tmp_path / 'run')]
+    assert results[0] == results[1]  # class shares and warnings among it
   for wanted in (finished / 'label_2' / 'labels').glob('*.png'):
     assert (tmp_path / 'run' / 'label_2' / 'labels' / wanted.name).read_bytes() == (
       wanted.read_bytes()

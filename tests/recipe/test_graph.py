@@ -40,7 +40,8 @@ def root(tmp_path, monkeypatch) -> pathlib.Path:
 
   def count(run, name, key, directory):
     calls.append(name)
-    return {'kind': 'network', 'calls': len(calls)}
+    row = {'kind': 'network', 'name': name, 'mean_iou': 0.25, 'confusion': [[1]]}
+    return row | {'calls': len(calls), 'protocol': {'seed': 3}}
 
   monkeypatch.setattr(evaluation, 'evaluate_network', count)
   monkeypatch.setattr(digests, 'SETTLED', 0)
@@ -125,6 +126,25 @@ def test_labels_are_hashed_whatever_is_remembered(root, monkeypatch):
     '000.png', '001.png', '002.png'
   ]  # fmt: skip
   assert not [path for path in hashed if '/images/' in str(path)]
+
+
+def test_measurements_have_passports_of_files_and_lists(root):
+  run = Run(config_of(root), root / 'run')
+  [found] = graph.passports_of([run])
+  assert found['scores'] == {'mean_iou': 0.25, 'calls': 1}
+  assert found['protocol']['images'] == 3 and found['made_from']['seed'] == 3
+  path = graph.place_of(run, 'warmup', 'test') / 'passport.json'
+  path.unlink()
+  with pytest.raises(BadInput, match=r'passport\.json: cannot be read'):
+    graph.passports_of([run])
+  assert measured(root) == 1 and graph.passports_of([run]) == [found]
+  (root / 'it.txt').write_text('001\n000\n002\n')
+  changes = {'evaluation.name': 'b', 'data.sets.test.list': 'it.txt'}
+  assert measured(root, **changes) == 2
+  other = Run(config_of(root, **changes), run.workdir)
+  [listed] = graph.passports_of([other])
+  assert listed['protocol']['list_sha256'] != found['protocol']['list_sha256']
+  assert listed['measurement'] != found['measurement']
 
 
 def test_the_seed_of_a_number_is_that_of_the_training(root):

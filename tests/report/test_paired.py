@@ -56,3 +56,14 @@ def test_many_comparisons_are_corrected():
     assert row.p <= adjusted[name] <= 1
   smallest = min(found, key=lambda name: found[name].p)
   assert adjusted[smallest] == pytest.approx(3 * found[smallest].p)
+
+
+def test_an_interval_over_images_needs_no_second_seed():
+  alone = counts(0, seeds=1)
+  assert paired.over_images(alone, alone, CLASSES) == (0, 0)
+  low, high = paired.over_images(counts(0.1, seeds=1), alone, CLASSES)
+  assert low == pytest.approx(0.1, abs=1e-3) and high == pytest.approx(0.1, abs=1e-3)
+  noisy = counts(0.1, seeds=2)
+  low, high = paired.over_images(ImageCounts(*(x[1:] for x in noisy)), alone, CLASSES)
+  assert 0.08 < low < 0.1 < high < 0.12
+  assert paired.over_images(counts(0, seeds=1, images=1), counts(0, 1, 1), CLASSES) is None

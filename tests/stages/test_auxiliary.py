@@ -99,7 +99,9 @@ def test_self_training_has_them_as_well(small):
   step = functools.partial(self_training.train_step, model=model, tx=tx, config=config)
   after, metrics = jax.eval_shape(step, initial, batch)
   names = {'loss', 'cross_entropy', 'target', 'distillation', 'auxiliary', 'coverage'}
-  assert set(metrics) == names
+  shares = {f'{what}_by_class' for what in ('labels', 'kept', 'predictions', 'confidence')}
+  assert set(metrics) == names | shares
+  assert {metrics[name].shape for name in shares} == {(CLASSES,)}
   shapes = functools.partial(jax.tree.map, lambda x: x.shape)
   assert shapes(after.params) == shapes(initial.params)
 
