@@ -19,9 +19,9 @@ FLOOR = tuple(
 LEAVES = tuple(
   f'diga_jax.{name}'
   for name in (
-    'augment', 'centroids', 'ema', 'fourier', 'losses', 'metrics', 'mixing', 'models.convolution',
-    'numerics', 'optimizer', 'parallel.collectives', 'parallel.example_keys', 'pixels', 'resize',
-    'rules', 'selection', 'signals', 'strong_augment', 'types',
+    'augment', 'centroids', 'criteria', 'ema', 'fourier', 'losses', 'metrics', 'mixing',
+    'models.convolution', 'numerics', 'optimizer', 'parallel.collectives', 'parallel.example_keys',
+    'pixels', 'resize', 'rules', 'selection', 'signals', 'strong_augment', 'types',
   )
 )  # fmt: skip
 STAGES = ('adversarial', 'hiast', 'self_training', 'translator', 'warmup')

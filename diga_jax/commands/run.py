@@ -23,7 +23,7 @@ def add_arguments(commands: Commands) -> None:
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """`run`: the whole recipe, then its tables. `evaluate`: the tables of complete stages."""
   from diga_jax.parallel import processes
-  from diga_jax.recipe import checks, graph
+  from diga_jax.recipe import checkpoints, checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report import tables
   from diga_jax.storage import run_record, stage_folder
@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   for row in results:
     if row['kind'] == 'labels':
       print(tables.describe_labels(row))
+  if text := checkpoints.describe([experiment]):
+    print(f'\n{text}\n')
   place = arguments.workdir / 'evaluation' / config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')
 

@@ -33,7 +33,7 @@ def add_arguments(commands: Commands) -> None:
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The recipe once per seed, in WORKDIR/seed_N; then mean and spread, in WORKDIR/study/."""
   from diga_jax.parallel import processes
-  from diga_jax.recipe import checks, comparison, graph
+  from diga_jax.recipe import checkpoints, checks, comparison, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report.study import drawings, summarise
   from diga_jax.storage import run_record, stage_folder
@@ -64,6 +64,8 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   text = summarise(rows)
   if arguments.against is not None:
     text += f'\n\n{comparison.describe(runs, arguments.against)}'
+  if chosen := checkpoints.describe(runs):
+    text += f'\n\n{chosen}'
   for name, draw in drawings(rows):
     draw(place.with_name(f'{place.name}_{name}.png'))
   atomic.write_text(table, text + '\n')

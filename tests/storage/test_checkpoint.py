@@ -25,9 +25,11 @@ STATE = {
 
 
 def save(stage: pathlib.Path, *steps: int) -> pathlib.Path:
-  with checkpoint.open_manager(stage / 'checkpoints', scored=True) as manager:
+  table = []
+  with checkpoint.open_manager(stage / 'checkpoints', criteria=['oracle']) as manager:
     for step in steps:
-      checkpoint.save(manager, STATE, step, -float(step))
+      table.append({'step': step, 'oracle': -float(step)})
+      checkpoint.save(manager, STATE, step, table)
     checkpoint.finish(manager)
   return stage / 'checkpoints'
 
@@ -95,7 +97,7 @@ def test_damaged_checkpoints_of_a_stage_in_training_are_set_aside(stage, caplog)
   place = stage / 'checkpoints'
   (place / '4' / 'SHA256SUMS').unlink()  # never used silently
   damage.flip(place / '1' / 'metrics' / 'metrics', random.Random(1))
-  with checkpoint.open_manager(place, scored=True) as manager:
+  with checkpoint.open_manager(place, criteria=['oracle']) as manager:
     assert manager.all_steps() == [3] and checkpoint.restore(manager, STATE)
   assert 'Set aside as 4.damaged. Going on from step 3' in caplog.text
   assert {path.name for path in place.iterdir()} == {'1.damaged', '3', '4.damaged'}
@@ -139,7 +141,7 @@ def test_a_path_too_long_is_refused_before_anything_is_written(tmp_path):
 
 
 def check_networks(stage: pathlib.Path) -> None:
-  assert checkpoint.networks_kept(stage) == 3
+  assert checkpoint.networks_kept(stage) == [3]
   assert {path.name for path in stage.iterdir()} == {'checkpoints'}
   assert {path.name for path in (stage / 'checkpoints').iterdir()} == {'3', 'NETWORKS_ONLY'}
   found = checkpoint.read_arrays(stage / 'checkpoints', 3)
@@ -151,8 +153,8 @@ def check_networks(stage: pathlib.Path) -> None:
 
 def test_the_networks_of_the_step_to_use_are_kept(stage):
   (stage / 'checkpoints' / 'notes.txt').write_text('a file of the user')
-  assert checkpoint.networks_kept(stage) is None
-  checkpoint.keep_networks(stage, 3)
+  assert checkpoint.networks_kept(stage) == []
+  checkpoint.keep_networks(stage, [3])
   check_networks(stage)
 
 
@@ -173,10 +175,10 @@ def test_damaged_networks_do_not_replace_sound_checkpoints(stage, monkeypatch):
 
   with monkeypatch.context() as patch, pytest.raises(Killed):
     patch.setattr(checkpoint, 'networks_kept', kill)
-    checkpoint.keep_networks(stage, 3)
+    checkpoint.keep_networks(stage, [3])
   damage.flip(next((stage / 'networks' / '3' / 'default' / 'd').iterdir()), random.Random(0))
-  assert checkpoint.networks_kept(stage) is None
-  checkpoint.keep_networks(stage, 3)
+  assert checkpoint.networks_kept(stage) == []
+  checkpoint.keep_networks(stage, [3])
   check_networks(stage)
 
 
@@ -195,9 +197,9 @@ def test_a_kill_while_networks_are_kept_loses_nothing(stage, monkeypatch, moment
 
   with monkeypatch.context() as patch, pytest.raises((Killed, BadInput)):
     patch.setattr(owner, name, kill)
-    checkpoint.keep_networks(stage, 3)
-  if checkpoint.networks_kept(stage) is None:
-    with checkpoint.open_manager(stage / 'checkpoints', scored=True) as manager:
+    checkpoint.keep_networks(stage, [3])
+  if checkpoint.networks_kept(stage) == []:
+    with checkpoint.open_manager(stage / 'checkpoints', criteria=['oracle']) as manager:
       assert manager.latest_step() == 4  # no step is repeated
-    checkpoint.keep_networks(stage, 3)
+    checkpoint.keep_networks(stage, [3])
   check_networks(stage)
