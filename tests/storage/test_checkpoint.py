@@ -112,6 +112,40 @@ def test_a_stage_whose_checkpoints_are_all_damaged_is_refused(stage):
   assert {path.name for path in place.iterdir()} == {'1', '3', '4'}
 
 
+def test_the_newest_checkpoint_holds_the_scores_of_all(stage):
+  with checkpoint.open_manager(stage / 'checkpoints', criteria=['oracle']) as manager:
+    table = checkpoint.read_table(manager)
+    assert table == [{'step': step, 'oracle': -float(step)} for step in (1, 2, 3, 4)]
+    checkpoint.save(manager, STATE, 5, table)  # a signal's, which is no candidate
+    checkpoint.save(manager, STATE, 6, [*table, {'step': 6, 'oracle': -1.0}])
+    checkpoint.finish(manager)
+    assert checkpoint.read_table(manager)[-1] == {'step': 6, 'oracle': -1.0}
+  assert checkpoint.steps_in(stage / 'checkpoints') == [5, 6]  # of equals the newest
+
+
+def test_the_best_by_each_criterion_is_kept(tmp_path):
+  scores = {1: (9, 0), 2: (0, 9), 3: (5, 5), 4: (4, 4), 5: (3, 3)}
+  table = [{'step': step, 'agreement': a, 'density': b} for step, (a, b) in scores.items()]
+  place = tmp_path / 'checkpoints'
+  with checkpoint.open_manager(place, criteria=['agreement', 'density']) as manager:
+    assert checkpoint.read_table(manager) == []
+    for step in scores:
+      checkpoint.save(manager, STATE, step, table[:step])
+    checkpoint.finish(manager)
+  assert checkpoint.steps_in(place) == [1, 2, 4, 5]
+
+
+def test_checkpoints_of_an_earlier_version_are_not_chosen_among(tmp_path):
+  with checkpoint.open_manager(tmp_path) as manager:
+    checkpoint.save(manager, STATE, 1)
+    checkpoint.finish(manager)
+  with (
+    checkpoint.open_manager(tmp_path, criteria=['oracle']) as manager,
+    pytest.raises(BadInput, match=r'1: was saved by an earlier version .* without the scores'),
+  ):
+    checkpoint.read_table(manager)
+
+
 LATE = """
 import diga_jax.storage.checkpoint
 
@@ -156,6 +190,20 @@ def test_the_networks_of_the_step_to_use_are_kept(stage):
   assert checkpoint.networks_kept(stage) == []
   checkpoint.keep_networks(stage, [3])
   check_networks(stage)
+
+
+def test_the_networks_of_several_steps_are_kept(stage):
+  checkpoint.keep_networks(stage, [4, 1, 4, 3])
+  assert checkpoint.networks_kept(stage) == [1, 3, 4]
+  for step in (1, 3, 4):
+    assert 'opt_state' not in checkpoint.read_arrays(stage / 'checkpoints', step)
+
+
+def test_a_damaged_one_of_several_is_refused_before_any_is_removed(stage):
+  damage.flip(next((stage / 'checkpoints' / '1' / 'default' / 'd').iterdir()), random.Random(0))
+  with pytest.raises(BadInput, match='checkpoints/1/'):
+    checkpoint.keep_networks(stage, [4, 1])
+  assert checkpoint.steps_in(stage / 'checkpoints') == [1, 3, 4]
 
 
 # What a kill may come before.
