@@ -104,8 +104,8 @@ def get_config() -> ConfigDict:
         'pictures': 8,  # how many images of each set are drawn
       },
       # Weights of a stage: 'last', or the best every save_every steps: by 'agreement', 'consensus'
-      # or 'density' on criteria.set, without labels (docs/method.md, section 11), or by 'oracle',
-      # mIoU on evaluation.sets[0], which uses target labels. Published: oracle, every 1000 steps.
+      # or 'density' on criteria.set, without labels (docs/checkpoints.md), or by 'oracle', mIoU
+      # on evaluation.sets[0], which uses target labels. Published: oracle, every 1000 steps.
       'checkpoint_choice': 'last',
       # By what checkpoints can be chosen.
       'criteria': {

@@ -341,48 +341,53 @@ def check_names(config: ConfigDict) -> None:
 
 
 def check_criteria(config: ConfigDict) -> None:
-  """Refuses criteria that stages of the recipe cannot have, or that have no images to look at.
+  """Refuses criteria that stages of the recipe cannot have, and choices that are not kept.
 
   Raises:
     BadInput: naming the field.
   """
-  choice, record, key = config.checkpoint_choice, config.criteria.record, config.criteria.set
-  recipe = {name: config.stages[name] for name in config.recipe}
-  trained = {
+  choice, record = config.checkpoint_choice, config.criteria.record
+  wanted, recipe = {*record, choice}, {name: config.stages[name] for name in config.recipe}
+  has_centroids = {
     name: kinds.inputs(stage, config).centroids
     for name, stage in recipe.items()
-    if kinds.kind_of(stage).train_step and kinds.kind_of(stage).trains == 'segmentation'
+    if kinds.is_chosen(stage)
   }
-  wanted = {*record, choice}
   if criteria.ORACLE in wanted and not config.evaluation.sets:
     raise BadInput("config.evaluation.sets is (): the criterion 'oracle' needs its first set")
-  for name in (name for name, centroids in trained.items() if not centroids):
-    if choice == criteria.CONSENSUS or (criteria.CONSENSUS in record and not any(trained.values())):
-      raise BadInput(
-        f"config.stages.{name} has no centroids for the criterion 'consensus': name another, or a "
-        "recipe of stages whose selector is 'consensus'"
-      )
-  unlabelled = [name for name in criteria.UNLABELLED if name in wanted]
-  if unlabelled and not key:
+  without = [name for name, has in has_centroids.items() if not has]
+  nowhere = criteria.CONSENSUS in record and len(without) == len(has_centroids)
+  if without and (nowhere or choice == criteria.CONSENSUS):
     raise BadInput(
-      f"config.criteria.set is '': the criterion {unlabelled[0]!r} needs held-out target images, "
-      'name a set in config.data.sets'
+      f"config.stages.{without[0]} has no centroids for the criterion 'consensus': name another, "
+      "or a recipe of stages whose selector is 'consensus'"
     )
-  used = {'config.evaluation.sets': config.evaluation.sets} | {
-    f'config.stages.{name}': kinds.inputs(stage, config).sets for name, stage in recipe.items()
-  }
-  for place, names in used.items():
-    if key and key in names:
-      raise BadInput(
-        f'config.criteria.set is {key!r}, which {place} names too: name images that no stage '
-        'learns from and no number is measured on'
-      )
+  check_held_out(config, [name for name in criteria.UNLABELLED if name in wanted])
   kept = {choice, *((criteria.LAST, *record) if record else ())}
   for name in config.evaluation.checkpoints:
     if name not in kept:
       raise BadInput(
         f'config.evaluation.checkpoints names {name!r}, which is not kept: name it in '
         'config.criteria.record'
+      )
+
+
+def check_held_out(config: ConfigDict, unlabelled: Sequence[str]) -> None:
+  """Refuses criteria without labels that have no images, or none of their own; raises BadInput."""
+  key = config.criteria.set
+  if unlabelled and not key:
+    raise BadInput(
+      f"config.criteria.set is '': the criterion {unlabelled[0]!r} needs held-out target images, "
+      'name a set in config.data.sets'
+    )
+  used = {'evaluation.sets': config.evaluation.sets} | {
+    f'stages.{name}': kinds.inputs(config.stages[name], config).sets for name in config.recipe
+  }
+  for place, names in used.items():
+    if key and key in names:
+      raise BadInput(
+        f'config.criteria.set is {key!r}, which config.{place} names too: name images that no '
+        'stage learns from and no number is measured on'
       )
 
 

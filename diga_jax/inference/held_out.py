@@ -1,6 +1,6 @@
 """What the networks of a checkpoint make of held-out images, whose labels are not read.
 
-Source of the criteria: `diga_jax.criteria`; docs/method.md section 11.
+Source of the criteria: `diga_jax.criteria`; docs/checkpoints.md.
 """
 
 import functools
@@ -15,7 +15,7 @@ from data_pipelines.transforms import generator
 from diga_jax import criteria, pixels, resize, selection
 from diga_jax.inference.forward import check_classes, classes_of
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, pad
-from diga_jax.parallel import processes
+from diga_jax.parallel import mesh, processes
 from diga_jax.types import SegmentationNet, Size, Variables
 
 PIXELS = 100  # of each image, for the density; as published
@@ -63,9 +63,13 @@ def measure(
   """
 
   def step(batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-    sampled = pad(
-      [sample(index, batch.images.shape[1:3]) for index in batch.indices], batch_size, 0
+    rows, height, width, _ = batch.images.shape
+    mesh.check_memory(
+      4 * rows * height * width * model.classes,
+      f'{rows} images of {height}x{width} with {model.classes} classes',
+      'lower evaluation.batch_size',
     )
+    sampled = pad([sample(index, (height, width)) for index in batch.indices], rows, 0)
     images, positions = place(batch.images), place(sampled)
     return _of_images(networks, images, positions, model=model, wanted=tuple(wanted), rank=rank)
 

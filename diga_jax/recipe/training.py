@@ -37,7 +37,8 @@ def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTre
   skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
   if not kept:
     table = train_to_end(run, name, directory, skipped)
-    available = checkpoint.steps_in(directory / checkpoint.FOLDER)
+    # One listing for all: a network file system may show the other processes fewer yet.
+    available = processes.exchange(checkpoint.steps_in(directory / checkpoint.FOLDER))[0]
     chosen = checkpoints.choose(run, name, table, available)
     if scored:
       checkpoints.write(directory, table, chosen)

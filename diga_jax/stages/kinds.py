@@ -94,12 +94,17 @@ def kind_of(stage: ConfigDict) -> Kind:
   return KINDS[stage.kind]
 
 
+def is_chosen(stage: ConfigDict) -> bool:
+  """Whether a stage has checkpoints to choose among: it trains a segmentation network."""
+  return kind_of(stage).train_step is not None and kind_of(stage).trains == 'segmentation'
+
+
 def criteria_of(stage: ConfigDict, config: ConfigDict) -> tuple[str, ...]:
   """The criteria by which the checkpoints of a stage are scored; () for one that has no choice."""
+  if not is_chosen(stage):
+    return ()
   wanted = {*config.criteria.record, config.checkpoint_choice}
-  if kind_of(stage).train_step is None or kind_of(stage).trains != 'segmentation':
-    wanted = set()
-  elif not inputs(stage, config).centroids:
+  if not inputs(stage, config).centroids:
     wanted -= {criteria.CONSENSUS}
   return tuple(name for name in criteria.NAMES if name in wanted)
 

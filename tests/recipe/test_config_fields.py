@@ -332,7 +332,7 @@ CRITERIA = {
     },
     'config.stages.warmup has no centroids',
   ),
-  'an unknown criterion': ({'criteria.record': ('entropy',)}, 'each one of', 'agreement'),
+  'an unknown criterion': ({'criteria.record': ('entropy',)}, 'each agreement, consensus'),
   'one twice': ({'criteria.record': ('oracle', 'oracle')}, 'no two alike'),
   'a choice that is not kept': (
     {'evaluation.checkpoints': ('last', 'oracle')},
