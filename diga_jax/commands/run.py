@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
     check(experiment)
     results = carry_out(experiment)
+    chosen = checkpoints.describe([experiment])
   if not processes.is_main_process():
     return
   if not results:
@@ -48,8 +49,8 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   for row in results:
     if row['kind'] == 'labels':
       print(tables.describe_labels(row))
-  if text := checkpoints.describe([experiment]):
-    print(f'\n{text}\n')
+  if chosen:
+    print(f'\n{chosen}\n')
   place = arguments.workdir / 'evaluation' / config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')
 

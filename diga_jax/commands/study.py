@@ -59,12 +59,13 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   for run in runs:
     with stage_folder.lock(run.workdir), run_record.recorded(run.workdir):
       rows.append(graph.run_recipe(run))
+  chosen = checkpoints.describe(runs)
   if not processes.is_main_process():
     return
   text = summarise(rows)
   if arguments.against is not None:
     text += f'\n\n{comparison.describe(runs, arguments.against)}'
-  if chosen := checkpoints.describe(runs):
+  if chosen:
     text += f'\n\n{chosen}'
   for name, draw in drawings(rows):
     draw(place.with_name(f'{place.name}_{name}.png'))

@@ -140,8 +140,10 @@ def read(directory: pathlib.Path) -> Scores:
 def describe(runs: Sequence[Run]) -> str:
   """A table of how the criteria without labels rank the checkpoints of the measured stages.
 
+  All processes must ask: they share the files.
+
   Args:
-    runs: complete and measured, of the same recipe, one for each seed.
+    runs: measured, of the same recipe, one for each seed.
 
   Returns:
     '' if no such criterion is recorded of any of them.
@@ -154,7 +156,8 @@ def describe(runs: Sequence[Run]) -> str:
   for name in config.evaluation.stages or config.recipe:
     if not {*criteria.UNLABELLED} & {*criteria_of(runs[0].stage(name), config)}:
       continue
-    for run in runs:
+    complete = [run for run in runs if (run.workdir / name / stage_folder.RECORD).exists()]
+    for run in complete:
       if FILE in stage_folder.read_record(run.workdir / name)['files']:  # else trained without
         stage_folder.check_files(run.workdir / name, FILE)
         scores = read(run.workdir / name)
