@@ -90,6 +90,9 @@ def get_config() -> ConfigDict:
         'scales': (1.0, 0.5),  # of the image; the largest logit over the scales counts
         'flip': False,  # whether the mirrored image is predicted as well
         'network': 'student',  # 'student' | 'teacher'
+        # Which checkpoints of each stage: 'last' and names in criteria.record, each a row that is
+        # called STAGE@CHOICE. () = the one that later stages take, by checkpoint_choice.
+        'checkpoints': (),
         # 'present': means over the classes that labels or predictions hold, as DiGA. 'hiast': of
         # Cityscapes' 19; a class that does not occur counts as 0, and the means over SYNTHIA's 16
         # and 13 are sums over all 19 (13: all but wall, fence, pole) divided by 16 and 13.
@@ -100,11 +103,22 @@ def get_config() -> ConfigDict:
         'batch_size': 1,  # images at a time
         'pictures': 8,  # how many images of each set are drawn
       },
-      # Weights of a stage: 'last', or 'oracle': the best on evaluation.sets[0] every save_every
-      # steps, which uses target labels. Published: oracle, every 1000 steps.
+      # Weights of a stage: 'last', or the best every save_every steps: by 'agreement', 'consensus'
+      # or 'density' on criteria.set, without labels (docs/checkpoints.md), or by 'oracle', mIoU
+      # on evaluation.sets[0], which uses target labels. Published: oracle, every 1000 steps.
       'checkpoint_choice': 'last',
-      # Of a complete stage: 'networks' (student, teacher and statistics at the step to use) | 'all'
-      # (the last two checkpoints and the one to use, with the optimizer's state).
+      # By what checkpoints can be chosen.
+      'criteria': {
+        # Recorded every save_every steps, whatever checkpoint_choice is: names as there. The best
+        # checkpoint by each is kept, to be measured by evaluation.checkpoints. 'consensus' is that
+        # of the stages with centroids.
+        'record': (),
+        # A name in data.sets: target images that no stage learns from and no number is measured on;
+        # their labels are not read.
+        'set': '',
+      },
+      # Of a complete stage: 'networks' (student, teacher and statistics at the steps to use) |
+      # 'all' (the last two checkpoints and those to use, with the optimizer's state).
       'keep_checkpoints': 'networks',
       'save_every': 1000,  # steps between two checkpoints
       'log_every': 10,  # steps between two lines of the log

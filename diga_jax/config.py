@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from data_pipelines import image_files, label_tables, pipeline, sets
 from data_pipelines.errors import BadInput, one_line
 from data_pipelines.scenes import render
-from diga_jax import metrics, models, optimizer, signals, strong_augment
+from diga_jax import criteria, metrics, models, optimizer, signals, strong_augment
 from diga_jax.inference import image_batches, selectors
 from diga_jax.parallel import mesh
 from diga_jax.rules import (
@@ -188,7 +188,8 @@ _GROUPS = {
   '': {
     'seed': whole(0, bits=63), 'devices': whole(0), 'parallel': words(*mesh.PARALLEL),
     'remat': boolean, 'recipe': different(tuple_of(title, least=1)),
-    'checkpoint_choice': words('last', 'oracle'), 'keep_checkpoints': words('networks', 'all'),
+    'checkpoint_choice': words(criteria.LAST, *criteria.NAMES),
+    'keep_checkpoints': words('networks', 'all'),
     'save_every log_every': whole(1), 'profile_steps': rising(tuple_of(whole(1), 0, 2)),
     'compilation_cache': text,
   },
@@ -252,7 +253,9 @@ _GROUPS = {
     'first count': whole(0, 10**6), 'size': tuple_of(whole(16, 4096), 2),
     'zoom_heights': rising(tuple_of(_SIDE, 2)), 'low_size full_size evaluation_size': _SIDES,
   },
+  'criteria.': {'record': different(tuple_of(words(*criteria.NAMES))), 'set': text},
   'evaluation.': {
+    'checkpoints': different(tuple_of(words(criteria.LAST, *criteria.NAMES))),
     'name': simple_name, 'stages sets': _NAMES, 'scales': _SCALES, 'flip': boolean,
     'network': words(*NETWORKS), 'batch_size': whole(1, 1024), 'pictures': whole(0),
     'class_means': words(*metrics.WAYS), 'mean': text,
@@ -291,8 +294,7 @@ def check(config: ConfigDict) -> None:
     models.build(config.model.name, config.data.classes, **config.model.options.to_dict())
   except BadInput as error:
     raise BadInput(f'config.model.options: {error}') from None
-  if config.checkpoint_choice == 'oracle' and not config.evaluation.sets:
-    raise BadInput("config.evaluation.sets is (): checkpoint_choice 'oracle' needs its first set")
+  check_criteria(config)
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
@@ -317,6 +319,7 @@ def check_names(config: ConfigDict) -> None:
     ('recipe', config.recipe, 'stages', stages),
     ('evaluation.stages', settings.stages, 'stages', stages),
     ('evaluation.sets', settings.sets, 'data.sets', sets),
+    ('criteria.set', [config.criteria.set] if config.criteria.set else [], 'data.sets', sets),
     *((f'stages.{name}', names, 'data.sets', sets) for name, names in read.items()),
   ]
   for field, names, group, known in named:
@@ -334,6 +337,57 @@ def check_names(config: ConfigDict) -> None:
     if stage.get('data_stream') and stage.data_stream not in stages:
       raise BadInput(
         f'config.stages.{name}.data_stream is {stage.data_stream!r}: name a stage, or nothing'
+      )
+
+
+def check_criteria(config: ConfigDict) -> None:
+  """Refuses criteria that stages of the recipe cannot have, and choices that are not kept.
+
+  Raises:
+    BadInput: naming the field.
+  """
+  choice, record = config.checkpoint_choice, config.criteria.record
+  wanted, recipe = {*record, choice}, {name: config.stages[name] for name in config.recipe}
+  has_centroids = {
+    name: kinds.inputs(stage, config).centroids
+    for name, stage in recipe.items()
+    if kinds.is_chosen(stage)
+  }
+  if criteria.ORACLE in wanted and not config.evaluation.sets:
+    raise BadInput("config.evaluation.sets is (): the criterion 'oracle' needs its first set")
+  without = [name for name, has in has_centroids.items() if not has]
+  nowhere = criteria.CONSENSUS in record and len(without) == len(has_centroids)
+  if without and (nowhere or choice == criteria.CONSENSUS):
+    raise BadInput(
+      f"config.stages.{without[0]} has no centroids for the criterion 'consensus': name another, "
+      "or a recipe of stages whose selector is 'consensus'"
+    )
+  check_held_out(config, [name for name in criteria.UNLABELLED if name in wanted])
+  kept = {choice, *((criteria.LAST, *record) if record else ())}
+  for name in config.evaluation.checkpoints:
+    if name not in kept:
+      raise BadInput(
+        f'config.evaluation.checkpoints names {name!r}, which is not kept: name it in '
+        'config.criteria.record'
+      )
+
+
+def check_held_out(config: ConfigDict, unlabelled: Sequence[str]) -> None:
+  """Refuses criteria without labels that have no images, or none of their own; raises BadInput."""
+  key = config.criteria.set
+  if unlabelled and not key:
+    raise BadInput(
+      f"config.criteria.set is '': the criterion {unlabelled[0]!r} needs held-out target images, "
+      'name a set in config.data.sets'
+    )
+  used = {'evaluation.sets': config.evaluation.sets} | {
+    f'stages.{name}': kinds.inputs(config.stages[name], config).sets for name in config.recipe
+  }
+  for place, names in used.items():
+    if key and key in names:
+      raise BadInput(
+        f'config.criteria.set is {key!r}, which config.{place} names too: name images that no '
+        'stage learns from and no number is measured on'
       )
 
 

@@ -29,7 +29,7 @@ from diga_jax.parallel.mesh import compile_step
 from diga_jax.progress import bar
 from diga_jax.state import TrainState
 from diga_jax.storage import checkpoint
-from diga_jax.types import Metrics, Params
+from diga_jax.types import CheckpointTable, Metrics, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Options:
   save_every: int  # steps
   log_every: int  # steps
   profile_steps: tuple[int, ...] = ()  # (first, last) to trace into `directory`; () = none
-  score: Callable[[TrainState], float] | None = None  # chooses the best checkpoint, not the last
+  criteria: tuple[str, ...] = ()  # by each of which the best checkpoint is kept as well
+  score: Callable[[TrainState], dict[str, float]] | None = None  # state -> the scores by criterion
   classes: tuple[str, ...] = ()  # names, for metrics by class
 
 
@@ -55,7 +56,7 @@ def train(
   frozen: Params | None,
   batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]],
   options: Options,
-) -> int:
+) -> CheckpointTable:
   """Trains up to a step, resuming from the newest checkpoint in the stage's directory.
 
   Args:
@@ -66,7 +67,8 @@ def train(
     options: of the stage.
 
   Returns:
-    The step of the checkpoint to use: the last, or the one with the best score.
+    The checkpoints among which to choose, in order: the last alone, or with scores one every
+    `save_every` steps.
 
   Raises:
     BadInput: a loss is not finite, a checkpoint cannot be written, or a batch cannot be read.
@@ -74,7 +76,7 @@ def train(
   """
   step_fn = compile_step(step_fn, options.mesh, options.parallel)
   directory, steps, score = options.directory, options.steps, options.score
-  opened = checkpoint.open_manager(directory / 'checkpoints', scored=score is not None)
+  opened = checkpoint.open_manager(directory / 'checkpoints', criteria=options.criteria)
   done = 0
   stops = processes.deferral(
     lambda name: f'{options.name}: stopped by {name} after step {done}, which is saved',
@@ -82,6 +84,7 @@ def train(
   )
   with opened as manager, stops as (deferred, stops_after):
     state = checkpoint.restore(manager, state)
+    table = checkpoint.read_table(manager) if score else None
     stream = batches(start := int(state.step))
     opened_log = contextlib.closing(Log(directory, options.name, start, steps, options.classes))
     with opened_log as log, trace_steps(directory, options.profile_steps) as profile:
@@ -100,15 +103,15 @@ def train(
           log.write(done, learning_rate=float(options.learning_rate(step)))
         if save:
           # A step that only a signal saves is no candidate: it would depend on the signal.
-          save_and_score(manager, state, done, score if regular else None, log)
+          table = save_and_score(manager, state, done, table, score if regular else None, log)
         if stop:
           break
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
         log.check(0, _numbers_of(state))
-        save_and_score(manager, state, 0, score, log)
+        table = save_and_score(manager, state, 0, table, score, log)
     checkpoint.finish(manager)
     deferred.release()
-    return (manager.best_step() if score else manager.latest_step()) or 0
+    return [{'step': manager.latest_step() or 0}] if table is None else table
 
 
 @jax.jit
@@ -205,17 +208,22 @@ def save_and_score(
   manager: CheckpointManager,
   state: TrainState,
   done: int,
-  score: Callable[[TrainState], float] | None,
+  table: CheckpointTable | None,
+  score: Callable[[TrainState], dict[str, float]] | None,
   log: Log,
-) -> None:
-  """Saves the state after `done` steps; with its score, which is logged, if there is one."""
-  value = score(state) if score else None
+) -> CheckpointTable | None:
+  """Saves the state after `done` steps with the scores so far, and its own if it has any."""
+  if table is not None and score is not None:
+    found = score(state)
+    table = [*table, {'step': done, **found}]
+    if log.writer:
+      log.writer.write_scalars(done, {f'criteria/{name}': found[name] for name in found})
+      text = ', '.join(f'{name} {value:.4f}' for name, value in found.items())
+      log.bar.write(f'{log.name}: step {done}, {text}', file=sys.stderr)
   if log.watch:
     log.watch.save(done)
-  checkpoint.save(manager, state, done, value)
-  if value is not None and log.writer:
-    log.writer.write_scalars(done, {'score': value})
-    log.bar.write(f'{log.name}: step {done}, score {value:.4f}', file=sys.stderr)
+  checkpoint.save(manager, state, done, table)
+  return table
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ Batch: TypeAlias = Mapping[str, jax.Array]  # {'source_image', 'source_label', '
 Metrics: TypeAlias = dict[str, jax.Array]  # of one step: scalars, and by class [C]
 Keys: TypeAlias = jax.Array | None  # [B] one typed key per example; None: nothing is dropped
 Size: TypeAlias = tuple[int, ...]  # (height, width) in pixels
+# Of one stage, a row for each checkpoint that may be chosen: 'step', and its scores by criterion.
+CheckpointTable: TypeAlias = list[dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)

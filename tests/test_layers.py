@@ -19,7 +19,8 @@ FLOOR = tuple(
 LEAVES = tuple(
   f'diga_jax.{name}'
   for name in (
-    'augment', 'centroids', 'class_balance', 'ema', 'fourier', 'losses', 'metrics', 'mixing',
+    'augment', 'centroids', 'class_balance', 'criteria', 'ema', 'fourier', 'losses', 'metrics',
+    'mixing',
     'models.convolution', 'numerics', 'optimizer', 'parallel.collectives', 'parallel.example_keys',
     'pixels', 'resize', 'rules', 'selection', 'signals', 'strong_augment', 'types',
   )

@@ -23,7 +23,7 @@ def add_arguments(commands: Commands) -> None:
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """`run`: the whole recipe, then its tables. `evaluate`: the tables of complete stages."""
   from diga_jax.parallel import processes
-  from diga_jax.recipe import checks, graph
+  from diga_jax.recipe import checkpoints, checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report import tables
   from diga_jax.storage import run_record, stage_folder
@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
     check(experiment)
     results = carry_out(experiment)
+    chosen = checkpoints.describe([experiment])
   if not processes.is_main_process():
     return
   if not results:
@@ -50,6 +51,8 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
       print(tables.describe_labels(row))
   for warning in graph.warnings_of(experiment):
     print(f'warning: {warning}')
+  if chosen:
+    print(f'\n{chosen}\n')
   place = arguments.workdir / 'evaluation' / config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')
 

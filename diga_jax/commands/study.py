@@ -33,7 +33,7 @@ def add_arguments(commands: Commands) -> None:
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The recipe once per seed, in WORKDIR/seed_N; then mean and spread, in WORKDIR/study/."""
   from diga_jax.parallel import processes
-  from diga_jax.recipe import checks, comparison, graph
+  from diga_jax.recipe import checkpoints, checks, comparison, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report.study import drawings, summarise
   from diga_jax.storage import run_record, stage_folder
@@ -59,11 +59,14 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   for run in runs:
     with stage_folder.lock(run.workdir), run_record.recorded(run.workdir):
       rows.append(graph.run_recipe(run))
+  chosen = checkpoints.describe(runs)
   if not processes.is_main_process():
     return
   text = summarise(rows)
   if arguments.against is not None:
     text += f'\n\n{comparison.describe(runs, arguments.against)}'
+  if chosen:
+    text += f'\n\n{chosen}'
   for name, draw in drawings(rows):
     draw(place.with_name(f'{place.name}_{name}.png'))
   atomic.write_text(table, text + '\n')

@@ -7,17 +7,19 @@ and not after hours of training.
 import functools
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 
 from data_pipelines import pipeline
 from data_pipelines.errors import BadInput
+from diga_jax import criteria, progress
 from diga_jax.models import translator
+from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import local_rows
 from diga_jax.recipe import graph, starts, training
-from diga_jax.recipe.experiment import Run, has_labels
-from diga_jax.stages.kinds import inputs, kind_of
+from diga_jax.recipe.experiment import Run, digest_memory, has_labels, stage_and_choice
+from diga_jax.stages.kinds import criteria_of, inputs, kind_of
 from diga_jax.storage import stage_folder
 from diga_jax.types import PyTree
 
@@ -96,8 +98,11 @@ def check_protocol(run: Run, stages: Sequence[str]) -> list[tuple[str, str]]:
     if not has_labels(run, key):
       raise BadInput(f'config.evaluation.sets has {key!r}: config.data.sets.{key}.labels is empty')
   for name, _ in measured:
-    if name not in stages and not is_complete(run, name):
-      raise BadInput(f'stage {name!r} is not complete in {run.workdir}: run it first')
+    stage, choice = stage_and_choice(name)
+    if stage not in stages and not is_complete(run, stage):
+      raise BadInput(f'stage {stage!r} is not complete in {run.workdir}: run it first')
+    if choice and stage not in stages:
+      run.choice(name)
   return measured
 
 
@@ -108,9 +113,13 @@ def check_sets(run: Run, stages: Sequence[str], measured: Measured) -> Facts:
   """Opens every data set with its labels, and reads the first image of each."""
   wanted = [pair for name in stages for pair in inputs(run.stage(name), run.config).sets.items()]
   wanted += [(key, has_labels(run, key)) for _, key in measured]
-  if run.config.checkpoint_choice == 'oracle':
+  networks = {*stages, *(stage_and_choice(name)[0] for name, _ in measured)}
+  scored = {each for name in networks for each in criteria_of(run.stage(name), run.config)}
+  held_out = run.config.criteria.set if scored & {*criteria.UNLABELLED} else ''
+  wanted += [(held_out, False)] * bool(held_out)
+  if criteria.ORACLE in scored and stages:
     wanted.append((run.config.evaluation.sets[0], True))
-  passes = {key for _, key in measured}
+  passes = {held_out, *(key for _, key in measured)}
   passes |= {run.stage(name).target for name in stages if not kind_of(run.stage(name)).train_step}
   facts = {}
   for key in dict.fromkeys(key for key, _ in wanted):
@@ -125,7 +134,43 @@ def check_sets(run: Run, stages: Sequence[str], measured: Measured) -> Facts:
         raise BadInput(f'data.sets.{key}: {error}') from None
   for name in stages:
     check_labelled(run, name)
+  if held_out:
+    check_held_out(run, held_out, dict(wanted))
   return facts
+
+
+def check_held_out(run: Run, held_out: str, sets: Mapping[str, bool]) -> None:
+  """Refuses held-out images that are files of another set too, which stages or numbers depend on.
+
+  Args:
+    run: the config.
+    held_out: the set whose images choose checkpoints.
+    sets: all that are read, and whether their labels are.
+  """
+
+  def find() -> str:
+    ours = image_digests(run, held_out, False)
+    for key, labelled in sets.items():
+      shared = ours.keys() & image_digests(run, key, labelled).keys() if key != held_out else ()
+      if shared:
+        return (
+          f'config.criteria.set: {len(shared):,} images of {held_out!r} are in {key!r} too, the '
+          f'first is {min(ours[name] for name in shared)}: leave them out of one of the two, '
+          'by its list or `without`'
+        )
+    return ''
+
+  # By one process: the others wait, and learn what it found.
+  if problem := processes.exchange(find() if processes.is_main_process() else '')[0]:
+    raise BadInput(problem)
+
+
+def image_digests(run: Run, name: str, labelled: bool) -> dict[str, str]:
+  """SHA-256 (hex) -> id, of the images of a data set; remembered as in `Experiment.fingerprint`."""
+  bar = functools.partial(progress.bar, description=f'hashing {name}', unit='files')
+  skip = run.config.data.on_bad_file == 'skip'
+  found = run.images(name, labelled).file_digests(digest_memory(run.config), bar=bar, skip=skip)
+  return {parts['image']: name for name, parts in found.items() if parts['image']}
 
 
 def check_labelled(run: Run, name: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from data_pipelines.errors import BadInput
 from diga_jax.recipe import evaluation, graph
-from diga_jax.recipe.experiment import Run
+from diga_jax.recipe.experiment import Run, stage_and_choice
 from diga_jax.report import paired, tables
 from diga_jax.stages.kinds import kind_of
 
@@ -24,7 +24,11 @@ def check(run: Run, reference: str) -> None:
 def networks(run: Run) -> list[str]:
   """The stages whose networks the config's protocol measures, in order."""
   measured = dict.fromkeys(name for name, _ in graph.measurements(run))
-  return [name for name in measured if kind_of(run.stage(name)).train_step is not None]
+  return [
+    name
+    for name in measured
+    if kind_of(run.stage(stage_and_choice(name)[0])).train_step is not None
+  ]
 
 
 def differences(runs: Sequence[Run], reference: str) -> dict[str, dict[str, paired.Difference]]:

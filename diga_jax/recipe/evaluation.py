@@ -13,7 +13,14 @@ from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
 from diga_jax.parallel import processes
 from diga_jax.recipe import starts
-from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels, palette
+from diga_jax.recipe.experiment import (
+  Experiment,
+  Run,
+  class_names,
+  has_labels,
+  palette,
+  stage_and_choice,
+)
 from diga_jax.recipe.labels import read_centroids, save_arrays, with_pseudo_labels
 from diga_jax.report import pictures
 from diga_jax.stages.kinds import NO_CENTROIDS
@@ -34,19 +41,19 @@ def class_set(experiment: Experiment) -> str:
 
 def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
   """What a number needs beside its measurement: data, class set, weights, step, seed."""
-  record = stage_folder.read_record(experiment.workdir / name)
-  result = record['result']
+  record = stage_folder.read_record(experiment.workdir / stage_and_choice(name)[0])
+  step, chosen_by = experiment.choice(name)
   return {
     'protocol': experiment.config.evaluation.name,
     'data': key,
     'class_set': class_set(experiment),
     'class_means': experiment.config.evaluation.class_means,
     'network': experiment.config.evaluation.network,
-    'step': result.get('step'),
+    'step': step,
     'seed': record['identity'].get('seed', experiment.config.seed),  # that it was trained with
     'dtype': experiment.config.model.dtype,
     'precision': experiment.config.model.precision,
-    'chosen_by': result.get('chosen_by'),
+    'chosen_by': chosen_by,
   }
 
 

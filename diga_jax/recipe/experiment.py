@@ -108,6 +108,7 @@ class Experiment:
     if (name, labelled) in self._opened:
       return self._opened[name, labelled]
     settings = data.sets[name].to_dict()
+    read_whole = (*self.config.evaluation.sets, self.config.criteria.set)
     images = sets.open_set(
       settings,
       name=name,
@@ -115,7 +116,7 @@ class Experiment:
       cache=data.cache,
       classes=data.classes,
       labelled=labelled,
-      check=data.on_bad_file == 'stop' or name in self.config.evaluation.sets,
+      check=data.on_bad_file == 'stop' or name in read_whole,
       max_pixels=data.max_pixels,
     )
     if settings['kind'] == 'folder' and labelled:
@@ -214,7 +215,7 @@ class Run(Experiment):
     return check_finite(to_local_mesh(self.network(stage, network), self.local_mesh), stage)
 
   def predictor(self, stage: str, network: str) -> Predictor:
-    """A complete stage's network as the config's evaluation applies it."""
+    """A complete stage's network as the config's evaluation applies it; `stage` as of `choice`."""
     return self.predictor_of(self.local_network(stage, network))
 
   def translator(self, stage: str) -> Params:
@@ -223,15 +224,44 @@ class Run(Experiment):
     wanted = {name: generators[name] for name in ('enc_s', 'dec_s2t')}
     return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
 
+  def choice(self, stage: str) -> tuple[int | None, str | None]:
+    """The step of a complete stage's network and how it was chosen; (None, None) of a label pass.
+
+    Args:
+      stage: STAGE for the network that later stages take, or STAGE@CHOICE for one of those that
+        config.criteria.record keeps.
+
+    Raises:
+      BadInput: the stage is not complete, or does not keep this one.
+    """
+    name, choice = stage_and_choice(stage)
+    result = stage_folder.read_record(self.workdir / name)['result']
+    if not choice:
+      return result.get('step'), result.get('chosen_by')
+    kept = result.get('kept') or {result.get('chosen_by'): result.get('step')}
+    if choice not in kept:
+      raise BadInput(
+        f'{self.workdir / name} keeps no checkpoint chosen by {choice!r}, but by '
+        f'{", ".join(map(str, kept))}: name it in config.criteria.record before it is trained'
+      )
+    return kept[choice], choice
+
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
-    directory = self.workdir / stage
-    step = stage_folder.read_record(directory)['result']['step']
+    directory, (step, _) = self.workdir / stage_and_choice(stage)[0], self.choice(stage)
+    if step is None:
+      raise BadInput(f'{directory}: is a label pass, which trains no network: name another stage')
     stage_folder.check_files(directory, stage_folder.CHECKPOINTS.replace('*', str(step)))
     placed = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
     wanted = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract
     )
     return checkpoint.read_network(directory / 'checkpoints', step, wanted)
+
+
+def stage_and_choice(network: str) -> tuple[str, str]:
+  """STAGE@CHOICE -> (stage, choice); STAGE -> (stage, '')."""
+  stage, _, choice = network.partition('@')
+  return stage, choice
 
 
 def digest_memory(config: ConfigDict) -> str:

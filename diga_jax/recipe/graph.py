@@ -14,12 +14,18 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax import weights
+from diga_jax import criteria, weights
 from diga_jax.config import flatten
 from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, provenance, training
-from diga_jax.recipe.experiment import Experiment, Run, class_names, has_labels
-from diga_jax.stages.kinds import Inputs, inputs, kind_of
+from diga_jax.recipe.experiment import (
+  Experiment,
+  Run,
+  class_names,
+  has_labels,
+  stage_and_choice,
+)
+from diga_jax.stages.kinds import Inputs, criteria_of, inputs, kind_of
 from diga_jax.storage import file_digests, passport, run_record, stage_folder
 from diga_jax.types import ImageCounts, PyTree, Row
 
@@ -77,25 +83,27 @@ def identity(
   """
   digest_of = digest_of or functools.partial(digest, run)
   config, stage = run.config, run.stage(name)
-  reads = inputs(stage, config)
-  chosen, kind = config.checkpoint_choice, kind_of(stage)
-  by_oracle = chosen == 'oracle' and kind.train_step and kind.trains == 'segmentation'
+  reads, chosen = inputs(stage, config), config.checkpoint_choice
+  scored = criteria_of(stage, config)
+  recorded = bool(config.criteria.record and scored)
+  sets = reads.sets | _held_out(scored, config)
   return flatten(
     {
       'seed': config.seed,
       'stream': run.stream(name),
       'checkpoint_choice': [chosen, config.save_every] if chosen != 'last' else 'last',
-      'oracle': _oracle(run) if by_oracle else {},
+      'criteria': {'record': [*scored], 'save_every': config.save_every} if recorded else {},
+      'oracle': _oracle(run) if criteria.ORACLE in scored else {},
       'model': config.model.to_dict(),
       'translator': config.translator.to_dict(),
       'stage': stage.to_dict(),
       'data': {
         'classes': config.data.classes,
         'crop': config.data.crop,
-        'sets': {key: _content(config.data.sets[key]) for key in reads.sets},
+        'sets': {key: _content(config.data.sets[key]) for key in sets},
       },
       'input': {key: digest_of(key) for key in reads.stages},
-      'images': {key: run.fingerprint(key, true) for key, true in reads.sets.items()},
+      'images': {key: run.fingerprint(key, true) for key, true in sets.items()},
       'files': _files(reads, config),
     }
   )
@@ -110,6 +118,11 @@ def _files(reads: Inputs, config: ConfigDict) -> dict[str, str]:
     for key, file in files.items()
     if file not in ('', weights.RANDOM)
   }
+
+
+def _held_out(scored: Sequence[str], config: ConfigDict) -> dict[str, bool]:
+  """The data set that criteria without labels look at, as of `Inputs.sets`."""
+  return {config.criteria.set: False} if {*scored} & {*criteria.UNLABELLED} else {}
 
 
 def _oracle(run: Run) -> dict[str, PyTree]:
@@ -170,7 +183,10 @@ def evaluate(run: Run) -> list[Row]:
 
 
 def measurements(experiment: Experiment) -> list[tuple[str, str]]:
-  """(stage, data set) of all that the config's protocol measures, in order."""
+  """(stage, data set) of all that the config's protocol measures, in order.
+
+  With evaluation.checkpoints a stage's networks are named STAGE@CHOICE.
+  """
   settings, found = experiment.config.evaluation, []
   for name in settings.stages or experiment.config.recipe:
     stage = experiment.stage(name)
@@ -178,8 +194,15 @@ def measurements(experiment: Experiment) -> list[tuple[str, str]]:
     if kind.train_step is None:
       found.append((name, stage.target))
     elif kind.trains == 'segmentation':
-      found += [(name, key) for key in settings.sets]
+      found += [(each, key) for each in networks_of(experiment, name) for key in settings.sets]
   return found
+
+
+def networks_of(experiment: Experiment, name: str) -> list[str]:
+  """The networks of a trained stage that are measured: STAGE, or STAGE@CHOICE for each choice."""
+  known = (criteria.LAST, *criteria_of(experiment.stage(name), experiment.config))
+  measured = experiment.config.evaluation.checkpoints
+  return [f'{name}@{choice}' for choice in measured if choice in known] if measured else [name]
 
 
 def place_of(run: Run, name: str, key: str) -> pathlib.Path:
@@ -190,10 +213,14 @@ def place_of(run: Run, name: str, key: str) -> pathlib.Path:
 def dependencies(
   run: Run, name: str, key: str, digest_of: Callable[[str], str] | None = None
 ) -> dict[str, PyTree]:
-  """All that a measurement of a stage on a data set depends on, flat; `digest_of` as `identity`."""
+  """All that a measurement of a stage on a data set depends on, flat; `digest_of` as `identity`.
+
+  `name` is one of `measurements`.
+  """
   digest_of = digest_of or functools.partial(digest, run)
+  name, choice = stage_and_choice(name)
   config, stage = run.config, run.stage(name)
-  unrelated = ('stages', 'sets', 'name', 'weights', 'partial_weights')
+  unrelated = ('stages', 'sets', 'name', 'checkpoints', 'weights', 'partial_weights')
   found = {
     'input': {name: digest_of(name)},
     **{
@@ -202,6 +229,8 @@ def dependencies(
     },
     **_measured(run, key),
   }
+  if choice:
+    found['checkpoint'] = choice
   if kind_of(stage).train_step is None:  # its labels are measured with what it started from
     reads = inputs(stage, config)
     began = digest_of(reads.start) if reads.start else _files(reads, config)
@@ -210,8 +239,8 @@ def dependencies(
 
 
 def measure(run: Run, name: str, key: str) -> Row:
-  """One measurement of one stage on one data set, made once: its metrics.json and passport."""
-  is_pass = kind_of(run.stage(name)).train_step is None
+  """One of `measurements`, made once: its metrics.json and passport."""
+  is_pass = kind_of(run.stage(stage_and_choice(name)[0])).train_step is None
   make = evaluation.measure_labels if is_pass else evaluation.evaluate_network
 
   def build(directory: pathlib.Path) -> Row:

@@ -6,7 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from data_pipelines.folder import Folder
 from diga_jax.config import config_file, flatten, read_config
-from diga_jax.recipe.experiment import Run, class_names, digest_memory, has_labels
+from diga_jax.recipe.experiment import (
+  Run,
+  class_names,
+  digest_memory,
+  has_labels,
+  stage_and_choice,
+)
 from diga_jax.storage import run_record, stage_folder
 from diga_jax.types import PyTree, Row
 
@@ -30,7 +36,8 @@ def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, P
     the stage's network or labels: seed, steps, digests, `changed_fields`, and under which
     conditions it was made and measured (`run_record.conditions`, {} where nobody noted them).
   """
-  made = stage_folder.read_record(run.workdir / name)
+  stage, step = stage_and_choice(name)[0], row['protocol']['step']
+  made = stage_folder.read_record(run.workdir / stage)
   return {
     'kind': row['kind'],
     'name': name,
@@ -38,16 +45,16 @@ def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, P
     'protocol': _protocol(run, key, row),
     'made_from': {
       'seed': row['protocol']['seed'],
-      'step': made['result'].get('step'),
+      'step': step,
       'steps': made['result'].get('steps'),
       'stage': stage_folder.hash_of(made['identity']),
       'inputs': _group(made['identity'], 'input'),
       'data_sha256': _group(made['identity'], 'images'),
       'weight_files_sha256': _group(made['identity'], 'files'),
-      f'{row["kind"]}_sha256': _output_digest(made),
+      f'{row["kind"]}_sha256': _output_digest(made, step),
       'warnings': stage_folder.warnings_in(made),
-      'config': changed_fields(name, made['identity']),
-      'made_under': run_record.conditions_of(run.workdir, name),
+      'config': changed_fields(stage, made['identity']),
+      'made_under': run_record.conditions_of(run.workdir, stage),
       'measured_under': run_record.conditions_of(run.workdir, place),
     },
   }
@@ -93,9 +100,8 @@ def _group(identity: Mapping[str, PyTree], name: str) -> dict[str, PyTree]:
   }
 
 
-def _output_digest(made: stage_folder.Record) -> str | None:
-  """SHA-256 (hex) over the digests of a stage's checkpoint to use, or of its labels."""
-  step = made['result'].get('step')
+def _output_digest(made: stage_folder.Record, step: int | None) -> str | None:
+  """SHA-256 (hex) over the digests of a stage's checkpoint at a step, or of its labels."""
   start = 'labels/' if step is None else f'checkpoints/{step}/'
   files = made.get('files', {})
   found = [f'{files[name]}  {name}' for name in sorted(files) if name.startswith(start)]

@@ -16,44 +16,55 @@ from data_pipelines import pipeline
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder
-from diga_jax import class_watch, models, optimizer, train
-from diga_jax.inference import evaluate
+from diga_jax import class_watch, criteria, models, optimizer, train
 from diga_jax.models import translator
 from diga_jax.parallel import mesh, processes
 from diga_jax.parallel.example_keys import root_key
-from diga_jax.parallel.mesh import local_rows, replicate, to_local_mesh
-from diga_jax.recipe import evaluation, labels, starts
+from diga_jax.parallel.mesh import local_rows, replicate
+from diga_jax.recipe import checkpoints, labels, starts
 from diga_jax.recipe.experiment import Experiment, Run, class_names
-from diga_jax.stages.kinds import inputs, kind_of
+from diga_jax.stages.kinds import criteria_of, inputs, kind_of
 from diga_jax.stages.setup import schedule
 from diga_jax.state import TrainState
 from diga_jax.storage import checkpoint
-from diga_jax.types import Metrics, Params, PyTree, StepConfig, Variables
+from diga_jax.types import CheckpointTable, Metrics, Params, PyTree, StepConfig, Variables
 
 
 def train_stage(run: Run, name: str, directory: pathlib.Path) -> dict[str, PyTree]:
   """Trains the network of a stage in a folder; returns the stage's result."""
   config, stage = run.config, run.stage(name)
-  step = checkpoint.networks_kept(directory)
+  scored, kept = criteria_of(stage, config), checkpoint.networks_kept(directory)
   skipped: dict[str, str] | None = {} if config.data.on_bad_file == 'skip' else None
-  if step is None:
-    step = train_to_end(run, name, directory, skipped)
+  if not kept:
+    table = train_to_end(run, name, directory, skipped)
+    # One listing for all: a network file system may show the other processes fewer yet.
+    available = processes.exchange(checkpoint.steps_in(directory / checkpoint.FOLDER))[0]
+    chosen = checkpoints.choose(run, name, table, available)
+    if scored:
+      checkpoints.write(directory, table, chosen)
     if config.keep_checkpoints == 'networks':
-      checkpoint.keep_networks(directory, step)
+      checkpoint.keep_networks(directory, chosen.values())
+  else:
+    chosen = checkpoints.read(directory)['chosen'] if scored else {criteria.LAST: kept[-1]}
+  step = chosen.get(config.checkpoint_choice, chosen.get(criteria.LAST))
   result = {'step': step, 'steps': stage.steps, 'chosen_by': config.checkpoint_choice}
   if (seen := class_watch.summary(directory)) is not None:
     result['class_balance'] = seen
+  if config.criteria.record and scored:
+    result['kept'] = chosen
   return result | ({} if skipped is None else report_skipped(name, skipped))
 
 
 def train_to_end(
   run: Run, name: str, directory: pathlib.Path, skipped: dict[str, str] | None
-) -> int:
-  """The training itself; returns the step to use. Adds skipped files to `skipped`, unless None."""
+) -> CheckpointTable:
+  """The training itself; returns the scores of the checkpoints.
+
+  Adds skipped files to `skipped`, unless None.
+  """
   config, stage = run.config, run.stage(name)
   arrays = read_arrays(run, stage)
   step_fn, initial = start(run, name, arrays)
-  chosen = config.checkpoint_choice if kind_of(stage).trains == 'segmentation' else 'last'
   options = train.Options(
     name=name,
     steps=stage.steps,
@@ -66,7 +77,8 @@ def train_to_end(
     save_every=config.save_every,
     log_every=config.log_every,
     profile_steps=tuple(config.profile_steps),
-    score=oracle(run) if chosen == 'oracle' else None,
+    criteria=criteria_of(stage, config),
+    score=checkpoints.scorer(run, name),
     classes=class_names(run) if kind_of(stage).trains == 'segmentation' else (),
   )
   batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
@@ -261,27 +273,3 @@ def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:
     logging.warning('%s: %s was skipped: %s', stage, path, reason)
   logging.warning('%s: %d images were skipped', stage, len(everywhere))
   return {'skipped': dict(sorted(everywhere.items()))}
-
-
-# Which step of a stage is kept.
-
-
-def oracle(run: Run) -> Callable[[TrainState], float]:
-  """state -> mIoU on the first evaluation set: the published choice, which uses its labels.
-
-  The mean is the benchmark's own, `evaluation.mean`.
-  """
-  settings = run.config.evaluation
-  name, mean = settings.sets[0], settings.mean
-  dataset, means = run.images(name), evaluation.class_means(run)
-
-  def score(state: TrainState) -> float:
-    variables = {'params': state.params, 'batch_stats': state.batch_stats}
-    predictor = run.predictor_of(to_local_mesh(variables, run.local_mesh))
-    row = evaluate.evaluate(predictor, dataset, class_names(run), means=means, progress=False)
-    found = row['mean_iou_subsets'][mean] if mean else row['mean_iou']
-    if found is None:
-      raise BadInput(f'config.evaluation.sets: {name!r} has no labelled pixel to choose weights by')
-    return found
-
-  return score

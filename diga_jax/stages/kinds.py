@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
+from diga_jax import criteria
 from diga_jax.stages import adversarial, hiast, self_training, translator, warmup
 from diga_jax.stages.consensus import SELECTORS
 from diga_jax.stages.setup import Setup, segmentation
@@ -91,6 +92,21 @@ def inputs(stage: ConfigDict, config: ConfigDict) -> Inputs:
 def kind_of(stage: ConfigDict) -> Kind:
   """The kind of a stage."""
   return KINDS[stage.kind]
+
+
+def is_chosen(stage: ConfigDict) -> bool:
+  """Whether a stage has checkpoints to choose among: it trains a segmentation network."""
+  return kind_of(stage).train_step is not None and kind_of(stage).trains == 'segmentation'
+
+
+def criteria_of(stage: ConfigDict, config: ConfigDict) -> tuple[str, ...]:
+  """The criteria by which the checkpoints of a stage are scored; () for one that has no choice."""
+  if not is_chosen(stage):
+    return ()
+  wanted = {*config.criteria.record, config.checkpoint_choice}
+  if not inputs(stage, config).centroids:
+    wanted -= {criteria.CONSENSUS}
+  return tuple(name for name in criteria.NAMES if name in wanted)
 
 
 def _translator_if(wanted: bool, stage: ConfigDict, config: ConfigDict) -> str:

@@ -7,12 +7,12 @@ A checkpoint is a folder STEP/ that gets this name when the digests of its files
 import contextlib
 import functools
 import logging as python_logging
-import operator
+import math
 import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -27,14 +27,12 @@ from diga_jax.parallel import processes
 from diga_jax.state import NETWORKS, TrainState
 from diga_jax.storage import file_digests
 from diga_jax.storage.file_digests import Damaged
-from diga_jax.types import PyTree
+from diga_jax.types import CheckpointTable, PyTree
 
 FOLDER = 'checkpoints'  # of a stage
 # Beside the only checkpoint of a stage whose training is over.
 NETWORKS_ONLY = 'NETWORKS_ONLY'
 LONGEST = 4095 - 140  # bytes of a folder's path (Linux): Orbax adds names of up to 140
-
-_score = operator.itemgetter('score')
 
 
 class _WithDigests(atomicity.AtomicRenameTemporaryPath):
@@ -85,22 +83,29 @@ sys.unraisablehook = functools.partial(_show_but_late_calls, sys.unraisablehook)
 
 @contextlib.contextmanager
 def open_manager(
-  directory: pathlib.Path, *, scored: bool = False
+  directory: pathlib.Path, *, criteria: Sequence[str] = (), newest: int | None = 2
 ) -> Iterator[ocp.CheckpointManager]:
-  """Asynchronous checkpoints in a folder: the newest two, and the best one if they are scored.
+  """Asynchronous checkpoints in a folder.
 
   Damaged ones are set aside (STEP.damaged), with a warning.
+
+  Args:
+    directory: the folder.
+    criteria: by each of these the best one is kept as well; of equals the newest.
+    newest: how many of the newest are kept; None: all.
 
   Raises:
     BadInput: if all of them are damaged, or the folder cannot be written.
   """
-  keep = [checkpoint_managers.LatestN(2)]
-  if scored:
-    best = {'n': 1, 'keep_checkpoints_without_metrics': False}
-    keep.append(checkpoint_managers.BestN(get_metric_fn=_score, **best))
+  keep = [checkpoint_managers.LatestN(newest)]
+  scores = [functools.partial(_score, name) for name in criteria]
+  for score in scores:
+    keep.append(
+      checkpoint_managers.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+    )
   options = ocp.CheckpointManagerOptions(
     preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
-    best_fn=_score if scored else None,
+    best_fn=scores[0] if scores else None,
     cleanup_tmp_directories=True,
     temporary_path_class=_WithDigests,
   )
@@ -119,14 +124,48 @@ def open_manager(
       manager.close()
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: float | None) -> None:
+def _score(criterion: str, metrics: dict[str, PyTree]) -> float:
+  """The score of a checkpoint; one that is no candidate has none, and is never the best."""
+  return metrics['scores'].get(criterion, -math.inf)
+
+
+def read_table(manager: ocp.CheckpointManager) -> CheckpointTable:
+  """The scores of all candidates so far, which the newest checkpoint holds; [] without one.
+
+  Raises:
+    BadInput: if it was saved without them.
+  """
+  step = manager.latest_step()
+  if step is None:
+    return []
+  metrics = manager.metrics(step)
+  if not metrics or 'table' not in metrics:
+    raise BadInput(
+      f'{manager.directory}/{step}: was saved by an earlier version of this package, without the '
+      'scores of the checkpoints before it: use another --workdir'
+    )
+  return metrics['table']
+
+
+def save(
+  manager: ocp.CheckpointManager, state: TrainState, step: int, table: CheckpointTable | None = None
+) -> None:
   """Starts saving a state; training may go on while it is written.
+
+  Args:
+    manager: of its folder.
+    state: after `step` steps.
+    step: its number.
+    table: the scores of all candidates so far; None if there are no criteria.
 
   Raises:
     BadInput: if there is no space for this one, or it or the last one cannot be written; those
       before it stay.
   """
-  metrics = None if score is None else {'score': score}
+  metrics = None
+  if table is not None:
+    own = [row for row in table if row['step'] == step]
+    metrics = {'scores': own[0] if own else {}, 'table': table}
   finish(manager)  # the one before, as saving would: it tells how much space one takes
   directory = pathlib.Path(manager.directory)
   _check_space(directory, state)
@@ -137,7 +176,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, step: int, score: fl
 def _check_space(directory: pathlib.Path, state: PyTree) -> None:
   """Raises BadInput if there is no space for a checkpoint, or for its number of files."""
   needed, files = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), 64
-  if before := _steps(directory):  # names and indices need space as well
+  if before := steps_in(directory):  # names and indices need space as well
     there = list((directory / str(before[-1])).rglob('*'))
     needed = max(needed, sum(512 * file.stat().st_blocks for file in there))
     files = len(there)
@@ -155,13 +194,13 @@ def _check_space(directory: pathlib.Path, state: PyTree) -> None:
     )
 
 
-def _steps(directory: pathlib.Path) -> list[int]:
+def steps_in(directory: pathlib.Path) -> list[int]:
   """The steps whose checkpoints are complete, in order."""
   return sorted(int(found.name) for found in directory.glob('[0-9]*') if found.name.isdigit())
 
 
 def _from_step(directory: pathlib.Path) -> str:
-  steps = _steps(directory)
+  steps = steps_in(directory)
   return f': it goes on from step {steps[-1]}' if steps else ''
 
 
@@ -183,7 +222,7 @@ def _writing(directory: pathlib.Path) -> Iterator[None]:
 
 def newest_on_disk(directory: pathlib.Path) -> str:
   """What is saved whole in a folder of checkpoints, for a message."""
-  steps = _steps(directory)
+  steps = steps_in(directory)
   return f'step {steps[-1]} is saved' if steps else 'nothing of it is saved yet'
 
 
@@ -200,7 +239,7 @@ def restore(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
 
 def _set_aside_damaged(directory: pathlib.Path) -> None:
   """Renames damaged checkpoints, so that training goes on from the newest sound one."""
-  steps, damaged = _steps(directory), {}
+  steps, damaged = steps_in(directory), {}
   for step in steps:
     try:
       _check(directory, step)
@@ -265,8 +304,8 @@ def read_arrays(directory: pathlib.Path, step: int) -> dict[str, PyTree]:
 
 
 def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) -> None:
-  """Writes a tree as `read_arrays` and `read_network` read it."""
-  with open_manager(directory) as manager:
+  """Writes a tree as `read_arrays` and `read_network` read it, beside those of other steps."""
+  with open_manager(directory, newest=None) as manager:
     _check_space(directory, tree)
     with _writing(directory):
       manager.save(step, args=ocp.args.StandardSave(tree))
@@ -276,53 +315,59 @@ def write_arrays(directory: pathlib.Path, step: int, tree: dict[str, PyTree]) ->
 # A stage that is trained.
 
 
-def keep_networks(stage: pathlib.Path, step: int) -> None:
-  """Replaces the checkpoints of a stage by what is read of one of them: networks and statistics.
+def keep_networks(stage: pathlib.Path, steps: Collection[int]) -> None:
+  """Replaces the checkpoints of a stage by what is read of some: networks and statistics.
 
   It may be killed at any moment: either all checkpoints are there, or `networks_kept` completes it.
 
+  Args:
+    stage: the folder.
+    steps: of the checkpoints to keep, in no order; one may be named twice.
+
   Raises:
-    BadInput: if this checkpoint is damaged, or there is no space.
+    BadInput: if one of these checkpoints is damaged, or there is no space.
   """
   place, new = stage / FOLDER, stage / 'networks'
-  state = read_arrays(place, step)
-  processes.barrier('the networks are read')
+  for step in {*steps}:
+    _check(place, step)
+  processes.barrier('the networks are sound')
   if processes.is_main_process():
-    needed = {str(step), str(_steps(place)[-1])}  # the last one says that the training is over
+    needed = {*steps, steps_in(place)[-1]}  # the last one says that the training is over
     for other in place.iterdir():
-      if other.name not in needed and other.is_dir():
+      if other.name not in map(str, needed) and other.is_dir():
         shutil.rmtree(other)
     shutil.rmtree(new, ignore_errors=True)  # that a kill left
   processes.barrier('there is space for the networks')
-  read_later = {name: state.get(name) for name in (*NETWORKS.values(), 'batch_stats')}
-  write_arrays(new, step, {name: tree for name, tree in read_later.items() if tree is not None})
+  for step in sorted({*steps}):
+    state = read_arrays(place, step)
+    read_later = {name: state.get(name) for name in (*NETWORKS.values(), 'batch_stats')}
+    write_arrays(new, step, {name: tree for name, tree in read_later.items() if tree is not None})
   if processes.is_main_process():
-    text = 'student, teacher and their statistics at the step to use\n'
+    text = 'student, teacher and their statistics at the steps to use\n'
     atomic.write_text(new / NETWORKS_ONLY, text)
   networks_kept(stage)
 
 
-def networks_kept(stage: pathlib.Path) -> int | None:
-  """The step of a stage whose training is over (`keep_networks`); None if it may go on."""
+def networks_kept(stage: pathlib.Path) -> list[int]:
+  """The steps that a stage keeps whose training is over (`keep_networks`); [] if it may go on."""
   place, new = stage / FOLDER, stage / 'networks'
   processes.barrier('the networks are written')
-  half_done = (new / NETWORKS_ONLY).exists() and _is_sound(new, or_else=place)
+  half_done = (new / NETWORKS_ONLY).exists() and _are_sound(new, or_else=place)
   processes.barrier('the networks are looked for')
   if half_done and processes.is_main_process():
     shutil.rmtree(place, ignore_errors=True)
     new.rename(place)
   processes.barrier('the networks are kept')
-  if not (place / NETWORKS_ONLY).exists():
-    return None
-  return _steps(place)[-1]
+  return steps_in(place) if (place / NETWORKS_ONLY).exists() else []
 
 
-def _is_sound(new: pathlib.Path, or_else: pathlib.Path) -> bool:
-  """Whether a checkpoint may take the place of others; raises Damaged if there are no others."""
+def _are_sound(new: pathlib.Path, or_else: pathlib.Path) -> bool:
+  """Whether checkpoints may take the place of others; raises Damaged if there are no others."""
   try:
-    _check(new, _steps(new)[-1])
+    for step in steps_in(new):
+      _check(new, step)
   except Damaged:
-    if not _steps(or_else):
+    if not steps_in(or_else):
       raise
     return False
   return True

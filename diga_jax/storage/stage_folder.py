@@ -20,7 +20,8 @@ from diga_jax.types import PyTree
 RECORD = 'stage.json'
 # Files of a complete folder that are read later; those of a checkpoint have digests in its own.
 CHECKPOINTS = f'checkpoints/*/{file_digests.SUMS}'
-FILES = ('labels/*.png', '*.npz', 'metrics.json', CHECKPOINTS)
+SCORES = 'checkpoints.json'  # of the checkpoints of a stage, by criterion
+FILES = ('labels/*.png', '*.npz', 'metrics.json', SCORES, CHECKPOINTS)
 TRAINED = ('checkpoints', 'networks')  # what is in them has been trained
 OTHER_WORKDIR = 'use another --workdir'
 

@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks import steps
 from data_pipelines.errors import BadInput
+from diga_jax import criteria
 from diga_jax.configs import default, optimizers
 from diga_jax.configs.stages import adversarial_stage, hiast_stage, label_stage
-from diga_jax.inference import evaluate, label_quality
+from diga_jax.inference import evaluate, held_out, label_quality
 from diga_jax.inference.feature_centroids import image_means, running_mean
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.pseudo_labels import pseudo_labels
@@ -159,6 +160,13 @@ def passes():
       'consensus': label_quality.measure(
         source, '0123', select=select, truth=source, progress=False, **options
       ),
+      'criteria': held_out.measure(
+        held_out.Networks(variables, replicate(tiny(seed=1)[1], mesh), means),
+        source,
+        criteria.UNLABELLED,
+        model=model,
+        **options,
+      ),
       'files': [path.read_bytes() for path in sorted(directory.rglob('*.png'))],
     }
 
@@ -171,6 +179,8 @@ def test_passes_do_not_depend_on_the_devices(passes, tmp_path, tmp_path_factory,
   for key in ('confusion', 'labels', 'selected', 'thresholds', 'counts', 'files', 'consensus'):
     assert np.all(found[key] == alone[key]), key
   check_equal(found['centroids'], alone['centroids'])
+  for name, value in alone['criteria'].items():
+    np.testing.assert_allclose(found['criteria'][name], value, rtol=1e-5, err_msg=name)
   labelled = sum(np.sum(Source(5).read(i)[1] != 255) for i in range(5))
   assert np.sum(found['confusion']) == labelled  # each pixel once
 

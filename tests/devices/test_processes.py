@@ -21,6 +21,7 @@ from diga_jax.parallel.processes import (
   is_main_process,
   local_share,
 )
+from diga_jax.recipe import checkpoints
 from diga_jax.storage import stage_folder
 from tests.end_to_end.test_recipe import final_state
 
@@ -37,7 +38,7 @@ def command(name: str, workdir: pathlib.Path, cache: pathlib.Path, *more: str) -
   return [
     *(sys.executable, '-W', 'error', '-W', 'ignore:the load_module:DeprecationWarning'),
     *('-m', 'diga_jax', name),
-    '--config=tests/configs/tiny.py',
+    '--config=tests/configs/tiny_criteria.py',
     f'--workdir={workdir}',
     f'--config.data.cache={cache}',
     f'--config.recipe={RECIPE}',
@@ -124,6 +125,11 @@ def test_two_processes_do_what_one_does(runs):
   )
   for name, each in theirs['by_class'].items():
     assert ours['by_class'][name]['predicted'] == pytest.approx(each['predicted'], abs=1e-3)
+    one, two = (checkpoints.read(run / name)['table'] for run in (alone, together))
+    for row, other in zip(one, two, strict=True):
+      assert row.keys() == other.keys() >= {'step', 'agreement', 'density', 'oracle'}
+      # A pixel of two nearly equal logits may be of another class.
+      np.testing.assert_allclose([*other.values()], [*row.values()], rtol=2e-3)
   wanted = sorted((alone / 'label_1' / 'labels').glob('*.png'))
   found = sorted((together / 'label_1' / 'labels').glob('*.png'))
   assert [path.name for path in found] == [path.name for path in wanted]

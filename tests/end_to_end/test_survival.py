@@ -377,12 +377,12 @@ def save_some(directory: pathlib.Path, limit: int, first: bool = True) -> None:
   ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   with checkpoint.open_manager(directory) as manager:
     if first:
-      checkpoint.save(manager, {'x': jnp.zeros(10)}, 1, None)
+      checkpoint.save(manager, {'x': jnp.zeros(10)}, 1)
       checkpoint.finish(manager)
     try:
       resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
       noise = np.random.default_rng(0).normal(size=1_000_000)
-      checkpoint.save(manager, {'x': jnp.asarray(noise)}, 2, None)
+      checkpoint.save(manager, {'x': jnp.asarray(noise)}, 2)
       checkpoint.finish(manager)
     finally:
       resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -114,6 +114,24 @@ def test_names_of_nothing_are_refused(make, case):
   refused(run, *words)
 
 
+SPARE = {'criteria.set': 'spare', 'criteria.record': ('agreement',)}
+
+
+@pytest.mark.parametrize(
+  'first, other', [(101, 'camera_test'), (3, 'target'), (50, '')], ids=['test', 'target', 'apart']
+)
+def test_held_out_images_are_held_out(make, first, other):
+  run = make()
+  spare = tiny.datasets.dataset(**run.config.data.sets.camera_test.to_dict() | {'first': first})
+  run.config.data.sets.spare = spare
+  run.config.update_from_flattened_dict(SPARE)
+  if other:
+    shared = 2 if other == 'camera_test' else 1
+    refused(run, f"config.criteria.set: {shared} images of 'spare' are in '{other}' too, the first")
+  else:
+    assert 'data.sets.spare' in checks.check_recipe(run)
+
+
 def write_set(root: pathlib.Path, label: int = 0) -> None:
   """Three images with labels; the first one's holds one id alone."""
   random = np.random.default_rng(0)

@@ -306,11 +306,59 @@ def test_a_batch_without_rows_is_refused():
   refused(config, 'config.stages.warmup.batch has no rows')
 
 
-def test_the_oracle_needs_a_set():
+@pytest.mark.parametrize('field, value', [('checkpoint_choice', 'oracle'), ('record', ('oracle',))])
+def test_the_oracle_needs_a_set(field, value):
   config = changed('evaluation.sets', ())
   check(config)
-  config.checkpoint_choice = 'oracle'
+  (config if field == 'checkpoint_choice' else config.criteria)[field] = value
   refused(config, 'config.evaluation.sets')
+
+
+CRITERIA = {
+  'no held-out set': ({'checkpoint_choice': 'agreement'}, "config.criteria.set is ''", 'agreement'),
+  'no held-out set to record on': ({'criteria.record': ('density',)}, "config.criteria.set is ''"),
+  'a set that is not there': ({'criteria.set': 'nowhere'}, "config.criteria.set names 'nowhere'"),
+  'a set that is measured': ({'criteria.set': 'camera_test'}, 'config.evaluation.sets names too'),
+  'a set that is learnt from': ({'criteria.set': 'target'}, 'config.stages.translator names too'),
+  'consensus without centroids': (
+    {'checkpoint_choice': 'consensus', 'criteria.set': 'spare'},
+    "config.stages.warmup has no centroids for the criterion 'consensus'",
+  ),
+  'consensus in no stage': (
+    {
+      'criteria.record': ('consensus',),
+      'criteria.set': 'spare',
+      'recipe': ('translator', 'warmup'),
+    },
+    'config.stages.warmup has no centroids',
+  ),
+  'an unknown criterion': ({'criteria.record': ('entropy',)}, 'each agreement, consensus'),
+  'one twice': ({'criteria.record': ('oracle', 'oracle')}, 'no two alike'),
+  'a choice that is not kept': (
+    {'evaluation.checkpoints': ('last', 'oracle')},
+    "config.evaluation.checkpoints names 'oracle', which is not kept: name it in",
+  ),
+}
+
+
+@pytest.mark.parametrize('case', CRITERIA)
+def test_criteria_that_cannot_be_had_are_refused(case):
+  changes, *words = CRITERIA[case]
+  config = changed('seed', 0)
+  config.data.sets.spare = config.data.sets.camera_test.copy_and_resolve_references()
+  with config.ignore_type():
+    config.update_from_flattened_dict(changes)
+  refused(config, *words)
+
+
+def test_criteria_that_can_be_had_pass():
+  config = changed('criteria.record', ('agreement', 'consensus', 'density', 'oracle'))
+  config.data.sets.spare = config.data.sets.camera_test.copy_and_resolve_references()
+  config.criteria.set = 'spare'
+  config.evaluation.checkpoints = ('last', 'consensus', 'oracle')
+  check(config)
+  config.criteria.record, config.evaluation.checkpoints = (), ('last',)
+  check(config)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,31 @@ def test_a_choice_by_the_oracle_depends_on_its_set(root):
   assert not [key for key in identity('last') if 'oracle' in key]
 
 
+def test_criteria_belong_to_what_a_stage_depends_on(root):
+  sets = tiny.get_config().data.sets
+
+  def identity(record=(), choice='last', stage='warmup', **changes) -> dict:
+    config = config_of(root, checkpoint_choice=choice)
+    config.stages.warmup.method = 'source_only'
+    config.data.sets.held_out = datasets.dataset(**sets.camera_test.to_dict() | {'first': 500})
+    config.criteria.record, config.criteria.set = record, 'held_out'
+    with config.ignore_type():
+      config.update_from_flattened_dict(changes)
+    return graph.identity(Run(config, root), stage, lambda name: name)
+
+  plain, both = identity(), identity(('density', 'agreement'))
+  assert not [key for key in plain if 'criteria' in key or 'held_out' in key]
+  assert both['criteria.record'] == ['agreement', 'density'] and 'images.held_out' in both
+  assert identity(('agreement', 'density')) == both  # whatever their order
+  assert identity(('agreement', 'density'), **{'data.sets.held_out.first': 501}) != both
+  assert identity(('agreement', 'density'), save_every=7) != both
+  alone = identity(choice='agreement')
+  assert alone['checkpoint_choice'] == ['agreement', 2] and 'images.held_out' in alone
+  truth = identity(('oracle',))
+  assert 'oracle.scales' in truth and 'images.held_out' not in truth
+  assert identity(('agreement',), stage='label_1') == identity(stage='label_1')
+
+
 def test_stages_are_not_written_among_images(root):
   config = config_of(root, **{'data.sets.test.images': '{id}.png', 'data.sets.test.labels': ''})
   with pytest.raises(BadInput, match=r'data.sets.test.images: .* also means the pictures'):

@@ -25,9 +25,11 @@ STATE = {
 
 
 def save(stage: pathlib.Path, *steps: int) -> pathlib.Path:
-  with checkpoint.open_manager(stage / 'checkpoints', scored=True) as manager:
+  table = []
+  with checkpoint.open_manager(stage / 'checkpoints', criteria=['oracle']) as manager:
     for step in steps:
-      checkpoint.save(manager, STATE, step, -float(step))
+      table.append({'step': step, 'oracle': -float(step)})
+      checkpoint.save(manager, STATE, step, table)
     checkpoint.finish(manager)
   return stage / 'checkpoints'
 
@@ -95,7 +97,7 @@ def test_damaged_checkpoints_of_a_stage_in_training_are_set_aside(stage, caplog)
   place = stage / 'checkpoints'
   (place / '4' / 'SHA256SUMS').unlink()  # never used silently
   damage.flip(place / '1' / 'metrics' / 'metrics', random.Random(1))
-  with checkpoint.open_manager(place, scored=True) as manager:
+  with checkpoint.open_manager(place, criteria=['oracle']) as manager:
     assert manager.all_steps() == [3] and checkpoint.restore(manager, STATE)
   assert 'Set aside as 4.damaged. Going on from step 3' in caplog.text
   assert {path.name for path in place.iterdir()} == {'1.damaged', '3', '4.damaged'}
@@ -108,6 +110,40 @@ def test_a_stage_whose_checkpoints_are_all_damaged_is_refused(stage):
   with pytest.raises(BadInput, match='4/SHA256SUMS: is damaged'), checkpoint.open_manager(place):
     pass
   assert {path.name for path in place.iterdir()} == {'1', '3', '4'}
+
+
+def test_the_newest_checkpoint_holds_the_scores_of_all(stage):
+  with checkpoint.open_manager(stage / 'checkpoints', criteria=['oracle']) as manager:
+    table = checkpoint.read_table(manager)
+    assert table == [{'step': step, 'oracle': -float(step)} for step in (1, 2, 3, 4)]
+    checkpoint.save(manager, STATE, 5, table)  # a signal's, which is no candidate
+    checkpoint.save(manager, STATE, 6, [*table, {'step': 6, 'oracle': -1.0}])
+    checkpoint.finish(manager)
+    assert checkpoint.read_table(manager)[-1] == {'step': 6, 'oracle': -1.0}
+  assert checkpoint.steps_in(stage / 'checkpoints') == [5, 6]  # of equals the newest
+
+
+def test_the_best_by_each_criterion_is_kept(tmp_path):
+  scores = {1: (9, 0), 2: (0, 9), 3: (5, 5), 4: (4, 4), 5: (3, 3)}
+  table = [{'step': step, 'agreement': a, 'density': b} for step, (a, b) in scores.items()]
+  place = tmp_path / 'checkpoints'
+  with checkpoint.open_manager(place, criteria=['agreement', 'density']) as manager:
+    assert checkpoint.read_table(manager) == []
+    for step in scores:
+      checkpoint.save(manager, STATE, step, table[:step])
+    checkpoint.finish(manager)
+  assert checkpoint.steps_in(place) == [1, 2, 4, 5]
+
+
+def test_checkpoints_of_an_earlier_version_are_not_chosen_among(tmp_path):
+  with checkpoint.open_manager(tmp_path) as manager:
+    checkpoint.save(manager, STATE, 1)
+    checkpoint.finish(manager)
+  with (
+    checkpoint.open_manager(tmp_path, criteria=['oracle']) as manager,
+    pytest.raises(BadInput, match=r'1: was saved by an earlier version .* without the scores'),
+  ):
+    checkpoint.read_table(manager)
 
 
 LATE = """
@@ -139,7 +175,7 @@ def test_a_path_too_long_is_refused_before_anything_is_written(tmp_path):
 
 
 def check_networks(stage: pathlib.Path) -> None:
-  assert checkpoint.networks_kept(stage) == 3
+  assert checkpoint.networks_kept(stage) == [3]
   assert {path.name for path in stage.iterdir()} == {'checkpoints'}
   assert {path.name for path in (stage / 'checkpoints').iterdir()} == {'3', 'NETWORKS_ONLY'}
   found = checkpoint.read_arrays(stage / 'checkpoints', 3)
@@ -151,9 +187,23 @@ def check_networks(stage: pathlib.Path) -> None:
 
 def test_the_networks_of_the_step_to_use_are_kept(stage):
   (stage / 'checkpoints' / 'notes.txt').write_text('a file of the user')
-  assert checkpoint.networks_kept(stage) is None
-  checkpoint.keep_networks(stage, 3)
+  assert checkpoint.networks_kept(stage) == []
+  checkpoint.keep_networks(stage, [3])
   check_networks(stage)
+
+
+def test_the_networks_of_several_steps_are_kept(stage):
+  checkpoint.keep_networks(stage, [4, 1, 4, 3])
+  assert checkpoint.networks_kept(stage) == [1, 3, 4]
+  for step in (1, 3, 4):
+    assert 'opt_state' not in checkpoint.read_arrays(stage / 'checkpoints', step)
+
+
+def test_a_damaged_one_of_several_is_refused_before_any_is_removed(stage):
+  damage.flip(next((stage / 'checkpoints' / '1' / 'default' / 'd').iterdir()), random.Random(0))
+  with pytest.raises(BadInput, match='checkpoints/1/'):
+    checkpoint.keep_networks(stage, [4, 1])
+  assert checkpoint.steps_in(stage / 'checkpoints') == [1, 3, 4]
 
 
 # What a kill may come before.
@@ -173,10 +223,10 @@ def test_damaged_networks_do_not_replace_sound_checkpoints(stage, monkeypatch):
 
   with monkeypatch.context() as patch, pytest.raises(Killed):
     patch.setattr(checkpoint, 'networks_kept', kill)
-    checkpoint.keep_networks(stage, 3)
+    checkpoint.keep_networks(stage, [3])
   damage.flip(next((stage / 'networks' / '3' / 'default' / 'd').iterdir()), random.Random(0))
-  assert checkpoint.networks_kept(stage) is None
-  checkpoint.keep_networks(stage, 3)
+  assert checkpoint.networks_kept(stage) == []
+  checkpoint.keep_networks(stage, [3])
   check_networks(stage)
 
 
@@ -195,9 +245,9 @@ def test_a_kill_while_networks_are_kept_loses_nothing(stage, monkeypatch, moment
 
   with monkeypatch.context() as patch, pytest.raises((Killed, BadInput)):
     patch.setattr(owner, name, kill)
-    checkpoint.keep_networks(stage, 3)
-  if checkpoint.networks_kept(stage) is None:
-    with checkpoint.open_manager(stage / 'checkpoints', scored=True) as manager:
+    checkpoint.keep_networks(stage, [3])
+  if checkpoint.networks_kept(stage) == []:
+    with checkpoint.open_manager(stage / 'checkpoints', criteria=['oracle']) as manager:
       assert manager.latest_step() == 4  # no step is repeated
-    checkpoint.keep_networks(stage, 3)
+    checkpoint.keep_networks(stage, [3])
   check_networks(stage)

@@ -12,6 +12,7 @@ NAMES = {
   'losses': 'cross_entropy ohem_cross_entropy symmetric_distillation smooth_confident '
   'entropy_ignored consistency_ignored edge',
   'centroids': 'distance_weight class_means update accumulate',
+  'criteria': 'agreement consensus density',
   'selection': 'nearest_centroid bilateral_consensus instance_adaptive',
   'mixing': 'class_mask paste',
   'augment': 'brightness contrast saturation hue grayscale blur sharpness',
