@@ -18,9 +18,10 @@ from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import local_rows
 from diga_jax.recipe import graph, starts, training
-from diga_jax.recipe.experiment import Run, digest_memory, has_labels, stage_and_choice
+from diga_jax.recipe.experiment import Run, digest_memory, has_labels
 from diga_jax.stages.kinds import criteria_of, inputs, kind_of
 from diga_jax.storage import stage_folder
+from diga_jax.storage.stage_folder import stage_and_choice
 from diga_jax.types import PyTree
 
 Facts = dict[str, str]  # what was looked at, and what it is, in words
@@ -102,7 +103,7 @@ def check_protocol(run: Run, stages: Sequence[str]) -> list[tuple[str, str]]:
     if stage not in stages and not is_complete(run, stage):
       raise BadInput(f'stage {stage!r} is not complete in {run.workdir}: run it first')
     if choice and stage not in stages:
-      run.choice(name)
+      stage_folder.network_of(run.workdir / name)
   return measured
 
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from data_pipelines.errors import BadInput
 from diga_jax.recipe import evaluation, graph
-from diga_jax.recipe.experiment import Run, stage_and_choice
+from diga_jax.recipe.experiment import Run
 from diga_jax.report import paired, tables
 from diga_jax.stages.kinds import kind_of
+from diga_jax.storage.stage_folder import stage_and_choice
 
 
 def check(run: Run, reference: str) -> None:

@@ -19,7 +19,6 @@ from diga_jax.recipe.experiment import (
   class_names,
   has_labels,
   palette,
-  stage_and_choice,
 )
 from diga_jax.recipe.labels import read_centroids, save_arrays, with_pseudo_labels
 from diga_jax.report import pictures
@@ -41,8 +40,8 @@ def class_set(experiment: Experiment) -> str:
 
 def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
   """What a number needs beside its measurement: data, class set, weights, step, seed."""
-  record = stage_folder.read_record(experiment.workdir / stage_and_choice(name)[0])
-  step, chosen_by = experiment.choice(name)
+  directory, step, chosen_by = stage_folder.network_of(experiment.workdir / name)
+  record = stage_folder.read_record(directory)
   return {
     'protocol': experiment.config.evaluation.name,
     'data': key,

@@ -215,7 +215,7 @@ class Run(Experiment):
     return check_finite(to_local_mesh(self.network(stage, network), self.local_mesh), stage)
 
   def predictor(self, stage: str, network: str) -> Predictor:
-    """A complete stage's network as the config's evaluation applies it; `stage` as of `choice`."""
+    """A complete stage's network as the config's evaluation applies it; STAGE or STAGE@CHOICE."""
     return self.predictor_of(self.local_network(stage, network))
 
   def translator(self, stage: str) -> Params:
@@ -224,30 +224,8 @@ class Run(Experiment):
     wanted = {name: generators[name] for name in ('enc_s', 'dec_s2t')}
     return self._read(stage, {'params': {'generators': wanted}})['params']['generators']
 
-  def choice(self, stage: str) -> tuple[int | None, str | None]:
-    """The step of a complete stage's network and how it was chosen; (None, None) of a label pass.
-
-    Args:
-      stage: STAGE for the network that later stages take, or STAGE@CHOICE for one of those that
-        config.criteria.record keeps.
-
-    Raises:
-      BadInput: the stage is not complete, or does not keep this one.
-    """
-    name, choice = stage_and_choice(stage)
-    result = stage_folder.read_record(self.workdir / name)['result']
-    if not choice:
-      return result.get('step'), result.get('chosen_by')
-    kept = result.get('kept') or {result.get('chosen_by'): result.get('step')}
-    if choice not in kept:
-      raise BadInput(
-        f'{self.workdir / name} keeps no checkpoint chosen by {choice!r}, but by '
-        f'{", ".join(map(str, kept))}: name it in config.criteria.record before it is trained'
-      )
-    return kept[choice], choice
-
   def _read(self, stage: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
-    directory, (step, _) = self.workdir / stage_and_choice(stage)[0], self.choice(stage)
+    directory, step, _ = stage_folder.network_of(self.workdir / stage)
     if step is None:
       raise BadInput(f'{directory}: is a label pass, which trains no network: name another stage')
     stage_folder.check_files(directory, stage_folder.CHECKPOINTS.replace('*', str(step)))
@@ -256,12 +234,6 @@ class Run(Experiment):
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), abstract
     )
     return checkpoint.read_network(directory / 'checkpoints', step, wanted)
-
-
-def stage_and_choice(network: str) -> tuple[str, str]:
-  """STAGE@CHOICE -> (stage, choice); STAGE -> (stage, '')."""
-  stage, _, choice = network.partition('@')
-  return stage, choice
 
 
 def digest_memory(config: ConfigDict) -> str:

@@ -23,10 +23,10 @@ from diga_jax.recipe.experiment import (
   Run,
   class_names,
   has_labels,
-  stage_and_choice,
 )
 from diga_jax.stages.kinds import Inputs, criteria_of, inputs, kind_of
 from diga_jax.storage import file_digests, passport, run_record, stage_folder
+from diga_jax.storage.stage_folder import stage_and_choice
 from diga_jax.types import ImageCounts, PyTree, Row
 
 OTHER_PROTOCOL = 'give the changed protocol a config.evaluation.name of its own'

@@ -6,14 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from data_pipelines.folder import Folder
 from diga_jax.config import config_file, flatten, read_config
-from diga_jax.recipe.experiment import (
-  Run,
-  class_names,
-  digest_memory,
-  has_labels,
-  stage_and_choice,
-)
+from diga_jax.recipe.experiment import Run, class_names, digest_memory, has_labels
 from diga_jax.storage import run_record, stage_folder
+from diga_jax.storage.stage_folder import stage_and_choice
 from diga_jax.types import PyTree, Row
 
 DIGESTS = ('input', 'images', 'files')  # groups of a stage's identity

@@ -9,7 +9,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from data_pipelines import atomic, records
 from data_pipelines.errors import BadInput
@@ -57,6 +57,52 @@ def hash_of(identity: Mapping[str, PyTree]) -> str:
 def warnings_in(record: Record) -> list[str]:
   """What the record of a complete stage warns of: classes that vanish or take over."""
   return record['result'].get('class_balance', {}).get('warnings', [])
+
+
+class Network(NamedTuple):
+  """Which checkpoint of a complete stage is meant.
+
+  Attributes:
+    directory: the stage's folder.
+    step: of the checkpoint; None for a label pass.
+    chosen_by: how it was chosen; None for a label pass.
+  """
+
+  directory: pathlib.Path
+  step: int | None
+  chosen_by: str | None
+
+
+def stage_and_choice(name: str) -> tuple[str, str]:
+  """STAGE@CHOICE -> (stage, choice); STAGE -> (stage, '')."""
+  stage, _, choice = name.partition('@')
+  return stage, choice
+
+
+def network_of(path: pathlib.Path) -> Network:
+  """The network that WORKDIR/STAGE or WORKDIR/STAGE@CHOICE names.
+
+  The first is the one that later stages take, the second one of those that config.criteria.record
+  keeps beside it.
+
+  Raises:
+    BadInput: the stage is not complete, or does not keep this one.
+  """
+  name, choice = stage_and_choice(path.name)
+  directory = path.with_name(name) if choice else path
+  result = read_record(directory).get('result')
+  if not isinstance(result, dict):
+    raise BadInput(f'{directory}: the stage is not complete: finish it first')
+  own = result.get('chosen_by')
+  if not choice:
+    return Network(directory, result.get('step'), own)
+  kept = result.get('kept') or {own: result.get('step')}
+  if choice not in kept:
+    raise BadInput(
+      f'{directory} keeps no checkpoint chosen by {choice!r}, but by {", ".join(map(str, kept))}: '
+      'name it in config.criteria.record before it is trained'
+    )
+  return Network(directory, kept[choice], choice)
 
 
 def check_files(directory: pathlib.Path, pattern: str) -> None:

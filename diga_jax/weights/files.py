@@ -79,16 +79,17 @@ NETWORKS = (*state.NETWORKS, 'enc_s', 'dec_s2t')
 def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, np.ndarray]:
   """The state dict of one of `NETWORKS` of a complete stage, or of an import (its student).
 
+  Args:
+    directory: WORKDIR/STAGE, or WORKDIR/STAGE@CHOICE (`stage_folder.network_of`).
+    network: its name.
+
   Raises:
     BadInput: there is no complete stage, it has no such network, or its checkpoint is damaged.
   """
   files = sorted(path.name for path in directory.glob('*') if path.suffix in READERS)
   if files and not (directory / stage_folder.RECORD).exists():
     raise BadInput(f'{directory}: name a file of weights in it: {", ".join(files[:5])}')
-  record = stage_folder.read_record(directory)
-  if not isinstance(record.get('result'), dict):
-    raise BadInput(f'{directory}: the stage is not complete: finish it first')
-  step = record['result'].get('step')
+  directory, step, _ = stage_folder.network_of(directory)
   if step is None:
     raise BadInput(f'{directory}: holds no network, as no label pass or evaluation does')
   stage_folder.check_files(directory, stage_folder.CHECKPOINTS.replace('*', str(step)))

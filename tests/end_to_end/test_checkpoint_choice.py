@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from diga_jax import weights
 from diga_jax.__main__ import main
 from diga_jax.recipe import checkpoints
 from diga_jax.storage import stage_folder
@@ -80,6 +81,20 @@ def test_choices_are_measured_side_by_side_without_training_again(
 
 
 @pytest.mark.slow
+def test_the_network_of_a_choice_is_exported(finished, tmp_path):
+  path = tmp_path / 'network.pth'
+  step = checkpoints.read(finished / 'self_training_1')['chosen']['agreement']
+  assert (
+    main(['weights', 'export', f'{finished}/self_training_1@agreement', f'--output={path}']) == 0
+  )
+  kernel = final_state(finished / 'self_training_1', step)[
+    "['params']['layer1.0']['conv2']['kernel']"
+  ]
+  found = weights.read(path)['layer1.0.conv2.weight']
+  np.testing.assert_array_equal(found, kernel.transpose(3, 2, 0, 1))
+
+
+@pytest.mark.slow
 def test_a_stage_that_was_stopped_has_the_same_scores(finished, cache, tmp_path, monkeypatch):
   copy = shutil.copytree(finished, tmp_path / 'run')
   shutil.rmtree(copy / 'self_training_1')
@@ -105,6 +120,8 @@ def test_a_changed_record_and_a_choice_that_is_not_there_are_refused(finished, c
   refused(capsys, status, 'was made with other settings', 'criteria.record')
   status = run('run', finished, cache, '--config.data.sets.held_out.first=51')
   refused(capsys, status, 'data.sets.held_out.first: 50 there, 51 now')
+  assert main(['weights', 'export', f'{finished}/warmup@best', f'--output={finished}.pth']) == 2
+  refused(capsys, 2, f'{finished}/warmup keeps no checkpoint chosen by', 'best')
   stage = 'self_training_1@median'
   status = run('predict', finished, cache, f'--stage={stage}', f'--output={finished}-out', __file__)
   refused(capsys, status, "keeps no checkpoint chosen by 'median', but by last, agreement")
