@@ -26,7 +26,7 @@ from diga_jax.weights import torch_file, zip_file
 HUB = ('model.safetensors', 'pytorch_model.bin')
 INDEX = '.index.json'
 LONGEST_INDEX = 2**25  # bytes
-KINDS = 'PyTorch (.pth), safetensors or .npz'
+KINDS = '.pth (PyTorch), .safetensors or .npz'
 # First bytes -> what a file is that people take for weights.
 _OTHERS = (
   (b'\x1f\x8b', 'is packed by gzip: unpack it first'),

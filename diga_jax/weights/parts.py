@@ -139,7 +139,11 @@ def choose(found: Mapping[str, dict[str, Leaf]], wanted: Shapes, asked: str = ''
   if not best:
     alike = alike[:1]
   path = _preferred(alike)
-  entries = {_below(path, name): flat[name] for name in branches[path]}
+  names = branches[path]
+  inside = [table for table in found if _is_in(table, path)]
+  if path not in found and len(inside) == 1:  # all of a branch is in one dict
+    path = inside[0]
+  entries = {_below(path, name): flat[name] for name in names}
   return Part(path, entries, _say(path, alike, flat))
 
 
@@ -248,19 +252,20 @@ def _say(path: str, alike: list[str], flat: Mapping[str, Leaf]) -> str:
   for name, leaf in flat.items():
     if not _is_in(name, path) and not isinstance(leaf, Unknown):
       beside[_fork(name, path)] = None
-  others = [other for other in alike if other != path]
+  others = [other for other in alike if not _is_in(path, other)]
   left = [other for other in beside if not any(_is_in(o, other) for o in others)]
-  text = f'took {_with_role(path, others)}'
+  text = f'took {_with_role(path, alike)}'
   if beside:
     text += f', left {_listed([*(_with_role(o, alike) for o in others), *map(shown, left)])}'
-  return text + (
-    f'; --part={shown(others[0])} or FILE#{shown(others[0])} takes that' * bool(others)
-  )
+  if not others:
+    return text
+  return f'{text}; --part={shown(others[0])} or FILE#{shown(others[0])} takes that'
 
 
-def _with_role(path: str, others: Iterable[str]) -> str:
-  part = role(path) if any(others) else ''
-  return f'{shown(path)} ({part})' if part else shown(path)
+def _with_role(path: str, alike: Iterable[str]) -> str:
+  """A part and whose it is, where there is a teacher and the name does not say it."""
+  whose = role(path) if 'teacher' in map(role, alike) else ''
+  return f'{shown(path)} ({whose})' if whose and whose not in path else shown(path)
 
 
 def _fork(name: str, path: str) -> str:

@@ -88,7 +88,9 @@ _WRAPPED = re.compile(
 def strip_prefixes(state_dict: StateDict) -> dict[str, np.ndarray]:
   """The entries without the prefixes that all names share."""
   found = dict(state_dict)
-  while prefix := next((p for p in PREFIXES if all(_stands_before(p, n) for n in found)), None):
+  while found and (
+    prefix := next((p for p in PREFIXES if all(_stands_before(p, n) for n in found)), None)
+  ):
     found = {name.removeprefix(prefix): value for name, value in found.items()}
   return found
 

@@ -87,15 +87,15 @@ def test_places_without_weights_are_called_by_their_names(tmp_path, capsys):
   stage(workdir / 'warmup')
   stage_folder.write_record(workdir / 'label_1', {'identity': {}, 'result': {'kept': 1}})
   stage_folder.write_record(workdir / 'self_training_1.partial', {'identity': {}})
-  hugging = tmp_path / 'hub'
-  hugging.mkdir()
-  (hugging / 'config.json').write_text('{}')
-  weights.save(hugging / 'model.safetensors', ARRAYS)
+  work = tmp_path / 'work_dirs'
+  work.mkdir()
+  for name in ('iter_1.pth', 'iter_2.pth'):
+    weights.save(work / name, ARRAYS)
   for place, words in (
     (workdir, 'name one of its stages, label_1, warmup'),
     (workdir / 'label_1', 'holds no network'),
     (workdir / 'self_training_1.partial', 'not complete'),
-    (hugging, 'name a file of weights in it: model.safetensors'),
+    (work, 'name a file of weights in it: iter_1.pth, iter_2.pth'),
     (tmp_path / 'none', 'there is no such'),
     (tmp_path / 'none.pth', 'there is no such'),
   ):

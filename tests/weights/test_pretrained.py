@@ -10,6 +10,7 @@ from data_pipelines.errors import BadInput
 from diga_jax import models, weights
 from diga_jax.__main__ import main
 from diga_jax.weights import pretrained, torch_file
+from tests.support import torch_pickles
 
 RNG = np.random.default_rng(0)
 
@@ -176,12 +177,8 @@ def test_simclrs_files_are_read_and_recognised(tmp_path):
   assert pretrained.describe(network).endswith('ResNet-101 by SimCLRv2')
   kernels = network | {'net.1.blocks.0.net.2.mixing_conv.0.weight': some(2)}
   assert 'take the one without (sk0)' in pretrained.describe(kernels)
-  assert (
-    weights.files._state_dict(
-      {'resnet': network, 'head': {'layers.0.weight': some(2)}}, tmp_path
-    ).keys()
-    == network.keys()
-  )
+  content = {'resnet': network, 'head': {'layers.0.weight': some(2)}}
+  assert weights.read(torch_pickles.save(tmp_path / 'a.pth', content)).keys() == network.keys()
 
 
 def test_the_wrong_file_says_what_it_is():
