@@ -50,6 +50,15 @@ _SIMCLR_BLOCK = {
 }  # fmt: skip
 
 
+# Names of a block of SegFormer in memory since transformers 5 -> those of its files.
+_TRANSFORMERS_BLOCK = {
+  'layernorm_before': 'layer_norm_1', 'layernorm_after': 'layer_norm_2',
+  'attention.q_proj': 'attention.self.query', 'attention.k_proj': 'attention.self.key',
+  'attention.v_proj': 'attention.self.value', 'attention.o_proj': 'attention.output.dense',
+  'attention.sequence_reduction.sequence_reduction': 'attention.self.sr',
+  'attention.sequence_reduction.layer_norm': 'attention.self.layer_norm',
+  'mlp.fc1': 'mlp.dense1', 'mlp.fc2': 'mlp.dense2',
+}  # fmt: skip
 # Names of Hugging Face's ResNet -> torchvision's. {0} and {2} count from 0 there, from 1 here.
 _RESNET = (
   (r'embedder\.embedder\.convolution', 'conv1'),
@@ -161,6 +170,22 @@ def _simclr(name: str) -> str:
   return name
 
 
+def _transformers_5(name: str) -> str:
+  """A name of SegFormer in memory since transformers 5 -> that of its files; others stay."""
+  name = re.sub(r'^decode_head\.linear_projections\.', 'decode_head.linear_c.', name)
+  match = re.match(r'^(?:segformer\.)?stages\.(\d+)\.(.+)$', name)
+  if not match:
+    return name
+  stage, rest = match.groups()
+  if found := re.match(r'(patch_embeddings|layer_norm)\.', rest):
+    return f'segformer.encoder.{found[1]}.{stage}.{rest[found.end() :]}'
+  if found := re.match(r'blocks\.(\d+)\.(.+)\.(\w+)$', rest):
+    block, part, leaf = found.groups()
+    part = _TRANSFORMERS_BLOCK.get(part, part)
+    return f'segformer.encoder.block.{stage}.{block}.{part}.{leaf}'
+  return name
+
+
 def _hugging_face_resnet(name: str) -> str:
   """A name of Hugging Face's ResNet -> torchvision's; others stay."""
   rest = name.removeprefix('resnet.')
@@ -237,6 +262,7 @@ _MAKERS: tuple[Callable[[StateDict], StateDict], ...] = (
   _each_name(lambda name: _WRAPPED.sub('', name)),
   strip_prefixes,
   _each_name(_simclr),
+  _each_name(_transformers_5),
   _each_name(_hugging_face_resnet),
   _each_name(_hrda),
   _timm_lite0,
@@ -282,7 +308,7 @@ def under_one_names(first: StateDict, second: StateDict) -> tuple[StateDict, Sta
 def describe(state_dict: StateDict) -> str:
   """What a file holds, in words, recognised by its names and shapes."""
   names = strip_prefixes(state_dict)
-  for turn in (_timm_lite0, _each_name(_hugging_face_resnet)):
+  for turn in (_timm_lite0, _each_name(_transformers_5), _each_name(_hugging_face_resnet)):
     names = turn(names)
   for recognise in (_simclr_kind, _mit, _resnet_kind, _hrnet, _lite0, _translator):
     if words := recognise(names):
