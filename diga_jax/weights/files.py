@@ -153,7 +153,7 @@ def _arrays(entries: Mapping[str, parts.Leaf], path: pathlib.Path) -> dict[str, 
 def _why_none(content: PyTree) -> str:
   values = [content, *content.values()] if isinstance(content, dict) else [content]
   unknown = [value.name for value in values if isinstance(value, torch_file.Unknown)]
-  made = f'; what {", ".join(unknown[:3])} make is not read' if unknown else ''
+  made = f'; {", ".join(unknown[:3])} is not read' if unknown else ''
   return (
     f'holds no state dict: no dict of named tensors{made}; save the state_dict() of the network'
   )

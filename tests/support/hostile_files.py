@@ -352,10 +352,19 @@ def files() -> st.SearchStrategy[tuple[str, bytes]]:
 
 
 def check(path: pathlib.Path) -> str:
-  """Reads a file; what came of it. Raises AssertionError where it is neither loaded nor refused."""
+  """Reads a file, for no network and for one; what came of it without one."""
+  check_for(path, WANTED)
+  return check_for(path, None)
+
+
+WANTED = {'w': (2,), 'a.weight': (2, 3), 'backbone.w': (2,)}
+
+
+def check_for(path: pathlib.Path, wanted: dict[str, tuple[int, ...]] | None) -> str:
+  """What comes of reading a file; AssertionError where it is neither loaded nor refused."""
   began = time.process_time()
   try:
-    found = weights.read(path)
+    found = weights.find(str(path), wanted).arrays
     said = f'loaded {len(found)}'
     assert all(type(value) is np.ndarray for value in found.values())
     assert sum(value.nbytes for value in found.values()) <= 16 * path.stat().st_size + zip_file.MORE
