@@ -144,7 +144,7 @@ def _arrays(entries: Mapping[str, parts.Leaf], path: pathlib.Path) -> dict[str, 
   tensors = {name: x for name, x in entries.items() if isinstance(x, torch_file.Tensor)}
   read = torch_file.arrays(tensors, path) if tensors else {}
   return {
-    name: read.get(name, leaf)
+    name: read[name] if isinstance(leaf, torch_file.Tensor) else leaf
     for name, leaf in entries.items()
     if not isinstance(leaf, torch_file.Unknown)
   }
@@ -168,7 +168,7 @@ def read_stage(directory: pathlib.Path, network: str = 'student') -> dict[str, n
   Raises:
     BadInput: there is no complete stage, it has no such network, or its checkpoint is damaged.
   """
-  files = sorted(path.name for path in directory.glob('*') if path.suffix in ENDINGS)
+  files = sorted(path.name for path in directory.glob('*') if path.suffix.lower() in ENDINGS)
   if files and not (directory / stage_folder.RECORD).exists():
     raise BadInput(f'{directory}: name a file of weights in it: {", ".join(files[:5])}')
   record = stage_folder.read_record(directory)

@@ -259,7 +259,7 @@ def _say(path: str, alike: list[str], flat: Mapping[str, Leaf]) -> str:
     text += f', left {_listed([*(_with_role(o, alike) for o in others), *map(shown, left)])}'
   if not others:
     return text
-  return f'{text}; --part={shown(others[0])} or FILE#{shown(others[0])} takes that'
+  return f'{text}; choose another by --part={shown(others[0])} or FILE#{shown(others[0])}'
 
 
 def _with_role(path: str, alike: Iterable[str]) -> str:

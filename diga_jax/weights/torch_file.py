@@ -269,7 +269,7 @@ class _Machine:
       self.stack.append({})
       if function == ORDERED_DICT and arguments:  # with all that is in it, as Python 2 wrote it
         self.set_pairs(arguments[0])
-    elif function in _CALLS and len(arguments) <= MOST_SIDES:
+    elif isinstance(function, Name) and function in _CALLS and len(arguments) <= MOST_SIDES:
       self.stack.append(_CALLS[function](*arguments))
     else:
       makes_tensors = isinstance(function, Name) and function.module in _MAKE_TENSORS
@@ -310,7 +310,7 @@ class _Machine:
   def storage(self) -> None:
     """Replaces the persistent id of a storage by the storage."""
     pid = self.take(1)[0]
-    if type(pid) is tuple and len(pid) == 4 and pid[0] == 'module':  # a class with its source
+    if type(pid) is tuple and len(pid) > 1 and pid[0] == 'module':  # a class with its source
       self.stack.append(Unknown(words_of(pid[1])))
       return
     if type(pid) is not tuple or not 5 <= len(pid) <= 6 or pid[0] != 'storage':

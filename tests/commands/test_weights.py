@@ -68,7 +68,7 @@ def test_a_part_of_a_checkpoint_is_chosen_and_said(tmp_path, capsys):
   content = {'state_dict': both, **torch_pickles.objects()}
   file = str(torch_pickles.save(tmp_path / 'latest.PTH', content))
   assert main(['weights', 'show', file, CONFIG]) == 0
-  line = 'took model (student), left ema_model (teacher); --part=ema_model'
+  line = 'took model (student), left ema_model (teacher); choose another by --part=ema_model'
   assert line in capsys.readouterr().out
   for number, (named, factor) in enumerate(
     (([file], 1), ([file, '--part=teacher'], 2), ([f'{file}#ema_model'], 2))

@@ -4,11 +4,12 @@ import collections
 import pathlib
 import pickle
 
+import jax
 import numpy as np
 import pytest
 
 from data_pipelines.errors import BadInput
-from diga_jax import weights
+from diga_jax import models, weights
 from diga_jax.weights import parts
 from tests.support import torch_pickles
 from tests.support.torch_pickles import Global
@@ -44,7 +45,10 @@ def adam() -> dict:
 
 
 FILES = {
-  'DAFormer': (dacs, 1, 'took model (student), left ema_model (teacher), imnet_model; --part=ema'),
+  'DAFormer': (
+    dacs, 1,
+    'took model (student), left ema_model (teacher), imnet_model; choose another by --part=ema',
+  ),
   'MIC': (
     lambda: {'state_dict': dacs()['state_dict'] | network(4, 'mic.teacher.ema_model.')}, 1,
     'took model (student)',
@@ -52,7 +56,7 @@ FILES = {
   'mmsegmentation': (lambda: {'meta': {}, 'state_dict': network(1), 'optimizer': adam()}, 1, ''),
   'mmengine, with an average': (
     lambda: {'state_dict': network(1), 'ema_state_dict': network(2, 'module.')}, 1,
-    'took state_dict, left ema_state_dict; --part=ema_state_dict',
+    'took state_dict, left ema_state_dict; choose another by --part=ema_state_dict',
   ),
   'UniMatch': (lambda: {'model': network(1, 'module.'), 'optimizer': adam(), 'epoch': 3}, 1, ''),
   'UniMatch V2': (
@@ -79,7 +83,7 @@ FILES = {
       'student': body(1, 'module.backbone.') | {'module.head.last.weight': np.zeros((2, 2), 'f')},
       'teacher': body(2, 'backbone.') | {'head.last.weight': np.zeros((2, 2), 'f')},
       'dino_loss': {'center': np.zeros((1, 2), 'f')},
-    }, 1, 'took student, left teacher, dino_loss; --part=teacher',
+    }, 1, 'took student, left teacher, dino_loss; choose another by --part=teacher',
   ),
   'MoCo': (
     lambda: {
@@ -159,6 +163,26 @@ def test_networks_that_fit_alike_are_a_choice(tmp_path):
   with pytest.raises(BadInput, match=r'fit alike: G_A, G_B; choose one by --part=NAME'):
     weights.find(str(path), SHAPES)
   assert (weights.find(f'{path}#G_B', SHAPES).arrays['backbone.conv1.weight'] == 2).all()
+
+
+ROUND = {
+  'deeplab_resnet101': {'blocks': (1, 1, 1, 1), 'width': 4, 'feature': 16},
+  'hiast_resnet101': {'blocks': (1, 1, 1, 1), 'width': 4},
+  'hrnet_w48_ocr': {'width': 4, 'stem': 4, 'feature': 16, 'key': 8},
+  'mit_b0_segformer': {}, 'mit_b0_daformer': {}, 'deeplab_efficientnet_lite0': {'feature': 16},
+  'vgg19_features': {}, 'translator_encoder': {}, 'translator_decoder': {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ROUND)
+def test_what_is_exported_of_a_network_is_all_taken_again(tmp_path, name):
+  given = {} if name.startswith(('vgg', 'translator')) else {'classes': 5}
+  shapes = models.shapes(models.build(name, **given, **ROUND[name]))
+  zeros = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
+  weights.save(tmp_path / 'a.pth', weights.state_dict_of(zeros))
+  loaded = weights.load_weights_into(shapes, str(tmp_path / 'a.pth'))
+  assert {status for _, _, status in loaded.rows} == {'used'}
+  assert "entries are the file's" in loaded.said and 'took' not in loaded.said
 
 
 def test_without_a_network_the_largest_dict_is_taken(tmp_path):
