@@ -29,9 +29,10 @@ def get_config() -> ConfigDict:
         # Of float32 products in every network, the translator's too: 'default' (bfloat16 on TPU,
         # TF32 on newer GPUs) | 'high' (three bfloat16 passes; TF32) | 'highest' (float32).
         'precision': 'default',
-        # A .pth, .safetensors or .npz file, or the folder of a stage; 'efficientnet_lite0' = the
-        # ImageNet weights of the extra `demo`; 'random' = at random; '' = to be given: random for
-        # plans and benchmarks, but no published network, or one with frozen norms, is trained so.
+        # A file of PyTorch's, .safetensors or .npz, a folder of the Hugging Face Hub or of a stage;
+        # FILE#PART = a part of it, such as ckpt.pth#ema_model; 'efficientnet_lite0' = the ImageNet
+        # weights of the extra `demo`; 'random' = at random; '' = to be given: random for plans and
+        # benchmarks, but no published network, or one with frozen norms, is trained so.
         'weights': '',
         # The file may lack the head, hold it in another shape, and have a classifier of its own.
         # Patterns of PyTorch's names of what else may differ; what it lacks starts at random.

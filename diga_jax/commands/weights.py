@@ -16,7 +16,13 @@ from diga_jax.commands.arguments import (
   parse_path,
 )
 
-WEIGHTS = '.pth, .safetensors or .npz, the folder of a stage or import, or efficientnet_lite0'
+WEIGHTS = (
+  "a file of PyTorch's, .safetensors or .npz, a folder of the Hugging Face Hub, of a stage or of "
+  'an import, or efficientnet_lite0; FILE#PART names a part of it'
+)
+PART = (
+  'of the file: student, teacher, or words of its path, such as ema_model; the line "took" lists'
+)
 OUTPUT = (
   'a file of weights with PyTorch names for layers (.pth, .safetensors or .npz), or where a '
   'program is written'
@@ -37,10 +43,12 @@ def add_arguments(commands: Commands) -> None:
   text = "which layers of the config's network a file fills"
   show = add_command(actions, 'show', text, show_weights)
   show.add_argument('file', help=WEIGHTS)
+  show.add_argument('--part', metavar='NAME', help=PART)
 
   text = "turns a file into a checkpoint of this package's"
   take = add_command(actions, 'import', text, import_weights, config=False)
   take.add_argument('file', help=WEIGHTS)
+  take.add_argument('--part', metavar='NAME', help=PART)
   take.add_argument('--config', metavar='FILE', help='of the network, with all its options')
   take.add_argument('--model', metavar='NAME', help='instead: such as deeplab_resnet101')
   take.add_argument(
@@ -66,17 +74,29 @@ def add_arguments(commands: Commands) -> None:
   pair.add_argument('--config', metavar='FILE', help='of the network, for --image')
 
 
+def _file(arguments: argparse.Namespace) -> str:
+  """FILE#PART of a file's arguments; raises BadInput where two parts are named."""
+  from diga_jax import weights
+
+  if arguments.part is None:
+    return arguments.file
+  if weights.split(arguments.file)[1]:
+    raise BadInput(f'--part={arguments.part}: {arguments.file} names a part already')
+  return f'{arguments.file}#{arguments.part}'
+
+
 def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints how a weights file and the config's network fit."""
   from diga_jax import weights
   from diga_jax.recipe import starts
   from diga_jax.recipe.experiment import Experiment
 
-  experiment = Experiment(config)
-  _, rows = weights.fill(experiment.shapes, weights.read(weights.path_of(arguments.file)))
+  experiment, file = Experiment(config), _file(arguments)
+  found = weights.find(file, weights.shapes_of(experiment.shapes))
+  _, rows = weights.fill(experiment.shapes, found.arrays)
   print(weights.format_report(rows))
-  starts.load_weights(experiment, arguments.file)  # refuses what a start from the file would
-  print(f'{arguments.file}: {weights.describe_fit(rows)}')
+  loaded = starts.load_weights(experiment, file)  # refuses what a start from the file would
+  print(f'{arguments.file}: {loaded.said}')
 
 
 def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> None:
@@ -93,24 +113,29 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   output = arguments.output
   if output.exists() and not (output / stage_folder.RECORD).is_file():
     raise BadInput(f'--output: {output} exists and is no import: give the name of a new folder')
-  found = weights.read(weights.path_of(arguments.file))
-  print(f'{arguments.file} holds {pretrained.describe(found)}')
+  file = _file(arguments)
   if config is None:
     shapes = models.shapes(models.build(arguments.model, classes=arguments.classes))
-    made, rows = weights.load_weights_into(shapes, arguments.file, (weights.HEAD.pattern,))
     network = {'model': arguments.model, 'classes': arguments.classes}
   else:
-    made, rows = starts.load_weights(Experiment(config), arguments.file)
+    experiment = Experiment(config)
+    shapes = experiment.shapes
     network = {'model': config.model.to_dict(), 'classes': config.data.classes}
-  print(weights.format_report(rows))
-  print(f'{arguments.file}: {weights.describe_fit(rows)}')
+  found = weights.find(file, weights.shapes_of(shapes))
+  print(f'{arguments.file} holds {pretrained.describe(found.arrays)}')
+  if config is None:
+    loaded = weights.load_weights_into(shapes, file, (weights.HEAD.pattern,))
+  else:
+    loaded = starts.load_weights(experiment, file)
+  print(weights.format_report(loaded.rows))
+  print(f'{arguments.file}: {loaded.said}')
 
   def build(directory: pathlib.Path) -> dict:
-    tree = {'params': {}, 'batch_stats': {}, **weights.only_arrays(made)}
+    tree = {'params': {}, 'batch_stats': {}, **weights.only_arrays(loaded.variables)}
     checkpoint.write_arrays(directory / 'checkpoints', 0, tree)
     return {'step': 0}
 
-  identity = network | {'file': weights.file_digest(arguments.file)}
+  identity = network | {'file': weights.file_digest(file)}
   stage_folder.produce(output, identity, build, 'give another --output')
   print(f'--config.model.weights={output}')
 
@@ -156,19 +181,24 @@ def compare_weights(arguments: argparse.Namespace, config: ConfigDict | None) ->
   from diga_jax.recipe.experiment import Experiment
   from diga_jax.weights import pretrained
 
-  paths = [weights.path_of(name) for name in (arguments.first, arguments.second)]
-  pair = [weights.read(path) for path in paths]
-  print(weights.format_comparison(weights.compare(*pretrained.under_one_names(*pair))))
+  names = arguments.first, arguments.second
+  experiment = None if config is None else Experiment(config)
+  wanted = None if experiment is None else weights.shapes_of(experiment.shapes)
+  pair = weights.find_pair(*names, wanted)
+  for name, found in zip(names, pair, strict=True):
+    if found.said:
+      print(f'{name}: {found.said}')
+  arrays = [found.arrays for found in pair]
+  print(weights.format_comparison(weights.compare(*pretrained.under_one_names(*arrays))))
   if not arguments.image:
     return
-  if config is None:
+  if experiment is None or config is None:
     raise BadInput('--image: give the --config of the network as well')
-  experiment = Experiment(config)
   image = pixels.normalise(
     jnp.asarray(read_image(arguments.image, max_pixels=config.data.max_pixels))[None]
   )
   shown = []
-  for path, one in zip(paths, pair, strict=True):
-    variables, _ = weights.fit(experiment.shapes, one, path, may_differ=())
+  for name, one in zip(names, arrays, strict=True):
+    variables, _ = weights.fit(experiment.shapes, one, weights.path_of(name), may_differ=())
     shown.append(weights.activations(experiment.model, variables, image))
   print(weights.format_comparison(weights.compare(*shown)))

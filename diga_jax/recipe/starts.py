@@ -13,7 +13,6 @@ from diga_jax.parallel.mesh import replicate, to_local_mesh
 from diga_jax.recipe.experiment import Experiment, Run, check_finite, say
 from diga_jax.stages.kinds import inputs, kind_of
 from diga_jax.types import Params, Variables
-from diga_jax.weights.state_dict import Row
 
 
 def variables_of(run: Run, stage: ConfigDict) -> Variables:
@@ -51,14 +50,14 @@ def initial_variables(experiment: Experiment, file: str = '', whole: bool = Fals
   if file in ('', weights.RANDOM):
     say(f"weights: all of the network's {len(jax.tree.leaves(variables))} entries are random")
   else:
-    variables, rows = load_weights(experiment, file, variables, whole)
-    say(f'weights: {weights.path_of(file)}: {weights.describe_fit(rows)}')
+    variables, _, said = load_weights(experiment, file, variables, whole)
+    say(f'weights: {weights.path_of(file)}: {said}')
   return replicate(variables, experiment.mesh)
 
 
 def load_weights(
   experiment: Experiment, file: str, variables: Variables | None = None, whole: bool = False
-) -> tuple[Variables, list[Row]]:
+) -> weights.Loaded:
   """`weights.load_weights_into` the network (None: its shapes) as a start from the file does.
 
   Args:
@@ -114,8 +113,8 @@ def check(experiment: Experiment, stage: ConfigDict) -> dict[str, str]:
     return {}
   if (file := file_of(experiment, stage)) == weights.RANDOM:
     return {}
-  _, rows = load_weights(experiment, file, whole=kind.train_step is None)
-  return {f'weights {file}': weights.describe_fit(rows)}
+  loaded = load_weights(experiment, file, whole=kind.train_step is None)
+  return {f'weights {file}': loaded.said}
 
 
 def initial_translator(experiment: Experiment, stage: ConfigDict) -> Params:
@@ -153,8 +152,8 @@ def _load_part(experiment: Experiment, field: str, params: Params) -> tuple[Para
   """A network of the translator's with the weights of its file, and a line about them."""
   file = experiment.config.translator[field]
   beside = () if field == 'vgg' else None  # its classifier and last layers are not used
-  variables, rows = weights.load_weights_into({'params': params}, file, beside)
-  return variables['params'], f'translator.{field}: {file}: {weights.describe_fit(rows)}'
+  variables, _, said = weights.load_weights_into({'params': params}, file, beside)
+  return variables['params'], f'translator.{field}: {file}: {said}'
 
 
 def check_trained(stage: ConfigDict, settings: ConfigDict) -> None:

@@ -50,13 +50,56 @@ _SIMCLR_BLOCK = {
 }  # fmt: skip
 
 
+# Names of a block of SegFormer in memory since transformers 5 -> those of its files.
+_TRANSFORMERS_BLOCK = {
+  'layernorm_before': 'layer_norm_1', 'layernorm_after': 'layer_norm_2',
+  'attention.q_proj': 'attention.self.query', 'attention.k_proj': 'attention.self.key',
+  'attention.v_proj': 'attention.self.value', 'attention.o_proj': 'attention.output.dense',
+  'attention.sequence_reduction.sequence_reduction': 'attention.self.sr',
+  'attention.sequence_reduction.layer_norm': 'attention.self.layer_norm',
+  'mlp.fc1': 'mlp.dense1', 'mlp.fc2': 'mlp.dense2',
+}  # fmt: skip
+# Names of Hugging Face's ResNet -> torchvision's. {0} and {2} count from 0 there, from 1 here.
+_RESNET = (
+  (r'embedder\.embedder\.convolution', 'conv1'),
+  (r'embedder\.embedder\.normalization', 'bn1'),
+  (r'encoder\.stages\.(\d+)\.layers\.(\d+)\.shortcut\.convolution', 'layer{0}.{1}.downsample.0'),
+  (r'encoder\.stages\.(\d+)\.layers\.(\d+)\.shortcut\.normalization', 'layer{0}.{1}.downsample.1'),
+  (r'encoder\.stages\.(\d+)\.layers\.(\d+)\.layer\.(\d+)\.convolution', 'layer{0}.{1}.conv{2}'),
+  (r'encoder\.stages\.(\d+)\.layers\.(\d+)\.layer\.(\d+)\.normalization', 'layer{0}.{1}.bn{2}'),
+)  # fmt: skip
+# Names of a block of timm's EfficientNet -> the package's; without an expansion, and with one.
+_TIMM_BLOCK = (
+  {'conv_dw': '_depthwise_conv', 'bn1': '_bn1', 'conv_pw': '_project_conv', 'bn2': '_bn2'},
+  {
+    'conv_pw': '_expand_conv', 'bn1': '_bn0', 'conv_dw': '_depthwise_conv', 'bn2': '_bn1',
+    'conv_pwl': '_project_conv', 'bn3': '_bn2',
+  },
+)  # fmt: skip
+_TIMM = {
+  'conv_stem': '_conv_stem', 'bn1': '_bn0', 'conv_head': '_conv_head', 'bn2': '_bn1',
+  'classifier': '_fc',
+}  # fmt: skip
+# Names of a block of mmsegmentation's MiT -> its authors'.
+_MMSEG_BLOCK = {
+  'attn.attn.out_proj.': 'attn.proj.', 'ffn.layers.0.': 'mlp.fc1.',
+  'ffn.layers.1.': 'mlp.dwconv.dwconv.', 'ffn.layers.4.': 'mlp.fc2.',
+}  # fmt: skip
+# Of compiled and sharded modules, anywhere in a name.
+_WRAPPED = re.compile(
+  r'(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
+)
+
+
 # Renaming.
 
 
 def strip_prefixes(state_dict: StateDict) -> dict[str, np.ndarray]:
   """The entries without the prefixes that all names share."""
   found = dict(state_dict)
-  while prefix := next((p for p in PREFIXES if all(_stands_before(p, n) for n in found)), None):
+  while found and (
+    prefix := next((p for p in PREFIXES if all(_stands_before(p, n) for n in found)), None)
+  ):
     found = {name.removeprefix(prefix): value for name, value in found.items()}
   return found
 
@@ -74,6 +117,14 @@ def _resnet(name: str) -> str:
   """torchvision's names, or those of the checkpoints converted from Caffe, -> DiGA's."""
   name = name.removeprefix('Scale.')
   return re.sub(r'^bn1\.', 'layer0.1.', re.sub(r'^conv1\.', 'layer0.0.', name))
+
+
+def _proda(state_dict: StateDict) -> dict[str, np.ndarray]:
+  """As `_resnet`, and the head of ProDA, which is DiGA's; not after a norm that is not here."""
+  if any(name.startswith('bn_pretrain.') for name in state_dict):
+    return {_resnet(name): value for name, value in state_dict.items()}
+  head = re.compile(r'^layer5\.(?=conv2d_list\.\d+\.\d+\.|bottleneck\.|head\.)')
+  return {head.sub('final.', _resnet(name)): value for name, value in state_dict.items()}
 
 
 def _hrnet_imagenet(name: str) -> str:
@@ -98,6 +149,7 @@ def _hugging_face(state_dict: StateDict) -> dict[str, np.ndarray]:
 def _hugging_face_name(name: str) -> str:
   for start, patterns, prefix in (
     ('segformer.encoder.', _HUGGING_FACE, 'backbone.'),
+    ('encoder.', _HUGGING_FACE, 'backbone.'),  # of the model without a head
     ('decode_head.', _HUGGING_FACE_HEAD, 'decode_head.'),
   ):
     rest = name.removeprefix(start)
@@ -118,20 +170,127 @@ def _simclr(name: str) -> str:
   return name
 
 
+def _transformers_5(name: str) -> str:
+  """A name of SegFormer in memory since transformers 5 -> that of its files; others stay."""
+  name = re.sub(r'^decode_head\.linear_projections\.', 'decode_head.linear_c.', name)
+  match = re.match(r'^(?:segformer\.)?stages\.(\d+)\.(.+)$', name)
+  if not match:
+    return name
+  stage, rest = match.groups()
+  if found := re.match(r'(patch_embeddings|layer_norm)\.', rest):
+    return f'segformer.encoder.{found[1]}.{stage}.{rest[found.end() :]}'
+  if found := re.match(r'blocks\.(\d+)\.(.+)\.(\w+)$', rest):
+    block, part, leaf = found.groups()
+    part = _TRANSFORMERS_BLOCK.get(part, part)
+    return f'segformer.encoder.block.{stage}.{block}.{part}.{leaf}'
+  return name
+
+
+def _hugging_face_resnet(name: str) -> str:
+  """A name of Hugging Face's ResNet -> torchvision's; others stay."""
+  rest = name.removeprefix('resnet.')
+  for pattern, ours in _RESNET:
+    if found := re.match(pattern + r'\.', rest):
+      counts = [int(group) + (i != 1) for i, group in enumerate(found.groups())]
+      return f'{ours.format(*counts)}.{rest[found.end() :]}'
+  return re.sub(r'^classifier\.1\.', 'fc.', name) if rest != name else name
+
+
+def _timm_lite0(state_dict: StateDict) -> StateDict:
+  """timm's EfficientNet -> the names of its package; others stay."""
+  if 'conv_stem.weight' not in state_dict:
+    return state_dict
+  block = re.compile(r'^blocks\.(\d+)\.(\d+)\.(\w+)\.')
+  parts = [match for name in state_dict if (match := block.match(name))]
+  places = sorted({(int(match[1]), int(match[2])) for match in parts})
+  wide = {(int(match[1]), int(match[2])) for match in parts if match[3] == 'conv_pwl'}
+
+  def rename_one(name: str) -> str:
+    if not (match := block.match(name)):
+      first, _, rest = name.partition('.')
+      return f'{_TIMM.get(first, first)}.{rest}'
+    place = int(match[1]), int(match[2])
+    part = _TIMM_BLOCK[place in wide].get(match[3], match[3])
+    return f'_blocks.{places.index(place)}.{part}.{name[match.end() :]}'
+
+  return {rename_one(name): value for name, value in state_dict.items()}
+
+
+def _mmseg_mit(state_dict: StateDict) -> StateDict:
+  """mmsegmentation's MiT -> its authors' names and layouts; others stay.
+
+  The query, key and value are one matrix there, and the layers of a block 1x1 convolutions.
+  """
+  found = {}
+  for name, value in state_dict.items():
+    match = re.match(r'^(backbone\.)?layers\.(\d)\.([012])\.(.+)$', name)
+    if not match or f'{match[1] or ""}layers.0.0.projection.weight' not in state_dict:
+      found[name] = value
+      continue
+    start, stage, rest = match[1] or '', int(match[2]) + 1, match[4]
+    if match[3] == '0':
+      found[f'{start}patch_embed{stage}.{rest.replace("projection.", "proj.")}'] = value
+    elif match[3] == '2':
+      found[f'{start}norm{stage}.{rest}'] = value
+    else:
+      found |= _mmseg_block(f'{start}block{stage}.', rest, value)
+  return found
+
+
+def _mmseg_block(start: str, name: str, value: np.ndarray) -> dict[str, np.ndarray]:
+  """An entry of a block of mmsegmentation's MiT, which may be two of its authors'."""
+  number, _, rest = name.partition('.')
+  if rest.startswith('attn.attn.in_proj_') and value.ndim:
+    leaf, count = rest.removeprefix('attn.attn.in_proj_'), len(value) // 3
+    place = f'{start}{number}.attn'
+    return {f'{place}.q.{leaf}': value[:count], f'{place}.kv.{leaf}': value[count:]}
+  for theirs, ours in _MMSEG_BLOCK.items():
+    if rest.startswith(theirs):
+      if ours.startswith('mlp.fc') and value.ndim == 4:
+        value = value[:, :, 0, 0]
+      return {f'{start}{number}.{ours}{rest[len(theirs) :]}': value}
+  return {f'{start}{name}': value}
+
+
+def _hrda(name: str) -> str:
+  """The head that HRDA applies at both of its scales -> DAFormer's, which it is."""
+  return re.sub(r'^decode_head\.head\.', 'decode_head.', name)
+
+
+# From other makers' names to those of a network's authors; others stay as they are.
+_MAKERS: tuple[Callable[[StateDict], StateDict], ...] = (
+  _each_name(lambda name: _WRAPPED.sub('', name)),
+  strip_prefixes,
+  _each_name(_simclr),
+  _each_name(_transformers_5),
+  _each_name(_hugging_face_resnet),
+  _each_name(_hrda),
+  _timm_lite0,
+  _mmseg_mit,
+)
+# From the authors' names to ours.
 SCHEMES: tuple[Callable[[StateDict], StateDict], ...] = (
   dict,
   # A body alone: EfficientNet-Lite0, MiT, a torchvision ResNet for HIAST.
   _each_name('backbone.{}'.format),
   _each_name(_hrnet_imagenet),
-  _each_name(_resnet),
+  _proda,
   _hugging_face,
 )
 
 
 def rename(state_dict: StateDict, wanted: set[str]) -> StateDict:
   """The entries under our names, by the scheme that finds most of the `wanted` ones."""
-  inside = _each_name(_simclr)(strip_prefixes(state_dict))
-  return max((scheme(inside) for scheme in SCHEMES), key=lambda named: len(wanted & named.keys()))
+  found = state_dict
+  for turn in _MAKERS:
+    found = turn(found)
+  return max((scheme(found) for scheme in SCHEMES), key=lambda named: len(wanted & named.keys()))
+
+
+def count_shared(first: StateDict, second: StateDict) -> int:
+  """How many names two files have in common once they are under the names of one of them."""
+  one, two = under_one_names(first, second)
+  return len(one.keys() & two.keys())
 
 
 def under_one_names(first: StateDict, second: StateDict) -> tuple[StateDict, StateDict]:
@@ -149,6 +308,8 @@ def under_one_names(first: StateDict, second: StateDict) -> tuple[StateDict, Sta
 def describe(state_dict: StateDict) -> str:
   """What a file holds, in words, recognised by its names and shapes."""
   names = strip_prefixes(state_dict)
+  for turn in (_timm_lite0, _each_name(_transformers_5), _each_name(_hugging_face_resnet)):
+    names = turn(names)
   for recognise in (_simclr_kind, _mit, _resnet_kind, _hrnet, _lite0, _translator):
     if words := recognise(names):
       return words
@@ -162,6 +323,10 @@ def _count(names: StateDict, pattern: str) -> int:
 
 
 def _mit(names: StateDict) -> str:
+  if any(re.search(r'layers\.0\.0\.projection\.weight$', name) for name in names):
+    whole = any(name.startswith('decode_head.') for name in names)
+    theirs = f"{_mit(_mmseg_mit(names)).partition(' in ')[0]} in mmsegmentation's names"
+    return theirs + ' (its head has other layers)' * whole
   first = next((n for n in names if re.search(r'patch_embed(1|dings\.0)\.proj\.weight$', n)), '')
   if not first:
     return ''

@@ -69,6 +69,11 @@ def state_dict_of(variables: Variables) -> dict[str, np.ndarray]:
   return state_dict
 
 
+def shapes_of(variables: Variables) -> dict[str, tuple[int, ...]]:
+  """PyTorch name -> shape in PyTorch's layout of every entry but the batch counters."""
+  return {_torch_name(path): _torch_shape(path, leaf) for path, leaf in _flat(variables)}
+
+
 def match(variables: Variables, state_dict: StateDict) -> tuple[Variables, list[Row]]:
   """Puts every entry that fits, by name and shape, into a copy of `variables`.
 

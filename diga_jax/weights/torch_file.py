@@ -2,15 +2,18 @@
 
 A .pth file is a pickle: instructions for a stack machine, which may name any object of this process
 and call or change it. Here `_Machine` carries out those that build plain values. A name becomes a
-`Name`, two words; only those that rebuild tensors mean something, any other is refused.
+`Name`, two words, and only those that rebuild tensors mean something. What another one would make,
+such as the argparse.Namespace beside the weights, is an `Unknown`: nothing is looked up or called.
+A tensor that depends on one is an `Unknown` too.
 
 Two formats exist. Zip (since PyTorch 1.6): `NAME/data.pkl` is the pickle and `NAME/data/KEY` the
 bytes of each storage. Legacy: three small pickles (a magic number, a version, facts about the
 writer's machine), the pickle, the list of keys, then for each key a count and the bytes.
 
 Whatever a file holds, reading it takes no more memory than `zip_file.check_budget` allows for what
-it unpacks, as much for the arrays, and about 300 MiB for a pickle of `LONGEST` bytes and `MOST`
-instructions; and some seconds besides the time to read its bytes.
+it unpacks, as much for the arrays, about 300 MiB for `MOST` instructions, and five times the bytes
+of its pickle: at most `LONGEST`, or the size of the file up to `LONGEST_OF_ALL`; and some seconds
+besides the time to read its bytes.
 """
 
 import dataclasses
@@ -27,13 +30,15 @@ from typing import Literal, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from data_pipelines.errors import BadInput, one_line
+from data_pipelines.errors import BadInput
 from diga_jax.types import PyTree
 from diga_jax.weights import zip_file
 
 ByteOrder = Literal['<', '>']
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-LONGEST, MOST = 2**24, 2**20  # bytes and instructions of the pickles of a file
+LONGEST, LONGEST_OF_ALL = 2**24, 2**26  # bytes of a pickle: of any file, and of a large one
+MOST = 2**20  # instructions of the pickles of a file
+TEXT = 2**12  # bytes or letters; a longer one names no layer, and is not kept
 MOST_SIDES = 32  # of a tensor
 
 _TYPES = {
@@ -49,6 +54,19 @@ class Name(NamedTuple):
 
   module: str
   name: str
+
+
+@dataclasses.dataclass(eq=False)
+class Unknown:
+  """In place of what a pickle makes by a name that means nothing here.
+
+  Attributes:
+    name: that name.
+    tensor: whether it would be a tensor.
+  """
+
+  name: str
+  tensor: bool = False
 
 
 @dataclasses.dataclass
@@ -119,8 +137,10 @@ def _tensor(
   _grad: PyTree = None,
   _hooks: PyTree = None,
   metadata: PyTree = None,
-) -> Tensor:
+) -> Tensor | Unknown:
   numbers = (offset, *_sides(size), *_sides(stride))
+  if unknown := next((x for x in (storage, *numbers) if isinstance(x, Unknown)), None):
+    return Unknown(unknown.name, tensor=True)
   if not isinstance(storage, Storage) or len(size) != len(stride):
     raise ValueError('a tensor without a storage or a shape')
   if not all(type(n) is int and 0 <= n < 2**62 for n in numbers):
@@ -136,13 +156,44 @@ def _sides(sides: PyTree) -> tuple[PyTree, ...]:
   return tuple(sides)
 
 
-ORDERED_DICT = Name('collections', 'OrderedDict')
-_CALLS: dict[Name, Callable[..., PyTree]] = {
-  ORDERED_DICT: lambda: {},  # see _Machine.call
-  Name('torch', 'Size'): _sides,
+def _with_attributes(
+  function: PyTree, kind: PyTree, arguments: PyTree, *_attributes: PyTree
+) -> Tensor | Unknown:
+  """A tensor with attributes, which are left out; of a class that may mean more it is unknown."""
+  plain = isinstance(function, Name) and function in _REBUILD and kind in _TENSORS
+  if not plain or type(arguments) is not tuple:
+    return Unknown(words_of(kind), tensor=True)
+  return _REBUILD[function](*arguments)
+
+
+def words_of(value: PyTree) -> str:
+  """What a value is, in a word: the name of an object, or a type."""
+  match value:
+    case Name(module, name):
+      return f'{module}.{name}'
+    case Unknown():
+      return value.name
+    case _:
+      return type(value).__name__
+
+
+_TENSORS = (
+  Name('torch', 'Tensor'), Name('torch.nn.parameter', 'Parameter'),
+  Name('torch.nn.parameter', 'Buffer'),
+)  # fmt: skip
+_REBUILD: dict[Name, Callable[..., Tensor | Unknown]] = {
   Name('torch._utils', '_rebuild_tensor'): _tensor,
   Name('torch._utils', '_rebuild_tensor_v2'): _tensor,
   Name('torch._utils', '_rebuild_parameter'): lambda data, *_: data,
+  Name('torch._utils', '_rebuild_parameter_with_state'): lambda data, *_: data,
+}
+_MAKE_TENSORS = ('torch._utils', 'torch._tensor')  # modules that hold nothing else to call
+ORDERED_DICT = Name('collections', 'OrderedDict')
+DICTS = (ORDERED_DICT, Name('collections', 'defaultdict'))
+_CALLS: dict[Name, Callable[..., PyTree]] = {
+  Name('torch', 'Size'): _sides,
+  Name('torch._tensor', '_rebuild_from_type_v2'): _with_attributes,
+  **_REBUILD,
 }
 _DTYPES = {
   **{Name('torch.storage', f'{kind}Storage'): np.dtype(np.uint8) for kind in ('Untyped', 'Typed')},
@@ -163,11 +214,12 @@ class _Machine:
     self.marks: list[int] = []
     self.memo: dict[int, PyTree] = {}
     for opcode, argument, _ in pickletools.genops(stream):
-      self.spend(1)
+      length = len(argument) if isinstance(argument, str | bytes | bytearray) else 0
+      self.spend(1 + min(length, TEXT) // 16)
       if opcode.name in _CONSTANTS:
         self.stack.append(_CONSTANTS[opcode.name])
       elif opcode.name in _ARGUMENTS:
-        self.stack.append(argument)
+        self.stack.append(argument if length <= TEXT else Unknown('a long text'))
       elif opcode.name in _INSTRUCTIONS:
         _INSTRUCTIONS[opcode.name](self, argument)
       else:
@@ -198,33 +250,46 @@ class _Machine:
     return values
 
   def name(self, module: PyTree, name: PyTree) -> None:
-    """Pushes a name, if it is one of those known."""
-    found = Name(module, name)
+    """Pushes a name, whatever it is."""
     if not (isinstance(module, str) and isinstance(name, str)):
       raise ValueError('a name that is no text')
-    if found not in _CALLS and found not in _DTYPES:
-      raise BadInput(
-        f'it asks for {one_line(f"{module}.{name}")}, which is not part of a tensor: refused'
-      )
-    self.stack.append(found)
+    if len(module) + len(name) > 300:
+      raise ValueError('a name that is too long')
+    self.stack.append(Name(module, name))
 
   def call(self) -> None:
     """Replaces a name and its arguments by what it makes of them."""
     function, arguments = self.take(2)
-    if not isinstance(function, Name) or function not in _CALLS:
-      raise ValueError('a call of what cannot be called')
-    if type(arguments) is not tuple or len(arguments) > MOST_SIDES:
-      raise ValueError('a call with arguments that no tensor has')
-    if function != ORDERED_DICT:
-      self.stack.append(_CALLS[function](*arguments))
+    if isinstance(arguments, Unknown) or not isinstance(function, Name | Unknown):
+      self.stack.append(Unknown(words_of(function)))
       return
-    self.stack.append({})
-    for pair in arguments[0] if arguments else ():  # all of them, as Python 2 wrote it
+    if type(arguments) is not tuple:
+      raise ValueError('a call without arguments')
+    if function in DICTS:
+      self.stack.append({})
+      if function == ORDERED_DICT and arguments:  # with all that is in it, as Python 2 wrote it
+        self.set_pairs(arguments[0])
+    elif isinstance(function, Name) and function in _CALLS and len(arguments) <= MOST_SIDES:
+      self.stack.append(_CALLS[function](*arguments))
+    else:
+      makes_tensors = isinstance(function, Name) and function.module in _MAKE_TENSORS
+      self.stack.append(Unknown(words_of(function), makes_tensors))
+
+  def set_pairs(self, pairs: PyTree) -> None:
+    """Pairs of a key and a value into the dict below."""
+    for pair in pairs if type(pairs) in (list, tuple) else ():
       self.spend(1)
       self.set_items(pair)
 
+  def make(self) -> None:
+    """Replaces what lies above the last mark, a class and its arguments, by an unknown object."""
+    values = self.since_mark()
+    self.stack.append(Unknown(words_of(values[0] if values else None)))
+
   def set_items(self, values: list[PyTree]) -> None:
     """Keys and values in turn into the dict below; only keys that a state dict may have."""
+    if isinstance(self.stack[-1], Unknown):
+      return
     if not isinstance(self.stack[-1], dict):
       raise ValueError('entries of what is no dict')
     if not isinstance(values, list | tuple) or len(values) % 2:
@@ -236,6 +301,8 @@ class _Machine:
 
   def extend(self, values: list[PyTree]) -> None:
     """Values onto the list below."""
+    if isinstance(self.stack[-1], Unknown):
+      return
     if not isinstance(self.stack[-1], list):
       raise ValueError('values of what is no list')
     self.stack[-1].extend(values)
@@ -243,12 +310,18 @@ class _Machine:
   def storage(self) -> None:
     """Replaces the persistent id of a storage by the storage."""
     pid = self.take(1)[0]
+    if type(pid) is tuple and len(pid) > 1 and pid[0] == 'module':  # a class with its source
+      self.stack.append(Unknown(words_of(pid[1])))
+      return
     if type(pid) is not tuple or not 5 <= len(pid) <= 6 or pid[0] != 'storage':
       raise BadInput('it refers to something that is no storage of a tensor: refused')
     kind, key, count, view = pid[1], pid[2], pid[4], pid[5:]
     if view and view[0] is not None:
       raise BadInput('it holds views of storages (PyTorch before 0.4): save it again')
-    if not isinstance(kind, Name) or kind not in _DTYPES or not isinstance(key, str | int):
+    if isinstance(kind, Name | Unknown) and kind not in _DTYPES:  # complex or quantised numbers
+      self.stack.append(Unknown(words_of(kind)))
+      return
+    if not isinstance(kind, Name) or not isinstance(key, str | int):
       raise ValueError('a storage without a type or a key')
     if type(count) is not int or count < 0:
       raise ValueError('a storage without a length')
@@ -277,13 +350,16 @@ _CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': (
 _ARGUMENTS = (
   'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT', 'STRING',
   'BINSTRING', 'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'UNICODE',
-  'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8',
+  'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8', 'BYTEARRAY8',
 )  # fmt: skip
 # (machine, the instruction's argument) -> nothing.
 _INSTRUCTIONS: dict[str, Callable[[_Machine, PyTree], object]] = {
   **dict.fromkeys(('PROTO', 'FRAME', 'STOP'), lambda machine, _: None),
   'EMPTY_LIST': lambda machine, _: machine.push([]),
   'EMPTY_DICT': lambda machine, _: machine.push({}),
+  'EMPTY_SET': lambda machine, _: machine.push(Unknown('set')),
+  'FROZENSET': lambda machine, _: (machine.since_mark(), machine.push(Unknown('frozenset'))),
+  'ADDITEMS': lambda machine, _: machine.since_mark(),
   'MARK': lambda machine, _: machine.marks.append(len(machine.stack)),
   'POP': lambda machine, _: machine.take(1),
   'POP_MARK': lambda machine, _: machine.since_mark(),
@@ -303,6 +379,12 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, PyTree], object]] = {
   'STACK_GLOBAL': lambda machine, _: machine.name(*machine.take(2)),
   'REDUCE': lambda machine, _: machine.call(),
   'NEWOBJ': lambda machine, _: machine.call(),
+  'NEWOBJ_EX': lambda machine, _: (machine.take(1), machine.call()),
+  'OBJ': lambda machine, _: machine.make(),
+  'INST': lambda machine, words: (
+    machine.since_mark(),
+    machine.push(Unknown('.'.join(words.split(' ', 1)))),
+  ),
   'BUILD': lambda machine, _: machine.take(1),  # attributes, which nothing here has
   'BINPERSID': lambda machine, _: machine.storage(),
 }
@@ -311,13 +393,18 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, PyTree], object]] = {
 def read(path: pathlib.Path) -> PyTree:
   """What a .pth file holds: plain containers, and `Tensor`s that have their bytes (`arrays`).
 
-  Mappings become dicts, of the entries under texts and whole numbers.
+  Mappings become dicts, of the entries under texts and whole numbers; other objects are `Unknown`.
 
   Raises:
-    BadInput: it asks for anything that is not a tensor, or is larger than any file of weights.
+    BadInput: it is larger than any file of weights, or has instructions that no object needs.
     Exception: of whatever kind a damaged file causes; weights.read turns it into BadInput.
   """
   return (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
+
+
+def _longest(path: pathlib.Path) -> int:
+  """The bytes that the pickle of a file may have; its history of losses may be a part of it."""
+  return max(LONGEST, min(path.stat().st_size, LONGEST_OF_ALL))
 
 
 def _read_zip(path: pathlib.Path) -> PyTree:
@@ -326,7 +413,7 @@ def _read_zip(path: pathlib.Path) -> PyTree:
     if len(pickles) != 1:
       raise BadInput('it is an archive without a data.pkl: not a PyTorch file')
     root, machine = pickles[0].removesuffix('data.pkl'), _Machine()
-    content = machine.run(io.BytesIO(zip_file.read(archive, pickles[0], LONGEST)))
+    content = machine.run(io.BytesIO(zip_file.read(archive, pickles[0], _longest(path))))
     order = f'{root}byteorder'
     big = order in archive.namelist() and zip_file.read(archive, order) == b'big'
     for key, storage in machine.storages.items():
@@ -336,9 +423,11 @@ def _read_zip(path: pathlib.Path) -> PyTree:
 
 def _read_legacy(path: pathlib.Path) -> PyTree:
   with open(path, 'rb') as file:
-    stream, machine = io.BytesIO(file.read(LONGEST)), _Machine()
-    if machine.run(stream) != LEGACY_MAGIC:
-      raise BadInput('it does not start as a PyTorch file does')
+    stream, machine = io.BytesIO(file.read(_longest(path))), _Machine()
+    if (first := machine.run(stream)) != LEGACY_MAGIC:
+      raise BadInput(
+        f"it is a plain pickle ({words_of(first)}), not one of PyTorch's: save it by torch.save"
+      )
     machine.run(stream)  # The version of the format: there has been one.
     facts, content, keys = (machine.run(stream) for _ in range(3))
     order = '<' if facts.get('little_endian', True) else '>'
@@ -347,6 +436,8 @@ def _read_legacy(path: pathlib.Path) -> PyTree:
     for key in keys:
       if not isinstance(key, str):  # hashing what else there may be has no bound
         raise ValueError('a storage without a key')
+      if key not in left:
+        raise BadInput('it holds numbers of a type that no weights have (complex or quantised)')
       storage = left.pop(key)
       if struct.unpack('<q', file.read(8)) != (storage.count,):
         raise ValueError('a storage does not have the announced length')

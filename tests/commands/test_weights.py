@@ -12,6 +12,7 @@ from diga_jax import models, weights
 from diga_jax.__main__ import main
 from diga_jax.storage import checkpoint, stage_folder
 from tests.configs import tiny
+from tests.support import torch_pickles
 from tests.support.stage_files import complete_stage
 
 CONFIG = '--config=tests/configs/tiny.py'
@@ -59,6 +60,43 @@ def test_a_networks_own_export_is_imported_and_compared(tmp_path, capsys):
   assert 'or else its --model' in refused(capsys, 'import', exported, '--output=x')
 
 
+def test_a_part_of_a_checkpoint_is_chosen_and_said(tmp_path, capsys):
+  found = weights.read(stage(tmp_path / 'warmup'))
+  floats = {name: value for name, value in found.items() if value.dtype == 'f'}
+  doubled = {f'ema_model.{name}': 2 * value for name, value in floats.items()}
+  both = {f'model.{name}': value for name, value in floats.items()} | doubled
+  content = {'state_dict': both, **torch_pickles.objects()}
+  file = str(torch_pickles.save(tmp_path / 'latest.PTH', content))
+  assert main(['weights', 'show', file, CONFIG]) == 0
+  line = 'took model (student), left ema_model (teacher); choose another by --part=ema_model'
+  assert line in capsys.readouterr().out
+  for number, (named, factor) in enumerate(
+    (([file], 1), ([file, '--part=teacher'], 2), ([f'{file}#ema_model'], 2))
+  ):
+    place = tmp_path / str(number)
+    assert main(['weights', 'import', *named, CONFIG, f'--output={place}']) == 0
+    assert 'took ' in capsys.readouterr().out
+    one = weights.read(place)
+    for name, value in floats.items():
+      np.testing.assert_array_equal(one[name], factor * value)
+  assert main(['weights', 'compare', f'{file}#ema_model', str(tmp_path / '1')]) == 0
+  assert ' 0 different, 0 in one alone' in capsys.readouterr().out
+  assert main(['weights', 'compare', str(tmp_path / 'warmup'), file]) == 0
+  said = capsys.readouterr().out
+  assert f'{file}: took model' in said and ' 0 different, 0 in one alone' in said
+  both_ways = ('show', f'{file}#ema_model', '--part=model', CONFIG)
+  assert 'names a part already' in refused(capsys, *both_ways)
+  assert "has no part 'x'" in refused(capsys, 'show', file, '--part=x', CONFIG)
+  place = f'--output={tmp_path / "0"}'
+  assert 'with other settings' in refused(capsys, 'import', f'{file}#ema_model', CONFIG, place)
+
+
+def test_the_teacher_of_a_stage_is_a_part_of_it(tmp_path, capsys):
+  made = str(stage(tmp_path / 'warmup'))
+  assert main(['weights', 'show', f'{made}#student', CONFIG]) == 0
+  assert 'holds no teacher, only student' in refused(capsys, 'show', f'{made}#teacher', CONFIG)
+
+
 def test_an_import_of_a_body_leaves_the_head_to_the_start(tmp_path, capsys):
   found = weights.read(stage(tmp_path / 'warmup'))
   body = {name: value for name, value in found.items() if not name.startswith('final.')}
@@ -87,15 +125,15 @@ def test_places_without_weights_are_called_by_their_names(tmp_path, capsys):
   stage(workdir / 'warmup')
   stage_folder.write_record(workdir / 'label_1', {'identity': {}, 'result': {'kept': 1}})
   stage_folder.write_record(workdir / 'self_training_1.partial', {'identity': {}})
-  hugging = tmp_path / 'hub'
-  hugging.mkdir()
-  (hugging / 'config.json').write_text('{}')
-  weights.save(hugging / 'model.safetensors', ARRAYS)
+  work = tmp_path / 'work_dirs'
+  work.mkdir()
+  for name in ('iter_1.pth', 'iter_2.pth'):
+    weights.save(work / name, ARRAYS)
   for place, words in (
     (workdir, 'name one of its stages, label_1, warmup'),
     (workdir / 'label_1', 'holds no network'),
     (workdir / 'self_training_1.partial', 'not complete'),
-    (hugging, 'name a file of weights in it: model.safetensors'),
+    (work, 'name a file of weights in it: iter_1.pth, iter_2.pth'),
     (tmp_path / 'none', 'there is no such'),
     (tmp_path / 'none.pth', 'there is no such'),
   ):

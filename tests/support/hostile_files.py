@@ -127,6 +127,36 @@ PICKLES = {
   'a called tensor': dictionary(tensor() + b')R'),
   'an extension': dictionary(b'\x82\1'),
   'an instance': dictionary(b'(iposix\nsystem\n'),
+  'unknown objects': dictionary(
+    tensor(), (named('a', 'B') + b')R}b0') * 10**5),
+  'unknown in unknown': dictionary(tensor(), named('a', 'B') + (b'\x85' + named('a', 'B') + b'2R')),
+  'an unknown of all': dictionary(
+    tensor(), named('a', 'B') + b'(' + (named('c', 'D') + b')R') * 10**5 + b'tR'),
+  'changes of an unknown': dictionary(
+    tensor(), named('a', 'B') + b')R' + b'](K\1K\2eb' + b'(K\1K\2u' + b'(K\1K\2e' + b'K\1a'),
+  'a called unknown': dictionary(tensor(), named('a', 'B') + b')R' + b')R' * 10**5),
+  'a set of all': dictionary(tensor(), b'\x8f(' + b'K\1' * 10**5 + b'\x90'),
+  'a frozen set': dictionary(tensor(), b'(' + b'K\1' * 10**5 + b'\x91'),
+  'an object with keywords': dictionary(tensor(), named('a', 'B') + b')}\x92'),
+  'an old object': dictionary(tensor(), b'(' + named('a', 'B') + b'K\1o'),
+  'a rebuilt deep tuple': dictionary(
+    named('torch._tensor', '_rebuild_from_type_v2') + b'(' + b')' + b'\x85' * DEEP + b'NNNtR'),
+  'a tensor of unknowns': dictionary(tensor(named('a', 'B') + b')R')),
+  'a size of unknowns': dictionary(tensor(size=b'(' + named('a', 'B') + b')Rt')),
+  'a dict of unknowns': dictionary(tensor(), ORDERED + b'(' + named('a', 'B') + b')RtR'),
+  'pairs of a name': dictionary(tensor(), ORDERED + b'(' + named('a', 'B') + b'tR'),
+  'a dict in itself': b'\x80\x02}q\0(' + b''.join(
+    b'X\x04\0\0\0' + f'{i:04d}'.encode() + b'h\0' for i in range(9999)) + b'u.',
+  'dicts of one dict': b'\x80\x02' + b'}q\0X\1\0\0\0w' + tensor() + b's0' + b''.join(
+    b'}(' + b''.join(
+      b'X\x04\0\0\0' + f'{i:04d}'.encode() + b'h' + bytes([level]) for i in range(2000)
+    ) + b'uq' + bytes([level + 1]) + b'0' for level in range(2)) + b'h\2.',
+  'a class with its source': dictionary(
+    b'(X\x06\0\0\0module' + named('a', 'B') + b'NNtQ' + b')R'),
+  'long texts': dictionary(
+    tensor(), (b'X\0\0\x10\0' + '\U0001f600'.encode() + b'a' * (2**20 - 4)) * 12),
+  'texts of one odd letter': dictionary(
+    tensor(), (b'X\0\x10\0\0' + '\U0001f600'.encode() + b'a' * (2**12 - 4)) * 3500),
   'an empty stack': b'\x80\x02' + b'0' * 9 + b'.',
   'no mark': b'\x80\x02tttt.',
 }  # fmt: skip
@@ -237,7 +267,8 @@ OPCODES = [bytes([code]) for code in b'()]}N\x88\x89tulaesb0122.RQ\x85\x86\x87\x
 PIECES = [
   *OPCODES, named('torch', 'Size'), ORDERED, BFLOAT, named('torch', 'FloatStorage'),
   named('torch._utils', '_rebuild_tensor_v2'), named('torch._utils', '_rebuild_parameter'),
-  named('posix', 'system'), b'X\x01\0\0\x000', b'X\x07\0\0\0storage', b'X\x03\0\0\0cpu', b'K\0',
+  named('posix', 'system'), named('a', 'B'), b')R', b'\x8f', b'\x90', b'\x92',
+  b'X\x01\0\0\x000', b'X\x07\0\0\0storage', b'X\x03\0\0\0cpu', b'K\0',
   b'K\1', b'K\2', ten_bytes_long(2**40), ten_bytes_long(-1), b'h\0', b'h\1', b'q\0', b'q\1',
   b'r\0\0\0\x10', storage(), tensor(), tensor(storage(BFLOAT)), STATE, b'X\x01\0\0\0w', b'(', b'',
 ]  # fmt: skip
@@ -321,10 +352,19 @@ def files() -> st.SearchStrategy[tuple[str, bytes]]:
 
 
 def check(path: pathlib.Path) -> str:
-  """Reads a file; what came of it. Raises AssertionError where it is neither loaded nor refused."""
+  """Reads a file, for no network and for one; what came of it without one."""
+  check_for(path, WANTED)
+  return check_for(path, None)
+
+
+WANTED = {'w': (2,), 'a.weight': (2, 3), 'backbone.w': (2,)}
+
+
+def check_for(path: pathlib.Path, wanted: dict[str, tuple[int, ...]] | None) -> str:
+  """What comes of reading a file; AssertionError where it is neither loaded nor refused."""
   began = time.process_time()
   try:
-    found = weights.read(path)
+    found = weights.find(str(path), wanted).arrays
     said = f'loaded {len(found)}'
     assert all(type(value) is np.ndarray for value in found.values())
     assert sum(value.nbytes for value in found.values()) <= 16 * path.stat().st_size + zip_file.MORE

@@ -10,6 +10,7 @@ from data_pipelines.errors import BadInput
 from diga_jax import models, weights
 from diga_jax.__main__ import main
 from diga_jax.weights import pretrained, torch_file
+from tests.support import torch_pickles
 
 RNG = np.random.default_rng(0)
 
@@ -138,6 +139,178 @@ def test_hiasts_own_checkpoint_is_read_under_its_prefixes():
   assert set(pretrained.rename(theirs, wanted)) == wanted
 
 
+# Of other makers.
+
+
+def diga(name: str) -> str:
+  return re.sub('^conv1', 'layer0.0', re.sub('^bn1', 'layer0.1', name))
+
+
+def hiast(name: str) -> str:
+  return f'backbone.{name}'
+
+
+def mmseg(ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The same layers as its tools/model_converters/mit2mmseg.py makes them of the authors'."""
+  found = {}
+  for name, value in ours.items():
+    head, _, rest = name.partition('.')
+    kind, number = head.rstrip('1234'), int(head[-1]) - 1
+    block, _, part = rest.partition('.')
+    if kind == 'patch_embed':
+      found[f'layers.{number}.0.{rest.replace("proj.", "projection.")}'] = value
+    elif kind == 'norm':
+      found[f'layers.{number}.2.{rest}'] = value
+    elif part.startswith('attn.q.'):
+      kv = ours[name.replace('attn.q.', 'attn.kv.')]
+      leaf = part.removeprefix('attn.q.')
+      found[f'layers.{number}.1.{block}.attn.attn.in_proj_{leaf}'] = np.concatenate([value, kv])
+    elif not part.startswith('attn.kv.'):
+      for one, other in (
+        ('attn.proj.', 'attn.attn.out_proj.'), ('mlp.fc1.', 'ffn.layers.0.'),
+        ('mlp.dwconv.dwconv.', 'ffn.layers.1.'), ('mlp.fc2.', 'ffn.layers.4.'),
+      ):  # fmt: skip
+        part = part.replace(one, other)
+      is_matrix = part.endswith('weight') and re.search(r'layers\.[04]', part)
+      found[f'layers.{number}.1.{block}.{part}'] = value[..., None, None] if is_matrix else value
+  return found
+
+
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_mmsegmentations_mit_is_turned_into_the_authors(prefix):
+  ours = mit('B1')
+  for name in [name for name in ours if 'attn.kv' in name]:
+    ours[name.replace('attn.kv', 'attn.q')] = some(3, 2)
+    ours[name] = some(6, 2)
+  theirs = {prefix + name: value for name, value in mmseg(ours).items()}
+  assert len(theirs) < len(ours)
+  head = {'decode_head.convs.0.conv.weight': some(2)} if prefix else {}
+  found = pretrained.rename(theirs | head, {f'backbone.{name}' for name in ours})
+  assert found.keys() == {f'backbone.{name}' for name in ours} | head.keys()
+  for name, value in ours.items():
+    np.testing.assert_array_equal(found[f'backbone.{name}'], value, err_msg=name)
+  words = pretrained.describe(theirs | head)
+  assert "MiT-B1 in mmsegmentation's names" in words and ('other layers' in words) == bool(prefix)
+
+
+TRANSFORMERS_5 = (
+  ('patch_embeddings.1.proj.weight', 'stages.1.patch_embeddings.proj.weight'),
+  ('patch_embeddings.0.layer_norm.bias', 'stages.0.patch_embeddings.layer_norm.bias'),
+  ('block.2.1.layer_norm_1.weight', 'stages.2.blocks.1.layernorm_before.weight'),
+  ('block.2.1.layer_norm_2.bias', 'stages.2.blocks.1.layernorm_after.bias'),
+  ('block.0.1.attention.self.query.weight', 'stages.0.blocks.1.attention.q_proj.weight'),
+  ('block.0.1.attention.self.key.weight', 'stages.0.blocks.1.attention.k_proj.weight'),
+  ('block.0.1.attention.self.value.weight', 'stages.0.blocks.1.attention.v_proj.weight'),
+  ('block.0.1.attention.output.dense.bias', 'stages.0.blocks.1.attention.o_proj.bias'),
+  (
+    'block.0.1.attention.self.sr.weight',
+    'stages.0.blocks.1.attention.sequence_reduction.sequence_reduction.weight',
+  ),
+  (
+    'block.0.1.attention.self.layer_norm.weight',
+    'stages.0.blocks.1.attention.sequence_reduction.layer_norm.weight',
+  ),
+  ('block.3.0.mlp.dense1.weight', 'stages.3.blocks.0.mlp.fc1.weight'),
+  ('block.3.0.mlp.dwconv.dwconv.weight', 'stages.3.blocks.0.mlp.dwconv.dwconv.weight'),
+  ('block.3.0.mlp.dense2.weight', 'stages.3.blocks.0.mlp.fc2.weight'),
+  ('layer_norm.3.bias', 'stages.3.layer_norm.bias'),
+)
+
+
+@pytest.mark.parametrize('prefix', ['', 'segformer.'])
+def test_segformers_names_since_transformers_5(prefix):
+  arrays = {old: some(2, 2) for old, _ in TRANSFORMERS_5}
+  wanted = {'backbone.block1.1.attn.kv.weight', 'backbone.patch_embed2.proj.weight'}
+  expected = pretrained.rename({f'segformer.encoder.{k}': v for k, v in arrays.items()}, wanted)
+  assert all(name.startswith('backbone.') for name in expected)
+  for old in ({f'{prefix}encoder.{k}': v for k, v in arrays.items()},
+              {prefix + new: arrays[name] for name, new in TRANSFORMERS_5}):  # fmt: skip
+    found = pretrained.rename(old, wanted)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+      np.testing.assert_array_equal(found[name], value)
+
+
+HUGGING_FACE_RESNET = (
+  ('conv1.weight', 'embedder.embedder.convolution.weight'),
+  ('bn1.running_mean', 'embedder.embedder.normalization.running_mean'),
+  ('layer1.0.downsample.0.weight', 'encoder.stages.0.layers.0.shortcut.convolution.weight'),
+  ('layer1.0.downsample.1.bias', 'encoder.stages.0.layers.0.shortcut.normalization.bias'),
+  ('layer3.22.conv1.weight', 'encoder.stages.2.layers.22.layer.0.convolution.weight'),
+  ('layer4.1.bn3.running_var', 'encoder.stages.3.layers.1.layer.2.normalization.running_var'),
+)
+
+
+@pytest.mark.parametrize('here', [diga, hiast])
+@pytest.mark.parametrize('prefix', ['', 'resnet.'])
+def test_hugging_faces_resnet(prefix, here):
+  theirs = {prefix + name: some(2) for _, name in HUGGING_FACE_RESNET}
+  found = pretrained.rename(theirs, {here(ours) for ours, _ in HUGGING_FACE_RESNET})
+  for ours, name in HUGGING_FACE_RESNET:
+    np.testing.assert_array_equal(found[here(ours)], theirs[prefix + name])
+
+
+TIMM = (
+  ('_conv_stem.weight', 'conv_stem.weight'), ('_bn0.running_mean', 'bn1.running_mean'),
+  ('_blocks.0._depthwise_conv.weight', 'blocks.0.0.conv_dw.weight'),
+  ('_blocks.0._bn1.bias', 'blocks.0.0.bn1.bias'),
+  ('_blocks.0._project_conv.weight', 'blocks.0.0.conv_pw.weight'),
+  ('_blocks.0._bn2.bias', 'blocks.0.0.bn2.bias'),
+  ('_blocks.1._expand_conv.weight', 'blocks.1.0.conv_pw.weight'),
+  ('_blocks.1._bn0.weight', 'blocks.1.0.bn1.weight'),
+  ('_blocks.1._depthwise_conv.weight', 'blocks.1.0.conv_dw.weight'),
+  ('_blocks.1._bn1.weight', 'blocks.1.0.bn2.weight'),
+  ('_blocks.1._project_conv.weight', 'blocks.1.0.conv_pwl.weight'),
+  ('_blocks.1._bn2.weight', 'blocks.1.0.bn3.weight'),
+  ('_blocks.2._project_conv.weight', 'blocks.1.1.conv_pwl.weight'),
+  ('_blocks.3._project_conv.weight', 'blocks.2.0.conv_pwl.weight'),
+  ('_conv_head.weight', 'conv_head.weight'), ('_bn1.weight', 'bn2.weight'),
+  ('_fc.bias', 'classifier.bias'),
+)  # fmt: skip
+
+
+def test_timms_efficientnet():
+  theirs = {name: some(2) for _, name in TIMM}
+  found = pretrained.rename(theirs, {f'backbone.{ours}' for ours, _ in TIMM})
+  assert found.keys() == {f'backbone.{ours}' for ours, _ in TIMM}
+  for ours, name in TIMM:
+    np.testing.assert_array_equal(found[f'backbone.{ours}'], theirs[name])
+
+
+def test_prodas_head_is_digas_unless_a_norm_stands_before_it():
+  theirs = {
+    'conv1.weight': some(2), 'layer1.0.conv1.weight': some(2),
+    'layer5.conv2d_list.0.0.weight': some(2), 'layer5.bottleneck.0.se.0.weight': some(2),
+    'layer5.head.1.weight': some(2), 'layer5.conv2d_list.0.weight': some(2),
+  }  # fmt: skip
+  wanted = {
+    'layer0.0.weight', 'layer1.0.conv1.weight', 'final.conv2d_list.0.0.weight',
+    'final.bottleneck.0.se.0.weight', 'final.head.1.weight',
+  }  # fmt: skip
+  found = pretrained.rename(theirs, wanted)
+  assert found.keys() == wanted | {'layer5.conv2d_list.0.weight'}
+  found = pretrained.rename(theirs | {'bn_pretrain.weight': some(2)}, wanted)
+  assert 'layer5.head.1.weight' in found and 'layer0.0.weight' in found
+
+
+def test_hrdas_head_is_daformers():
+  theirs = {'backbone.x': some(2), 'decode_head.head.conv_seg.bias': some(2)}
+  theirs['decode_head.scale_attention.conv_seg.bias'] = some(2)
+  found = pretrained.rename(theirs, {'backbone.x', 'decode_head.conv_seg.bias'})
+  np.testing.assert_array_equal(
+    found['decode_head.conv_seg.bias'], theirs['decode_head.head.conv_seg.bias']
+  )
+
+
+def test_words_of_compiled_modules_are_dropped_anywhere():
+  theirs = {'backbone._orig_mod.x': some(2), '_fsdp_wrapped_module.aspp.y': some(2)}
+  assert pretrained.rename(theirs, {'backbone.x'}).keys() == {'backbone.x', 'aspp.y'}
+
+
+def test_nothing_is_nothing():
+  assert pretrained.rename({}, {'a'}) == {}
+
+
 SIMCLR = (
   ('conv1.weight', 'net.0.0.weight'),
   ('bn1.running_var', 'net.0.1.0.running_var'),
@@ -150,14 +323,6 @@ SIMCLR = (
   ('layer4.0.downsample.0.weight', 'net.4.blocks.0.projection.shortcut.weight'),
   ('layer4.0.downsample.1.weight', 'net.4.blocks.0.projection.bn.0.weight'),
 )
-
-
-def diga(name: str) -> str:
-  return re.sub('^conv1', 'layer0.0', re.sub('^bn1', 'layer0.1', name))
-
-
-def hiast(name: str) -> str:
-  return f'backbone.{name}'
 
 
 @pytest.mark.parametrize('here', [diga, hiast])
@@ -176,12 +341,8 @@ def test_simclrs_files_are_read_and_recognised(tmp_path):
   assert pretrained.describe(network).endswith('ResNet-101 by SimCLRv2')
   kernels = network | {'net.1.blocks.0.net.2.mixing_conv.0.weight': some(2)}
   assert 'take the one without (sk0)' in pretrained.describe(kernels)
-  assert (
-    weights.files._state_dict(
-      {'resnet': network, 'head': {'layers.0.weight': some(2)}}, tmp_path
-    ).keys()
-    == network.keys()
-  )
+  content = {'resnet': network, 'head': {'layers.0.weight': some(2)}}
+  assert weights.read(torch_pickles.save(tmp_path / 'a.pth', content)).keys() == network.keys()
 
 
 def test_the_wrong_file_says_what_it_is():

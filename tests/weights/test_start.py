@@ -24,6 +24,7 @@ from diga_jax.models import translator
 from diga_jax.recipe import starts
 from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny
+from tests.support import torch_pickles
 
 HEAD = (weights.HEAD.pattern,)
 BODIES = ('deeplab_resnet101', 'hiast_resnet101')
@@ -233,6 +234,26 @@ def test_a_label_pass_needs_the_head(tmp_path):
       starts.check(experiment, experiment.stage('label_1'))
   with pytest.raises(BadInput, match='no network that labels'):
     tiny_with(**{'stages.label_1.start': '', 'stages.label_1.weights': 'random'})
+
+
+def test_a_stage_starts_from_the_part_that_is_named_and_records_it(tmp_path, capsys):
+  found = weights.state_dict_of(zeros(tiny.get_config().model.options.to_dict()))
+  floats = {name: x + np.float32(1) for name, x in found.items() if x.dtype == np.float32}
+  content = {'model': floats, 'model_ema': {name: 2 * x for name, x in floats.items()}}
+  file = torch_pickles.save(tmp_path / 'best.pth', content)
+  digests = {}
+  for name, value in ((str(file), 1), (f'{file}#model_ema', 2)):
+    experiment = tiny_with(**{'model.weights': name})
+    variables = starts.initial_variables(experiment)
+    assert all((np.asarray(leaf) == value).all() for leaf in jax.tree.leaves(variables))
+    said = starts.check(experiment, experiment.stage('warmup'))[f'weights {name}']
+    assert said in capsys.readouterr().out and said.startswith('took model')
+    digests[name] = weights.file_digest(name)
+  assert digests[f'{file}#model_ema'] == f'{digests[str(file)]}#model_ema'
+  with pytest.raises(BadInput, match="has no part 'mean'"):
+    starts.check(
+      experiment := tiny_with(**{'model.weights': f'{file}#mean'}), experiment.stage('warmup')
+    )
 
 
 def zeros(options):
