@@ -10,6 +10,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -188,6 +189,20 @@ def place_of(run: Run, name: str, key: str) -> pathlib.Path:
   return run.workdir / 'evaluation' / run.config.evaluation.name / name / key
 
 
+def is_network(experiment: Experiment, name: str) -> bool:
+  """Whether a stage ends with a network, and not with labels."""
+  return kind_of(experiment.stage(name)).train_step is not None
+
+
+def way_of_measuring(run: Run) -> dict[str, PyTree]:
+  """Settings, classes and images of the evaluation, flat: rows that differ there have no order."""
+  settings = run.config.evaluation
+  found = flatten({'evaluation': {k: v for k, v in settings.to_dict().items() if k != 'stages'}})
+  for key in settings.sets:
+    found |= flatten(_measured(run, key))
+  return found
+
+
 def dependencies(
   run: Run, name: str, key: str, digest_of: Callable[[str], str] | None = None
 ) -> dict[str, PyTree]:
@@ -232,7 +247,14 @@ def measure(run: Run, name: str, key: str) -> Row:
   return row
 
 
-def counts_of(runs: Sequence[Run], name: str, key: str) -> ImageCounts:
+class Measured(NamedTuple):
+  """Ids of a data set's images, and what each adds to a network's IoUs, in several runs."""
+
+  ids: list[str]
+  counts: ImageCounts
+
+
+def counts_of(runs: Sequence[Run], name: str, key: str) -> Measured:
   """What every image of a data set adds to the IoUs of a stage's network, in several runs.
 
   Raises:
@@ -246,4 +268,5 @@ def counts_of(runs: Sequence[Run], name: str, key: str) -> ImageCounts:
       found.append(dict(arrays))
     if found[-1]['ids'].tolist() != found[0]['ids'].tolist():
       raise BadInput(f'{place}: was measured on other images than {place_of(runs[0], name, key)}')
-  return ImageCounts(*(np.stack([part[what] for part in found]) for what in ImageCounts._fields))
+  counts = ImageCounts(*(np.stack([part[what] for part in found]) for what in ImageCounts._fields))
+  return Measured(found[0]['ids'].tolist(), counts)

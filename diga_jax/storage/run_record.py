@@ -159,6 +159,16 @@ def differences(before: Mapping[str, PyTree], now: Mapping[str, PyTree]) -> str:
   )
 
 
+def made_by(workdir: pathlib.Path) -> list[dict[str, str]]:
+  """The versions of every start that has worked on a stage of a working directory."""
+  names = versions()
+  return [
+    {key: value for key, value in start['conditions'].items() if key in names}
+    for start in _read(workdir)
+    if start['stages']
+  ]
+
+
 def _read(workdir: pathlib.Path) -> list[dict[str, PyTree]]:
   """The entries; a file that is damaged, or not ours, is set aside, with a warning."""
   path = workdir / NAME
