@@ -349,5 +349,6 @@ def describe(cells: Study) -> dict[str, str]:
     facts['variants'] = ', '.join(cells.variants)
   for (variant, stage), twins in cells.twins.items():
     if len(twins) > 1 and variant == twins[0]:
-      facts[f'in common {stage}'] = f'of {", ".join(twins)}: made once for each seed'
+      others = f'{facts[key]}; ' if (key := f'in common {stage}') in facts else ''
+      facts[key] = f'{others}of {", ".join(twins)}: made once for each seed'
   return facts

@@ -55,7 +55,7 @@ def variants(
   found = []
   for label, own in (named or {'': []}).items():
     for field, _ in own:
-      refuse_field(f'config.variants: {label}', field, grid)
+      refuse_field(f'config.variants: {label}', field, [*grid, *given])
     for values in itertools.product(*grid.values()):
       changes = dict([*own, *zip(grid, values, strict=True)])
       if len(changes) < len(own) + len(grid):
@@ -94,7 +94,7 @@ def read_grid(vary: Sequence[str], given: Sequence[str]) -> dict[str, list[str]]
   return grid
 
 
-def refuse_field(where: str, field: str, others: Sequence[str] | Mapping[str, PyTree]) -> None:
+def refuse_field(where: str, field: str, others: Sequence[str]) -> None:
   """Refuses a field that no variant may change; `others` are changed elsewhere."""
   if field in ('seed', 'variants'):
     what = {'seed': 'seeds are given by --seeds', 'variants': 'variants have no variants'}[field]

@@ -39,6 +39,7 @@ def scores(
   _points(first, found, found, reference)
   first.set_xlabel('mIoU, %', fontsize=8)
   if reference:
+    first.get_yticklabels()[list(found).index(reference)].set_color(REFERENCE)
     first.axvline(100 * found[reference].mean, color=REFERENCE, linewidth=0.8, linestyle='--')
   for axes in second:
     _points(axes, found, differences, reference)
@@ -74,8 +75,6 @@ def _points(
     )
   axes.set_yticks(range(len(names), 0, -1), names)
   axes.set_ylim(0.4, len(names) + 0.7)
-  for text, name in zip(axes.get_yticklabels(), names, strict=True):
-    text.set_color(REFERENCE if name == reference else 'black')
   axes.tick_params(labelsize=8)
   axes.grid(axis='x', color='#e4e4e4', linewidth=0.6)
   axes.set_axisbelow(True)

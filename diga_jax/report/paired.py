@@ -217,9 +217,15 @@ def table(
       _text(100, row.interquartile, '+.1f'),
       _text(1, row.improves, '.2f'),
       _text(1, adjusted[name], '.3f'),
-      *[f'{_text(100, closed.mean, ".0f")} ({_ends(closed, ".0f")})'] * len(gap),
+      *[_gap(closed)] * len(gap),
     )
   return result
+
+
+def _gap(closed: Interval) -> str:
+  if closed.mean is None or closed.low is None:
+    return _text(100, closed.mean, '.0f')
+  return f'{_text(100, closed.mean, ".0f")} ({_ends(closed, ".0f")})'
 
 
 def _text(scale: float, value: float | None, form: str) -> str:

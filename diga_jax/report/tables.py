@@ -118,7 +118,7 @@ def render_to_fit(parts: Iterable[Part], width: int | None = None) -> str:
 def columns_to_fit(table: rich.table.Table, width: int) -> Iterator[rich.table.Table]:
   """A table as one or several plain ones, each with the first column and as many as have room."""
   name, *columns = table.columns
-  sizes = {id(c): max(len(str(cell)) for cell in (c.header, *c.cells)) + 2 for c in table.columns}
+  sizes = {id(c): max(len(str(cell)) for cell in (c.header, *c.cells)) + 3 for c in table.columns}
   waiting, used = [], sizes[id(name)]
   for column in [*columns, None]:
     if column is None or (waiting and used + sizes[id(column)] > width):
