@@ -71,7 +71,12 @@ def _points(
     form = '+.1f' if isinstance(row, Difference) else '.1f'
     above = (100 * row.mean, place), (0, 4)
     axes.annotate(
-      format(100 * row.mean, form), *above, textcoords='offset points', ha='center', fontsize=7
+      format(100 * row.mean, form),
+      *above,
+      textcoords='offset points',
+      ha='center',
+      fontsize=7,
+      bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5},
     )
   axes.set_yticks(range(len(names), 0, -1), names)
   axes.set_ylim(0.4, len(names) + 0.7)
