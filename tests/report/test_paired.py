@@ -100,10 +100,8 @@ def test_a_gap_is_closed_by_a_share(gain):
 
 
 def test_no_share_of_a_gap_that_may_be_none_is_told():
-  wide = {'noise': 0.2, 'images': 5}
-  found = paired.gap_closed(
-    counts(0.3, images=5), counts(0, **wide), counts(0.001, **wide), AVERAGE
-  )
+  lower, upper = counts(0, images=5, noise=0.2), counts(0.001, images=5, noise=0.1)
+  found = paired.gap_closed(counts(0.3, images=5), lower, upper, AVERAGE)
   assert found == (None, None, None)
 
 
