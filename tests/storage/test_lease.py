@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import threading
 import time
 
@@ -68,7 +67,7 @@ def test_a_lease_of_a_killed_process_is_free_at_once(tmp_path):
   assert ready.wait(60)
   with Leases(tmp_path).take('a') as held:
     assert not held
-  os.kill(process.pid, signal.SIGKILL)
+  process.kill()
   process.join()
   with Leases(tmp_path).take('a') as held:
     assert held
