@@ -7,6 +7,7 @@ last entry is its own.
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import itertools
 import os
@@ -38,8 +39,12 @@ FLAGS = (
 )  # fmt: skip
 
 
+@functools.cache
 def versions() -> dict[str, str]:
-  """The versions of this program, of Python and of the libraries that numbers depend on."""
+  """The versions of this program, of Python and of the libraries that numbers depend on.
+
+  They are those of the first call: what is installed or checked out later is not what runs.
+  """
   found = {'commit': commit(), 'python': platform.python_version()}
   for name in PACKAGES:
     try:
