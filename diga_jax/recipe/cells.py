@@ -157,10 +157,12 @@ def check_versions(cells: Study) -> None:
       known.append((f'{cell.name} was', found))
   for what, found in known[1:]:
     for key, value in found.items():
-      if value != known[0][1].get(key, value):
+      before = known[0][1].get(key, value)
+      same = run_record.same_program(before, value) if key == 'commit' else before == value
+      if not same:
         raise BadInput(
           f'{what} made with {key} {value or "unknown"}, {known[0][0]} with '
-          f'{known[0][1][key] or "unknown"}: they are not averaged; take the same version for all, '
+          f'{before or "unknown"}: they are not averaged; take the same version for all, '
           'or begin another --workdir'
         )
 
