@@ -121,6 +121,8 @@ def get_config() -> ConfigDict:
       # Of a complete stage: 'networks' (student, teacher and statistics at the steps to use) |
       # 'all' (the last two checkpoints and those to use, with the optimizer's state).
       'keep_checkpoints': 'networks',
+      # Of a study, by name: (('unmixed', ('stages.warmup.mixing=none',)), ...). () = none.
+      'variants': (),
       'save_every': 1000,  # steps between two checkpoints
       'log_every': 10,  # steps between two lines of the log
       'profile_steps': (),  # (first, last): a profiler trace of these steps of each stage

@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
   """
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
+  arguments.overrides = overrides
   try:
     try:
       from diga_jax.config import config_of  # TensorFlow, which --help need not wait for

@@ -192,6 +192,7 @@ _GROUPS = {
     'keep_checkpoints': words('networks', 'all'),
     'save_every log_every': whole(1), 'profile_steps': rising(tuple_of(whole(1), 0, 2)),
     'compilation_cache': text,
+    'variants': tuple_of(tuple_as(simple_name, tuple_of(title))),
   },
   'stages.*.': {
     'kind': words(*kinds.KINDS), 'data_stream start weights labels earlier centroid_set': text,

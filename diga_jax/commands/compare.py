@@ -101,13 +101,11 @@ def interval(contents: list[dict], counts: list[dict[str, np.ndarray] | None]) -
     return f'no interval over images: the means are of the kind {way!r}'
   classes = means.subsets.get(protocol['mean'], range(len(names)))
   ours, theirs = (ImageCounts(x['intersection'][None], x['union'][None]) for x in (second, first))
-  found = paired.over_images(ours, theirs, classes)
-  if found is None:
+  found = paired.difference(ours, theirs, paired.Average(classes))
+  if found.low is None or found.high is None:
     return 'no interval over images: there is one image'
-  ones = np.ones(len(first['ids']))
-  gain = paired.mean_iou(ours, ones, classes) - paired.mean_iou(theirs, ones, classes)
   return (
-    f'B - A in mIoU of {len(classes)} classes: {100 * gain[0]:+.1f} points, 95% interval over the '
-    f'{len(ones)} images {100 * found[0]:+.1f} to {100 * found[1]:+.1f} (it says nothing of other '
-    'seeds)'
+    f'B - A in mIoU of {len(classes)} classes: {100 * found.mean:+.1f} points, 95% interval over '
+    f'the {len(first["ids"])} images {100 * found.low:+.1f} to {100 * found.high:+.1f} (it says '
+    'nothing of other seeds)'
   )

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   for warning in graph.warnings_of(experiment):
     print(f'warning: {warning}')
   if chosen:
-    print(f'\n{chosen}\n')
+    print(f'\n{tables.render_to_fit(chosen)}\n')
   place = arguments.workdir / 'evaluation' / config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')
 

@@ -62,7 +62,9 @@ def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
 
 def what_all_do(arguments: argparse.Namespace, config: ConfigDict) -> dict[str, str]:
   """What has to be the same in all processes of a run, by name."""
-  own = ('distributed', 'execute', 'config', 'workdir')  # a folder's content is compared, later
+  own = (  # a folder's content is compared, later
+    'distributed', 'execute', 'config', 'overrides', 'workdir',
+  )  # fmt: skip
   given = {f'--{name}': value for name, value in vars(arguments).items() if name not in own}
   fields = {f'config.{name}': value for name, value in flatten(config.to_dict()).items()}
   same = {key: value for key, value in fields.items() if key.removeprefix('config.') not in LOCAL}

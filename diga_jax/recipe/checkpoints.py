@@ -14,7 +14,7 @@ from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import to_local_mesh
 from diga_jax.recipe import evaluation
 from diga_jax.recipe.experiment import Run, class_names
-from diga_jax.report import choices
+from diga_jax.report import choices, tables
 from diga_jax.stages.kinds import criteria_of, inputs
 from diga_jax.state import TrainState
 from diga_jax.storage import stage_folder
@@ -137,7 +137,7 @@ def read(directory: pathlib.Path) -> Scores:
   return records.read(directory / FILE, redo, 'table', 'chosen')
 
 
-def describe(runs: Sequence[Run]) -> str:
+def describe(runs: Sequence[Run]) -> list[tables.Part]:
   """A table of how the criteria without labels rank the checkpoints of the measured stages.
 
   All processes must ask: they share the files.
@@ -146,7 +146,7 @@ def describe(runs: Sequence[Run]) -> str:
     runs: measured, of the same recipe, one for each seed.
 
   Returns:
-    '' if no such criterion is recorded of any of them.
+    Nothing if no such criterion is recorded of any of them.
 
   Raises:
     BadInput: the scores of a stage are damaged.
@@ -162,4 +162,4 @@ def describe(runs: Sequence[Run]) -> str:
         stage_folder.check_files(run.workdir / name, FILE)
         scores = read(run.workdir / name)
         found.setdefault(name, []).append(choices.Recorded(scores['table'], scores['chosen']))
-  return choices.describe(found) if found else ''
+  return choices.describe(found) if found else []

@@ -191,14 +191,21 @@ def check_labelled(run: Run, name: str) -> None:
 # Folders that are there.
 
 
-def check_folders(run: Run, stages: Sequence[str], measured: Measured) -> None:
-  """Refuses stages and measurements in the working directory that were made from other settings."""
+def expected_digests(run: Run) -> Callable[[str], str]:
+  """The digests of stages that are complete, or will be when they are read, by name."""
 
   @functools.cache
-  def digest_of(name: str) -> str:  # of a stage that is complete, or will be when it is read
+  def digest_of(name: str) -> str:
     if is_complete(run, name):
       return graph.digest(run, name)
     return stage_folder.hash_of(graph.identity(run, name, digest_of))
+
+  return digest_of
+
+
+def check_folders(run: Run, stages: Sequence[str], measured: Measured) -> None:
+  """Refuses stages and measurements in the working directory that were made from other settings."""
+  digest_of = expected_digests(run)
 
   def same(place: PyTree, identity: Callable[[], dict[str, PyTree]], *instead: str) -> None:
     begun = place.with_name(f'{place.name}.partial')

@@ -8,6 +8,7 @@ partial one is continued, a stale one is refused.
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -210,6 +211,20 @@ def place_of(run: Run, name: str, key: str) -> pathlib.Path:
   return run.workdir / 'evaluation' / run.config.evaluation.name / name / key
 
 
+def is_network(experiment: Experiment, name: str) -> bool:
+  """Whether one of `measurements` is of a network, and not of labels."""
+  return kind_of(experiment.stage(stage_and_choice(name)[0])).train_step is not None
+
+
+def way_of_measuring(run: Run) -> dict[str, PyTree]:
+  """Settings, classes and images of the evaluation, flat: rows that differ there have no order."""
+  settings = run.config.evaluation
+  found = flatten({'evaluation': {k: v for k, v in settings.to_dict().items() if k != 'stages'}})
+  for key in settings.sets:
+    found |= flatten(_measured(run, key))
+  return found
+
+
 def dependencies(
   run: Run, name: str, key: str, digest_of: Callable[[str], str] | None = None
 ) -> dict[str, PyTree]:
@@ -240,8 +255,7 @@ def dependencies(
 
 def measure(run: Run, name: str, key: str) -> Row:
   """One of `measurements`, made once: its metrics.json and passport."""
-  is_pass = kind_of(run.stage(stage_and_choice(name)[0])).train_step is None
-  make = evaluation.measure_labels if is_pass else evaluation.evaluate_network
+  make = evaluation.evaluate_network if is_network(run, name) else evaluation.measure_labels
 
   def build(directory: pathlib.Path) -> Row:
     run_record.note(run.workdir, folder, resumed=False)
@@ -293,7 +307,14 @@ def passports_of(runs: Sequence[Run]) -> list[dict[str, PyTree]]:
   ]
 
 
-def counts_of(runs: Sequence[Run], name: str, key: str) -> ImageCounts:
+class Measured(NamedTuple):
+  """Ids of a data set's images, and what each adds to a network's IoUs, in several runs."""
+
+  ids: list[str]
+  counts: ImageCounts
+
+
+def counts_of(runs: Sequence[Run], name: str, key: str) -> Measured:
   """What every image of a data set adds to the IoUs of a stage's network, in several runs.
 
   Raises:
@@ -307,4 +328,5 @@ def counts_of(runs: Sequence[Run], name: str, key: str) -> ImageCounts:
       found.append(dict(arrays))
     if found[-1]['ids'].tolist() != found[0]['ids'].tolist():
       raise BadInput(f'{place}: was measured on other images than {place_of(runs[0], name, key)}')
-  return ImageCounts(*(np.stack([part[what] for part in found]) for what in ImageCounts._fields))
+  counts = ImageCounts(*(np.stack([part[what] for part in found]) for what in ImageCounts._fields))
+  return Measured(found[0]['ids'].tolist(), counts)

@@ -1,33 +1,90 @@
-"""Bar charts of a study: scores of the networks, and what the label passes keep.
-
-Every row is a bar, the mean over the seeds, with a dot for each seed.
-"""
+"""Charts of a study: scores and differences of the networks, and what the label passes keep."""
 
 import pathlib
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_pipelines import atomic
-from diga_jax.types import LabelRow, NetworkRow
+from diga_jax.report.paired import Difference, Score
+from diga_jax.types import LabelRow
 
-COLOUR = '#30638e'
-BASE, BAR = 0.7, 0.32  # height of a chart and of each of its bars, in inches
+COLOUR, REFERENCE, SEEDS = '#30638e', '#b5542f', '#8a8a8a'
+BASE, BAR = 0.7, 0.32  # height of a chart and of each of its rows, in inches
 
 
-def scores(rows: Sequence[Sequence[NetworkRow]], path: pathlib.Path) -> None:
-  """Draws networks against mIoU as a PNG: rows under one protocol, each of them once per seed."""
-  figure = Figure(figsize=(7, BASE + BAR * len(rows)), layout='constrained')
-  axes = figure.subplots()
-  values = [_per_cent(run['mean_iou'] for run in row) for row in rows]
-  _bars(axes, [row[0]['name'] for row in rows], values)
-  smallest, largest = min(map(min, values)), max(map(max, values))
-  # Bars that start at 0 would hide what differs; the axis says where they start.
-  axes.set_xlim(max(smallest - max(largest - smallest, 1), 0), largest + 3)
-  axes.set_xlabel('mIoU in per cent (bar: mean, dots: seeds; the axis is cut)', fontsize=8)
+def scores(
+  title: str,
+  found: Mapping[str, Score],
+  differences: Mapping[str, Difference],
+  reference: str,
+  path: pathlib.Path,
+) -> None:
+  """Draws the networks of a study as a PNG, from top to bottom in their order.
+
+  Args:
+    title: what they were measured on.
+    found: by row.
+    differences: to the reference, of the other rows; {}: without the panel of differences.
+    reference: the name of that row, which is marked; '' for none.
+    path: of the PNG.
+  """
+  panels = 2 if differences else 1
+  letters = max(map(len, found))
+  size = (3.2 * panels + 0.075 * letters + 0.4, BASE + 0.5 + BAR * len(found))
+  figure = Figure(figsize=size, layout='constrained')
+  first, *second = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+  _points(first, found, found, reference)
+  first.set_xlabel('mIoU, %', fontsize=8)
+  if reference:
+    first.get_yticklabels()[list(found).index(reference)].set_color(REFERENCE)
+    first.axvline(100 * found[reference].mean, color=REFERENCE, linewidth=0.8, linestyle='--')
+  for axes in second:
+    _points(axes, found, differences, reference)
+    axes.axvline(0, color=REFERENCE, linewidth=0.8, linestyle='--')
+    axes.set_xlabel(f'minus {reference}, points', fontsize=8)
+  count = len(next(iter(found.values())).by_seed)
+  about = f'mean and 95% interval; small dots: {count} seed{"s" * (count > 1)}'
+  figure.suptitle(f'{title} ({about})', fontsize=8)
   _save(figure, path)
+
+
+def _points(
+  axes: Axes,
+  names: Iterable[str],
+  rows: Mapping[str, Score] | Mapping[str, Difference],
+  reference: str,
+) -> None:
+  """A line for each name: the mean with its interval, the number, and a dot below for each seed."""
+  names = list(names)
+  for place, name in zip(range(len(names), 0, -1), names, strict=True):
+    if name not in rows:
+      continue
+    row, colour = rows[name], REFERENCE if name == reference else COLOUR
+    if row.low is not None and row.high is not None:
+      axes.plot([100 * row.low, 100 * row.high], [place, place], color=colour, linewidth=2)
+    axes.plot(100 * row.mean, place, 'o', color=colour, markersize=5)
+    by_seed = [100 * value for value in row.by_seed]
+    axes.plot(by_seed, [place - 0.28] * len(by_seed), '.', color=SEEDS, markersize=4)
+    form = '+.1f' if isinstance(row, Difference) else '.1f'
+    above = (100 * row.mean, place), (0, 4)
+    axes.annotate(
+      format(100 * row.mean, form),
+      *above,
+      textcoords='offset points',
+      ha='center',
+      fontsize=7,
+      bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5},
+    )
+  axes.set_yticks(range(len(names), 0, -1), names)
+  axes.set_ylim(0.4, len(names) + 0.7)
+  axes.tick_params(labelsize=8)
+  axes.grid(axis='x', color='#e4e4e4', linewidth=0.6)
+  axes.set_axisbelow(True)
+  axes.margins(x=0.08)
+  axes.spines[['top', 'right']].set_visible(False)
 
 
 def label_quality(rows: Sequence[Sequence[LabelRow]], path: pathlib.Path) -> None:

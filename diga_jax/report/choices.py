@@ -93,7 +93,7 @@ def table(stages: Mapping[str, Sequence[Recorded]]) -> rich.table.Table:
   return result
 
 
-def describe(stages: Mapping[str, Sequence[Recorded]]) -> str:
+def describe(stages: Mapping[str, Sequence[Recorded]]) -> list[tables.Part]:
   """`table` with what it is of."""
   first = max(stages.values(), key=len)
   parts: list[tables.Part] = [
@@ -109,7 +109,7 @@ def describe(stages: Mapping[str, Sequence[Recorded]]) -> str:
     )
   else:
     parts.append("No true score is known: config.criteria.record lacks 'oracle'.")
-  return tables.render_tables(parts, width=1000)
+  return parts
 
 
 def _criteria(runs: Sequence[Recorded]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The same rows over several seeds: mean and spread, as Markdown tables.
+"""The same rows over several seeds: mean and spread, as tables.
 
 The spread is the sample standard deviation. Rows of different protocols never share a table.
 """
@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 import rich.table
 
+from data_pipelines.errors import BadInput
 from diga_jax.report import tables
 from diga_jax.types import LabelRow, NetworkRow, Rows
 
@@ -32,18 +33,22 @@ LABELLED: dict[Share, str] = {
 _FACTS = {'network': 'weights of the', 'chosen_by': 'step chosen by', 'seed': 'seeds'}
 
 
-def summarise(runs: Sequence[Rows]) -> str:
-  """Markdown tables of one study.
+def summarise(runs: Sequence[Rows]) -> list[tables.Part]:
+  """Tables of one study.
 
   Args:
-    runs: for each seed, what `recipe.run` returns; the same rows in the same order.
+    runs: for each seed, what `graph.run_recipe` returns; the same rows in the same order.
 
   Returns:
     Per protocol: a table of mIoU and pixel accuracy and one of IoU per class, a line for each
     network; then tables of what every label pass keeps, of all pixels and by class. Values in per
     cent, mean ± spread.
+
+  Raises:
+    BadInput: a seed lacks a row that another has, or has it by another protocol.
   """
-  parts = []
+  check_rows(runs)
+  parts: list[tables.Part] = []
   for measured, members in _networks(runs):
     facts = {key: {str(run['protocol'][key]) for row in members for run in row} for key in _FACTS}
     shared = ''.join(f', {word} {", ".join(sorted(facts[key]))}' for key, word in _FACTS.items())
@@ -52,14 +57,38 @@ def summarise(runs: Sequence[Rows]) -> str:
       lambda run: {'network': run['name'], 'steps': str(run['protocol']['step'])},
       _means,
     )
-    parts += [tables.describe(measured) + shared, network, 'IoU of every class:']
+    parts += ['', tables.describe(measured) + shared, network, '', 'IoU of every class:']
     parts.append(_table(members, lambda run: {'network': run['name']}, lambda run: run['iou']))
   if passes := _passes(runs):
     parts += _pass_parts(passes)
-  return tables.render_tables(parts, width=1000)
+  return parts[1:]
+
+
+def check_rows(runs: Sequence[Rows]) -> None:
+  """Refuses seeds whose rows are not the same ones, measured in the same way; raises BadInput."""
+  by_name = [
+    {(run['kind'], run['name'], run['protocol'].get('data')): run for run in rows} for rows in runs
+  ]
+  seeds = [rows[0]['protocol'].get('seed') for rows in runs if rows]
+  for key in dict.fromkeys(key for rows in by_name for key in rows):
+    for seed, rows in zip(seeds, by_name, strict=True):
+      if key not in rows:
+        raise BadInput(f'{key[1]}: has no seed {seed}, and others have: run that seed as well')
+      ways = [
+        {k: v for k, v in found[key]['protocol'].items() if k != 'seed'}
+        for found in (by_name[0], rows)
+        if key in found
+      ]
+      if ways[0] != ways[-1]:
+        field = next(k for k in {**ways[0], **ways[-1]} if ways[0].get(k) != ways[-1].get(k))
+        raise BadInput(
+          f'{key[1]}: {field} is {ways[-1].get(field)} in seed {seed} and {ways[0].get(field)} in '
+          f'seed {seeds[0]}: they are not averaged; run both seeds by one protocol'
+        )
 
 
 def _pass_parts(passes: Sequence[Sequence[LabelRow]]) -> Iterator[tables.Part]:
+  yield ''
   yield 'Pseudo-labels (target labels serve this measurement only):'
   yield _table(
     passes,
@@ -67,6 +96,7 @@ def _pass_parts(passes: Sequence[Sequence[LabelRow]]) -> Iterator[tables.Part]:
     lambda run: {heading: run[key] for key, heading in SHARES.items()},
   )
   for key, title in LABELLED.items():
+    yield ''
     yield title
     yield _table(
       passes,
@@ -91,11 +121,9 @@ def _passes(runs: Sequence[Rows]) -> list[list[LabelRow]]:
 
 
 def drawings(runs: Sequence[Rows]) -> Iterator[tuple[str, Callable[[pathlib.Path], None]]]:
-  """(name, function that draws a PNG at a path) for what can be drawn of a study."""
+  """(name, function that draws a PNG at a path) for what can be drawn of label passes."""
   from diga_jax.report import charts  # matplotlib: half a second that no other command needs
 
-  for number, (_, members) in enumerate(_networks(runs)):
-    yield f'networks_{number}' if number else 'networks', functools.partial(charts.scores, members)
   measured = [row for row in _passes(runs) if row[0]['accuracy_kept'] is not None]
   if measured:
     yield 'labels', functools.partial(charts.label_quality, measured)

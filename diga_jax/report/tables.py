@@ -94,6 +94,50 @@ def markdown_table(first: str, *columns: str) -> rich.table.Table:
   return result
 
 
+def render_markdown(parts: Iterable[Part]) -> str:
+  """Tables for a Markdown file, whose lines are as long as they are."""
+  return render_tables(parts, width=10_000)
+
+
+def render_to_fit(parts: Iterable[Part], width: int | None = None) -> str:
+  """Tables for a terminal: columns that have no room stand in further tables below.
+
+  Args:
+    parts: the tables and texts.
+    width: columns of the terminal; None: as it is.
+  """
+  width = width or shutil.get_terminal_size().columns
+
+  def fitting() -> Iterator[Part]:
+    for part in parts:
+      yield from [part] if isinstance(part, str) else columns_to_fit(part, width)
+
+  return render_tables(fitting(), width)
+
+
+def columns_to_fit(table: rich.table.Table, width: int) -> Iterator[rich.table.Table]:
+  """A table as one or several plain ones, each with the first column and as many as have room."""
+  name, *columns = table.columns
+  sizes = {id(c): max(len(str(cell)) for cell in (c.header, *c.cells)) + 3 for c in table.columns}
+  waiting, used = [], sizes[id(name)]
+  for column in [*columns, None]:
+    if column is None or (waiting and used + sizes[id(column)] > width):
+      yield _with_columns(name, waiting)
+      waiting, used = [], sizes[id(name)]
+    if column is not None:
+      waiting.append(column)
+      used += sizes[id(column)]
+
+
+def _with_columns(
+  name: rich.table.Column, columns: Sequence[rich.table.Column]
+) -> rich.table.Table:
+  result = plain_table(str(name.header), *(str(column.header) for column in columns))
+  for cells in zip(name.cells, *(column.cells for column in columns), strict=True):
+    result.add_row(*cells)
+  return result
+
+
 def plain_table(first: str, *columns: str) -> rich.table.Table:
   """As `markdown_table`, for a terminal."""
   result = markdown_table(first, *columns)

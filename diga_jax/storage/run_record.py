@@ -7,11 +7,13 @@ last entry is its own.
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import itertools
 import os
 import pathlib
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -38,8 +40,12 @@ FLAGS = (
 )  # fmt: skip
 
 
+@functools.cache
 def versions() -> dict[str, str]:
-  """The versions of this program, of Python and of the libraries that numbers depend on."""
+  """The versions of this program, of Python and of the libraries that numbers depend on.
+
+  They are those of the first call: what is installed or checked out later is not what runs.
+  """
   found = {'commit': commit(), 'python': platform.python_version()}
   for name in PACKAGES:
     try:
@@ -51,21 +57,38 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
   """The git commit that this program is at, '+' behind it if files differ; '' if installed."""
-  root = pathlib.Path(__file__).parents[2]
-  if not (root / '.git').exists():
+  if not (_root() / '.git').exists():
     return ''
-
-  def git(*arguments: str) -> str:
-    # Without the lock that `git status` takes for convenience, and leaves behind if it is killed.
-    command = ['git', '--no-optional-locks', '-C', str(root), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
-
   try:
-    changed = git('status', '--porcelain', '--untracked-files=no')
-    return git('rev-parse', 'HEAD') + '+' * bool(changed)
+    changed = _git('status', '--porcelain', '--untracked-files=no')
+    return _git('rev-parse', 'HEAD') + '+' * bool(changed)
   except (OSError, subprocess.SubprocessError):
     return ''
+
+
+def same_program(one: str, other: str) -> bool:
+  """Whether the program is the same at two commits, as far as this checkout knows.
+
+  With files that differed from the commit ('+') it is the same at the same commit alone.
+  """
+  if not all(re.fullmatch('[0-9a-f]{40}', each) for each in (one, other)):
+    return one == other
+  try:
+    _git('diff', '--quiet', one, other, '--', 'diga_jax', 'data_pipelines')
+  except (OSError, subprocess.SubprocessError):  # they differ, or one is not there
+    return False
+  return True
+
+
+def _root() -> pathlib.Path:
+  return pathlib.Path(__file__).parents[2]
+
+
+def _git(*arguments: str) -> str:
+  # Without the lock that `git status` takes for convenience, and leaves behind if it is killed.
+  command = ['git', '--no-optional-locks', '-C', str(_root()), *arguments]
+  done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+  return done.stdout.strip()
 
 
 def devices() -> str:
@@ -163,6 +186,16 @@ def differences(before: Mapping[str, PyTree], now: Mapping[str, PyTree]) -> str:
     for key in dict.fromkeys([*now, *before])
     if before.get(key) != now.get(key)
   )
+
+
+def made_by(workdir: pathlib.Path) -> list[dict[str, str]]:
+  """The versions of every start that has worked on a stage of a working directory."""
+  names = versions()
+  return [
+    {key: value for key, value in start['conditions'].items() if key in names}
+    for start in _read(workdir)
+    if start['stages']
+  ]
 
 
 def _read(workdir: pathlib.Path) -> list[dict[str, PyTree]]:

@@ -224,6 +224,7 @@ def produce(
   Raises:
     BadInput: if the folder, or its partial one, was made from something else.
   """
+  check_link(directory)
   processes.compare(directory.name, identity)
   partial = directory.with_name(directory.name + '.partial')
   if processes.is_main_process():
@@ -253,6 +254,15 @@ def produce(
     partial.rename(directory)
   processes.barrier(f'{directory.name} has its name')
   return result
+
+
+def check_link(directory: pathlib.Path) -> None:
+  """Refuses a folder that is a link to one that is gone; raises BadInput."""
+  if directory.is_symlink() and not directory.exists():
+    raise BadInput(
+      f'{directory}: is a link to {os.readlink(directory)}, which is gone: restore that, or remove '
+      'the link'
+    )
 
 
 def digests_of(directory: pathlib.Path) -> dict[str, str]:

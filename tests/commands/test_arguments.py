@@ -96,6 +96,16 @@ WRONG = {
   'study': tuple(
     ('--workdir=w', '--seeds', *seeds)
     for seeds in ((), ('x',), ('-1',), ('1.5',), ('0', '9' * 30), ('1', ''), ('nan',))
+  )
+  + tuple(
+    ('--workdir=w', '--seeds', '0', *more)
+    for more in (
+      ('--share=3/2',),
+      ('--share', '1'),
+      ('--vary=',),
+      ('--against=',),
+      ('--upper', ' '),
+    )
   ),
   'predict': tuple(
     ('--workdir=w', '--stage=s', *more)

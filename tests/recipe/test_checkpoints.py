@@ -131,8 +131,8 @@ def test_a_label_pass_has_no_network(tmp_path):
 
 def test_nothing_is_told_of_stages_without_criteria(tmp_path):
   run = run_of(tmp_path, choice='oracle')
-  assert checkpoints.describe([run]) == ''
+  assert checkpoints.describe([run]) == []
   recorded = run_of(tmp_path, ('agreement',))
   recorded.config.evaluation.stages = ('warmup',)
   stage(tmp_path, chosen_by='last')  # was trained without
-  assert checkpoints.describe([recorded]) == ''
+  assert checkpoints.describe([recorded]) == []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diga_jax.report import choices
+from diga_jax.report import choices, tables
 from diga_jax.report.choices import Recorded
 
 SCORES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=12).filter(
@@ -20,6 +20,10 @@ def recorded(agreement, oracle=None, chosen=None):
   for row, value in zip(rows, oracle or [], strict=bool(oracle)):
     row['oracle'] = value
   return Recorded(rows, chosen or {})
+
+
+def render(stages):
+  return tables.render_markdown(choices.describe(stages))
 
 
 def tau_by_hand(pairs):
@@ -70,26 +74,26 @@ def test_checkpoints_of_all_runs_are_ranked_together_and_in_each_run():
 def test_what_cannot_be_ranked_has_no_correlation(run):
   found = choices.rank([run], 'agreement')
   assert found == (len(run.table), None, None, None)
-  assert '-' in choices.describe({'warmup': [run]})
+  assert '-' in render({'warmup': [run]})
 
 
 def test_the_table_has_the_choice_beside_the_last_and_the_best():
   first = recorded([0.9, 0.8, 0.7], [0.1, 0.3, 0.2], {'last': 30, 'agreement': 10, 'oracle': 20})
   second = recorded([0.5, 0.6, 0.4], [0.3, 0.4, 0.2], {'last': 30, 'agreement': 20, 'oracle': 20})
-  text = choices.describe({'warmup': [first, second]})
+  text = render({'warmup': [first, second]})
   line = next(line for line in text.splitlines() if line.startswith('| warmup'))
   cells = [cell.strip() for cell in line.strip('|').split('|')]
   assert cells[:3] == ['warmup', 'agreement', '6'] and cells[6] == '10, 20'
   assert cells[7:] == ['25.0 ± 21.2', '20.0 ± 0.0', '35.0 ± 7.1']
   assert '2 seeds' in text and 'all stages' not in text
-  both = choices.describe({'warmup': [first], 'self_training_1': [second]})
+  both = render({'warmup': [first], 'self_training_1': [second]})
   assert '1 seed:' in both
   last = [line for line in both.splitlines() if line.startswith('| all stages')]
   assert len(last) == 1 and last[0].split('|')[3].strip() == '6'
 
 
 def test_without_a_true_score_the_table_says_so():
-  text = choices.describe({'warmup': [recorded([1, 2, 3], chosen={'agreement': 30})]})
+  text = render({'warmup': [recorded([1, 2, 3], chosen={'agreement': 30})]})
   line = next(line for line in text.splitlines() if line.startswith('| warmup'))
   assert "lacks 'oracle'" in text and [cell.strip() for cell in line.split('|')][7:10] == [
     '30', '-', '-'

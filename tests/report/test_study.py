@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
 from diga_jax.configs import comparison, synthcity_to_camvid
 from diga_jax.inference import evaluate
@@ -44,10 +45,14 @@ def _labels(seed, kept):
   }
 
 
+def text_of(runs) -> str:
+  return tables.render_markdown(study.summarise(runs))
+
+
 def test_mean_and_sample_deviation_of_every_row():
   hits = [(50, 10), (60, 20), (90, 30)]
   runs = [[_network('warm-up', i, hit), _labels(i, 0.7 + i / 10)] for i, hit in enumerate(hits)]
-  text = study.summarise(runs)
+  text = text_of(runs)
   road = [100 * hit[0] / (hit[0] + 10) for hit in hits]
   assert f'{statistics.mean(road):.1f} ± {statistics.stdev(road):.1f}' in text
   means = [100 * run[0]['mean_iou'] for run in runs]
@@ -62,7 +67,7 @@ def test_mean_and_sample_deviation_of_every_row():
 
 def test_protocols_are_kept_apart():
   rows = [_network('a', 0, (5, 5)), _network('b', 0, (5, 5), scales=(1.0,))]
-  assert study.summarise([rows]).count('pixel acc.') == 2
+  assert text_of([rows]).count('pixel acc.') == 2
 
 
 def test_the_drawings_are_pictures(tmp_path):
@@ -73,13 +78,20 @@ def test_the_drawings_are_pictures(tmp_path):
     with Image.open(tmp_path / f'{name}.png') as picture:
       assert picture.size > (300, 100) and len(set(picture.convert('L').tobytes())) > 20
     names.append(name)
-  assert names == ['networks', 'labels']
+  assert names == ['labels']
 
 
-def test_runs_with_other_rows_are_an_error():
+def test_a_seed_that_a_row_lacks_is_told():
   rows = [_network('a', 0, (5, 5)), _network('b', 0, (5, 5))]
-  with pytest.raises(ValueError):
-    study.summarise([rows, rows[:1]])
+  for runs in ([rows, [_network('a', 3, (5, 5))]], [[_network('a', 3, (5, 5))], rows]):
+    with pytest.raises(BadInput, match='b: has no seed 3, and others have'):
+      study.summarise(runs)
+
+
+def test_seeds_of_different_protocols_are_not_averaged():
+  runs = [[_network('a', 0, (5, 5))], [_network('a', 1, (5, 5), scales=(1.0,))]]
+  with pytest.raises(BadInput, match=r'a: scales is \[1.0\] in seed 1 and \[1.0, 0.5\] in seed 0'):
+    study.summarise(runs)
 
 
 def test_the_rows_of_the_camvid_study():
@@ -139,10 +151,11 @@ def test_a_study_from_the_command_line(tmp_path, capsys):
   )
   assert status == 0
   shown = capsys.readouterr().out
-  assert 'seeds 3, 4' in shown and '| warmup ' in shown and '| label_1 ' in shown
-  runs = json.loads((tmp_path / 'study' / 'study' / 'published.json').read_text())
+  assert 'seeds 3, 4' in shown and 'warmup  ' in shown and 'label_1  ' in shown
+  numbers = json.loads((tmp_path / 'study' / 'study' / 'published.json').read_text())
+  runs = numbers['runs']
   assert [run[0]['protocol']['seed'] for run in runs] == [3, 4]
   text = (tmp_path / 'study' / 'study' / 'published.md').read_text()
   assert (tmp_path / 'study' / 'study' / 'published_networks.png').stat().st_size > 1000
   assert study.spread(run[0]['mean_iou'] for run in runs) in text
-  assert text.strip() in shown
+  assert numbers['rows']['warmup'] == pytest.approx([run[0]['mean_iou'] for run in runs])

@@ -44,21 +44,57 @@ def test_the_commit_is_that_of_the_program():
   assert found.rstrip('+') == wanted
 
 
-def test_asking_for_the_commit_writes_nothing(tmp_path, monkeypatch):
-  def git(*arguments):
+@pytest.fixture
+def git(tmp_path, monkeypatch):
+  """git(arguments) -> its output, in a new repository that the program seems to be in."""
+
+  def call(*arguments: str) -> str:
     own = ('-c', 'user.name=a', '-c', 'user.email=a@b')
-    subprocess.run(['git', *own, '-C', str(tmp_path), *arguments], check=True, capture_output=True)
+    command = ['git', *own, '-C', str(tmp_path), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
   if shutil.which('git') is None:
     pytest.skip('needs git')
+  monkeypatch.setattr(run_record, '__file__', str(tmp_path / 'a' / 'b' / 'c.py'))
+  call('init')
+  return call
+
+
+def test_asking_for_the_commit_writes_nothing(tmp_path, git):
   (tmp_path / 'file').write_text('a')
-  for arguments in (('init',), ('add', 'file'), ('commit', '-m', 'a')):
-    git(*arguments)
+  git('add', 'file')
+  git('commit', '-m', 'a')
   os.utime(tmp_path / 'file', (1, 1))  # of which the index would take note
   before = (tmp_path / '.git' / 'index').read_bytes()
-  monkeypatch.setattr(run_record, '__file__', str(tmp_path / 'a' / 'b' / 'c.py'))
   assert len(run_record.commit()) == 40
   assert (tmp_path / '.git' / 'index').read_bytes() == before
+
+
+def test_the_program_is_the_same_at_commits_of_other_files(tmp_path, git):
+  commits = []
+  for name in ('diga_jax/a.py', 'docs/b.md', 'data_pipelines/c.py'):
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text('a')
+    git('add', name)
+    git('commit', '-m', 'a')
+    commits.append(git('rev-parse', 'HEAD'))
+  first, page, other = commits
+  assert run_record.same_program(first, page) and run_record.same_program('', '')
+  assert run_record.same_program(f'{page}+', f'{page}+')
+  wrong = [
+    (page, other),
+    (first, f'{page}+'),
+    (first, ''),
+    (first, '0' * 40),
+    (first, '--no-index'),
+  ]
+  assert not [pair for pair in wrong if run_record.same_program(*pair)]
+
+
+def test_versions_are_those_that_the_process_began_with(monkeypatch):
+  before = run_record.versions()
+  monkeypatch.setattr(run_record, 'commit', lambda: 'of what was checked out since')
+  assert run_record.versions() == before
 
 
 def test_a_stage_that_goes_on_elsewhere_says_what_differs(tmp_path, monkeypatch, caplog):
