@@ -57,7 +57,7 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
     return print_facts({'seeds': ', '.join(map(str, seeds)), **facts})
   rows = []
   for run in runs:
-    with stage_folder.lock(run.workdir), run_record.recorded(run.workdir):
+    with stage_folder.lock(run.workdir), run_record.recorded(run.workdir, run.config.to_dict()):
       rows.append(graph.run_recipe(run))
   if not processes.is_main_process():
     return

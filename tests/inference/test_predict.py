@@ -1,4 +1,4 @@
-"""Labels for image files: those of the evaluation, and nothing written where something is wrong."""
+"""Labels for files: those of the evaluation, and nothing written where something is wrong."""
 
 import dataclasses
 import functools
@@ -15,8 +15,11 @@ from data_pipelines.folder import Folder
 from diga_jax.__main__ import main
 from diga_jax.inference.evaluate import evaluate
 from diga_jax.inference.forward import Predictor
-from diga_jax.inference.predict import find_images, predict_images
+from diga_jax.inference.image_paths import find_images
+from diga_jax.inference.predict import predict_images
+from diga_jax.inference.prediction_files import Outputs
 from diga_jax.inference.pseudo_labels import predict_each
+from diga_jax.report.pictures import overlay
 from tests.support.stage_files import tiny_network, write_stage
 from tests.support.tiny import Source, tiny
 
@@ -38,29 +41,28 @@ def photographs(tmp_path):
   return folder
 
 
-def test_predict_writes_labels_and_overlays(photographs, tmp_path):
+def test_predict_writes_labels_and_pictures(photographs, tmp_path):
   out = tmp_path / 'out'
   predictor = Predictor(*tiny(), batch_size=2)
-  found = predict_images(predictor, [photographs], out, PALETTE, progress=False)
-  assert [p.name for p in found] == ['a.png', 'b.png', 'c.png']
-  assert sorted(p.name for p in out.iterdir()) == [
-    'a.png',
-    'a_color.png',
-    'b.png',
-    'b_color.png',
-    'c.png',
-    'c_color.png',
-  ]
+  outputs = Outputs(out, PALETTE, colour=True, overlay=True)
+  found = predict_images(predictor, [photographs], outputs, progress=False)
+  assert [p.name for p in found.files] == ['a.png', 'b.png', 'c.png']
+  assert found[1:] == (0, {}, 0)
+  kinds = ('.png', '_colour.png', '_overlay.png')
+  written = {f'{name}{kind}' for name in 'abc' for kind in kinds}
+  assert {p.name for p in out.iterdir()} == written | {'predict.jsonl'}
   image = Source(3).read(0)[0]
   expected = predictor.classes(jnp.asarray(image)[None], image.shape[:2])[0]
   assert (pixels(out / 'b.png') == np.asarray(expected)).all()
-  assert pixels(out / 'b_color.png').shape == image.shape
+  labels = pixels(out / 'b.png')
+  assert (pixels(out / 'b_colour.png') == PALETTE[labels]).all()
+  assert (pixels(out / 'b_overlay.png') == overlay(image, labels, PALETTE)).all()
 
 
 def test_what_is_left_out_of_a_folder_is_said(photographs, caplog):
   (photographs / 'dangling.png').symlink_to('nowhere')
   (photographs / 'sub').mkdir()
-  assert [path.name for path in find_images([photographs])] == ['a.JPG', 'b.png', 'c.jpeg']
+  assert [found.path.name for found in find_images([photographs])] == ['a.JPG', 'b.png', 'c.jpeg']
   assert 'left out, since no image files: dangling.png, notes.txt, sub' in caplog.text
 
 
@@ -69,7 +71,7 @@ def test_a_network_that_computes_no_numbers_is_refused(photographs, tmp_path):
   huge = jax.tree.map(lambda leaf: jnp.full_like(leaf, 1e30), variables)  # each of them is finite
   predictor, source = Predictor(model, huge), Source(3)
   with pytest.raises(BadInput, match=r'a\.JPG: .* not finite'):
-    predict_images(predictor, [photographs], tmp_path / 'out', PALETTE, progress=False)
+    predict_images(predictor, [photographs], Outputs(tmp_path / 'out', PALETTE), progress=False)
   assert not (tmp_path / 'out').exists() or not list((tmp_path / 'out').iterdir())
   with pytest.raises(BadInput, match='not finite'):
     evaluate(predictor, source, '0123', progress=False)
@@ -94,7 +96,7 @@ def test_predict_refuses_what_it_cannot_do(photographs, tmp_path):
     ([tmp_path / 'torn.png'], out, 'torn.png'),
   ):
     with pytest.raises(BadInput, match=words) as caught:
-      run(paths, directory, PALETTE)
+      run(paths, Outputs(directory, PALETTE))
     assert '\n' not in str(caught.value)
   assert not list(out.rglob('*'))
 
@@ -106,8 +108,8 @@ def test_predict_writes_the_classes_of_the_evaluation(tmp_path, flip):
   for i, path in enumerate(images):
     Image.fromarray(source.read(i)[0]).save(path)
   predictor = Predictor(*tiny(), flip=flip, batch_size=2)
-  labels = predict_images(predictor, images, tmp_path / 'out', PALETTE, progress=False)
-  for image, path in zip(images, labels, strict=True):
+  labels = predict_images(predictor, images, Outputs(tmp_path / 'out', PALETTE), progress=False)
+  for image, path in zip(images, labels.files, strict=True):
     classes = predictor.classes(jnp.asarray(pixels(image))[None], (27, 35))[0]
     atomic.write_png(tmp_path / 'expected.png', np.asarray(classes))
     assert path.read_bytes() == (tmp_path / 'expected.png').read_bytes()
@@ -140,7 +142,7 @@ def test_the_command_follows_the_configs_evaluation(photographs, tmp_path, flip)
 
 
 def test_nothing_is_written_beside_the_images(photographs, tmp_path):
-  run = functools.partial(predict_images, Predictor(*tiny()), palette=PALETTE, progress=False)
+  run = functools.partial(predict_images, Predictor(*tiny()), progress=False)
   (tmp_path / 'link').symlink_to(photographs)
   (tmp_path / 'others').mkdir()
   (tmp_path / 'others' / 'd.png').symlink_to(photographs / 'b.png')
@@ -153,7 +155,7 @@ def test_nothing_is_written_beside_the_images(photographs, tmp_path):
     ([tmp_path / 'others'], tmp_path / 'others'),
   ):
     with pytest.raises(BadInput, match=r'might overwrite images, .* use another --output'):
-      run(paths, directory)
+      run(paths, Outputs(directory, PALETTE))
   assert {path: path.read_bytes() for path in photographs.iterdir()} == before
 
 
