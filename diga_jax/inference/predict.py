@@ -122,7 +122,7 @@ def _path(item: _Item) -> str:
 
 
 def _describe(failures: Mapping[str, str]) -> str:
-  more = f' (and {len(failures) - 1} more files cannot be read)' * (len(failures) > 1)
+  more = f' (and {len(failures) - 1} more cannot be read)' * (len(failures) > 1)
   return next(iter(failures.values())) + more
 
 
@@ -186,15 +186,16 @@ def _check_space(items: Sequence[_Item], outputs: Outputs, classes: int) -> None
   """Says how much space probabilities take; raises BadInput if an image's or all are too much."""
   if not outputs.probabilities:
     return
-  sizes = {item: HALF.itemsize * classes * item.size[0] * item.size[1] for item in items}
-  largest = max(items, key=lambda item: sizes[item])
-  if sizes[largest] > LARGEST:
+  sizes = [HALF.itemsize * classes * item.size[0] * item.size[1] for item in items]
+  most = max(sizes)
+  if most > LARGEST:
+    largest = items[sizes.index(most)]
     raise BadInput(
       f'{_path(largest)}: {classes} probabilities for {largest.size[1]}x{largest.size[0]} pixels '
-      f'take {_gigabytes(sizes[largest])}, at most {_gigabytes(LARGEST)} are written for an image: '
+      f'take {_gigabytes(most)}, at most {_gigabytes(LARGEST)} are written for an image: '
       'leave out --probabilities, or cut the image into smaller ones'
     )
-  total = sum(size * item.frames for item, size in sizes.items())
+  total = sum(size * item.frames for size, item in zip(sizes, items, strict=True))
   place = next(p for p in (outputs.directory, *outputs.directory.absolute().parents) if p.exists())
   free = shutil.disk_usage(place).free
   if processes.is_main_process():

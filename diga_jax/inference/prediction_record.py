@@ -4,6 +4,7 @@
 each image that is labelled after it. Several processes have a file each.
 """
 
+import datetime
 import fcntl
 import json
 import os
@@ -46,19 +47,17 @@ class Record:
   def __init__(self, directory: pathlib.Path, made_by: Mapping[str, PyTree], overwrite: bool):
     self._directory, self._overwrite = directory, overwrite
     self._made_by = json.loads(json.dumps(made_by))
-    self._entries: dict[str, _Entry] = {}  # by the name of the file made
+    self._entries = _read(directory)
     self._file: IO[str] | None = None
-    for path in sorted(directory.glob(NAME.replace('.', '*.'))):
-      self._read(path)
     others = [each.made_by for each in self._entries.values() if each.made_by != self._made_by]
     if others and not overwrite:
       raise BadInput(f'{directory}: {_differences(others[-1], self._made_by)}: {INSTEAD}')
 
   def others(self) -> int:
-    """How many files in the folder were made by something else."""
+    """How many files that were made by something else are still in the folder."""
     return sum(
       each.made_by != self._made_by and (self._directory / name).exists()
-      for name, each in self._entries.items()
+      for name, each in _read(self._directory).items()
     )
 
   def is_done(self, found: Found, files: Sequence[str], stamp: digests.Stamp) -> bool:
@@ -91,8 +90,15 @@ class Record:
     """
     for name in files:
       _remove(self._directory / name)
-    line = {'image': _path_of(found), 'stamp': list(stamp), 'files': list(files), 'shape': shape}
-    self._append(line)
+    self._append(
+      {
+        'image': _path_of(found),
+        'stamp': list(stamp),
+        'files': list(files),
+        'shape': shape,
+        'date': datetime.datetime.now(datetime.UTC).isoformat(),
+      }
+    )
 
   def close(self) -> None:
     if self._file is not None:
@@ -125,18 +131,24 @@ class Record:
     file.truncate(len(text[: text.rfind('\n') + 1].encode()))  # half a line of a killed process
     return file
 
-  def _read(self, path: pathlib.Path) -> None:
+
+def _read(directory: pathlib.Path) -> dict[str, _Entry]:
+  """What the records of all processes say of each file: the last entry of it; raises BadInput."""
+  dated = []
+  for path in directory.glob(NAME.replace('.', '*.')):
     made_by: dict[str, PyTree] = {}
     try:
-      *lines, _ = path.read_text(encoding='utf-8').split('\n')
+      *lines, _ = path.read_text(encoding='utf-8').split('\n')  # the last one is empty, or cut
       for line in map(json.loads, lines):
         made_by = line.get('made_by', made_by)
-        entry = _Entry(line.get('image', ''), line.get('stamp', []), made_by)
-        self._entries |= dict.fromkeys(line.get('files', ()), entry)
-    except (OSError, ValueError, TypeError, AttributeError):
+        if 'files' in line:
+          entry = _Entry(line['image'], line['stamp'], made_by)
+          dated += [(line['date'], name, entry) for name in line['files']]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
       raise BadInput(
         f'{path}: is damaged, or no record of predict: remove it, or give another --output'
       ) from None
+  return {name: entry for _, name, entry in sorted(dated, key=lambda each: each[0])}
 
 
 def _path_of(found: Found) -> str:
