@@ -126,7 +126,8 @@ def _errors(path: str | os.PathLike[str]) -> Iterator[None]:
   try:
     yield
   except _library().FFmpegError as error:
-    reason = one_line(error.strerror)
+    at_once = 'it ends before a first frame'
+    reason = at_once if isinstance(error, EOFError) else one_line(error.strerror)
     raise BadInput(
       f'{path}: cannot be decoded as a video ({reason}); restore the file, or leave it out'
     ) from None

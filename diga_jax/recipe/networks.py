@@ -21,6 +21,7 @@ from diga_jax.storage import run_record, stage_folder
 from diga_jax.weights import path_of
 
 Images = np.ndarray | Sequence[np.ndarray]
+SMALLEST = 64  # pixels: the side of the smallest window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,18 +67,18 @@ class Network:
   def _apply(
     self, images: Images, window: int, kind: np.dtype | None
   ) -> tuple[np.ndarray, np.ndarray | None]:
-    stack = _stack(images)
-    count, size = len(stack), (stack.shape[1], stack.shape[2])
-    classes, likely = np.empty(stack.shape[:3], np.uint8), None
-    if kind is not None:
-      channels = self.predictor.model.classes
-      mesh.check_memory(
-        kind.itemsize * channels * classes.size,
-        f'probabilities of {channels} classes for {count} images of {size[0]}x{size[1]}',
-        'give fewer images, or take .labels(images)',
-      )
-      likely = np.empty((*classes.shape, channels), kind)
-    shape = shapes.plan([size], 0, window)[size]
+    stack, channels = _stack(images), self.predictor.model.classes
+    if window < SMALLEST:
+      raise BadInput(f'window is {window}: give {SMALLEST} pixels or more')
+    count, *size = stack.shape[:3]
+    mesh.check_memory(
+      count * size[0] * size[1] * (1 if kind is None else 1 + kind.itemsize * channels),
+      f'labels and probabilities of {channels} classes for {count} images of {size[0]}x{size[1]}',
+      'give fewer images, or take .labels(images)',
+    )
+    classes = np.empty((count, *size), np.uint8)
+    likely = None if kind is None else np.empty((count, *size, channels), kind)
+    shape = shapes.plan([tuple(size)], 0, window)[tuple(size)]
     found = label_images.label_each(self.predictor, stack, shape, window=window, probabilities=kind)
     for index, (_, labelled) in enumerate(found):
       check_classes(labelled.classes, [f'image {index}'])
