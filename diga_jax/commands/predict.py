@@ -75,9 +75,10 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> int:
     return int(bool(found.failures))
   for reason in found.failures.values():
     print(f'left out: {reason}', file=sys.stderr)
-  parts = [f'{len(found.files)} files labelled']
+  count = len(found.files)
+  parts = [f'{count} file{"s" * (count > 1)} labelled']
   parts += [f'{found.kept} of them before'] * bool(found.kept)
   parts += [f'{len(found.failures)} left out'] * bool(found.failures)
-  parts += [f'{found.others} files of other networks remain'] * bool(found.others)
+  parts += [f'{found.others} others, made otherwise, remain'] * bool(found.others)
   print(f'{arguments.output}: {", ".join(parts)}')
   return int(bool(found.failures))

@@ -43,7 +43,7 @@ class Predicted(NamedTuple):
     files: the label files, or folders of a video's, of all that could be labelled, in order.
     kept: how many of them were there already, made by the same network of the same images.
     failures: why each of the others could not be, by its path.
-    others: files of other networks that are still in the folder.
+    others: files in the folder that were made otherwise, such as by another network.
   """
 
   files: list[pathlib.Path]
@@ -175,6 +175,7 @@ def _look_at(
 
 
 def _item(found: Found, files: list[str], max_pixels: int) -> _Item:
+  image_files.check_file(found.path)
   stamp = digests.stamp(str(found.path))
   if not found.is_video:
     return _Item(found, files, image_files.read_size(found.path, max_pixels), 1, stamp)

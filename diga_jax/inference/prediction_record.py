@@ -158,8 +158,8 @@ def _path_of(found: Found) -> str:
 def _remove(path: pathlib.Path) -> None:
   if path.is_dir() and not path.is_symlink():
     shutil.rmtree(path)
-  else:
-    path.unlink(missing_ok=True)
+  elif os.path.lexists(path):
+    path.unlink()
 
 
 def _differences(old: Mapping[str, PyTree], new: Mapping[str, PyTree]) -> str:
