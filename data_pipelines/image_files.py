@@ -105,7 +105,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
 def read_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
   """(h, w) of an image as the head of its file has it, turned as its EXIF orientation says.
 
-  Of a PNG file whose orientation comes after its pixels, `read_image` finds another one.
+  `read_image` finds another one where a PNG file has its orientation after its pixels.
 
   Raises BadInput: as `check_file`; it cannot be read, is of none of `FORMATS`, or is too large.
   """
@@ -114,8 +114,8 @@ def read_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tup
     with Image.open(path, formats=FORMATS) as image:
       if image.width * image.height > max_pixels:
         raise _too_large(str(path), image, max_pixels)
-      # Asked for it, Pillow would decode all of a PNG file without one.
-      known = image.format != 'PNG' or 'exif' in image.info
+      # Of TIFF files Pillow has turned the size; of a PNG file without one it would decode all.
+      known = image.format != 'TIFF' and (image.format != 'PNG' or 'exif' in image.info)
       turned = known and image.getexif().get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
       return (image.width, image.height) if turned else (image.height, image.width)
   except BadInput:
