@@ -133,6 +133,7 @@ def _files_of(found: Sequence[Found], outputs: Outputs) -> list[list[str]]:
   """
   inputs = {place: each for each in found for place in _folders_of(each.path)}
   owners: dict[str, Found] = {}
+  folders: dict[str, Found] = {}  # those that hold what is made, where no video's may be
   named = [outputs.files_of(each) for each in found]
   for each, files in zip(found, named, strict=True):
     for name in files:
@@ -141,12 +142,13 @@ def _files_of(found: Sequence[Found], outputs: Outputs) -> list[list[str]]:
         raise BadInput(
           f'{place}: might overwrite images, as {inputs[place].path} is there; use another --output'
         )
-      for part in (name, *map(str, pathlib.PurePosixPath(name).parents)):
-        if part in owners:
-          raise BadInput(
-            f'{each.path}: would write {outputs.directory / name}, as {owners[part].path} does; '
-            'rename one'
-          )
+      parents = list(map(str, pathlib.PurePosixPath(name).parents))
+      others = [owners.get(part) for part in (name, *parents)] + [folders.get(name)]
+      if other := next(filter(None, others), None):
+        raise BadInput(
+          f'{each.path}: would write {outputs.directory / name}, as {other.path} does; rename one'
+        )
+      folders |= dict.fromkeys(parents, each)
     owners |= dict.fromkeys(files, each)
   return named
 

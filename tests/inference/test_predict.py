@@ -4,14 +4,16 @@ import dataclasses
 import functools
 import json
 import pathlib
+import struct
 import tracemalloc
+import zlib
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from data_pipelines import atomic, video_files
 from data_pipelines.errors import BadInput
@@ -433,6 +435,16 @@ def test_a_bad_video_leaves_nothing(photographs, tmp_path):
   assert sorted(found.failures) == sorted(map(str, videos))
 
 
+def test_a_video_and_images_do_not_share_a_folder(tmp_path):
+  film(tmp_path / 'in' / 'clip.mp4')
+  save(tmp_path / 'in' / 'clip' / 'a.png')
+  patterns = [tmp_path / 'in' / '*.mp4', tmp_path / 'in' / '*' / '*.png']
+  for paths in (patterns, patterns[::-1]):
+    with pytest.raises(BadInput, match='rename one'):
+      label(tmp_path / 'out', *paths)
+  assert not (tmp_path / 'out').exists()
+
+
 def test_a_folder_in_the_place_of_a_video_is_left_alone(tmp_path):
   movie = film(tmp_path / 'clip.mp4')
   save(tmp_path / 'out' / 'clip' / 'mine.png')
@@ -496,3 +508,20 @@ def test_memory_does_not_grow_with_the_image(tmp_path):
     peaks.append(tracemalloc.get_traced_memory()[1] / side**2)
     tracemalloc.stop()
   assert peaks[1] < 16  # bytes a pixel: image, labels, overlay, and the copy that is compressed
+
+
+def test_an_image_of_another_size_than_its_head_says_is_labelled_all_the_same(tmp_path):
+  """Its orientation comes after its pixels, where only reading all of it finds it."""
+  plain = save(tmp_path / 'plain.png')
+  exif = Image.Exif()
+  exif[ExifTags.Base.Orientation] = 6
+  content = exif.tobytes().removeprefix(b'Exif\0\0')
+  body = b'eXIf' + content
+  chunk = struct.pack('>I', len(content)) + body + struct.pack('>I', zlib.crc32(body))
+  data = plain.read_bytes()
+  (tmp_path / 'turned.png').write_bytes(data[:-12] + chunk + data[-12:])
+  found = label(tmp_path / 'out', plain, tmp_path / 'turned.png', overlay=True, window=64)
+  assert len(found.files) == 2 and not found.failures
+  assert pixels(tmp_path / 'out' / 'plain.png').shape == (24, 32)
+  assert pixels(tmp_path / 'out' / 'turned.png').shape == (32, 24)
+  assert pixels(tmp_path / 'out' / 'turned_overlay.png').shape == (32, 24, 3)
