@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from data_pipelines.errors import BadInput, one_line
@@ -37,6 +37,15 @@ INFLATED = 1 << 20  # bytes at a time
 # (left, top, step right, step down) of the seven passes of an interlaced PNG file.
 ADAM7 = (
   (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+)  # fmt: skip
+
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+NO_IMAGE = f'it is no {", ".join(FORMATS[:-1])} or {FORMATS[-1]} file, or its start is damaged'
+RESTORE = '; restore the file, or leave it out'
+# What Pillow's decoders raise for damaged files.
+DAMAGES = (
+  OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError,
+  AttributeError, AssertionError, RuntimeError, MemoryError, Warning, struct.error, zlib.error,
 )  # fmt: skip
 
 Colours = tuple[tuple[int, int, int], ...]
@@ -68,8 +77,21 @@ def read_image(
 def read_file(path: str | os.PathLike[str]) -> bytes:
   """The bytes of a file.
 
-  Raises BadInput: it does not exist, cannot be read or has a name that is not UTF-8; or it is a
-  folder, a pipe or a device, which might have to be waited for.
+  Raises BadInput: as `check_file`, or it cannot be read.
+  """
+  check_file(path)
+  try:
+    with open(path, 'rb') as file:
+      return file.read()
+  except OSError as error:
+    raise BadInput(f'{path}: cannot be read ({error.strerror})') from None
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+  """Refuses a path that is no file.
+
+  Raises BadInput: it does not exist or has a name that is not UTF-8; or it is a folder, a pipe or a
+  device, which might have to be waited for.
   """
   path = os.fspath(path)
   if UNUSABLE_NAME.search(path):
@@ -78,11 +100,30 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     )
   if not os.path.isfile(path):
     raise BadInput(f'{path}: {why_no_file(path)}')
+
+
+def read_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+  """(h, w) of an image as the head of its file has it, turned as its EXIF orientation says.
+
+  `read_image` finds another one where a PNG file has its orientation after its pixels.
+
+  Raises BadInput: as `check_file`; it cannot be read, is of none of `FORMATS`, or is too large.
+  """
+  check_file(path)
   try:
-    with open(path, 'rb') as file:
-      return file.read()
-  except OSError as error:
-    raise BadInput(f'{path}: cannot be read ({error.strerror})') from None
+    with Image.open(path, formats=FORMATS) as image:
+      if image.width * image.height > max_pixels:
+        raise _too_large(str(path), image, max_pixels)
+      # Of TIFF files Pillow has turned the size; of a PNG file without one it would decode all.
+      known = image.format != 'TIFF' and (image.format != 'PNG' or 'exif' in image.info)
+      turned = known and image.getexif().get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
+      return (image.width, image.height) if turned else (image.height, image.width)
+  except BadInput:
+    raise
+  except Image.UnidentifiedImageError:
+    raise BadInput(f'{path}: cannot be decoded ({NO_IMAGE}){RESTORE}') from None
+  except DAMAGES as error:
+    raise BadInput(f'{path}: cannot be decoded ({one_line(error)}){RESTORE}') from None
 
 
 def why_no_file(path: str | os.PathLike[str]) -> str:
@@ -115,10 +156,7 @@ def decode(
       collections.deque(_chunks(data), maxlen=0)
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
       if image.width * image.height > max_pixels:
-        raise BadInput(
-          f'{name}: has {image.width}x{image.height} pixels, more than data.max_pixels '
-          f'({max_pixels:,}): raise it, or cut the image into smaller ones'
-        )
+        raise _too_large(name, image, max_pixels)
       # A JPEG file of several pictures (MPO) shows its first; the others are previews and depth.
       frames = getattr(image, 'n_frames', 1)
       if image.format != 'MPO' and frames > 1:
@@ -131,16 +169,19 @@ def decode(
         _check_length(data)
       return _pixels(image, mode)
   except Image.UnidentifiedImageError:
-    reason = f'it is no {", ".join(FORMATS[:-1])} or {FORMATS[-1]} file, or its start is damaged'
+    reason = NO_IMAGE
   except BadInput:
     raise
-  # What Pillow's decoders raise for damaged files.
-  except (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError,
-    AttributeError, AssertionError, RuntimeError, MemoryError, Warning, struct.error, zlib.error,
-  ) as error:  # fmt: skip
+  except DAMAGES as error:
     reason = one_line(error)
-  raise BadInput(f'{name}: cannot be decoded ({reason}); restore the file, or leave it out')
+  raise BadInput(f'{name}: cannot be decoded ({reason}){RESTORE}')
+
+
+def _too_large(name: str, image: Image.Image, max_pixels: int) -> BadInput:
+  return BadInput(
+    f'{name}: has {image.width}x{image.height} pixels, more than data.max_pixels '
+    f'({max_pixels:,}): raise it, or cut the image into smaller ones'
+  )
 
 
 def _pixels(image: ImageFile.ImageFile, mode: str) -> np.ndarray:

@@ -97,10 +97,19 @@ def add_command(
   return command
 
 
-def add_workdir(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_workdir(command: argparse.ArgumentParser, required: bool = True) -> argparse.ArgumentParser:
   """Where the stages are, and the processes that work on them; returns the command."""
-  command.add_argument('--workdir', required=True, type=parse_folder, metavar='DIR')
+  command.add_argument('--workdir', required=required, type=parse_folder, metavar='DIR')
   command.add_argument('--distributed', type=parse_processes, metavar='WHERE', help=DISTRIBUTED)
+  return command
+
+
+def add_network(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+  """The network of a stage, or of a file of weights without any stage; returns the command."""
+  one = add_workdir(command, required=False).add_mutually_exclusive_group(required=True)
+  one.add_argument('--stage', help='the stage of --workdir whose network it is')
+  text = 'instead: a file of the whole network (.pth, .safetensors, .npz), or an import'
+  one.add_argument('--weights', type=parse_path, metavar='FILE', help=text)
   return command
 
 

@@ -35,7 +35,10 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   experiment = Run(config, arguments.workdir)
   if arguments.dry_run:
     return print_facts(check(experiment))
-  with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
+  with (
+    stage_folder.lock(arguments.workdir),
+    run_record.recorded(arguments.workdir, config.to_dict()),
+  ):
     check(experiment)
     results = carry_out(experiment)
     chosen = checkpoints.describe([experiment])
@@ -71,7 +74,10 @@ def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
     raise BadInput(f'stage {arguments.stage!r} is not {what}: use the command {command}')
   if arguments.dry_run:
     return print_facts(checks.check(experiment, [arguments.stage]))
-  with stage_folder.lock(arguments.workdir), run_record.recorded(arguments.workdir):
+  with (
+    stage_folder.lock(arguments.workdir),
+    run_record.recorded(arguments.workdir, config.to_dict()),
+  ):
     checks.check(experiment, [arguments.stage])
     graph.run_stage(experiment, arguments.stage)
 

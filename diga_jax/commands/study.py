@@ -1,6 +1,7 @@
 """study: the recipe over several seeds, and over variants of its config."""
 
 import argparse
+import itertools
 import os
 import pathlib
 import re
@@ -147,6 +148,6 @@ def write(
   numbers = comparison.summary(found, made, each, named)
   stage_folder.write_metrics(beside('.json'), {**numbers, 'runs': rows})
   passports = [graph.passports_of(found.runs(variant)) for variant in found.variants]
-  stage_folder.write_metrics(beside('_passports.json'), sum(passports, start=[]))
+  stage_folder.write_metrics(beside('_passports.json'), [*itertools.chain(*passports)])
   print(tables.render_to_fit(parts))
   print(f'these tables, all numbers and plots: {place}.md, .json, .csv, .npz and _*.png')

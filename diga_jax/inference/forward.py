@@ -62,6 +62,12 @@ def classes_of(logits: jax.Array) -> jax.Array:
   return jnp.where(jnp.isfinite(logits).all(-1), found, jnp.uint8(IGNORE))
 
 
+@jax.jit
+def classes_and_probabilities(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """`classes_of` logits [B, h, w, C], and their softmax, float32 [B, h, w, C]."""
+  return classes_of(logits), jax.nn.softmax(logits, -1)
+
+
 def check_classes(classes: np.ndarray, ids: Sequence[str]) -> None:
   """Refuses what `classes_of` found for images where logits are not finite; raises BadInput."""
   if (classes == IGNORE).any():
@@ -111,6 +117,10 @@ class Predictor:
   def classes(self, images: jax.Array, size: Size) -> jax.Array:
     """uint8 RGB [B, H, W, 3] -> each pixel's class at `size`, uint8 [B, h, w]."""
     return self._apply(images, size, as_classes=True)
+
+  def probabilities(self, images: jax.Array, size: Size) -> tuple[jax.Array, jax.Array]:
+    """`classes`, and the softmax of `logits`: float32 [B, h, w, C]; both may differ by rounding."""
+    return classes_and_probabilities(self.logits(images, size))
 
   def _apply(self, images: jax.Array, size: Size, as_classes: bool) -> jax.Array:
     model, scales, flip = self.model, self.scales, self.flip

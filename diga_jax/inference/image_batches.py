@@ -18,6 +18,7 @@ from diga_jax.progress import bar
 from diga_jax.types import Size
 
 READERS = 2  # threads that decode; Pillow lets go of the interpreter while it does
+S = TypeVar('S')
 T = TypeVar('T')
 
 
@@ -211,10 +212,18 @@ def for_each_batch(
     dataset, options: as of `batches`.
   """
   with bar(len(processes.local_share(len(dataset))), title, progress) as shown:
-    previous = None
-    for batch in itertools.chain(batches(dataset, **options), [None]):
-      current = None if batch is None else (batch, step(batch))
-      if previous is not None:
-        yield previous
-        shown.update(len(previous[0].indices))
-      previous = current
+    for batch, result in one_ahead(step, batches(dataset, **options)):
+      yield batch, result
+      shown.update(len(batch.indices))
+
+
+def one_ahead(step: Callable[[S], T], items: Iterable[S]) -> Iterator[tuple[S, T]]:
+  """(item, step(item)) for each of the items, after `step` has been called for the next one."""
+  previous = None
+  for item in items:
+    current = item, step(item)
+    if previous is not None:
+      yield previous
+    previous = current
+  if previous is not None:
+    yield previous

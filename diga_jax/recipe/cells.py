@@ -203,7 +203,8 @@ def next_action(cells: Study, cell: Cell) -> tuple[Action, str] | None:
 
 def advance(cells: Study, cell: Cell) -> None:
   """Makes the stages of a cell and measures them, until it waits for one of another cell."""
-  with stage_folder.lock(cell.run.workdir), run_record.recorded(cell.run.workdir):
+  workdir, config = cell.run.workdir, cell.run.config.to_dict()
+  with stage_folder.lock(workdir), run_record.recorded(workdir, config):
     while found := told(functools.partial(next_action, cells, cell)):
       action, name = found
       if action == 'wait':

@@ -34,6 +34,17 @@ def local_variables_of(run: Run, stage: ConfigDict) -> Variables:
   return check_finite(found, reads.start or reads.weights or run.config.model.weights)
 
 
+def local_variables_in(experiment: Experiment, file: str) -> Variables:
+  """The variables in a file of weights that holds all of them, on this process's devices.
+
+  Raises:
+    BadInput: if the file is missing, damaged or of another network.
+  """
+  variables, _ = load_weights(experiment, file, whole=True)
+  found = to_local_mesh(replicate(variables, experiment.mesh), experiment.local_mesh)
+  return check_finite(found, file)
+
+
 def initial_variables(experiment: Experiment, file: str = '', whole: bool = False) -> Variables:
   """The network's variables before any training, and a line that says where they are from.
 

@@ -9,6 +9,7 @@ from data_pipelines.label_tables import IGNORE, Colour
 
 NARROW, WIDE = 256, 512  # a panel is drawn between these widths, in pixels
 MARGIN, GAP, LINE = 10, 6, 20
+BAND = 256  # rows of an overlay that are computed at a time
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 REJECTED, HATCH = (214, 214, 214), (160, 160, 160)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -25,8 +26,12 @@ def overlay(
   image: np.ndarray, labels: np.ndarray, palette: np.ndarray, share: float = 0.6
 ) -> np.ndarray:
   """`share` of the class colour over the image, both [H, W]; uint8 RGB [H, W, 3]."""
-  mixed = share * colour_labels(labels, palette).astype(np.float32) + (1 - share) * image
-  return np.round(mixed).astype(np.uint8)
+  made = np.empty_like(image)
+  for top in range(0, len(image), BAND):  # floats take many times the space of the image
+    rows = slice(top, top + BAND)
+    colours = colour_labels(labels[rows], palette).astype(np.float32)
+    made[rows] = np.round(share * colours + (1 - share) * image[rows])
+  return made
 
 
 def _panel_size(height: int, width: int) -> tuple[int, int]:

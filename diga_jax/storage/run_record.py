@@ -136,10 +136,11 @@ def processor() -> str:
 
 
 @contextlib.contextmanager
-def recorded(workdir: pathlib.Path) -> Iterator[None]:
+def recorded(workdir: pathlib.Path, config: Mapping[str, PyTree] | None = None) -> Iterator[None]:
   """Adds the entry of this start to a working directory that is locked, and its hours at the end.
 
-  Prints the devices, where a CPU instead of a GPU is seen at once.
+  Prints the devices, where a CPU instead of a GPU is seen at once. `config`: all that is set, so
+  that `config_of` finds it again.
   """
   entry = {
     'date': _now().isoformat(timespec='seconds'),
@@ -147,6 +148,7 @@ def recorded(workdir: pathlib.Path) -> Iterator[None]:
     'folder': os.getcwd(),
     'host': platform.node(),
     'conditions': conditions(),
+    'config': config or {},
     'stages': [],  # those that it has worked on, and the folders of its measurements
     'hours': 0.0,
   }
@@ -159,6 +161,28 @@ def recorded(workdir: pathlib.Path) -> Iterator[None]:
     with contextlib.suppress(BadInput):  # it would hide why the run ends
       if processes.is_main_process() and (starts := _read(workdir)):
         _write(workdir, starts)
+
+
+def config_of(workdir: pathlib.Path, stage: str) -> dict[str, PyTree]:
+  """The config of the last start that worked on a stage, or else of the last one that has any.
+
+  Raises:
+    BadInput: the record is missing or damaged, or is of a version that did not write configs.
+  """
+  instead = 'give the config'
+  starts = records.read(workdir / NAME, instead, 'starts')['starts']
+  known = [start for start in starts if start.get('config')]
+  if not known:
+    raise BadInput(f'{workdir / NAME}: holds no config, as it is of an earlier version; {instead}')
+  last = [start for start in known if stage in start['stages']] or known
+  return _with_tuples(last[-1]['config'])
+
+
+def _with_tuples(tree: PyTree) -> PyTree:
+  """What JSON has made lists of, as it was."""
+  if isinstance(tree, dict):
+    return {key: _with_tuples(value) for key, value in tree.items()}
+  return tuple(map(_with_tuples, tree)) if isinstance(tree, list) else tree
 
 
 def note(workdir: pathlib.Path, stage: str, resumed: bool) -> None:

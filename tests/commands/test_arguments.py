@@ -109,8 +109,18 @@ WRONG = {
   ),
   'predict': tuple(
     ('--workdir=w', '--stage=s', *more)
-    for more in (('--output={file}', 'i'), ('--output=', 'i'), ('--output=o',), ('--output=o', ''))
-  ),
+    for more in (
+      ('--output={file}', 'i'),
+      ('--output=', 'i'),
+      ('--output=o',),
+      ('--output=o', ''),
+      ('--output=o', 'i', '--weights=f'),
+      ('--output=o', 'i', '--window=0'),
+      ('--output=o', 'i', '--programs=-1'),
+      ('--output=o', 'i', '--format=jpg'),
+    )
+  )
+  + (('--output=o', 'i'), ('--output=o', 'i', '--stage=s'), ('--output=o', 'i', '--weights=')),
   'plan': ((), ('--topology',), ('--topology', '')),
   'doctor': (('--jobs=0',), ('--jobs=-1',), ('--jobs=x',), ('--jobs', '1e3'), ('--sets', '')),
   'prepare': (('--images=bmp',), ('--output={file}',), ('--jobs=99999',), ('--stage=',)),

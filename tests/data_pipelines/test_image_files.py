@@ -144,6 +144,26 @@ def test_damaged_files_are_refused(name):
   assert '\n' not in str(error.value) and '0x' not in str(error.value)
 
 
+@pytest.mark.parametrize('name', SOUND)
+def test_the_head_of_a_file_tells_its_size(name, tmp_path):
+  path = tmp_path / 'image'
+  path.write_bytes(SOUND[name][0])
+  assert image_files.read_size(path) == SIZE
+  with pytest.raises(BadInput, match=r'more than data\.max_pixels'):
+    image_files.read_size(path, SIZE[0] * SIZE[1] - 1)
+
+
+@pytest.mark.parametrize('name', DAMAGED)
+def test_a_damaged_head_is_refused(name, tmp_path):
+  path = tmp_path / 'image'
+  path.write_bytes(DAMAGED[name])
+  try:  # what is behind the head may be damaged
+    height, width = image_files.read_size(path)
+    assert name not in ('no file', 'text', 'gif', 'animated gif') and height * width > 0
+  except BadInput as error:
+    assert str(error).startswith(f'{path}: cannot be decoded') and '\n' not in str(error)
+
+
 def test_any_cut_or_changed_bit_of_a_png_is_refused():
   data = encode('PNG', RNG.integers(0, 256, (9, 9, 3), np.uint8))
   for at in range(len(data)):

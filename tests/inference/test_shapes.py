@@ -1,0 +1,126 @@
+"""Which shapes images are computed in, what padding does to them, and what windows cover."""
+
+import collections
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipelines.errors import BadInput
+from diga_jax.inference import shapes
+from diga_jax.inference.evaluate import evaluate
+from diga_jax.inference.forward import Predictor, multi_scale
+from tests.support.tiny import Source, tiny
+
+SIZES = st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, st.integers(0, 6), st.sampled_from([16, 64, 128]))
+def test_a_plan_has_few_shapes_that_hold_their_images(sizes, programs, window):
+  found = shapes.plan(sizes, programs, window)
+  assert found.keys() == set(sizes)
+  whole = {shape for shape in found.values() if shape is not None}
+  if programs:
+    assert len(whole) + (None in found.values()) <= programs
+  for (height, width), shape in found.items():
+    large = height * width > 4 * window**2
+    assert not (large and shape is not None)
+    if shape is not None:
+      assert shape[0] >= height and shape[1] >= width and shape[0] * shape[1] <= 4 * window**2
+    if not programs:
+      assert shape == (None if large else (height, width))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 99)), min_size=1, max_size=4))
+def test_few_sizes_are_all_computed_as_they_are(sizes):
+  assert shapes.plan(sizes) == {size: size for size in sizes}
+
+
+def test_a_common_size_keeps_its_shape():
+  rng = np.random.default_rng(0)
+  others = [(int(h), int(w)) for h, w in rng.integers(100, 400, (60, 2))]
+  found = shapes.plan([(256, 320)] * 1000 + others, 4)
+  assert found[256, 320] == (256, 320)
+  assert len(set(found.values())) == 4
+
+
+def test_thousands_of_sizes_are_planned():
+  rng = np.random.default_rng(0)
+  sizes = [(int(h), int(w)) for h, w in rng.integers(300, 1500, (5000, 2))]
+  found = shapes.plan(sizes)
+  assert len(set(found.values())) == 4
+  padded = sum(found[size][0] * found[size][1] for size in sizes if found[size])
+  assert padded < 2 * sum(height * width for height, width in sizes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([8, 32, 100]))
+def test_windows_cover_each_pixel_once(height, width, window):
+  image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+  made, times = np.zeros_like(image), np.zeros((height, width), int)
+  for cut in shapes.cuts((height, width), window):
+    part = shapes.window_at(image, cut, window)
+    assert part.shape == (window, window, 3)
+    rows = slice(cut.rows.start - cut.top, cut.rows.stop - cut.top)
+    columns = slice(cut.columns.start - cut.left, cut.columns.stop - cut.left)
+    made[cut.rows, cut.columns] = part[rows, columns]
+    times[cut.rows, cut.columns] += 1
+    # An eighth of the window lies around what is taken, except at the image's own borders.
+    margin = window // 8 - 1
+    assert cut.top == 0 or rows.start >= margin
+    assert cut.top + window >= height or window - rows.stop >= margin
+  assert (times == 1).all() and (made == image).all()
+
+
+def test_padding_mirrors_below_and_on_the_right():
+  image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+  padded = shapes.pad_to(image, (3, 5))
+  assert (padded[:2, :3] == image).all()
+  assert (padded[2, :3] == image[0]).all()
+  assert (padded[:2, 3] == image[:, 1]).all() and (padded[:2, 4] == image[:, 0]).all()
+  assert shapes.pad_to(image, (2, 3)) is image
+  assert shapes.pad_to(image[:1, :1], (4, 4)).shape == (4, 4, 3)
+
+
+def test_an_evaluation_of_padded_images_counts_the_same_pixels():
+  source = Source(6, sizes=((24, 32), (28, 20), (20, 28)))
+  predictor = Predictor(*tiny())
+  planned = shapes.plan([source.read(i)[0].shape[:2] for i in range(6)], 1)
+  assert set(planned.values()) == {(28, 32)}
+  padded = shapes.Padded(source, [planned[source.read(i)[0].shape[:2]] for i in range(6)])
+  before = multi_scale._cache_size()
+  found = evaluate(predictor, padded, '0123', progress=False)
+  assert multi_scale._cache_size() - before == 1
+  exact = evaluate(predictor, source, '0123', progress=False)
+  assert np.sum(found['confusion'], 1).tolist() == np.sum(exact['confusion'], 1).tolist()
+  own = shapes.Padded(source, [source.read(i)[0].shape[:2] for i in range(6)])
+  assert evaluate(predictor, own, '0123', progress=False)['confusion'] == exact['confusion']
+
+
+def test_labels_of_another_size_are_not_padded():
+  class Half(Source):
+    def read(self, index):
+      image, label = super().read(index)
+      return image, label[::2, ::2]
+
+  with pytest.raises(BadInput, match='differ in size'):
+    shapes.Padded(Half(1), [(32, 32)]).read(0)
+
+
+def test_padding_changes_labels_most_of_all_where_it_is():
+  """What docs/predict.md says of it."""
+  source, predictor = Source(8, size=(64, 96)), Predictor(*tiny())
+  differ = collections.Counter()
+  for i in range(8):
+    image = source.read(i)[0]
+    exact = np.asarray(predictor.classes(jnp.asarray(image)[None], (64, 96)))[0]
+    padded = shapes.pad_to(image, (80, 128))
+    found = np.asarray(predictor.classes(jnp.asarray(padded)[None], (80, 128)))[0, :64, :96]
+    wrong = exact != found
+    differ['near'] += wrong[48:].mean() + wrong[:, 80:].mean()
+    differ['far'] += 2 * wrong[:48, :80].mean()
+  assert 0 < differ['far'] < differ['near']
