@@ -22,8 +22,9 @@ from diga_jax.commands.run import print_facts
 
 if TYPE_CHECKING:
   from diga_jax.recipe.cells import Study
-  from diga_jax.recipe.comparison import Bounds
+  from diga_jax.recipe.comparison import Bounds, Comparison
   from diga_jax.recipe.variants import Variant
+  from diga_jax.types import Rows
 
 
 def add_arguments(commands: Commands) -> None:
@@ -104,8 +105,9 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   cells.work(found, first_cell(arguments.share, len(found.cells)))
   cells.check_versions(found)
   rows = cells.measured(found)
+  each = {key: comparison.compare(found, key, named) for key in config.evaluation.sets}
   if processes.is_main_process():
-    write(place, found, made, named, rows)
+    write(place, found, made, named, rows, each)
 
 
 def write(
@@ -113,7 +115,8 @@ def write(
   found: 'Study',
   made: 'Sequence[Variant]',
   named: 'Bounds',
-  rows: list[list],
+  rows: 'Sequence[Rows]',
+  each: 'Mapping[str, Comparison]',
 ) -> None:
   """Writes tables, numbers and figures of a complete study as PLACE.*; prints the tables."""
   from diga_jax.recipe import comparison
@@ -128,7 +131,6 @@ def write(
   comparison.check_earlier(beside('.json'), found, made)
   run = found.runs(found.variants[0])[0]
   names, parts = class_names(run), summarise(rows)
-  each = {key: comparison.compare(found, key, named) for key in run.config.evaluation.sets}
   parts += comparison.describe(each, named, len(found.seeds))
   for number, (key, one) in enumerate(each.items()):
     path = beside(f'_networks{f"_{number}" * (number > 0)}.png')
