@@ -23,9 +23,10 @@ from diga_jax.commands.run import print_facts
 
 if TYPE_CHECKING:
   from diga_jax.recipe.cells import Study
-  from diga_jax.recipe.comparison import Bounds
+  from diga_jax.recipe.comparison import Bounds, Comparison
   from diga_jax.recipe.variants import Variant
   from diga_jax.report.tables import Part
+  from diga_jax.types import Rows
 
 
 def add_arguments(commands: Commands) -> None:
@@ -106,9 +107,10 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   cells.work(found, first_cell(arguments.share, len(found.cells)))
   cells.check_versions(found)
   rows = cells.measured(found)
-  chosen = [part for each in names for part in checkpoints.describe(found.runs(each))]
+  each = {key: comparison.compare(found, key, named) for key in config.evaluation.sets}
+  chosen = [part for name in names for part in checkpoints.describe(found.runs(name))]
   if processes.is_main_process():
-    write(place, found, made, named, rows, chosen)
+    write(place, found, made, named, rows, each, chosen)
 
 
 def write(
@@ -116,7 +118,8 @@ def write(
   found: 'Study',
   made: 'Sequence[Variant]',
   named: 'Bounds',
-  rows: list[list],
+  rows: 'Sequence[Rows]',
+  each: 'Mapping[str, Comparison]',
   chosen: 'Sequence[Part]',
 ) -> None:
   """Writes tables, numbers and figures of a complete study as PLACE.*; prints the tables."""
@@ -132,7 +135,6 @@ def write(
   comparison.check_earlier(beside('.json'), found, made)
   run = found.runs(found.variants[0])[0]
   names, parts = class_names(run), summarise(rows)
-  each = {key: comparison.compare(found, key, named) for key in run.config.evaluation.sets}
   parts += [*comparison.describe(each, named, len(found.seeds)), *chosen]
   for number, (key, one) in enumerate(each.items()):
     path = beside(f'_networks{f"_{number}" * (number > 0)}.png')

@@ -40,7 +40,7 @@ def local_variables_in(experiment: Experiment, file: str) -> Variables:
   Raises:
     BadInput: if the file is missing, damaged or of another network.
   """
-  variables, _ = load_weights(experiment, file, whole=True)
+  variables = load_weights(experiment, file, whole=True).variables
   found = to_local_mesh(replicate(variables, experiment.mesh), experiment.local_mesh)
   return check_finite(found, file)
 

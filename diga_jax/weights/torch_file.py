@@ -313,7 +313,7 @@ class _Machine:
     if type(pid) is tuple and len(pid) > 1 and pid[0] == 'module':  # a class with its source
       self.stack.append(Unknown(words_of(pid[1])))
       return
-    if type(pid) is not tuple or not 5 <= len(pid) <= 6 or pid[0] != 'storage':
+    if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != 'storage':
       raise BadInput('it refers to something that is no storage of a tensor: refused')
     kind, key, count, view = pid[1], pid[2], pid[4], pid[5:]
     if view and view[0] is not None:

@@ -239,3 +239,14 @@ def test_a_port_that_is_taken_is_refused(family, host):
     taken.listen()
     with pytest.raises(BadInput, match='Address already in use; give another port'):
       connect(f'localhost:{taken.getsockname()[1]},2,0')
+
+
+@pytest.mark.exhaustive
+def test_two_processes_make_a_study(tmp_path):
+  vary = '--vary=stages.self_training_1.steps=4,5'
+  options = ('--seeds', '0', vary, '--against=warmup', '--config.checkpoint_choice=last')
+  first, second = in_two_processes('study', tmp_path / 'w', tmp_path / 'cache', *options)
+  assert 'these tables' in first and 'these tables' not in second
+  numbers = json.loads((tmp_path / 'w/study/published.json').read_text())
+  assert list(numbers['rows']) == ['warmup', 'steps=4/self_training_1', 'steps=5/self_training_1']
+  assert (tmp_path / 'w/steps=5/seed_0/warmup').is_symlink()
