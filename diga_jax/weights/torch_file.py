@@ -310,11 +310,11 @@ class _Machine:
   def storage(self) -> None:
     """Replaces the persistent id of a storage by the storage."""
     pid = self.take(1)[0]
-    if type(pid) is tuple and len(pid) > 1 and pid[0] == 'module':  # a class with its source
+    if type(pid) is not tuple or not 4 <= len(pid) <= 6 or pid[0] not in ('module', 'storage'):
+      raise BadInput('it refers to something that is no storage of a tensor: refused')
+    if pid[0] == 'module':  # a class with its source, of a network that was pickled whole
       self.stack.append(Unknown(words_of(pid[1])))
       return
-    if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != 'storage':
-      raise BadInput('it refers to something that is no storage of a tensor: refused')
     kind, key, count, view = pid[1], pid[2], pid[4], pid[5:]
     if view and view[0] is not None:
       raise BadInput('it holds views of storages (PyTorch before 0.4): save it again')
