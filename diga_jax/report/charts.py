@@ -69,14 +69,14 @@ def _points(
     by_seed = [100 * value for value in row.by_seed]
     axes.plot(by_seed, [place - 0.28] * len(by_seed), '.', color=SEEDS, markersize=4)
     form = '+.1f' if isinstance(row, Difference) else '.1f'
-    above = (100 * row.mean, place), (0, 4)
+    above = (100 * row.mean, place), (0, 5)
     axes.annotate(
       format(100 * row.mean, form),
       *above,
       textcoords='offset points',
       ha='center',
       fontsize=7,
-      bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5},
+      bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.2},
     )
   axes.set_yticks(range(len(names), 0, -1), names)
   axes.set_ylim(0.4, len(names) + 0.7)
