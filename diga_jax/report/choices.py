@@ -104,8 +104,7 @@ def describe(stages: Mapping[str, Sequence[Recorded]]) -> list[tables.Part]:
   ]
   if any(criteria.ORACLE in run.table[0] for runs in stages.values() for run in runs):
     parts.append(
-      'The true score and the best are by the labels of the first evaluation set, which choose '
-      'nothing else.'
+      'The true score, and with it the best, is by the labels of the first evaluation set.'
     )
   else:
     parts.append("No true score is known: config.criteria.record lacks 'oracle'.")
