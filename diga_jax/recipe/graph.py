@@ -323,6 +323,11 @@ def counts_of(runs: Sequence[Run], name: str, key: str) -> Measured:
   found = []
   for run in runs:
     place = place_of(run, name, key)
+    if 'images.npz' not in stage_folder.read_record(place)['files']:
+      raise BadInput(
+        f'{place}: was measured by an earlier version, which kept no counts of its images: measure '
+        'again, with another config.evaluation.name'
+      )
     stage_folder.check_files(place, 'images.npz')
     with np.load(place / 'images.npz') as arrays:
       found.append(dict(arrays))

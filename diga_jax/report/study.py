@@ -65,7 +65,13 @@ def summarise(runs: Sequence[Rows]) -> list[tables.Part]:
 
 
 def check_rows(runs: Sequence[Rows]) -> None:
-  """Refuses seeds whose rows are not the same ones, measured in the same way; raises BadInput."""
+  """Refuses seeds whose rows are not the same ones, measured in the same way.
+
+  The step may differ: an oracle chooses it.
+
+  Raises:
+    BadInput: naming the row and the seed.
+  """
   by_name = [
     {(run['kind'], run['name'], run['protocol'].get('data')): run for run in rows} for rows in runs
   ]
@@ -75,7 +81,7 @@ def check_rows(runs: Sequence[Rows]) -> None:
       if key not in rows:
         raise BadInput(f'{key[1]}: has no seed {seed}, and others have: run that seed as well')
       ways = [
-        {k: v for k, v in found[key]['protocol'].items() if k != 'seed'}
+        {k: v for k, v in found[key]['protocol'].items() if k not in ('seed', 'step')}
         for found in (by_name[0], rows)
         if key in found
       ]

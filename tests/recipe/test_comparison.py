@@ -102,3 +102,12 @@ def test_damaged_counts_are_refused(tmp_path):
   path.write_bytes(path.read_bytes()[:-9])
   with pytest.raises(BadInput, match=r'seed_1/.*images.npz: is damaged'):
     text_of(study_of(runs), 'warmup', None)
+
+
+def test_measurements_without_counts_are_refused(tmp_path):
+  run = measured(tmp_path, 0)
+  place = graph.place_of(run, 'warmup', 'camera_test')
+  record = stage_folder.read_record(place)
+  stage_folder.write_record(place, {**record, 'files': {}})
+  with pytest.raises(BadInput, match=r'again, with another config\.evaluation\.name'):
+    text_of(study_of([run]), 'warmup', None)

@@ -88,6 +88,12 @@ def test_a_seed_that_a_row_lacks_is_told():
       study.summarise(runs)
 
 
+def test_an_oracle_may_choose_other_steps_for_other_seeds():
+  runs = [[_network('a', seed, (5, 5))] for seed in range(2)]
+  runs[1][0]['protocol']['step'] = 4
+  assert '| a ' in text_of(runs)
+
+
 def test_seeds_of_different_protocols_are_not_averaged():
   runs = [[_network('a', 0, (5, 5))], [_network('a', 1, (5, 5), scales=(1.0,))]]
   with pytest.raises(BadInput, match=r'a: scales is \[1.0\] in seed 1 and \[1.0, 0.5\] in seed 0'):
