@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.image_batches import one_ahead, pad
-from diga_jax.inference.shapes import WINDOW, Cut, cuts, pad_to, window_at
+from diga_jax.inference.shapes import WINDOW, Cut, crop, cuts, pad_to
 from diga_jax.types import Size
 
 T = TypeVar('T')
@@ -67,21 +67,22 @@ def fetch(
 ) -> Iterator[Labelled]:
   """What `start` computed for the first images of a batch, cut back to their (h, w, ...)."""
   classes, scores = jax.device_get(result)
-  for row, (height, width, *_) in enumerate(sizes):
-    cut = None if scores is None else scores[row, :height, :width].astype(probabilities)
-    yield Labelled(classes[row, :height, :width], cut)
+  for row, size in enumerate(sizes):
+    likely = None if scores is None else crop(scores[row], size).astype(probabilities)
+    yield Labelled(crop(classes[row], size), likely)
 
 
 def _by_windows(
   predictor: Predictor, image: np.ndarray, window: int, probabilities: DTypeLike | None
 ) -> Labelled:
-  size = image.shape[:2]
+  padded = pad_to(image, (max(len(image), window), max(image.shape[1], window)))
+  size = padded.shape[:2]
   classes, scores = np.empty(size, np.uint8), None
   if probabilities is not None:
     scores = np.empty((*size, predictor.model.classes), probabilities)
 
   def step(group: list[Cut]) -> Result:
-    rows = [window_at(image, cut, window) for cut in group]
+    rows = [padded[c.top : c.top + window, c.left : c.left + window] for c in group]
     return start(predictor, pad(rows, predictor.batch_size, 0), scores is not None)
 
   for group, result in one_ahead(step, _chunks(cuts(size, window), predictor.batch_size)):
@@ -92,7 +93,8 @@ def _by_windows(
       classes[part] = found[row][inside]
       if scores is not None and likely is not None:
         scores[part] = likely[row][inside]
-  return Labelled(classes, scores)
+  likely = None if scores is None else crop(scores, image.shape)
+  return Labelled(crop(classes, image.shape), likely)
 
 
 def _within(part: slice, start: int) -> slice:

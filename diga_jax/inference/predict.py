@@ -343,7 +343,7 @@ class _Work:
       found = fetch(result, sizes, self.outputs.type_of_probabilities)
       for item, image, labelled in zip(chosen, batch.images, found, strict=False):
         if _path(item) not in self.failures and item not in images.other_size:
-          self._write(item, image[: item.size[0], : item.size[1]], labelled, image.shape[:2])
+          self._write(item, shapes.crop(image, item.size), labelled, image.shape[:2])
         shown.update(item not in images.other_size)
     return images.other_size
 

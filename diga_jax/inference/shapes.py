@@ -1,11 +1,11 @@
 """Images of any size computed by a few programs: padded to common shapes, or cut into windows.
 
 A program is compiled for one shape. Where images have more sizes than programs may be compiled,
-sizes share a shape: the image is continued by its mirror image at the bottom and on the right, and
-what is computed there is cut off. A network sees what lies beyond a border by its receptive field,
-by means over the whole image (squeeze-excite, GroupNorm, attention) and by resizing with aligned
-corners, whose grid spans the padded image. So padding changes labels, all over the image and most
-of all near those two borders; an image of a shape of its own is computed as the evaluation does.
+sizes share a shape: the image is continued by its mirror image on all sides, and what is computed
+there is cut off. A network sees what lies beyond a border by its receptive field, by means over the
+whole image (squeeze-excite, GroupNorm, attention) and by resizing with aligned corners, whose grid
+spans the padded image. So padding changes labels, all over the image; an image of a shape of its
+own is computed as the evaluation does. docs/predict.md has measurements.
 """
 
 import collections
@@ -107,9 +107,21 @@ def _merge(groups: list[_Group], area: int) -> bool:
 
 
 def pad_to(image: np.ndarray, shape: Size) -> np.ndarray:
-  """Continues [h, w, channels] at the bottom and on the right by its mirror image, to `shape`."""
-  below, right = (max(shape[axis] - image.shape[axis], 0) for axis in (0, 1))
-  return np.pad(image, ((0, below), (0, right), (0, 0)), 'reflect') if below or right else image
+  """Continues [h, w, channels] on all sides by its mirror image, to `shape`; see `crop`."""
+  added = _added(image.shape, shape)
+  return np.pad(image, (*added, (0, 0)), 'reflect') if any(map(any, added)) else image
+
+
+def crop(padded: np.ndarray, size: Size) -> np.ndarray:
+  """The image's part [h, w, ...] of what `pad_to` gave, or of what is computed from it."""
+  (top, _), (left, _) = _added(size, padded.shape)
+  return padded[top : top + size[0], left : left + size[1]]
+
+
+def _added(size: Size, shape: Size) -> tuple[tuple[int, int], ...]:
+  """Rows above and below, and columns left and right, that are added to an image."""
+  missing = [max(shape[axis] - size[axis], 0) for axis in (0, 1)]
+  return tuple((count // 2, count - count // 2) for count in missing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,15 +147,14 @@ class Padded:
 
   def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
     image, label = self.dataset.read(index)
-    height, width = shape = self.shapes[index]
+    shape = self.shapes[index]
     if label is not None:
       if label.shape != image.shape[:2]:
         raise BadInput(
           f'{self.ids[index]}: image and label differ in size: only images of one size with their '
           'labels are padded'
         )
-      added = ((0, height - label.shape[0]), (0, width - label.shape[1]))
-      label = np.pad(label, added, constant_values=IGNORE)
+      label = np.pad(label, _added(label.shape, shape), constant_values=IGNORE)
     return pad_to(image, shape), label
 
 
@@ -174,9 +185,3 @@ def _spans(length: int, window: int) -> Iterator[tuple[int, slice]]:
   borders = [(a + window + b) // 2 for a, b in itertools.pairwise(starts)]
   for start, low, high in zip(starts, [0, *borders], [*borders, length], strict=True):
     yield start, slice(low, high)
-
-
-def window_at(image: np.ndarray, cut: Cut, window: int = WINDOW) -> np.ndarray:
-  """The pixels of a window [window, window, ...], continued where the image is smaller."""
-  part = image[cut.top : cut.top + window, cut.left : cut.left + window]
-  return pad_to(part, (window, window))
