@@ -13,16 +13,8 @@ from diga_jax import __version__, signals
 from diga_jax.commands import compare, config, data, plan, predict, run, study, weights
 from diga_jax.commands.arguments import OVERRIDES, Parser
 
-COMMANDS = (
-  run,
-  study,
-  predict,
-  compare,
-  plan,
-  data,
-  weights,
-  config,
-)  # each: add_arguments(commands)
+# Each: add_arguments(commands).
+COMMANDS = (run, study, predict, compare, plan, data, weights, config)
 
 
 def parser() -> Parser:

@@ -17,7 +17,7 @@ def test_the_tour_is_kept_without_what_it_shows():
   assert 'pip' in cells[0].source  # a fresh machine has nothing
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings('ignore')  # of the kernel's machinery
 def test_the_tour_runs(tmp_path, monkeypatch):
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
