@@ -258,7 +258,7 @@ def test_a_signal_in_a_step_stops_after_it(tmp_path, heard, step):
     train_four_steps(tmp_path, lambda number: number == step and interrupt())
   assert (tmp_path / 'checkpoints' / str(step)).is_dir()
   signals._state.__init__()
-  assert train_four_steps(tmp_path, lambda number: None) == 4
+  assert train_four_steps(tmp_path, lambda number: None) == [{'step': 4}]
 
 
 @pytest.mark.parametrize('moment', ['save', 'finish'])
