@@ -14,7 +14,7 @@ from diga_jax.report.study import spread
 from diga_jax.types import CheckpointTable
 
 FEWEST = 3  # checkpoints that can be ranked
-ALL = 'all stages'
+ALL = 'all'
 
 
 class Recorded(NamedTuple):
@@ -74,7 +74,7 @@ def table(stages: Mapping[str, Sequence[Recorded]]) -> rich.table.Table:
     stages: name -> what was recorded of it, once for each seed.
   """
   result = tables.markdown_table(
-    *('stage', 'criterion', 'checkpoints', "Spearman's rho", "Kendall's tau", 'rho in a run'),
+    *('stage@criterion', 'checkpoints', "Spearman's rho", "Kendall's tau", 'rho in a run'),
     *('chosen step', 'its mIoU', 'mIoU of the last', 'mIoU of the best'),
   )
   for name, runs in stages.items():
@@ -84,12 +84,12 @@ def table(stages: Mapping[str, Sequence[Recorded]]) -> rich.table.Table:
       best = [_true_score(run, _step(run, criteria.ORACLE)) for run in runs]
       steps = ', '.join(f'{_step(run, criterion):.0f}' for run in runs)
       cells = steps, *map(spread, (ours, last, best))
-      result.add_row(name, criterion, *_ranks(rank(runs, criterion)), *cells)
+      result.add_row(f'{name}@{criterion}', *_ranks(rank(runs, criterion)), *cells)
   if len(stages) > 1:
     everything = [run for runs in stages.values() for run in runs]
     for criterion in _criteria(everything):
       having = [run for run in everything if criterion in run.table[0]]
-      result.add_row(ALL, criterion, *_ranks(rank(having, criterion)), *4 * '-')
+      result.add_row(f'{ALL}@{criterion}', *_ranks(rank(having, criterion)), *4 * '-')
   return result
 
 

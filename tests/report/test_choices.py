@@ -83,18 +83,18 @@ def test_the_table_has_the_choice_beside_the_last_and_the_best():
   text = render({'warmup': [first, second]})
   line = next(line for line in text.splitlines() if line.startswith('| warmup'))
   cells = [cell.strip() for cell in line.strip('|').split('|')]
-  assert cells[:3] == ['warmup', 'agreement', '6'] and cells[6] == '10, 20'
-  assert cells[7:] == ['25.0 ± 21.2', '20.0 ± 0.0', '35.0 ± 7.1']
-  assert '2 seeds' in text and 'all stages' not in text
+  assert cells[:2] == ['warmup@agreement', '6'] and cells[5] == '10, 20'
+  assert cells[6:] == ['25.0 ± 21.2', '20.0 ± 0.0', '35.0 ± 7.1']
+  assert '2 seeds' in text and 'all@' not in text
   both = render({'warmup': [first], 'self_training_1': [second]})
   assert '1 seed:' in both
-  last = [line for line in both.splitlines() if line.startswith('| all stages')]
-  assert len(last) == 1 and last[0].split('|')[3].strip() == '6'
+  last = [line for line in both.splitlines() if line.startswith('| all@agreement')]
+  assert len(last) == 1 and last[0].split('|')[2].strip() == '6'
 
 
 def test_without_a_true_score_the_table_says_so():
   text = render({'warmup': [recorded([1, 2, 3], chosen={'agreement': 30})]})
   line = next(line for line in text.splitlines() if line.startswith('| warmup'))
-  assert "lacks 'oracle'" in text and [cell.strip() for cell in line.split('|')][7:10] == [
+  assert "lacks 'oracle'" in text and [cell.strip() for cell in line.split('|')][6:9] == [
     '30', '-', '-'
   ]  # fmt: skip
