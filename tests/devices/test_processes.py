@@ -119,17 +119,17 @@ def test_two_processes_do_what_one_does(runs):
     result, wanted = (stage_folder.read_record(run / name)['result'] for run in (together, alone))
     check_same_shares(result.pop('class_balance', None), wanted.pop('class_balance', None))
     assert result == wanted and result['chosen_by'] == 'oracle'  # by all processes' images
+    one, two = (checkpoints.read(run / name)['table'] for run in (alone, together))
+    for row, other in zip(one, two, strict=True):
+      assert row.keys() == other.keys() >= {'step', 'agreement', 'density', 'oracle'}
+      # A pixel of two nearly equal logits may be of another class.
+      np.testing.assert_allclose([*other.values()], [*row.values()], rtol=2e-3)
   ours, theirs = (
     stage_folder.read_record(run / 'label_1')['result']['class_balance']
     for run in (together, alone)
   )
   for name, each in theirs['by_class'].items():
     assert ours['by_class'][name]['predicted'] == pytest.approx(each['predicted'], abs=1e-3)
-    one, two = (checkpoints.read(run / name)['table'] for run in (alone, together))
-    for row, other in zip(one, two, strict=True):
-      assert row.keys() == other.keys() >= {'step', 'agreement', 'density', 'oracle'}
-      # A pixel of two nearly equal logits may be of another class.
-      np.testing.assert_allclose([*other.values()], [*row.values()], rtol=2e-3)
   wanted = sorted((alone / 'label_1' / 'labels').glob('*.png'))
   found = sorted((together / 'label_1' / 'labels').glob('*.png'))
   assert [path.name for path in found] == [path.name for path in wanted]
