@@ -1,6 +1,9 @@
 """A command as the whole of a process: `python -m diga_jax` and the script `diga-jax`."""
 
+import atexit
+import contextlib
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -20,4 +23,18 @@ def run() -> NoReturn:
       raise
     status = signals.report(error)
   signals.finish()
+  leave(status)
+
+
+def leave(status: int) -> NoReturn:
+  """Ends the process without taking the interpreter down: threads of libraries still run in it.
+
+  They crash now and then as it goes (segmentation faults after the last line was printed). What
+  is registered to happen at the end happens; if the output cannot be written Python says so.
+  """
+  with contextlib.suppress(OSError, ValueError):
+    sys.stdout.flush()
+    sys.stderr.flush()
+    atexit._run_exitfuncs()
+    os._exit(status)
   sys.exit(status)
