@@ -5,12 +5,13 @@ network starts from ImageNet and is trained as published, on two CPU cores. Noth
 but the ImageNet weights of EfficientNet-Lite0, which the extra `demo` brings.
 
 `get_config()` holds DiGA's chain, the controls and the upper bound; `:all` adds the rows of both
-papers' tables. `:dev` and `:dev_all` measure on development images, by which settings were chosen.
+papers' tables, `:choices` scores the chain's checkpoints by criteria without labels. `:search` is
+the study by which the settings were found, on development images and seeds.
 """
 
 from diga_jax.configs import datasets, default, networks
 from diga_jax.configs.fields import change, follow
-from diga_jax.configs.recipes import adversarial_like, hiast_like, trained
+from diga_jax.configs.recipes import LITE0_FROZEN, adversarial_like, hiast_like, trained
 
 STEPS = 500  # of the warm-up, and of each round
 # What a step and a label pass cost on two cores, in source-only steps (benchmarks/steps.py).
@@ -23,6 +24,7 @@ OPTIMIZER = {
   'frozen': (r'_bn\d',),  # scales and biases of BatchNorm, as published
   'repeats': (),
 }
+CRITERIA = ('agreement', 'consensus', 'density', 'oracle')
 SELECTORS = ('all', 'constant', 'cbst', 'ias')  # consensus is the chain's
 # What is taken out of HIAST's self-training, one at a time.
 ABLATIONS = {
@@ -31,6 +33,35 @@ ABLATIONS = {
   'hiast_no_sharpening': {'sharpening': 0.0},
   'hiast_no_consistency': {'consistency': 0.0},
 }
+
+
+def both(*settings: str) -> tuple[str, ...]:
+  """Settings of the warm-up, and with it of its controls, and of self-training."""
+  return tuple(
+    f'stages.{stage}.{text}' for stage in ('warmup', 'self_training_1') for text in settings
+  )
+
+
+# What the search tries, one factor at a time.
+SEARCH = (
+  ('base', ()),
+  ('part_frozen', both(f'optimizer.frozen={LITE0_FROZEN}')),
+  ('norms_trained', both('optimizer.frozen=()')),
+  ('norms_fixed', ('model.options.batch_norm=running', 'stages.warmup.target_statistics=False')),
+  ('source_statistics', ('stages.warmup.target_statistics=False',)),
+  ('from_source_only', ('stages.warmup.start=source_only',)),
+  ('decay_999', both('ema_decay_max=0.999')),
+  ('rate_5e-5', both('optimizer.learning_rate=5e-5')),
+  ('rate_5e-4', both('optimizer.learning_rate=5e-4')),
+  ('sgd', both('optimizer.kind=sgd', 'optimizer.learning_rate=5e-3')),
+  ('steps_250', both('steps=250')),
+  ('steps_1000', both('steps=1000')),
+  ('full_size', both('batch.low_rows=0', 'batch.full_rows=3')),
+  ('no_translation', ('translator.kind=none',)),
+  ('one_scale', ('stages.label_1.scales=(1.0,)',)),
+  ('teacher_labels', ('stages.label_1.network=teacher',)),
+  ('no_target_mixing', ('stages.self_training_1.target_mixing=none',)),
+)
 
 
 def get_config(variant: str = ''):
@@ -54,13 +85,21 @@ def get_config(variant: str = ''):
   config.evaluation.sets = ('camera_test',)
   config.evaluation.batch_size = 4
   config.save_every = 100
-  if variant not in ('', 'all', 'dev', 'dev_all'):
-    raise ValueError(f'no variant {variant!r}: there are all, dev, dev_all')
+  chain = config.recipe
   add_controls(config)
-  if variant.endswith('all'):
+  if variant == 'all':
     add_rows(config)
-  if variant.startswith('dev'):
+  elif variant == 'search':
+    config.recipe = ('source_only', *chain, 'source_statistics_equal_steps')
     config.evaluation.sets = ('camera_dev',)
+    config.variants = SEARCH
+  elif variant == 'choices':
+    config.recipe = chain
+    config.data.sets.camera_held = datasets.dataset(first=30_000, count=40, **CAMERA)
+    change(config, criteria={'record': CRITERIA, 'set': 'camera_held'}, save_every=50)
+    config.evaluation.checkpoints = ('last', *CRITERIA)
+  elif variant:
+    raise ValueError(f'no variant {variant!r}: there are all, choices, search')
   return config
 
 
@@ -70,10 +109,10 @@ def add_controls(config) -> None:
   warmup, again = (stages[name].get_ref('steps') for name in ('warmup', 'self_training_1'))
   chain = warmup + again + again
   as_long = warmup * COST['warmup'] + again * (2 * COST['self_training'])
-  add('source_only', stages.warmup, method='source_only', target_statistics=False)
+  add('source_only', stages.warmup, method='source_only', target_statistics=False, start='')
   add('source_only_equal_steps', stages.source_only, steps=chain)
   add('source_only_equal_time', stages.source_only, steps=(as_long + 2 * COST['label']).to_int())
-  add('source_statistics', stages.warmup, method='source_only')
+  add('source_statistics', stages.source_only, target_statistics=True)
   add('source_statistics_equal_steps', stages.source_statistics, steps=chain)
   add('supervised', stages.source_only, steps=chain)
   add('supervised_longer', stages.source_only, steps=chain * 2)

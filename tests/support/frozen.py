@@ -16,6 +16,7 @@ from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.folder import Folder
 from diga_jax import mixing
 from diga_jax.configs import (
+  benchmark,
   camvid_semi,
   cityscapes_semi,
   comparison,
@@ -38,7 +39,8 @@ from diga_jax.stages.kinds import inputs, kind_of
 
 PLACE = pathlib.Path(__file__).parent / 'frozen'
 MODULES = (
-  camvid_semi, gta5_generalization, gta5_to_cityscapes, gta5_to_cityscapes_mit_b5, hiast_gta5,
+  benchmark, camvid_semi, gta5_generalization, gta5_to_cityscapes, gta5_to_cityscapes_mit_b5,
+  hiast_gta5,
   hiast_robotcar, hiast_synthia, my_data, quickstart, quickstart_generalization,
   synthia_to_cityscapes, comparison,
 )  # fmt: skip
