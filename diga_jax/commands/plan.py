@@ -12,7 +12,7 @@ def add_arguments(commands: Commands) -> None:
   text = 'memory, FLOPs and time of each step on hardware you do not have'
   command = add_command(commands, 'plan', text, plan)
   command.add_argument(
-    '--topology', nargs='+', required=True, help='v5e:4x4, v5e-8, cpu, cpu:4: one or more'
+    '--topology', nargs='+', required=True, help='v5e:4x4, v5e-8, h100:8, cpu:4: one or more'
   )
 
 
@@ -20,14 +20,15 @@ def plan(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints what the recipe's training steps need on each topology."""
   import jax
 
-  from diga_jax.plan import compiler, roofline
+  from diga_jax.plan import roofline
+  from diga_jax.plan.chips import parse_topology
   from diga_jax.recipe.experiment import Experiment
   from diga_jax.report import tables
 
   jax.config.update('jax_platforms', 'cpu')
   experiment = Experiment(config)
   for topology in arguments.topology:
-    compiler.parse_topology(topology)
+    parse_topology(topology)
   for topology in arguments.topology:
     rows = roofline.plan(experiment, topology)
     print(tables.render_tables(roofline.table(topology, rows), width=1000), end='\n\n')

@@ -23,33 +23,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import BadInput, one_line
 from diga_jax.parallel.mesh import AXIS, make_mesh, mesh_over
+from diga_jax.plan import chips
 from diga_jax.types import PyTree
 
-GIB = 2**30
 Make = Callable[[], tuple[PyTree, ...]]  # -> (step, state, batch, frozen)
-
-
-class Chip(NamedTuple):
-  """One chip, as its maker publishes it."""
-
-  memory: float  # bytes
-  flops: float  # bfloat16, per second
-  bandwidth: float  # of the memory, bytes per second
-  interconnect: float  # all links together, bytes per second
-
-
-# cloud.google.com/tpu/docs/system-architecture-tpu-vm
-CHIPS = {
-  'v4': Chip(32 * GIB, 275e12, 1228e9, 300e9),
-  'v5e': Chip(16 * GIB, 197e12, 819e9, 200e9),
-  'v5p': Chip(95 * GIB, 459e12, 2765e9, 600e9),
-  'v6e': Chip(32 * GIB, 918e12, 1640e9, 448e9),
-}
-# Slices by the names they are rented by (v4 and v5p count cores, two on a chip).
-SLICES = {
-  'v4-8': 'v4:2x2x1', 'v5e-8': 'v5e:2x4', 'v5e-64': 'v5e:8x8', 'v5p-8': 'v5p:2x2x1',
-  'v6e-8': 'v6e:2x4',
-}  # fmt: skip
 
 
 class StepCost(NamedTuple):
@@ -70,33 +47,19 @@ class StepCost(NamedTuple):
 # Devices.
 
 
-def parse_topology(topology: str) -> tuple[str, str, int]:
-  """(kind, layout, chips) of 'v5e:4x4', of a slice of `SLICES`, or of 'cpu' or 'cpu:N'.
-
-  Raises:
-    BadInput: it is none of these.
-  """
-  kind, _, layout = SLICES.get(topology, topology).partition(':')
-  layout = layout or '1' * (kind == 'cpu')
-  if kind not in (*CHIPS, 'cpu') or not re.fullmatch(r'[1-9]\d{0,2}(x[1-9]\d{0,2})*', layout):
-    raise BadInput(
-      f'--topology={topology}: give cpu, {", ".join(SLICES)}, or a kind of TPU and its chips, such '
-      f'as v5e:4x4 (kinds: {", ".join(CHIPS)})'
-    )
-  return kind, layout, math.prod(map(int, layout.split('x')))
-
-
 def mesh(topology: str) -> Mesh:
-  """A mesh of the devices that a topology names; to be called before JAX initialises its own.
+  """A mesh of the devices that a topology names, of CPU devices in the place of GPUs.
+
+  To be called before JAX initialises its own.
 
   Raises:
     BadInput: there is no such topology, or libtpu is not installed.
   """
-  kind, layout, chips = parse_topology(topology)
+  kind, layout, count = chips.parse_topology(topology)
   jax.config.update('jax_platforms', 'cpu')
-  if kind == 'cpu':
-    jax.config.update('jax_num_cpu_devices', chips)
-    return make_mesh(chips)
+  if kind not in chips.TPUS:
+    jax.config.update('jax_num_cpu_devices', count)
+    return make_mesh(count)
   # Without these libtpu asks a metadata server that is not there.
   os.environ.update({'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost'})
   os.environ.pop('XLA_FLAGS', None)  # for the devices that are here: libtpu may not know them
@@ -126,7 +89,7 @@ def compile_cost(make: Make, topology: str) -> StepCost:
 
   Args:
     make: -> (step, state, batch, frozen), the last three as shapes; must be picklable.
-    topology: see `parse_topology`.
+    topology: see `chips.parse_topology`; for GPUs the program is the CPU's.
 
   Raises:
     BadInput: there is no such topology, or libtpu is not installed.

@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from data_pipelines.errors import BadInput
 from diga_jax import progress
 from diga_jax.plan import compiler
-from diga_jax.plan.compiler import GIB, Chip, StepCost
+from diga_jax.plan.chips import CHIPS, GIB, GPUS, Chip, parse_topology
+from diga_jax.plan.compiler import StepCost
 from diga_jax.recipe import training
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.recipe.graph import stages_of
@@ -59,26 +60,22 @@ def program_key(stage: ConfigDict) -> str:
   )
 
 
-# The passes of a TPU's bfloat16 unit that a product of two float32 values takes, by precision.
-PASSES = {'default': 1, 'high': 3, 'highest': 6}
-
-
 def stage_cost(experiment: Experiment, name: str, topology: str, rows: int) -> StepCost:
   """The cost of a stage's step on one chip."""
   make = functools.partial(abstract_step, experiment.config, name, rows)
   return compiler.compile_cost(make, topology)
 
 
-def passes(model: ConfigDict, trains: str) -> int:
-  """How often the arithmetic of a step, which XLA counts once, goes through a TPU's unit.
+def passes(model: ConfigDict, trains: str, chip: Chip) -> float:
+  """How many times as long as in bfloat16 the arithmetic of a step takes.
 
   `trains` is the kind's: the translator is float32 whatever `model.dtype` says.
   """
   wide = model.dtype == 'float32' or trains == 'translator'
-  return PASSES[model.precision] if wide else 1
+  return chip.passes[model.precision] if wide else 1
 
 
-def bounds(cost: StepCost, chip: Chip, chips: int, passes: int = 1) -> dict[str, float]:
+def bounds(cost: StepCost, chip: Chip, chips: int, passes: float = 1) -> dict[str, float]:
   """Seconds per step at the peak of each resource; the step takes the largest at least."""
   exchanged = sum(size for _, size in cost.collectives.values())
   return {
@@ -92,13 +89,13 @@ def bounds(cost: StepCost, chip: Chip, chips: int, passes: int = 1) -> dict[str,
 def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
   """One row for each training stage of the recipe; stages with the same step share a compilation.
 
-  A row: stage, steps, chips, rows, cost, and, for TPUs, seconds per step by resource, hours, and
-  whether it fits; if it does not, `remedies`: [(change, cost)] of what was tried.
+  A row: stage, steps, chips, rows, cost, and, but for CPUs, seconds per step by resource, hours,
+  and whether it fits; if it does not, `remedies`: [(change, cost)] of what was tried.
 
   Raises BadInput if no stage of the recipe trains.
   """
-  kind, _, chips = compiler.parse_topology(topology)
-  chip = compiler.CHIPS.get(kind)
+  kind, _, chips = parse_topology(topology)
+  chip = CHIPS.get(kind)
   names = [n for n in stages_of(experiment) if kind_of(experiment.stage(n)).train_step]
   if not names:
     raise BadInput('config.recipe: none of its stages trains: there is nothing to plan')
@@ -117,14 +114,16 @@ def plan(experiment: Experiment, topology: str) -> list[dict[str, Any]]:
       row = {'stage': name, 'steps': stage.steps, 'chips': chips, 'rows': size, 'asked': asked}
       row |= known[key]
       if chip:
-        times = passes(experiment.config.model, kind_of(stage).trains)
+        times = passes(experiment.config.model, kind_of(stage).trains, chip)
         row |= on_chip(row['cost'], chip, chips, stage.steps, times)
       rows.append(row)
       bar.update(1)
   return rows
 
 
-def on_chip(cost: StepCost, chip: Chip, chips: int, steps: int, passes: int = 1) -> dict[str, Any]:
+def on_chip(
+  cost: StepCost, chip: Chip, chips: int, steps: int, passes: float = 1
+) -> dict[str, Any]:
   """The part of a row that depends on the kind of chip."""
   seconds = bounds(cost, chip, chips, passes)
   hours = steps * max(seconds.values()) / 3600
@@ -182,6 +181,11 @@ def table(topology: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
   title = f'{topology}: {rows[0]["chips"]} chips; memory, arithmetic and traffic of one chip'
   if any(row['rows'] != row['asked'] for row in rows):
     lines.append("\n\\* the config's batch does not divide over the chips: rounded up")
+  if parse_topology(topology)[0] in GPUS:
+    lines.append(
+      "\nNo GPU's compiler was asked: FLOPs, bytes and memory are those of the CPU's program, "
+      'which keeps and moves more than a GPU has to'
+    )
   if all('hours' in row for row in rows):
     total = sum(row['hours'] for row in rows)
     lines.append(f'\nWhole recipe: {total:.1f} hours of training at the roofline, passes apart')

@@ -11,7 +11,6 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.errors import BadInput
-from diga_jax.__main__ import main
 from diga_jax.parallel.mesh import AXIS, make_mesh
 from diga_jax.plan import compiler
 
@@ -122,21 +121,6 @@ def until(condition, seconds=60):
   while not condition():
     assert time.monotonic() < end
     time.sleep(0.1)
-
-
-def test_slices_and_layouts():
-  assert compiler.parse_topology('v5e-8') == ('v5e', '2x4', 8)
-  assert compiler.parse_topology('v5p:2x2x2') == ('v5p', '2x2x2', 8)
-  assert (
-    compiler.parse_topology('cpu') == ('cpu', '1', 1) and compiler.parse_topology('cpu:4')[2] == 4
-  )
-
-
-@pytest.mark.parametrize('topology', ['v9:2x2', 'gpu', 'v5e', 'v5e:2by2', 'cpu:x'])
-def test_a_topology_that_is_none_is_refused(topology, capsys):
-  status = main(['plan', '--config=tests/configs/tiny.py', '--topology', topology])
-  assert status == 2
-  assert f'--topology={topology}' in capsys.readouterr().err
 
 
 LATE_OPERANDS = """HloModule late, is_scheduled=true

@@ -5,12 +5,11 @@ import pytest
 
 from data_pipelines.errors import BadInput
 from diga_jax.configs import gta5_to_cityscapes, hiast_gta5, quickstart
-from diga_jax.plan import compiler, roofline
+from diga_jax.plan import roofline
+from diga_jax.plan.chips import GIB, Chip
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.report import tables
 from tests.configs import tiny
-
-GIB = compiler.GIB
 
 
 def experiment(**changes) -> Experiment:
@@ -47,7 +46,7 @@ def test_self_training_gathers_centroid_means_alone():
 
 
 def test_the_roofline_is_the_slowest_resource():
-  chip = compiler.Chip(memory=GIB, flops=100.0, bandwidth=10.0, interconnect=4.0)
+  chip = Chip(memory=GIB, flops=100.0, bandwidth=10.0, interconnect=4.0)
   cost = roofline.StepCost(1, 2, 3, flops=200.0, accessed=5.0, collectives={'all-reduce': (1, 8)})
   found = roofline.bounds(cost, chip, chips=4)
   assert found == {'arithmetic': 2.0, 'memory': 0.5, 'interconnect': 3.0}
@@ -67,6 +66,25 @@ def test_float32_products_take_several_passes(monkeypatch):
   assert seconds(precision='high') == [3, 3]
   assert seconds(precision='highest') == [6, 6]
   assert seconds(precision='highest', dtype='bfloat16') == [6, 1]
+
+
+def test_gpus_are_estimated_by_the_program_of_the_cpu(monkeypatch):
+  cost = roofline.StepCost(0, 0, 0, flops=989e12, accessed=1.0, collectives={})
+  asked = []
+
+  def counted(experiment, name, topology, rows):
+    asked.append((topology, rows))
+    return cost
+
+  monkeypatch.setattr(roofline, 'stage_cost', counted)
+  rows = roofline.plan(experiment(recipe=('warmup',)), 'h100:4')
+  assert asked == [('h100:4', 4)]
+  assert rows[0]['bounds']['arithmetic'] == 2.0  # TF32
+  narrow = roofline.plan(experiment(**{'recipe': ('warmup',), 'model.dtype': 'bfloat16'}), 'h100')
+  assert narrow[0]['bounds'] == {'arithmetic': 1.0, 'memory': 1 / 3350e9, 'interconnect': 0.0}
+  text = tables.render_tables(roofline.table('h100:4', rows), width=1000)
+  assert "No GPU's compiler was asked" in text
+  assert "No GPU's" not in tables.render_tables(roofline.table('v5e:2x2', rows), width=1000)
 
 
 def test_a_step_that_does_not_fit_says_what_would():
