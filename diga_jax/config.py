@@ -1,6 +1,8 @@
 """Configs: read from the command line, and checked field by field."""
 
 import argparse
+import ast
+import contextlib
 import difflib
 import functools
 import importlib
@@ -54,6 +56,7 @@ def read_config(argv: list[str]) -> ConfigDict:
     holder = config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=line)
     values(line)
     config = holder.value
+    set_tables(config, [field for field, _ in given])
     check(config)
     return config
   except BadInput:
@@ -69,6 +72,24 @@ def read_config(argv: list[str]) -> ConfigDict:
       if reason.startswith(f'flag --config.{field}={value}: '):  # of another type than the file's
         raise BadInput(refusal(field, value)) from None
     raise BadInput(f'--config: {reason}') from None
+
+
+def set_tables(config: ConfigDict, given: Iterable[str]) -> None:
+  """Takes label tables from the command line as a name or as pairs, whichever the file has.
+
+  What is neither is left for `check` to refuse.
+  """
+  for name, settings in config.data.sets.items():
+    if f'data.sets.{name}.table' not in given:
+      continue
+    value = settings.table
+    if isinstance(value, str):  # the file has a name
+      with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        value = ast.literal_eval(value)
+    elif len(value) == 1 and isinstance(value[0], str):  # it has pairs
+      value = value[0]
+    with settings.ignore_type():
+      settings.table = tuple(value) if isinstance(value, list) else value
 
 
 def split_override(text: str) -> tuple[str, str]:

@@ -35,11 +35,13 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   """Reads every file of the folders of data.sets; 1 if anything is wrong with them."""
   from diga_jax.inference.evaluate import evenly_spread
   from diga_jax.recipe.experiment import Experiment, class_names, digest_memory, palette
+  from diga_jax.recipe.training import sizes_before_crops
   from diga_jax.report import tables
   from diga_jax.stages.kinds import inputs
 
   experiment, inspected, sets_with_findings = Experiment(config), {}, 0
   names, unopened = class_names(experiment), []
+  sizes, crop = sizes_before_crops(experiment), tuple(config.data.crop)
   for name, folder, manifest in folders(arguments, config, unopened):
     since, stamps = time.time_ns(), doctor.stamps(folder)
     with progress.bar(len(folder), f'reading {name}') as bar:
@@ -50,6 +52,8 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
     doctor.remember(digest_memory(config), folder, stamps, since, files)
     inspected[name] = overlaps.Inspected(folder, files)
     found = doctor.examine(folder, names, files)
+    small = doctor.small_images(folder, files, sizes.get(name, ()), crop)
+    found.findings.extend([small] * bool(small.where))
     records.write(manifest, found.manifest)
     print(tables.render_report(name, found, names, folder.table))
     readable = [index for index, file in enumerate(files) if not file.problems]
