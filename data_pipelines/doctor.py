@@ -21,7 +21,7 @@ from data_pipelines.sets import MANIFESTS
 
 # A class is compared when it is known to hold this share, and found odd when it holds so many
 # times more or less of the pixels, in a set of at least so many images.
-SHARE_MATTERS, SHARE_FACTOR, SHARE_IMAGES = 0.005, 3.0, 100
+SHARE_MATTERS, SHARE_FACTOR, SHARE_IMAGES = 0.005, 3.0, 200
 
 Size = tuple[int, int]
 FileFacts = tuple[int, str, int, int]  # bytes, SHA-256, height, width (0 if it cannot be read)
@@ -43,6 +43,15 @@ class FileReport(NamedTuple):
   pixels: np.ndarray  # int64 [256], how many pixels each train id has
   problems: list[tuple[str, str]]  # kind, path and reason
   picture: str = ''  # SHA-256 of the image's pixels; '' if it cannot be read
+
+
+class _Strays(NamedTuple):
+  """Files beside those of a data set, by path, and why they are none of its."""
+
+  alone: list[str]  # labels whose image is not there
+  nearly: dict[str, str]  # names that nearly fit the patterns
+  hidden: list[str]
+  converted: list[str]  # made of a label, by another program: beside 1.png 1_labelTrainIds.png
 
 
 class Manifest(TypedDict):
@@ -169,8 +178,13 @@ def remember(
     digests.Memory(directory, pattern).keep(found, since)
 
 
-def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -> Report:
-  """Combines what `inspect_all` gave for a data set whose classes have these names."""
+def examine(
+  folder: Folder, names: Sequence[str], files: Sequence[FileReport], learned: bool = True
+) -> Report:
+  """Combines what `inspect_all` gave for a data set whose classes have these names.
+
+  `learned`: whether a stage learns from it. A set that is only measured may lack a few classes.
+  """
   table = folder.table if isinstance(folder.table, str) else ''
   pixels = sum((file.pixels for file in files), np.zeros(256, np.int64))
   classes = pixels[: len(names)]
@@ -187,24 +201,19 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
     Finding('the same image twice', twins, 'leave all but one out by `without`'),
     Finding('unusable images of GTA5', published_sets.unusable(table, folder.ids), unusable),
   ]
+  facts = list(_facts(folder, files, strays))
   if shares is not None:
     fix = 'set table and label_format to what the files hold, or take the files that they mean'
     signs = [sign.text for sign in label_signs.look_at(folder, names)]
     findings.append(Finding('labels of another kind', signs, fix))
-    findings += _odd_classes(folder, table, names, shares, len(files))
-  sizes = Counter(file.image[2:] for file in files if file.picture and file.image)
-  common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
-  facts = [
-    ('images', f'{len(folder):,}'),
-    ('which', published_sets.which_list(table, folder.ids) or 'not a published selection'),
-    ('sizes', common + (', ...' if len(sizes) > 3 else '')),
-  ]
-  for what, found in (('hidden', strays.hidden), ('converted labels', strays.converted)):
-    if found:
-      facts.append((what, f'{len(found):,} are left out, such as {printable(found[0])}'))
-  if folder.labels:
-    ignored = pixels[IGNORE] / max(pixels.sum(), 1)
-    facts.append(('ignored pixels', f'{ignored:.1%}'))
+    absent = _absent_classes(folder, names, shares)
+    fix = 'a network cannot learn them here: check table and label_format'
+    if learned or 2 * len(absent) > len(names):
+      findings.append(Finding('classes that never occur', absent, fix))
+    elif absent:
+      facts.append(('classes without a pixel', ', '.join(absent)))
+    findings += _odd_classes(table, names, shares, len(files))
+    facts.append(('ignored pixels', f'{pixels[IGNORE] / max(pixels.sum(), 1):.1%}'))
   findings = [
     finding._replace(where=[printable(line) for line in finding.where])
     for finding in findings
@@ -213,21 +222,27 @@ def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -
   return Report(facts, findings, shares, _manifest(folder, names, files, classes))
 
 
+def _facts(
+  folder: Folder, files: Sequence[FileReport], strays: _Strays
+) -> Iterator[tuple[str, str]]:
+  """What is said of any set, its labels apart."""
+  table = folder.table if isinstance(folder.table, str) else ''
+  sizes = Counter(file.image[2:] for file in files if file.picture and file.image)
+  common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
+  yield 'images', f'{len(folder):,}'
+  yield 'which', published_sets.which_list(table, folder.ids) or 'not a published selection'
+  yield 'sizes', common + (', ...' if len(sizes) > 3 else '')
+  for what, found in (('hidden', strays.hidden), ('converted labels', strays.converted)):
+    if found:
+      yield what, f'{len(found):,} are left out, such as {printable(found[0])}'
+
+
 def _twins(files: Sequence[FileReport]) -> Iterator[tuple[int, int]]:
   """(first, other) positions of images whose pixels are the same, however they are stored."""
   first: dict[str, int] = {}
   for index, file in enumerate(files):
     if file.picture and first.setdefault(file.picture, index) != index:
       yield first[file.picture], index
-
-
-class _Strays(NamedTuple):
-  """Files beside those of a data set, by path, and why they are none of its."""
-
-  alone: list[str]  # labels whose image is not there
-  nearly: dict[str, str]  # names that nearly fit the patterns
-  hidden: list[str]
-  converted: list[str]  # made of a label, by another program: beside 1.png 1_labelTrainIds.png
 
 
 def _find_strays(folder: Folder) -> _Strays:
@@ -292,14 +307,16 @@ def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> Findi
   return Finding('images of another size', odd, fix)
 
 
-def _odd_classes(
-  folder: Folder, table: str, names: Sequence[str], shares: np.ndarray, images: int
-) -> Iterator[Finding]:
-  """Classes that never occur although the table yields them, or whose share is unusual."""
+def _absent_classes(folder: Folder, names: Sequence[str], shares: np.ndarray) -> list[str]:
+  """Those that never occur although the table yields them."""
   able = set(folder.lut[(folder.lut >= 0) & (folder.lut < len(names))].tolist())
-  absent = [name for c, name in enumerate(names) if c in able and shares[c] == 0]
-  fix = 'a network cannot learn them here: check table and label_format'
-  yield Finding('classes that never occur', absent, fix)
+  return [name for c, name in enumerate(names) if c in able and shares[c] == 0]
+
+
+def _odd_classes(
+  table: str, names: Sequence[str], shares: np.ndarray, images: int
+) -> Iterator[Finding]:
+  """Classes whose share is unusual."""
   expected = published_sets.SHARES.get(table)
   if expected is None or len(expected) != len(shares) or images < SHARE_IMAGES:
     return

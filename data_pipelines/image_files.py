@@ -250,18 +250,18 @@ def read_label(
   data = read_file(path)
   colour, depth = _check_header(data, path, label_format)
   if label_format == 'colour':
-    return _ids_of_colours(_opaque(decode(data, path, 'RGBA', max_pixels), path), colours, path)
+    return _ids_of_colours(opaque(decode(data, path, 'RGBA', max_pixels), path), colours, path)
   if depth == 16:
     return _ids_of_16_bits(data, path, max_pixels, 'RGB;16L' if colour == RGB else 'I;16')
   pixels = decode(data, path, '', max_pixels)
   if colour == GREY:
     return pixels // _GREY_STEP[depth]
   if colour == GREY_ALPHA:
-    return _opaque(pixels, path)[..., 0]
+    return opaque(pixels, path)[..., 0]
   return pixels if label_format == 'index' else pixels[..., 0]
 
 
-def _opaque(pixels: np.ndarray, path: str) -> np.ndarray:
+def opaque(pixels: np.ndarray, path: str) -> np.ndarray:
   """The channels before alpha, the last one; raises BadInput unless alpha is 255 everywhere."""
   alpha = pixels[..., -1]
   if alpha.min() < 255:
@@ -292,11 +292,25 @@ def _ids_of_16_bits(data: bytes, path: str, max_pixels: int, swapped: str) -> np
   return lower
 
 
-def _check_header(header: bytes, path: str, label_format: str = 'index') -> tuple[int, int]:
-  """(colour type, bits) of a file that begins with `header`; BadInput unless of the format."""
-  if len(header) < HEADER_SIZE or not header.startswith(SIGNATURE):
+def png_kind(data: bytes, path: str) -> tuple[int, int]:
+  """(colour type, bits) of the PNG file that data is the start of; BadInput if it is none."""
+  if len(data) < HEADER_SIZE or not data.startswith(SIGNATURE):
     raise BadInput(f'{path}: is not a PNG file, or is cut short; write it again')
-  depth, colour = header[24], header[25]
+  return data[25], data[24]
+
+
+def read_palette(data: bytes, path: str) -> list[tuple[int, int, int]]:
+  """The colours of a palette PNG file; BadInput if it is damaged."""
+  try:
+    found = next((content for kind, content in _chunks(data) if kind == b'PLTE'), b'')
+  except ValueError as error:
+    raise BadInput(f'{path}: cannot be decoded ({error}){RESTORE}') from None
+  return [(r, g, b) for r, g, b in zip(found[::3], found[1::3], found[2::3], strict=False)]
+
+
+def _check_header(header: bytes, path: str, label_format: str = 'index') -> tuple[int, int]:
+  """`png_kind` of a file that begins with `header`; BadInput unless it is of the format."""
+  colour, depth = png_kind(header, path)
   fits = [name for name, (accepted, _) in LABEL_FORMATS.items() if (colour, depth) in accepted]
   if label_format in fits:
     return colour, depth

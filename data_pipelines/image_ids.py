@@ -149,7 +149,7 @@ def find_files(pattern: str, apart: str = '') -> tuple[list[str], dict[str, str]
   exact, nearly = _expression(pattern), _expression(pattern, re.IGNORECASE)
   fits, others = (_expression(text, any_ending=True) for text in (pattern, apart))
   found, left_out = {}, {}
-  for path in sorted(_walk(os.path.dirname(pattern.partition('{id}')[0]))):
+  for path in sorted(walk(os.path.dirname(pattern.partition('{id}')[0]))):
     name = file_names.normal(path)
     if not nearly.fullmatch(name):
       continue
@@ -184,7 +184,7 @@ def _expression(
   return re.compile(text, re.DOTALL | flags)
 
 
-def _walk(top: str) -> Iterator[str]:
+def walk(top: str) -> Iterator[str]:
   """All files below a folder; each folder once, by its own path before that of a link to it."""
   seen, waiting = set(), [top]
   walk = functools.partial(os.walk, onerror=_refuse_folder)

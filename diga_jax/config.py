@@ -79,9 +79,8 @@ def set_tables(config: ConfigDict, given: Iterable[str]) -> None:
 
   What is neither is left for `check` to refuse.
   """
-  for name, settings in config.data.sets.items():
-    if f'data.sets.{name}.table' not in given:
-      continue
+  for name in (match[1] for match in map(TABLE.fullmatch, given) if match):
+    settings = config.data.sets[name]
     value = settings.table
     if isinstance(value, str):  # the file has a name
       with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
@@ -201,6 +200,7 @@ _OPTIMIZER = {
 
 RESERVED = ('evaluation', 'study')  # folders of a working directory that are no stages
 SHOWN = 5  # fields that do not exist, in one message
+TABLE = re.compile(r'data\.sets\.([^.]+)\.table')
 NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
 
 # Group -> fields -> what each of them may be; '*' is the name of a stage or of a data set. Which of

@@ -41,6 +41,8 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
 
   experiment, inspected, sets_with_findings = Experiment(config), {}, 0
   names, unopened = class_names(experiment), []
+  trained = {key for stage in config.recipe for key in inputs(experiment.stage(stage), config).sets}
+  measured = config.evaluation.sets
   sizes, crop = sizes_before_crops(experiment), tuple(config.data.crop)
   for name, folder, manifest in folders(arguments, config, unopened):
     since, stamps = time.time_ns(), doctor.stamps(folder)
@@ -51,7 +53,7 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
         bar.update(1)
     doctor.remember(digest_memory(config), folder, stamps, since, files)
     inspected[name] = overlaps.Inspected(folder, files)
-    found = doctor.examine(folder, names, files)
+    found = doctor.examine(folder, names, files, name in trained or name not in measured)
     small = doctor.small_images(folder, files, sizes.get(name, ()), crop)
     found.findings.extend([small] * bool(small.where))
     records.write(manifest, found.manifest)
@@ -64,7 +66,6 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
       atomic.write_png(pictures / f'{folder.ids[index]}.png', panels)
     print(f'manifest: {manifest}\nsamples with their labels: {pictures}\n')
     sets_with_findings += bool(found.findings)
-  trained = {key for stage in config.recipe for key in inputs(experiment.stage(stage), config).sets}
   facts, findings = overlaps.compare(inspected, config.evaluation.sets, trained)
   findings += overlaps.shared_scenes(config.data.sets.to_dict(), config.evaluation.sets, trained)
   if findings or len(inspected) > 1:
