@@ -185,6 +185,16 @@ class Folder:
       self.label_path(index), self.label_format, self.colours, self.max_pixels
     )
 
+  def sizes(self) -> list[tuple[int, int]]:
+    """(h, w) of every image as the heads of the files have it; BadInput if one cannot be read."""
+    if not self.image_pack:
+      paths = map(self.image_path, range(len(self)))
+      return [image_files.read_size(path, self.max_pixels) for path in paths]
+    facts = (self.image_pack.index['files'][name].get('image') or () for name in self.ids)
+    known = [(each[2], each[3]) if len(each) > 3 else None for each in facts]
+    shapes = (size or self.read_image(i).shape for i, size in enumerate(known))
+    return [(shape[0], shape[1]) for shape in shapes]
+
   def file_digests(
     self,
     memory: str = '',

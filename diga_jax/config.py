@@ -84,7 +84,8 @@ def set_tables(config: ConfigDict, given: Iterable[str]) -> None:
     value = settings.table
     if isinstance(value, str):  # the file has a name
       with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        value = ast.literal_eval(value)
+        found = ast.literal_eval(value)
+        value = found if isinstance(found, tuple | list | str) else value
     elif len(value) == 1 and isinstance(value[0], str):  # it has pairs
       value = value[0]
     with settings.ignore_type():
@@ -207,8 +208,9 @@ NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
 # the fields a stage has is a matter of its kind; which options a network has, `models.build` knows.
 _GROUPS = {
   '': {
-    'seed': whole(0, bits=63), 'devices': whole(0), 'parallel': words(*mesh.PARALLEL),
-    'remat': boolean, 'recipe': different(tuple_of(title, least=1)),
+    'seed': whole(0, bits=63), 'devices': whole(0), 'programs': whole(0, 2**10),
+    'parallel': words(*mesh.PARALLEL), 'remat': boolean,
+    'recipe': different(tuple_of(title, least=1)),
     'checkpoint_choice': words(criteria.LAST, *criteria.NAMES),
     'keep_checkpoints': words('networks', 'all'),
     'save_every log_every': whole(1), 'profile_steps': rising(tuple_of(whole(1), 0, 2)),

@@ -278,6 +278,16 @@ def test_a_folder_in_another_unicode_form_is_found(tmp_path):
   assert folder.ids == ['caf\xe9/a'] and folder.read(0)[1] is not None
 
 
+def test_sizes_are_those_of_the_images(tmp_path):
+  for name, size in (('a', (4, 6)), ('b', (9, 3))):
+    data_files.write(tmp_path, name, np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8))
+  folder = data_files.open_folder(tmp_path)
+  assert folder.sizes() == [(4, 6), (9, 3)]
+  (tmp_path / 'images/b.png').write_bytes(b'')
+  with pytest.raises(BadInput, match=r'b.png: cannot be decoded'):
+    folder.sizes()
+
+
 def test_hidden_files_are_left_out_and_said(tmp_path, caplog):
   data_files.numbered(tmp_path, 2)
   for name in ('._000.png', '.ipynb_checkpoints/000-checkpoint.png', 'a/._b.png'):

@@ -283,6 +283,7 @@ def test_files_as_people_have_them_are_packed(tmp_path):
     for index, ids in enumerate(expected.values()):
       np.testing.assert_array_equal(folder.read(index)[1], ids)
   assert_same(batches(files), batches(pack))
+  assert files.sizes() == pack.sizes() == [(24, 32)] * 4
 
 
 def times(root: pathlib.Path) -> dict[str, int]:
