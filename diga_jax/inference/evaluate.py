@@ -152,7 +152,8 @@ def _draw(
   pictures: Pictures,
 ) -> None:
   """Writes the pictures of the images of a batch that are to be drawn."""
-  for row in np.flatnonzero(np.isin(batch.indices, evenly_spread(pictures.count, len(dataset)))):
+  drawn = np.isin(batch.indices, evenly_spread(pictures.count, len(dataset)))
+  for row in np.flatnonzero(drawn).tolist():
     panels = comparison_panels(
       batch.own(row, batch.images[row]),
       truth=None if batch.labels is None else batch.own(row, batch.labels[row]),
