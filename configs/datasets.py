@@ -19,11 +19,11 @@ def dataset(**changes: Any) -> ConfigDict:
       # Folder: pattern of the image files below data.root, with {id}, which may hold folders.
       'images': '',
       'labels': '',  # folder: pattern of the label files, with the same {id}; '' = unlabelled
-      # Folder: which images: a file with one id a line below data.root, or the name of a list that
-      # comes with this package (data_pipelines/lists); '' = all that match `images`.
+      # Folder: which images: a file with one id or path a line below data.root, or the name of a
+      # list that comes with this package (data_pipelines/lists); '' = all that match `images`.
       'list': '',
       'without': '',  # folder: a list of images to leave out, given in the same ways
-      # Folder: what label files hold: 'index' (8-bit ids, or a palette's indices) | 'rgb16' (16-bit
+      # Folder: what label files hold: 'index' (grey ids, or a palette's indices) | 'rgb16' (16-bit
       # ids in the first of three channels) | 'rgba' (ids in the first of four) | 'colour'.
       'label_format': 'index',
       # From the ids in the files to train ids: a table of data_pipelines/label_tables.py, or pairs

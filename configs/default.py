@@ -17,6 +17,10 @@ def get_config() -> ConfigDict:
       'seed': 0,  # of all randomness
       'devices': 0,  # how many of this machine's devices to use; 0 = all, of all processes
       'parallel': 'jit',  # 'jit' (one program for all devices) | 'pmap' (one process only)
+      # Evaluations and label passes compile a program for each size of images. Of sets with more
+      # sizes than this, images share so many shapes: they are padded, or cut into overlapping
+      # windows, which changes predictions (docs/predict.md). 0 = every size is computed as it is.
+      'programs': 16,
       # Whether the backward pass computes each block of the network again instead of keeping its
       # activations: less memory, about a third more arithmetic, the same numbers.
       'remat': False,

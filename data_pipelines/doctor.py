@@ -5,8 +5,9 @@ import datetime
 import functools
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypedDict, get_type_hints
 
 import numpy as np
@@ -14,14 +15,15 @@ import numpy as np
 from data_pipelines import digests, label_signs, processes, published_sets, records
 from data_pipelines.errors import BadInput, printable
 from data_pipelines.folder import Digests, Folder
-from data_pipelines.image_ids import find_files
+from data_pipelines.image_ids import HIDDEN, find_files
 from data_pipelines.label_tables import IGNORE, UNKNOWN
 from data_pipelines.sets import MANIFESTS
 
 # A class is compared when it is known to hold this share, and found odd when it holds so many
 # times more or less of the pixels, in a set of at least so many images.
-SHARE_MATTERS, SHARE_FACTOR, SHARE_IMAGES = 0.005, 3.0, 100
+SHARE_MATTERS, SHARE_FACTOR, SHARE_IMAGES = 0.005, 3.0, 200
 
+Size = tuple[int, int]
 FileFacts = tuple[int, str, int, int]  # bytes, SHA-256, height, width (0 if it cannot be read)
 
 
@@ -41,6 +43,15 @@ class FileReport(NamedTuple):
   pixels: np.ndarray  # int64 [256], how many pixels each train id has
   problems: list[tuple[str, str]]  # kind, path and reason
   picture: str = ''  # SHA-256 of the image's pixels; '' if it cannot be read
+
+
+class _Strays(NamedTuple):
+  """Files beside those of a data set, by path, and why they are none of its."""
+
+  alone: list[str]  # labels whose image is not there
+  nearly: dict[str, str]  # names that nearly fit the patterns
+  hidden: list[str]
+  converted: list[str]  # made of a label, by another program: beside 1.png 1_labelTrainIds.png
 
 
 class Manifest(TypedDict):
@@ -63,6 +74,14 @@ FIXES = {
   'nothing but ignored pixels': 'leave the image out by `without`: nothing can be learned from it',
   'one colour': 'leave the image out by `without`: it shows nothing',
 }
+LACKING_IMAGES = (
+  'add the images: a part of the set is missing, or the pattern of the images is wrong'
+)
+RENAME = 'rename them'
+# What other programs add to the name of a label file for what they make of it.
+CONVERTED = re.compile(
+  r'[_.-](gt|label|train|color|colour|instance|mask|panoptic|overlay|edge)\w*$', re.IGNORECASE
+)
 
 
 def inspect(folder: Folder, index: int) -> FileReport:
@@ -149,50 +168,73 @@ def remember(
   files: Sequence[FileReport],
 ) -> None:
   """Lets later runs know the digests of inspected files whose `stamps` were these before."""
-  for part, pattern in (('image', folder.images), ('label', folder.labels)):
-    paths = (pattern.replace('{id}', name) for name in folder.ids)
+  for part, pattern, path_of in (
+    ('image', folder.images, folder.image_path),
+    ('label', folder.labels, folder.label_path),
+  ):
+    paths = map(path_of, range(len(folder)))
     facts = zip(paths, (getattr(file, part) for file in files), strict=True)
     found = {path: (before[path], fact[1]) for path, fact in facts if fact and path in before}
     digests.Memory(directory, pattern).keep(found, since)
 
 
-def examine(folder: Folder, names: Sequence[str], files: Sequence[FileReport]) -> Report:
-  """Combines what `inspect_all` gave for a data set whose classes have these names."""
+def examine(
+  folder: Folder, names: Sequence[str], files: Sequence[FileReport], learned: bool = True
+) -> Report:
+  """Combines what `inspect_all` gave for a data set whose classes have these names.
+
+  `learned`: whether a stage learns from it. A set that is only measured may lack a few classes.
+  """
   table = folder.table if isinstance(folder.table, str) else ''
   pixels = sum((file.pixels for file in files), np.zeros(256, np.int64))
   classes = pixels[: len(names)]
   shares = classes / max(classes.sum(), 1) if folder.labels else None
   problems = [problem for file in files for problem in file.problems]
+  strays = _find_strays(folder)
   unusable = "HIAST leaves them out: set without='gta5_unusable_25' to do the same"
   twins = [f'{folder.image_path(j)} = {folder.image_path(i)}' for i, j in _twins(files)]
   findings = [
     *(Finding(kind, [at for k, at in problems if k == kind], fix) for kind, fix in FIXES.items()),
-    *_find_strays(folder),
+    Finding('labels without an image', strays.alone, LACKING_IMAGES),
+    Finding('files that are left out', [f'{p}: {why}' for p, why in strays.nearly.items()], RENAME),
     _odd_sizes(folder, table, files),
     Finding('the same image twice', twins, 'leave all but one out by `without`'),
     Finding('unusable images of GTA5', published_sets.unusable(table, folder.ids), unusable),
   ]
+  facts = list(_facts(folder, files, strays))
   if shares is not None:
     fix = 'set table and label_format to what the files hold, or take the files that they mean'
     signs = [sign.text for sign in label_signs.look_at(folder, names)]
     findings.append(Finding('labels of another kind', signs, fix))
-    findings += _odd_classes(folder, table, names, shares, len(files))
-  sizes = Counter(file.image[2:] for file in files if file.picture and file.image)
-  common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
-  facts = [
-    ('images', f'{len(folder):,}'),
-    ('which', published_sets.which_list(table, folder.ids) or 'not a published selection'),
-    ('sizes', common + (', ...' if len(sizes) > 3 else '')),
-  ]
-  if folder.labels:
-    ignored = pixels[IGNORE] / max(pixels.sum(), 1)
-    facts.append(('ignored pixels', f'{ignored:.1%}'))
+    absent = _absent_classes(folder, names, shares)
+    fix = 'a network cannot learn them here: check table and label_format'
+    if learned or 2 * len(absent) > len(names):
+      findings.append(Finding('classes that never occur', absent, fix))
+    elif absent:
+      facts.append(('classes without a pixel', ', '.join(absent)))
+    findings += _odd_classes(table, names, shares, len(files))
+    facts.append(('ignored pixels', f'{pixels[IGNORE] / max(pixels.sum(), 1):.1%}'))
   findings = [
     finding._replace(where=[printable(line) for line in finding.where])
     for finding in findings
     if finding.where
   ]
   return Report(facts, findings, shares, _manifest(folder, names, files, classes))
+
+
+def _facts(
+  folder: Folder, files: Sequence[FileReport], strays: _Strays
+) -> Iterator[tuple[str, str]]:
+  """What is said of any set, its labels apart."""
+  table = folder.table if isinstance(folder.table, str) else ''
+  sizes = Counter(file.image[2:] for file in files if file.picture and file.image)
+  common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
+  yield 'images', f'{len(folder):,}'
+  yield 'which', published_sets.which_list(table, folder.ids) or 'not a published selection'
+  yield 'sizes', common + (', ...' if len(sizes) > 3 else '')
+  for what, found in (('hidden', strays.hidden), ('converted labels', strays.converted)):
+    if found:
+      yield what, f'{len(found):,} are left out, such as {printable(found[0])}'
 
 
 def _twins(files: Sequence[FileReport]) -> Iterator[tuple[int, int]]:
@@ -203,17 +245,51 @@ def _twins(files: Sequence[FileReport]) -> Iterator[tuple[int, int]]:
       yield first[file.picture], index
 
 
-def _find_strays(folder: Folder) -> Iterator[Finding]:
-  """Labels whose image is not there, and files whose names nearly fit the patterns."""
-  images, left_out = find_files(folder.images)
-  labelled, more = find_files(folder.labels) if folder.labels else ([], {})
+def _find_strays(folder: Folder) -> _Strays:
+  images, left_out = find_files(folder.images, folder.labels)
+  labelled, more = find_files(folder.labels, folder.images) if folder.labels else ([], {})
+  left_out |= more
   # Those of `folder.ids` are missing images.
-  alone = set(labelled).difference(images, folder.ids)
-  where = [folder.labels.replace('{id}', name) for name in sorted(alone)]
-  fix = 'add the images: a part of the set is missing, or the pattern of the images is wrong'
-  yield Finding('labels without an image', where, fix)
-  where = [f'{path}: {why}' for path, why in (left_out | more).items()]
-  yield Finding('files that are left out', where, 'rename them')
+  known = {*images, *folder.ids}
+  others = sorted(set(labelled).difference(known))
+  converted = [name for name in others if CONVERTED.sub('', name) in known.intersection(labelled)]
+  hidden = [path for path, why in left_out.items() if why == HIDDEN]
+  path_of = functools.partial(folder.labels.replace, '{id}')
+  return _Strays(
+    [path_of(name) for name in others if name not in converted],
+    {path: why for path, why in left_out.items() if why != HIDDEN},
+    hidden,
+    list(map(path_of, converted)),
+  )
+
+
+def small_images(
+  folder: Folder, files: Sequence[FileReport], sizes: Collection[Size | None], crop: Size
+) -> Finding:
+  """Images that are smaller than the crop where stages read them, and so are stretched to it.
+
+  Args:
+    folder, files: the data set, and what `inspect_all` gave for it.
+    sizes: that stages resize its images to before they crop; None: they do not.
+    crop: (h, w) of a batch.
+  """
+  small = []
+  for index, file in enumerate(files):
+    if not file.picture or not file.image:
+      continue
+    for size in sizes:
+      height, width = size or file.image[2:]
+      if height < crop[0] or width < crop[1]:
+        resized = f', resized to {width}x{height}' * bool(size)
+        small.append(
+          f'{printable(folder.image_path(index))}: {file.image[3]}x{file.image[2]}{resized}'
+        )
+        break
+  fix = (
+    f'they are stretched to data.crop, {crop[1]}x{crop[0]}: lower data.crop, raise low_size and '
+    'full_size of the set, or leave them out by `without`'
+  )
+  return Finding('images smaller than the crop', small, fix)
 
 
 def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> Finding:
@@ -231,14 +307,16 @@ def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> Findi
   return Finding('images of another size', odd, fix)
 
 
-def _odd_classes(
-  folder: Folder, table: str, names: Sequence[str], shares: np.ndarray, images: int
-) -> Iterator[Finding]:
-  """Classes that never occur although the table yields them, or whose share is unusual."""
+def _absent_classes(folder: Folder, names: Sequence[str], shares: np.ndarray) -> list[str]:
+  """Those that never occur although the table yields them."""
   able = set(folder.lut[(folder.lut >= 0) & (folder.lut < len(names))].tolist())
-  absent = [name for c, name in enumerate(names) if c in able and shares[c] == 0]
-  fix = 'a network cannot learn them here: check table and label_format'
-  yield Finding('classes that never occur', absent, fix)
+  return [name for c, name in enumerate(names) if c in able and shares[c] == 0]
+
+
+def _odd_classes(
+  table: str, names: Sequence[str], shares: np.ndarray, images: int
+) -> Iterator[Finding]:
+  """Classes whose share is unusual."""
   expected = published_sets.SHARES.get(table)
   if expected is None or len(expected) != len(shares) or images < SHARE_IMAGES:
     return

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_pipelines import digests, image_files, image_ids, label_tables
+from data_pipelines import digests, file_names, image_files, image_ids, label_tables
 from data_pipelines.errors import BadInput
 from data_pipelines.pack import LOW_SPLIT, Pack
 
@@ -83,12 +83,29 @@ class Folder:
     return tuple(colour for colour, _ in label_tables.colours(self.table))
 
   def image_path(self, index: int) -> str:
-    """The file of an image."""
-    return self.images.replace('{id}', self.ids[index])
+    """The file of an image, there or not."""
+    path = self.images.replace('{id}', self.ids[index])
+    return self._other_names.get(path, path)
 
   def label_path(self, index: int) -> str:
-    """The label file of an image, '' when the folder has no labels."""
-    return self.labels.replace('{id}', self.ids[index])
+    """The label file of an image, there or not; '' when the folder has no labels."""
+    path = self.labels.replace('{id}', self.ids[index])
+    return self._other_names.get(path, path)
+
+  def _named_paths(self, pattern: str) -> Iterator[str]:
+    return (pattern.replace('{id}', name) for name in self.ids)
+
+  @functools.cached_property
+  def _other_names(self) -> dict[str, str]:
+    """Path by pattern and id -> the file that stands for it, where that has another name."""
+    patterns = [(self.images, self.image_pack), (self.labels, self.label_pack)]
+    return {
+      path: entry.path
+      for pattern, pack in patterns
+      if pattern and not pack
+      for path, entry in _entries(self._named_paths(pattern))
+      if entry is not None and entry.path != path
+    }
 
   def with_labels(self, labels: str, table: str = 'identity') -> 'Folder':
     """The same images with other labels ('' for none); raises BadInput if a label is missing."""
@@ -99,12 +116,12 @@ class Folder:
 
   def check(self) -> None:
     """Raises BadInput naming the first image or label that does not exist or is not a file."""
-    for what, paths, pack in self._parts():
-      for path, entry in () if pack else _entries(paths):
+    for what, pattern, pack in self._patterns():
+      for path, entry in () if pack else _entries(self._named_paths(pattern)):
         if entry is None:
           raise BadInput(f'{path}: no such {what}; add the file, or leave its id out')
         if not entry.is_file():
-          raise BadInput(f'{path}: {image_files.why_no_file(path)}')
+          raise BadInput(f'{entry.path}: {image_files.why_no_file(entry.path)}')
 
   def read(self, index: int) -> Pixels:
     """An image, uint8 [h, w, 3] RGB, and its label, uint8 [h, w] train ids and 255 (ignored).
@@ -168,6 +185,16 @@ class Folder:
       self.label_path(index), self.label_format, self.colours, self.max_pixels
     )
 
+  def sizes(self) -> list[tuple[int, int]]:
+    """(h, w) of every image as the heads of the files have it; BadInput if one cannot be read."""
+    if not self.image_pack:
+      paths = map(self.image_path, range(len(self)))
+      return [image_files.read_size(path, self.max_pixels) for path in paths]
+    facts = (self.image_pack.index['files'][name].get('image') or () for name in self.ids)
+    known = [(each[2], each[3]) if len(each) > 3 else None for each in facts]
+    shapes = (size or self.read_image(i).shape for i, size in enumerate(known))
+    return [(shape[0], shape[1]) for shape in shapes]
+
   def file_digests(
     self,
     memory: str = '',
@@ -218,12 +245,15 @@ class Folder:
         link = entry is not None and entry.is_symlink()
         yield path, os.path.realpath(path) if link else os.path.join(real(directory), name)
 
+  def _patterns(self) -> list[tuple[str, str, Pack | None]]:
+    """(which, pattern, pack) of the images and, if there are any, of the labels."""
+    images = ('image', self.images, self.image_pack)
+    return [images, ('label', self.labels, self.label_pack)] if self.labels else [images]
+
   def _parts(self) -> list[tuple[str, Iterable[str], Pack | None]]:
-    """(which, paths, pack) of the images and, if there are any, of the labels."""
-    rows = range(len(self))
-    images = ('image', map(self.image_path, rows), self.image_pack)
-    labels = ('label', map(self.label_path, rows), self.label_pack)
-    return [images, labels] if self.labels else [images]
+    """As `_patterns`, with the paths in the pattern's place."""
+    path_of, rows = {'image': self.image_path, 'label': self.label_path}, range(len(self))
+    return [(what, map(path_of[what], rows), pack) for what, _, pack in self._patterns()]
 
 
 def fingerprint(found: Digests) -> str:
@@ -246,6 +276,7 @@ def open_folder(
   classes: int | None = None,
   label_format: str = 'index',
   max_pixels: int = image_files.MAX_PIXELS,
+  apart: str = '',
 ) -> Folder:
   """The images under a root folder.
 
@@ -255,24 +286,28 @@ def open_folder(
   Args:
     root: the folder; the other paths are relative to it (absolute ones are taken as they are).
     images, labels: patterns of the files, such as 'images/{id}.jpg'; '' for no labels.
-    list: text file with one id per line, or the name of one of `image_ids.LISTS`; '' takes every
-      file that fits `images`, sorted. An entry may also be the last part of an id that has folders
-      before it ('jena_000078_000019' for 'jena/jena_000078_000019').
+    list: text file with an image a line, or the name of one of `image_ids.LISTS`; '' takes every
+      file that fits `images`, sorted. What a line may be: see `image_ids.of_list`.
     without: a list of ids to leave out, given in the same ways.
     check: whether every image and label has to be there.
     among: the ids of all images, where their files are not there to be listed.
     table, classes, label_format, max_pixels: as in `Folder`.
+    apart: pattern of files that are no images although they fit `images`, such as 'all/{id}_gt.png'
+      beside 'all/{id}.png': the labels, wanted or not. '' for `labels`.
   """
   root = os.path.expanduser(root)
   if not os.path.isdir(root):
     raise BadInput(
       f'data.root {root!r} is not a folder: set it to where the data sets are (docs/datasets.md)'
     )
-  images = os.path.join(root, images)
-  everything = functools.cache(lambda: sorted(among) or image_ids.of_files(images, warn=not list))
-  ids = image_ids.of_list(root, list, everything) if list else everything()
+  images, apart = os.path.join(root, images), apart or labels
+  others = os.path.join(root, apart) if apart else ''
+  everything = functools.cache(
+    lambda: sorted(among) or image_ids.of_files(images, others, warn=not list)
+  )
+  ids = image_ids.of_list(root, list, images, everything) if list else everything()
   if without:
-    out = set(image_ids.of_list(root, without, everything))
+    out = set(image_ids.of_list(root, without, images, everything))
     absent = sorted(out.difference(ids))
     if absent:
       text = f'{absent[0]} cannot be left out: there is no such image; take it off the list'
@@ -321,11 +356,5 @@ def _check_labels(folder: Folder, pack: Pack) -> None:
 
 def _entries(paths: Iterable[str]) -> Iterator[tuple[str, os.DirEntry | None]]:
   """(path, its entry, None if it is missing) in order; lists each folder once, without stat."""
-  listed: dict[str, dict[str, os.DirEntry]] = {}
-  for path in paths:
-    directory, name = os.path.split(path)
-    if directory not in listed:
-      listed[directory] = {}
-      with contextlib.suppress(OSError), os.scandir(directory or '.') as entries:
-        listed[directory] = {entry.name: entry for entry in entries}
-    yield path, listed[directory].get(name)
+  listing = file_names.Listing()
+  return ((path, listing.find(path)) for path in paths)

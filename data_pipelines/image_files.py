@@ -52,11 +52,14 @@ Colours = tuple[tuple[int, int, int], ...]
 
 
 _PALETTES = frozenset((PALETTE, depth) for depth in (1, 2, 4, 8))
+# Pillow stretches grey values of few bits to 0 .. 255, which are ids here: the step by bit depth.
+_GREY_STEP = {1: 1, 2: 85, 4: 17, 8: 1}
+_GREYS = frozenset((GREY, depth) for depth in (*_GREY_STEP, 16)) | {(GREY_ALPHA, 8)}
 # (colour type, bit depth) of the PNG files, and what to call the format in a message.
 LABEL_FORMATS: dict[str, tuple[frozenset[tuple[int, int]], str]] = {
   # The grey value, or the index into the file's palette, never its colour (Cityscapes, GTA5,
   # BDD100K, Mapillary, CamVid's 11 classes).
-  'index': (_PALETTES | {(GREY, 8)}, '8-bit greyscale or palette PNG'),
+  'index': (_PALETTES | _GREYS, 'grey or palette PNG'),
   # The first of three 16-bit channels (SYNTHIA-RAND-CITYSCAPES; the second holds instances).
   'rgb16': (frozenset({(RGB, 16)}), '16-bit RGB PNG'),
   # The first of four 8-bit channels (Oxford RobotCar).
@@ -242,34 +245,75 @@ def read_label(
 
   `colours` are for 'colour': the RGB triple of each raw id, all of them different. Raises BadInput:
   as `read_file` and `decode`, or it is of another format, a pixel's colour is none of `colours` or
-  transparent, or an id of 'rgb16' is beyond 255.
+  transparent, or an id of 16 bits is beyond 255.
   """
   data = read_file(path)
-  _check_header(data, path, label_format)
+  colour, depth = _check_header(data, path, label_format)
   if label_format == 'colour':
-    pixels = decode(data, path, 'RGBA', max_pixels)
-    if pixels[..., 3].min() < 255:
-      raise BadInput(
-        f'{path}: has transparent pixels, which have no colour; write it without alpha'
-      )
-    return _ids_of_colours(pixels[..., :3], colours, path)
+    return _ids_of_colours(opaque(decode(data, path, 'RGBA', max_pixels), path), colours, path)
+  if depth == 16:
+    return _ids_of_16_bits(data, path, max_pixels, 'RGB;16L' if colour == RGB else 'I;16')
   pixels = decode(data, path, '', max_pixels)
-  # Pillow keeps the upper half of 16-bit colours, unless told otherwise.
-  if label_format == 'rgb16':
-    if pixels[..., 0].any():
-      raise BadInput(f'{path}: holds raw ids beyond 255: is it another kind of picture?')
-    pixels = decode(data, path, '', max_pixels, rawmode='RGB;16L')
+  if colour == GREY:
+    return pixels // _GREY_STEP[depth]
+  if colour == GREY_ALPHA:
+    return opaque(pixels, path)[..., 0]
   return pixels if label_format == 'index' else pixels[..., 0]
 
 
-def _check_header(header: bytes, path: str, label_format: str = 'index') -> None:
-  """Raises BadInput unless a file that begins with `header` is of the format."""
-  if len(header) < HEADER_SIZE or not header.startswith(SIGNATURE):
+def opaque(pixels: np.ndarray, path: str) -> np.ndarray:
+  """The channels before alpha, the last one; raises BadInput unless alpha is 255 everywhere."""
+  alpha = pixels[..., -1]
+  if alpha.min() < 255:
+    row, column = np.unravel_index(alpha.argmin(), alpha.shape)
+    raise BadInput(
+      f'{path}: alpha is {alpha.min()} at row {row}, column {column}, where the pixel then has no '
+      'class: write the file without alpha'
+    )
+  return pixels[..., :-1]
+
+
+def _ids_of_16_bits(data: bytes, path: str, max_pixels: int, swapped: str) -> np.ndarray:
+  """The first channel of a PNG file of 16 bits; raises BadInput for ids beyond 255.
+
+  Pillow gives the upper halves of the values, and by the raw mode `swapped` the lower ones.
+  """
+  upper = decode(data, path, '', max_pixels)
+  lower = decode(data, path, '', max_pixels, rawmode=swapped)
+  if upper.ndim == 3:
+    upper, lower = upper[..., 0], lower[..., 0]
+  if upper.any():
+    row, column = np.argwhere(upper)[0].tolist()
+    value = 256 * int(upper[row, column]) + int(lower[row, column])
+    raise BadInput(
+      f'{path}: holds {value} at row {row}, column {column}, and ids end at 255: take the file of '
+      'classes, not of instances or depth, or convert it'
+    )
+  return lower
+
+
+def png_kind(data: bytes, path: str) -> tuple[int, int]:
+  """(colour type, bits) of the PNG file that data is the start of; BadInput if it is none."""
+  if len(data) < HEADER_SIZE or not data.startswith(SIGNATURE):
     raise BadInput(f'{path}: is not a PNG file, or is cut short; write it again')
-  depth, colour = header[24], header[25]
+  return data[25], data[24]
+
+
+def read_palette(data: bytes, path: str) -> list[tuple[int, int, int]]:
+  """The colours of a palette PNG file; BadInput if it is damaged."""
+  try:
+    found = next((content for kind, content in _chunks(data) if kind == b'PLTE'), b'')
+  except ValueError as error:
+    raise BadInput(f'{path}: cannot be decoded ({error}){RESTORE}') from None
+  return [(r, g, b) for r, g, b in zip(found[::3], found[1::3], found[2::3], strict=False)]
+
+
+def _check_header(header: bytes, path: str, label_format: str = 'index') -> tuple[int, int]:
+  """`png_kind` of a file that begins with `header`; BadInput unless it is of the format."""
+  colour, depth = png_kind(header, path)
   fits = [name for name, (accepted, _) in LABEL_FORMATS.items() if (colour, depth) in accepted]
   if label_format in fits:
-    return
+    return colour, depth
   instead = f'; for such files set label_format to {" or ".join(map(repr, fits))}' if fits else ''
   raise BadInput(
     f'{path}: is a PNG of colour type {colour} ({KINDS.get(colour, "unknown")}) with {depth} bits, '

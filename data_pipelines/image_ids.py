@@ -1,19 +1,23 @@
 """Ids of images, paths below a pattern's folder: of lists, and of the files that are there."""
 
+import codecs
 import functools
 import itertools
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from absl import logging
 
-from data_pipelines import image_files
+from data_pipelines import file_names, image_files
 from data_pipelines.errors import BadInput, printable
 
 # What leaves the folder that an id is below, or means another one elsewhere.
 UNSAFE = re.compile(r'(^|/)\.{0,2}(/|\Z)|[\\\x00-\x1f\x7f]')
+COLUMNS = re.compile(r'[\s,;]+')  # what separates those of a list
+ENDINGS = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
+HIDDEN = 'is hidden by a dot: a file of the system, such as macOS writes, or of a tool'
 LISTS = pathlib.Path(__file__).parent / 'lists'  # those that published numbers depend on
 
 
@@ -42,52 +46,92 @@ def check(ids: Sequence[str], where: str, lines: Sequence[int] = ()) -> None:
     places[name] = index
 
 
-def of_list(root: str, name: str, everything: Callable[[], list[str]]) -> list[str]:
-  """The ids of a list, a file under `root` or one of `LISTS`, with the folders that they lie in.
+def of_list(root: str, name: str, pattern: str, everything: Callable[[], list[str]]) -> list[str]:
+  """The ids of a list, a file under `root` or one of `LISTS`.
 
-  Raises BadInput: it does not exist or is empty, or two images end in the same name.
+  A line is an id; or the end of the path of an image, from a '/' on, with its ending, another one
+  or none; or the last parts of an id that has folders before it ('jena_000078_000019' for
+  'jena/jena_000078_000019'). If it is none of these, its first column may be (blanks, commas).
+
+  Args:
+    root, name: the list.
+    pattern: of the images.
+    everything: gives the ids of all images.
+
+  Raises:
+    BadInput: it does not exist or is empty, as `check`, or a line fits two images.
   """
   published = LISTS / f'{name}.txt'
   path = str(published) if published.is_file() else os.path.join(root, name)
-  lines = _read_lines(path)
-  ids = list(lines.values())
-  if '/' in ids[0] or not any('/' in name for name in everything()):
-    return ids
-  found = {}
-  for name in everything():
-    last = name.rpartition('/')[2]
-    if last in found:
+  lines, known = _read_lines(path), set(everything())
+  ends = functools.cache(lambda: _ends(known, pattern))
+  ids = []
+  for number, line in lines.items():
+    found = [line] if line in known else _meant(line, known, ends())
+    if len(found) > 1:
       raise BadInput(
-        f'{path}: names such as {last!r} are ambiguous: there are {found[last]} and {name}; write '
+        f'{path}, line {number}: {line!r} is ambiguous: there are {" and ".join(found[:2])}; write '
         'the folders as well'
       )
-    found[last] = name
-  ids = [found.get(name, name) for name in ids]
+    ids += found
   check(ids, path, list(lines))  # with its folders and without, one image may stand twice
   return ids
 
 
+def _meant(line: str, known: Collection[str], ends: Mapping[str, Collection[str]]) -> list[str]:
+  """The ids that a line of a list may mean; itself if there is no such image."""
+  first = COLUMNS.split(line)[0]
+  for text in (line, first, _without_ending(line), _without_ending(first)):
+    if text in known:
+      return [text]
+    if text in ends:
+      return sorted(ends[text])
+  return [line]
+
+
+def _without_ending(name: str) -> str:
+  ending = file_names.ending_of(name)
+  return name.removesuffix(ending) if ending.lower() in ENDINGS else name
+
+
+def _ends(ids: Collection[str], pattern: str) -> dict[str, set[str]]:
+  """The ids by every end of their own and of their files' paths, from a '/' on."""
+  found: dict[str, set[str]] = {}
+  for name in ids:
+    path = file_names.normal(pattern.replace('{id}', name))
+    for text in (name, path, _without_ending(path)):
+      found.setdefault(text, set()).add(name)
+      while '/' in text:
+        text = text.partition('/')[2]
+        found.setdefault(text, set()).add(name)
+  return found
+
+
 def read_list(path: str) -> list[str]:
-  """The ids of a list file. Raises BadInput: it does not exist or is empty, or as `check`."""
-  return list(_read_lines(path).values())
+  """The lines of a list file. Raises BadInput: it does not exist or is empty, or as `check`."""
+  lines = _read_lines(path)
+  check(list(lines.values()), path, list(lines))
+  return list(lines.values())
 
 
 def _read_lines(path: str) -> dict[int, str]:
-  """Line number -> id of a list file."""
+  """Line number -> what stands there, of the lines of a list file that are not empty."""
+  data = image_files.read_file(path)
+  wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
   try:
-    text = image_files.read_file(path).decode()
+    text = file_names.normal(data.decode('utf-16' if wide else 'utf-8-sig'))
   except UnicodeDecodeError:
     raise BadInput(f'{path}: the list of ids cannot be read (not a text file)') from None
-  lines = {i: line.strip() for i, line in enumerate(text.split('\n'), 1) if line.strip()}
+  split = re.split('\r\n|\r|\n', text)
+  lines = {i: line.strip() for i, line in enumerate(split, 1) if line.strip()}
   if not lines:
     raise BadInput(f'{path}: the list is empty; write one id per line')
-  check(list(lines.values()), path, list(lines))
   return lines
 
 
-def of_files(pattern: str, warn: bool) -> list[str]:
+def of_files(pattern: str, apart: str, warn: bool) -> list[str]:
   """The ids of all files that fit the pattern; warns of those that are left out."""
-  ids, left_out = find_files(pattern)
+  ids, left_out = find_files(pattern, apart)
   if left_out and warn:
     example, why = next(iter(left_out.items()))
     logging.warning(
@@ -96,31 +140,51 @@ def of_files(pattern: str, warn: bool) -> list[str]:
   return ids
 
 
-def find_files(pattern: str) -> tuple[list[str], dict[str, str]]:
+def find_files(pattern: str, apart: str = '') -> tuple[list[str], dict[str, str]]:
   """The sorted ids of all files that fit the pattern; and why others are left out, by path.
 
-  Sub-folders are included, also those that are links.
+  Sub-folders are included, also those that are links. The case of the ending does not matter. A
+  file that also fits `apart`, by the id of another file, belongs to that one and is not meant.
   """
-  first, *others = (re.escape(part) for part in pattern.split('{id}'))
-  expression = first + '(?P<id>.+)' + '(?P=id)'.join(others)
-  fits, nearly = (
-    re.compile(expression, re.DOTALL),
-    re.compile(expression, re.DOTALL | re.IGNORECASE),
-  )
-  ids, left_out = [], {}
-  for path in sorted(_walk(os.path.dirname(pattern.partition('{id}')[0]))):
-    if not nearly.fullmatch(path):
+  exact, nearly = _expression(pattern), _expression(pattern, re.IGNORECASE)
+  fits, others = (_expression(text, any_ending=True) for text in (pattern, apart))
+  found, left_out = {}, {}
+  for path in sorted(walk(os.path.dirname(pattern.partition('{id}')[0]))):
+    name = file_names.normal(path)
+    if not nearly.fullmatch(name):
       continue
-    if not (match := fits.fullmatch(path)):
+    if not (match := fits.fullmatch(name)):
       left_out[path] = 'differs from the pattern in upper case alone'
     elif image_files.UNUSABLE_NAME.search(match['id']):
       left_out[path] = 'has a backslash, a control character or no UTF-8 in its name'
+    elif re.search(r'(^|/)\.[^/.]', match['id']):
+      left_out[path] = HIDDEN
     else:
-      ids.append(match['id'])
-  return sorted(ids), left_out
+      found.setdefault(match['id'], []).append(path)
+  for name, paths in list(found.items()):
+    first, *more = sorted(
+      paths, key=lambda path: (not exact.fullmatch(path), path != file_names.normal(path), path)
+    )
+    left_out |= dict.fromkeys(more, f'has the id of {first}')
+    match = apart and others.fullmatch(file_names.normal(first))
+    if match and match['id'] != name and match['id'] in found:
+      del found[name]
+  return sorted(found), left_out
 
 
-def _walk(top: str) -> Iterator[str]:
+def _expression(
+  pattern: str, flags: re.RegexFlag = re.NOFLAG, any_ending: bool = False
+) -> re.Pattern[str]:
+  """What paths fit a pattern; `any_ending`: whatever the case of the file's ending."""
+  start, braces, last = file_names.normal(pattern).rpartition('{id}')
+  end = file_names.ending_of(last)
+  parts = f'{start}{braces}{last.removesuffix(end)}'.split('{id}')
+  first, *others = map(re.escape, parts)
+  text = f'{first}(?P<id>.+){"(?P=id)".join(others)}(?{"i" * any_ending}:{re.escape(end)})'
+  return re.compile(text, re.DOTALL | flags)
+
+
+def walk(top: str) -> Iterator[str]:
   """All files below a folder; each folder once, by its own path before that of a link to it."""
   seen, waiting = set(), [top]
   walk = functools.partial(os.walk, onerror=_refuse_folder)

@@ -117,11 +117,11 @@ def _signs_of_known_tables(
 ) -> Iterator[Sign]:
   """What contradicts a table by name: masks, ids beyond the set's, ids converted before."""
   total, most, table = counts.sum(0), len(counts) / 2, title(folder.table)
-  if ids.tolist() == [0, IGNORE]:
+  if ids.tolist() == [0, IGNORE] and folder.lut[IGNORE] == IGNORE:
     yield Sign(
       True,
-      f'the {of[3:]} are masks of 0 and 255, and 255 means ignored: set table to '
-      '((0, 0), (255, 1)), or to what the two values mean',
+      f"the {of[3:]} are masks of 0 and 255, and 255 means ignored: set table to 'masks' (0 is "
+      'class 0, 255 class 1), or to pairs of what the two values mean',
     )
   largest = published_sets.LARGEST_ID.get(str(folder.table))
   if largest is None:

@@ -50,6 +50,8 @@ _SYNTHIA = {
 TABLES: dict[str, dict[int, int]] = {
   # Files that already hold train ids (rendered scenes, pseudo-labels). `lut` cuts it to `classes`.
   'identity': {raw: raw for raw in range(256)},
+  # Masks of two classes, black and white: no pixel is ignored.
+  'masks': {0: 0, 255: 1},
   'cityscapes': _ignore_rest(_CITYSCAPES),
   'gta5': _ignore_rest(_CITYSCAPES),
   'synthia': _ignore_rest(_SYNTHIA),

@@ -5,12 +5,12 @@ are of the pixels that belong to a class, in the order of the train ids.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from data_pipelines.image_ids import LISTS, read_list
-from data_pipelines.label_tables import IGNORE, TABLES
+from data_pipelines.label_tables import IGNORE, TABLES, Colour, colours
 
 LABELLED = (186, 372, 744, 1488)  # sizes of the semi-supervised splits of Cityscapes
 # What a set of so many images is.
@@ -84,6 +84,24 @@ IGNORED = {
   table: _ignored(table, ALIASES.get(table, table))
   for table in ('gta5', 'cityscapes', 'synthia16', *ALIASES)
 }
+
+
+def some_classes(
+  table: str, kept: Sequence[int], label_format: str = 'index'
+) -> tuple[tuple[int | Colour, int], ...]:
+  """The pairs of a named table for some of its classes, which are numbered anew from 0 on.
+
+  Args:
+    table: a key of `label_tables.TABLES`, of `label_tables.COLOURS` for the format 'colour'.
+    kept: train ids of the table; all others are ignored.
+    label_format: of the label files.
+  """
+  largest = LARGEST_ID.get(table, IGNORE)
+  pairs = [(raw, train) for raw, train in TABLES[table].items() if raw <= largest or raw == IGNORE]
+  if label_format == 'colour':
+    pairs = colours(table)
+  return tuple((value, kept.index(train) if train in kept else IGNORE) for value, train in pairs)
+
 
 # The drive that a frame is of, by the name of its file, and whether the published training and test
 # images share drives: Cityscapes, BDD100K, Oxford RobotCar; CamVid, ACDC and Dark Zurich.

@@ -46,7 +46,7 @@ def open_set(
     raise BadInput(f'data.sets.{name}.labels is empty, but labels are needed here: name the files')
   options = {key: settings[key] for key in ('images', 'list', 'without', 'table', 'label_format')}
   options |= {'labels': settings['labels'] if labelled else '', 'classes': classes}
-  options |= {'max_pixels': max_pixels}
+  options |= {'max_pixels': max_pixels, 'apart': settings['labels']}
   try:
     if settings['shards']:
       pack = Pack(os.path.join(root, settings['shards']))

@@ -1,6 +1,8 @@
 """Configs: read from the command line, and checked field by field."""
 
 import argparse
+import ast
+import contextlib
 import difflib
 import functools
 import importlib
@@ -54,6 +56,7 @@ def read_config(argv: list[str]) -> ConfigDict:
     holder = config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=line)
     values(line)
     config = holder.value
+    set_tables(config, [field for field, _ in given])
     check(config)
     return config
   except BadInput:
@@ -69,6 +72,24 @@ def read_config(argv: list[str]) -> ConfigDict:
       if reason.startswith(f'flag --config.{field}={value}: '):  # of another type than the file's
         raise BadInput(refusal(field, value)) from None
     raise BadInput(f'--config: {reason}') from None
+
+
+def set_tables(config: ConfigDict, given: Iterable[str]) -> None:
+  """Takes label tables from the command line as a name or as pairs, whichever the file has.
+
+  What is neither is left for `check` to refuse.
+  """
+  for name in (match[1] for match in map(TABLE.fullmatch, given) if match):
+    settings = config.data.sets[name]
+    value = settings.table
+    if isinstance(value, str):  # the file has a name
+      with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        found = ast.literal_eval(value)
+        value = found if isinstance(found, tuple | list | str) else value
+    elif len(value) == 1 and isinstance(value[0], str):  # it has pairs
+      value = value[0]
+    with settings.ignore_type():
+      settings.table = tuple(value) if isinstance(value, list) else value
 
 
 def split_override(text: str) -> tuple[str, str]:
@@ -180,14 +201,16 @@ _OPTIMIZER = {
 
 RESERVED = ('evaluation', 'study')  # folders of a working directory that are no stages
 SHOWN = 5  # fields that do not exist, in one message
+TABLE = re.compile(r'data\.sets\.([^.]+)\.table')
 NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
 
 # Group -> fields -> what each of them may be; '*' is the name of a stage or of a data set. Which of
 # the fields a stage has is a matter of its kind; which options a network has, `models.build` knows.
 _GROUPS = {
   '': {
-    'seed': whole(0, bits=63), 'devices': whole(0), 'parallel': words(*mesh.PARALLEL),
-    'remat': boolean, 'recipe': different(tuple_of(title, least=1)),
+    'seed': whole(0, bits=63), 'devices': whole(0), 'programs': whole(0, 2**10),
+    'parallel': words(*mesh.PARALLEL), 'remat': boolean,
+    'recipe': different(tuple_of(title, least=1)),
     'checkpoint_choice': words(criteria.LAST, *criteria.NAMES),
     'keep_checkpoints': words('networks', 'all'),
     'save_every log_every': whole(1), 'profile_steps': rising(tuple_of(whole(1), 0, 2)),

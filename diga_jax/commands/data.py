@@ -35,11 +35,15 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
   """Reads every file of the folders of data.sets; 1 if anything is wrong with them."""
   from diga_jax.inference.evaluate import evenly_spread
   from diga_jax.recipe.experiment import Experiment, class_names, digest_memory, palette
+  from diga_jax.recipe.training import sizes_before_crops
   from diga_jax.report import tables
   from diga_jax.stages.kinds import inputs
 
   experiment, inspected, sets_with_findings = Experiment(config), {}, 0
   names, unopened = class_names(experiment), []
+  trained = {key for stage in config.recipe for key in inputs(experiment.stage(stage), config).sets}
+  measured = config.evaluation.sets
+  sizes, crop = sizes_before_crops(experiment), tuple(config.data.crop)
   for name, folder, manifest in folders(arguments, config, unopened):
     since, stamps = time.time_ns(), doctor.stamps(folder)
     with progress.bar(len(folder), f'reading {name}') as bar:
@@ -49,7 +53,9 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
         bar.update(1)
     doctor.remember(digest_memory(config), folder, stamps, since, files)
     inspected[name] = overlaps.Inspected(folder, files)
-    found = doctor.examine(folder, names, files)
+    found = doctor.examine(folder, names, files, name in trained or name not in measured)
+    small = doctor.small_images(folder, files, sizes.get(name, ()), crop)
+    found.findings.extend([small] * bool(small.where))
     records.write(manifest, found.manifest)
     print(tables.render_report(name, found, names, folder.table))
     readable = [index for index, file in enumerate(files) if not file.problems]
@@ -60,7 +66,6 @@ def inspect(arguments: argparse.Namespace, config: ConfigDict) -> int:
       atomic.write_png(pictures / f'{folder.ids[index]}.png', panels)
     print(f'manifest: {manifest}\nsamples with their labels: {pictures}\n')
     sets_with_findings += bool(found.findings)
-  trained = {key for stage in config.recipe for key in inputs(experiment.stage(stage), config).sets}
   facts, findings = overlaps.compare(inspected, config.evaluation.sets, trained)
   findings += overlaps.shared_scenes(config.data.sets.to_dict(), config.evaluation.sets, trained)
   if findings or len(inspected) > 1:

@@ -15,8 +15,16 @@ import numpy as np
 
 from data_pipelines import atomic
 from diga_jax import metrics
+from diga_jax.inference import shapes
 from diga_jax.inference.forward import Predictor, check_classes
-from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, labels_of
+from diga_jax.inference.image_batches import (
+  Batch,
+  BatchOptions,
+  Dataset,
+  for_each_batch,
+  labels_of,
+)
+from diga_jax.inference.label_images import by_windows
 from diga_jax.metrics import Means
 from diga_jax.parallel import processes
 from diga_jax.report.pictures import comparison_panels
@@ -27,6 +35,10 @@ from diga_jax.types import NetworkScores, PyTree, Size
 def _confusion_matrices(prediction: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
   """[images, C, C]: of each image of a batch."""
   return jax.vmap(functools.partial(metrics.confusion_matrix, classes=classes))(prediction, labels)
+
+
+# Of the rows of a batch: confusion matrices [B, C, C], and classes [B, h, w].
+Counted = tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]
 
 
 class Pictures(NamedTuple):
@@ -50,6 +62,7 @@ def evaluate(
   means: Means | None = None,
   protocol: Mapping[str, PyTree] | None = None,
   size: Size | None = None,
+  planned: shapes.Plan | None = None,
   pictures: Pictures | None = None,
   each: Callable[[str, np.ndarray], None] | None = None,
   progress: bool = True,
@@ -67,6 +80,9 @@ def evaluate(
       (student or teacher), step, seed, chosen_by (last, agreement or oracle).
     size: (h, w) that images and labels are resized to on the host (bicubic / nearest); None: as
       stored.
+    planned: the shapes that images are computed in where they are not resized (`shapes.plan`):
+      padded, and what is predicted beyond an image is not counted, or by windows; None: each in its
+      own.
     pictures: which images to draw (image, truth, prediction); None: none.
     each: called with the id and the confusion matrix [C, C] of every image of this process.
     progress: whether to show a progress bar on stderr.
@@ -80,22 +96,27 @@ def evaluate(
   total = np.zeros((len(names), len(names)), np.int64)
   sizes: set[tuple[tuple[int, ...], ...]] = set()  # of images and of their labels
 
-  def step(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    labels = predictor.place(labels_of(batch, dataset, len(names)))
+  def step(batch: Batch) -> Counted:
+    labels = labels_of(batch, dataset, len(names))
+    if planned is not None and shapes.is_cut(batch.images.shape[1:3], planned):
+      return _by_windows(predictor, batch, labels, len(names))
+    labels = predictor.place(labels)
     _, height, width = labels.shape
     prediction = predictor.classes(predictor.place(batch.images), (height, width))
     return _confusion_matrices(prediction, labels, classes=len(names)), prediction
 
-  for batch, (counts, prediction) in for_each_batch(
-    step, dataset, 'evaluate', progress, batch_size=predictor.batch_size, size=size
-  ):
+  options: BatchOptions = {'batch_size': predictor.batch_size, 'size': size, 'planned': planned}
+  for batch, (counts, prediction) in for_each_batch(step, dataset, 'evaluate', progress, **options):
     check_classes(np.asarray(prediction), [dataset.ids[index] for index in batch.indices])
     counted = np.asarray(counts, np.int64)
     total += counted.sum(0)
     if each is not None:
       for row, index in enumerate(batch.indices):
         each(dataset.ids[index], counted[row])
-    sizes.add((batch.images.shape[1:3], prediction.shape[1:3]))
+    if batch.is_padded:
+      sizes |= {(stored, stored) for stored in batch.stored_sizes}
+    else:
+      sizes.add((batch.images.shape[1:3], prediction.shape[1:3]))
     if pictures is not None:
       _draw(batch, prediction, dataset, names, pictures)
   totals, everyones_sizes = zip(*processes.exchange((total, sizes)), strict=True)
@@ -104,15 +125,39 @@ def evaluate(
   return summarise(confusion, names=names, means=means, images=len(dataset), protocol=protocol)
 
 
+def _by_windows(predictor: Predictor, batch: Batch, labels: np.ndarray, classes: int) -> Counted:
+  """(confusion matrices [B, C, C], predictions [B, h, w]) of large images, on the host."""
+
+  def compute(rows: np.ndarray) -> tuple[jax.Array]:
+    return (predictor.classes(predictor.place(rows), rows.shape[1:3]),)
+
+  counts = np.zeros((len(labels), classes, classes), np.int64)
+  predictions = np.zeros(labels.shape, np.uint8)
+  for row in range(len(batch.indices)):
+    image = batch.images[row]
+    (found,) = by_windows(compute, image, shapes.WINDOW, predictor.batch_size, (np.uint8,))
+    assert found is not None
+    predictions[row] = found
+    known = (labels[row] < classes) & (found < classes)
+    cells = labels[row][known].astype(np.int64) * classes + found[known]
+    counts[row] = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+  return counts, predictions
+
+
 def _draw(
-  batch: Batch, prediction: jax.Array, dataset: Dataset, names: Sequence[str], pictures: Pictures
+  batch: Batch,
+  prediction: jax.Array | np.ndarray,
+  dataset: Dataset,
+  names: Sequence[str],
+  pictures: Pictures,
 ) -> None:
   """Writes the pictures of the images of a batch that are to be drawn."""
-  for row in np.flatnonzero(np.isin(batch.indices, evenly_spread(pictures.count, len(dataset)))):
+  drawn = np.isin(batch.indices, evenly_spread(pictures.count, len(dataset)))
+  for row in np.flatnonzero(drawn).tolist():
     panels = comparison_panels(
-      batch.images[row],
-      truth=None if batch.labels is None else batch.labels[row],
-      predictions={'prediction': np.asarray(prediction[row])},
+      batch.own(row, batch.images[row]),
+      truth=None if batch.labels is None else batch.own(row, batch.labels[row]),
+      predictions={'prediction': batch.own(row, np.asarray(prediction[row]))},
       palette=pictures.palette,
       names=names,
     )

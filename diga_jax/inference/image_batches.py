@@ -13,6 +13,7 @@ import numpy as np
 from data_pipelines import transforms
 from data_pipelines.errors import BadInput
 from data_pipelines.label_tables import IGNORE
+from diga_jax.inference import shapes
 from diga_jax.parallel import mesh, processes
 from diga_jax.progress import bar
 from diga_jax.types import Size
@@ -41,13 +42,25 @@ class Batch:
     indices: positions in the data set of the real rows, in order; padding rows follow them.
     images: uint8 RGB [B, H, W, 3], zero in padding rows.
     labels: uint8 [B, h, w] train ids, 255 in padding rows; None if there are none.
-    stored_size: (h, w) of the images before any resizing.
+    stored_sizes: (h, w) of the real rows' images before any resizing or padding; they differ only
+      where images are padded to one shape.
+    is_padded: whether images, and labels, are padded to a shape.
   """
 
   indices: list[int]
   images: np.ndarray
   labels: np.ndarray | None
-  stored_size: Size
+  stored_sizes: list[Size]
+  is_padded: bool = False
+
+  @property
+  def stored_size(self) -> Size:
+    """That of the first row."""
+    return self.stored_sizes[0]
+
+  def own(self, row: int, computed: np.ndarray) -> np.ndarray:
+    """The part [h, w, ...] that is of a row's image, of what is computed of it as it is padded."""
+    return shapes.crop(computed, self.stored_sizes[row]) if self.is_padded else computed
 
 
 def resize_to(
@@ -88,10 +101,21 @@ class _Row(NamedTuple):
   image: np.ndarray
   label: np.ndarray | None
   stored_size: Size
+  is_padded: bool = False  # with others, which may have another size
 
   @property
   def shapes(self) -> tuple:
-    return self.image.shape, self.stored_size, None if self.label is None else self.label.shape
+    size = () if self.is_padded else self.stored_size
+    return self.image.shape, size, None if self.label is None else self.label.shape
+
+  def pad_to(self, shape: Size, name: str) -> '_Row':
+    """Image and label continued on all sides; raises BadInput if the label has another size."""
+    label = self.label
+    if label is not None:
+      if label.shape != self.image.shape[:2]:
+        raise BadInput(f'{name}: image and label differ in size: only equal ones are padded')
+      label = shapes.pad_label(label, shape)
+    return self._replace(image=shapes.pad_to(self.image, shape), label=label, is_padded=True)
 
 
 def pad(rows: Sequence[np.ndarray], batch_size: int, value: int) -> np.ndarray:
@@ -101,9 +125,9 @@ def pad(rows: Sequence[np.ndarray], batch_size: int, value: int) -> np.ndarray:
 
 
 def _stack(rows: list[_Row], batch_size: int) -> Batch:
-  indices, images, labels, sizes = zip(*rows, strict=True)
+  indices, images, labels, sizes, padding = zip(*rows, strict=True)
   padded = None if labels[0] is None else pad(labels, batch_size, IGNORE)
-  return Batch(list(indices), pad(images, batch_size, 0), padded, sizes[0])
+  return Batch(list(indices), pad(images, batch_size, 0), padded, list(sizes), padding[0])
 
 
 def labels_of(batch: Batch, dataset: Dataset, classes: int) -> np.ndarray:
@@ -142,6 +166,7 @@ def batches(
   resizing: str = 'bicubic',
   labelled: bool = True,
   order: Sequence[int] | None = None,
+  planned: shapes.Plan | None = None,
 ) -> Iterator[Batch]:
   """This process's images of a data set once, in order, while others are read by other threads.
 
@@ -157,6 +182,9 @@ def batches(
     resizing: how, the `kind` of `resize_to`.
     labelled: False drops the labels.
     order: the positions of all images in the order wanted; None: as they are.
+    planned: the shapes that images are padded to (`shapes.plan`) if they are not resized; those
+      that are to be cut into windows come alone, padded to one at least. Labels are 255 beyond the
+      image. None: images are not padded.
 
   Raises:
     BadInput: the data set is empty, or a file of it cannot be read (the message names it).
@@ -167,15 +195,20 @@ def batches(
   def read(index: int) -> _Row:
     image, label = dataset.read(index)
     label = resize_to(label, size, True, resizing) if labelled and label is not None else None
-    return _Row(
-      index, resize_to(image, size, kind=resizing), label, (image.shape[0], image.shape[1])
-    )
+    stored = image.shape[0], image.shape[1]
+    row = _Row(index, resize_to(image, size, kind=resizing), label, stored)
+    if planned is None or size is not None:
+      return row
+    return row.pad_to(shapes.shape_of(stored, planned), dataset.ids[index])
 
   own = processes.local_share(len(dataset))
   indices = own if order is None else [order[i] for i in own]
   rows = read_ahead(read, indices, ahead=batch_size + READERS)
   for _, alike in itertools.groupby(rows, key=lambda row: row.shapes):
     while group := list(itertools.islice(alike, batch_size)):
+      if group[0].is_padded and shapes.is_cut(group[0].image.shape[:2], planned or {}):
+        yield from (_stack([row], 1) for row in group)
+        continue
       mesh.check_memory(
         4 * batch_size * group[0].image.size,  # as float32
         f'{batch_size} images of {group[0].image.shape[0]}x{group[0].image.shape[1]} at a time',
@@ -192,6 +225,7 @@ class BatchOptions(TypedDict, total=False):
   resizing: str
   labelled: bool
   order: Sequence[int] | None
+  planned: shapes.Plan | None
 
 
 def for_each_batch(

@@ -1,7 +1,7 @@
 """Labels and probabilities for images of one size, whole or by windows."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.image_batches import one_ahead, pad
-from diga_jax.inference.shapes import WINDOW, Cut, crop, cuts, pad_to
+from diga_jax.inference.shapes import WINDOW, Cut, crop, cuts, pad_to, shape_of
 from diga_jax.types import Size
 
 T = TypeVar('T')
@@ -75,26 +75,53 @@ def fetch(
 def _by_windows(
   predictor: Predictor, image: np.ndarray, window: int, probabilities: DTypeLike | None
 ) -> Labelled:
-  padded = pad_to(image, (max(len(image), window), max(image.shape[1], window)))
-  size = padded.shape[:2]
-  classes, scores = np.empty(size, np.uint8), None
-  if probabilities is not None:
-    scores = np.empty((*size, predictor.model.classes), probabilities)
+  def compute(rows: np.ndarray) -> Result:
+    return start(predictor, rows, probabilities is not None)
 
-  def step(group: list[Cut]) -> Result:
-    rows = [padded[c.top : c.top + window, c.left : c.left + window] for c in group]
-    return start(predictor, pad(rows, predictor.batch_size, 0), scores is not None)
+  padded = pad_to(image, shape_of(image.shape[:2], {}, window))
+  found = by_windows(compute, padded, window, predictor.batch_size, (np.uint8, probabilities))
+  classes, scores = (None if part is None else crop(part, image.shape) for part in found)
+  assert classes is not None
+  return Labelled(classes, scores)
 
-  for group, result in one_ahead(step, _chunks(cuts(size, window), predictor.batch_size)):
-    found, likely = jax.device_get(result)
-    for row, cut in enumerate(group):
-      part = cut.rows, cut.columns
-      inside = _within(cut.rows, cut.top), _within(cut.columns, cut.left)
-      classes[part] = found[row][inside]
-      if scores is not None and likely is not None:
-        scores[part] = likely[row][inside]
-  likely = None if scores is None else crop(scores, image.shape)
-  return Labelled(crop(classes, image.shape), likely)
+
+def by_windows(
+  compute: Callable[[np.ndarray], Sequence[jax.Array | None]],
+  image: np.ndarray,
+  window: int,
+  batch_size: int,
+  dtypes: Sequence[DTypeLike | None],
+) -> list[np.ndarray | None]:
+  """What is computed of an image window by window, each pixel from the one that it is deepest in.
+
+  Args:
+    compute: of windows [B, w, w, 3], arrays [B, w, w, ...], some perhaps None.
+    image: uint8 RGB [h, w, 3], no side of which is shorter than a window's.
+    window: the side of a window.
+    batch_size: B.
+    dtypes: of what is returned, on the host.
+
+  Returns:
+    The arrays [h, w, ...].
+  """
+  made: list[np.ndarray | None] = [None] * len(dtypes)
+  size = image.shape[:2]
+
+  def step(group: list[Cut]) -> Sequence[jax.Array | None]:
+    rows = [image[c.top : c.top + window, c.left : c.left + window] for c in group]
+    return compute(pad(rows, batch_size, 0))
+
+  for group, result in one_ahead(step, _chunks(cuts(size, window), batch_size)):
+    for place, (found, dtype) in enumerate(zip(jax.device_get(result), dtypes, strict=True)):
+      if found is None:
+        continue
+      whole = made[place]
+      if whole is None:
+        whole = made[place] = np.empty((*size, *found.shape[3:]), dtype)
+      for row, cut in enumerate(group):
+        inside = _within(cut.rows, cut.top), _within(cut.columns, cut.left)
+        whole[cut.rows, cut.columns] = found[row][inside]
+  return made
 
 
 def _within(part: slice, start: int) -> slice:

@@ -246,13 +246,11 @@ class _Images:
 
   Attributes:
     items: the files, none of them a video.
-    shapes: that they are padded to.
     failures: why files could not be read, by path.
     other_size: those whose heads gave another size than they have.
   """
 
   items: Sequence[_Item]
-  shapes: Sequence[Size]
   max_pixels: int
   failures: dict[str, str]
   other_size: list[_Item] = dataclasses.field(default_factory=list)
@@ -329,15 +327,14 @@ class _Work:
   def _label_whole(self, items: list[_Item], shown: tqdm.tqdm) -> list[_Item]:
     """Labels images by the program of their shape; returns those that have other sizes."""
     items = sorted(items, key=lambda item: self.planned[item.size] or ())
-    planned = [self.planned[item.size] or () for item in items]
-    images = _Images(items, planned, self.max_pixels, self.failures)
-    options: BatchOptions = {'batch_size': self.predictor.batch_size}
+    images = _Images(items, self.max_pixels, self.failures)
+    batch_size = self.predictor.batch_size
+    options: BatchOptions = {'batch_size': batch_size, 'planned': self.planned}
 
     def step(batch: Batch) -> Result:
       return start(self.predictor, batch.images, self.outputs.probabilities)
 
-    padded = shapes.Padded(images, planned)
-    for batch, result in for_each_batch(step, padded, 'predict', False, **options):
+    for batch, result in for_each_batch(step, images, 'predict', False, **options):
       chosen = [items[index] for index in batch.indices]
       sizes = [item.size for item in chosen]
       found = fetch(result, sizes, self.outputs.type_of_probabilities)

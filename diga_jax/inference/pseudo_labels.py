@@ -19,8 +19,10 @@ from ml_collections import ConfigDict
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from diga_jax import selection
+from diga_jax.inference import shapes
 from diga_jax.inference.forward import Predictor, check_classes, classes_of
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, resize_to
+from diga_jax.inference.label_images import by_windows
 from diga_jax.inference.selectors import SELECTORS
 from diga_jax.parallel.processes import exchange, in_order
 from diga_jax.types import Size
@@ -61,6 +63,7 @@ class Prediction(NamedTuple):
   predicted: np.ndarray
 
 
+Maps = tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]  # confidence and classes [B, h, w]
 # A prediction, the labels [h, w] selected from it, and the thresholds [C] that selected them.
 Selection = tuple[Prediction, np.ndarray, np.ndarray]
 
@@ -74,6 +77,7 @@ def pseudo_labels(
   settings: ConfigDict = KEEP_ALL,
   order: Sequence[int] | None = None,
   size: Size | None = None,
+  planned: shapes.Plan | None = None,
   progress: bool = True,
 ) -> Statistics:
   """Labels every image with the forward pass of the evaluation (two scales, maximum, argmax).
@@ -94,6 +98,7 @@ def pseudo_labels(
     order: the images' positions in the order in which thresholds see them; None: as they are.
     size: (h, w) of the images that the network gets, and of the labels when they are
       selected, before they are brought to the image's own size (nearest); None: as stored.
+    planned: as of `evaluate.evaluate`.
 
   Raises:
     BadInput: no images, or a damaged file; images of one batch of 'ias' differ in size.
@@ -106,6 +111,7 @@ def pseudo_labels(
     order=order,
     size=size,
     resizing=settings.resizing,
+    planned=planned,
     progress=progress,
   )
   found, thresholds = [], np.zeros(classes, np.float32)
@@ -148,12 +154,23 @@ def predict_each(
   size: Size | None,
   resizing: str,
   progress: bool,
+  planned: shapes.Plan | None = None,
 ) -> Iterator[Prediction]:
   """The predictions for this process's images, one by one in the given order."""
 
-  def step(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    images = predictor.place(batch.images)
-    return most_confident(predictor.logits(images, size or batch.stored_size))
+  def compute(images: np.ndarray, wanted: Size | None = None) -> tuple[jax.Array, jax.Array]:
+    wanted = wanted or images.shape[1:3]
+    return most_confident(predictor.logits(predictor.place(images), wanted))
+
+  def step(batch: Batch) -> Maps:
+    if planned is None:
+      return compute(batch.images, size or batch.stored_size)
+    if not shapes.is_cut(batch.images.shape[1:3], planned):
+      return compute(batch.images)
+    types, rows = (np.float32, np.uint8), batch.images[: len(batch.indices)]
+    options = (shapes.WINDOW, predictor.batch_size, types)
+    confidence, labels = zip(*(by_windows(compute, row, *options) for row in rows), strict=True)
+    return np.stack(confidence), np.stack(labels)
 
   for batch, result in for_each_batch(
     step,
@@ -165,11 +182,13 @@ def predict_each(
     resizing=resizing,
     labelled=False,
     order=order,
+    planned=planned,
   ):
     confidence, labels = jax.device_get(result)
     check_classes(labels, [dataset.ids[index] for index in batch.indices])
-    for index, *maps in zip(batch.indices, confidence, labels, strict=False):
-      yield Prediction(index, batch.stored_size, *maps)
+    for row, (index, stored) in enumerate(zip(batch.indices, batch.stored_sizes, strict=True)):
+      maps = (batch.own(row, part[row]) for part in (confidence, labels))
+      yield Prediction(index, stored, *maps)
 
 
 @jax.jit

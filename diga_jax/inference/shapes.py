@@ -9,17 +9,16 @@ own is computed as the evaluation does. docs/predict.md has measurements.
 """
 
 import collections
-import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from data_pipelines.errors import BadInput
 from data_pipelines.label_tables import IGNORE
-from diga_jax.inference.image_batches import Dataset
 from diga_jax.types import Size
+
+Plan = Mapping[Size, Size | None]  # what `plan` returns
 
 PROGRAMS = 4  # shapes that the images of one call are computed in
 WINDOW = 1024  # pixels: the side of a window
@@ -124,38 +123,19 @@ def _added(size: Size, shape: Size) -> tuple[tuple[int, int], ...]:
   return tuple((count // 2, count - count // 2) for count in missing)
 
 
-@dataclasses.dataclass(frozen=True)
-class Padded:
-  """A data set whose images have the shapes of a plan; their labels are ignored beyond the image.
+def pad_label(label: np.ndarray, shape: Size) -> np.ndarray:
+  """A label [h, w] of an image that `pad_to` pads; nothing is labelled beyond the image."""
+  return np.pad(label, _added(label.shape, shape), constant_values=IGNORE)
 
-  Passes over it compile a program for each shape; counts of labelled pixels stay what they were.
 
-  Attributes:
-    dataset: images, none of which is to be cut into windows, with labels of their size.
-    shapes: of the image at each position.
-  """
+def shape_of(size: Size, planned: Plan, window: int = WINDOW) -> Size:
+  """The shape that an image is padded to: that of its plan, or what windows of this side cover."""
+  return planned.get(size) or (max(size[0], window), max(size[1], window))
 
-  dataset: Dataset
-  shapes: Sequence[Size]
 
-  @property
-  def ids(self) -> Sequence[str]:
-    return self.dataset.ids
-
-  def __len__(self) -> int:
-    return len(self.dataset)
-
-  def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-    image, label = self.dataset.read(index)
-    shape = self.shapes[index]
-    if label is not None:
-      if label.shape != image.shape[:2]:
-        raise BadInput(
-          f'{self.ids[index]}: image and label differ in size: only images of one size with their '
-          'labels are padded'
-        )
-      label = np.pad(label, _added(label.shape, shape), constant_values=IGNORE)
-    return pad_to(image, shape), label
+def is_cut(shape: Size, planned: Plan) -> bool:
+  """Whether images that were padded to a shape are cut into windows."""
+  return shape not in planned.values()
 
 
 class Cut(NamedTuple):

@@ -80,12 +80,14 @@ def true_score(run: Run, student: Variables) -> float:
   """
   settings = run.config.evaluation
   name, mean = settings.sets[0], settings.mean
+  size = tuple(run.config.data.sets[name].evaluation_size)
   row = evaluate.evaluate(
     run.predictor_of(student),
     run.images(name),
     class_names(run),
     means=evaluation.class_means(run),
-    size=tuple(run.config.data.sets[name].evaluation_size) or None,
+    size=size or None,
+    planned=run.shape_plan(name, size),
     progress=False,
   )
   found = row['mean_iou_subsets'][mean] if mean else row['mean_iou']

@@ -60,13 +60,19 @@ def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Pa
   """Evaluates a stage's network on a labelled set: pictures/, and images.npz with each image's."""
   settings, images = experiment.config.evaluation, experiment.images(key)
   own: dict[str, np.ndarray] = {}
+  size = tuple(experiment.config.data.sets[key].evaluation_size)
+  planned = experiment.shape_plan(key, size)
+  facts = protocol(experiment, name, key) | (
+    {'programs': experiment.config.programs} if planned else {}
+  )
   found = evaluate.evaluate(
     experiment.predictor(name, settings.network),
     images,
     class_names(experiment),
     means=class_means(experiment),
-    protocol=protocol(experiment, name, key),
-    size=tuple(experiment.config.data.sets[key].evaluation_size) or None,
+    protocol=facts,
+    size=size or None,
+    planned=planned,
     pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
     each=own.__setitem__,
   )

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from data_pipelines.folder import Folder, fingerprint
 from diga_jax import models, progress
 from diga_jax.config import RESERVED, check
 from diga_jax.inference.forward import Predictor
+from diga_jax.inference.shapes import Plan, plan
 from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, to_local_mesh
@@ -44,6 +46,7 @@ class Experiment:
   # When `doctor` inspected the data sets that were hashed, for those that it inspected.
   examined: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
   _opened: dict[tuple[str, bool], Folder] = dataclasses.field(default_factory=dict, init=False)
+  _sizes: dict[str, list[tuple[int, int]]] = dataclasses.field(default_factory=dict, init=False)
 
   def __post_init__(self) -> None:
     check(self.config)
@@ -153,6 +156,23 @@ class Experiment:
     if found.examined:
       self.examined[name] = found.examined
     return found.fingerprint
+
+  def shape_plan(self, name: str, size: Sequence[int] = ()) -> Plan | None:
+    """The shapes that a data set's images are computed in as a whole (`inference.shapes.plan`).
+
+    None where each has its own: they are resized to `size`, there are no more sizes than programs
+    may be compiled, or `programs` is 0.
+
+    Raises:
+      BadInput: as `images`, or the head of a file cannot be read.
+    """
+    if size or not self.config.programs:
+      return None
+    if name not in self._sizes:
+      self._sizes[name] = self.images(name, labelled=False).sizes()
+    if len(set(self._sizes[name])) <= self.config.programs:
+      return None
+    return plan(self._sizes[name], self.config.programs)
 
   def _hash(self, name: str, images: Folder, afresh: tuple[str, ...]) -> _Hashed:
     data = self.config.data

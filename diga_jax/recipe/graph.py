@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from data_pipelines.errors import BadInput
 from diga_jax import criteria, weights
 from diga_jax.config import flatten
+from diga_jax.inference import shapes
 from diga_jax.parallel import processes
 from diga_jax.recipe import evaluation, labels, provenance, training
 from diga_jax.recipe.experiment import (
@@ -98,6 +99,7 @@ def identity(
       'model': config.model.to_dict(),
       'translator': config.translator.to_dict(),
       'stage': stage.to_dict(),
+      'padding': {} if kind_of(stage).train_step else _padding(run, stage.target, stage.image_size),
       'data': {
         'classes': config.data.classes,
         'crop': config.data.crop,
@@ -130,7 +132,8 @@ def _oracle(run: Run) -> dict[str, PyTree]:
   """What a checkpoint is chosen by: the first evaluation set, and how it is measured."""
   settings = run.config.evaluation
   fields = ('scales', 'flip', 'class_means', 'mean')
-  return {field: settings[field] for field in fields} | _measured(run, settings.sets[0])
+  padding = {'padding': _padding_of(run, settings.sets[0])}
+  return {field: settings[field] for field in fields} | _measured(run, settings.sets[0]) | padding
 
 
 def _measured(run: Run, key: str) -> dict[str, PyTree]:
@@ -140,6 +143,18 @@ def _measured(run: Run, key: str) -> dict[str, PyTree]:
     'class_names': class_names(run),
     'images': {key: run.fingerprint(key, has_labels(run, key), afresh=('label',))},
   }
+
+
+def _padding_of(run: Run, key: str) -> dict[str, PyTree]:
+  """`_padding` of an evaluation set."""
+  return _padding(run, key, run.config.data.sets[key].evaluation_size)
+
+
+def _padding(run: Run, key: str, size: Sequence[int]) -> dict[str, PyTree]:
+  """How a pass computes images of many sizes; {} where each is computed in its own."""
+  if run.shape_plan(key, size) is None:
+    return {}
+  return {'programs': run.config.programs, 'window': shapes.WINDOW}
 
 
 def _content(settings: ConfigDict) -> dict[str, PyTree]:
@@ -221,7 +236,7 @@ def way_of_measuring(run: Run) -> dict[str, PyTree]:
   settings = run.config.evaluation
   found = flatten({'evaluation': {k: v for k, v in settings.to_dict().items() if k != 'stages'}})
   for key in settings.sets:
-    found |= flatten(_measured(run, key))
+    found |= flatten(_measured(run, key) | {'padding': {key: _padding_of(run, key)}})
   return found
 
 
@@ -246,6 +261,8 @@ def dependencies(
   }
   if choice:
     found['checkpoint'] = choice
+  if kind_of(stage).train_step:
+    found['padding'] = _padding_of(run, key)
   if kind_of(stage).train_step is None:  # its labels are measured with what it started from
     reads = inputs(stage, config)
     began = digest_of(reads.start) if reads.start else _files(reads, config)

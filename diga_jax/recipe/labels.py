@@ -70,6 +70,7 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
     settings=stage,
     order=generator(*root, 'order').permutation(len(target)).tolist(),
     size=tuple(stage.image_size) or None,
+    planned=experiment.shape_plan(stage.target, stage.image_size),
   )
   index = {field: getattr(found, field) for field in INDEX}
   save_arrays(directory / 'index.npz', ids=np.array(target.ids), **index)

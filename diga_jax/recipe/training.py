@@ -266,6 +266,26 @@ def views(
   return found
 
 
+def sizes_before_crops(experiment: Experiment) -> dict[str, set[tuple[int, int] | None]]:
+  """By data set, the sizes that the recipe resizes images to before it crops them; None: its own.
+
+  Windows of the crop 'zoom' are left out: they are never larger than the image.
+  """
+  config, found = experiment.config, {}
+  for stage in map(experiment.stage, config.recipe):
+    reads = inputs(stage, config)
+    if 'batch' not in stage:
+      continue
+    for name, cut in (
+      (reads.source, stage.batch.source_crop),
+      (reads.target, stage.batch.target_crop),
+    ):
+      for kind in ('low', 'full') if name and cut != 'zoom' else ():
+        if stage.batch[f'{kind}_rows']:
+          found.setdefault(name, set()).add(tuple(config.data.sets[name][f'{kind}_size']) or None)
+  return found
+
+
 def report_skipped(stage: str, skipped: Mapping[str, str]) -> dict[str, PyTree]:
   """Warns of the files that training skipped, in any process; for the stage's result."""
   everywhere = functools.reduce(operator.or_, processes.exchange(dict(skipped)))

@@ -12,8 +12,8 @@ from diga_jax import weights
 from diga_jax.commands.arguments import add_command, parse_folder
 
 NAMES = (
-  'run', 'train', 'label', 'evaluate', 'study', 'predict', 'compare', 'plan', 'doctor', 'prepare',
-  'weights', 'config',
+  'run', 'train', 'label', 'evaluate', 'study', 'predict', 'compare', 'plan', 'init', 'doctor',
+  'prepare', 'weights', 'config',
 )  # fmt: skip
 
 

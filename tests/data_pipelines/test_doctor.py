@@ -163,6 +163,60 @@ def test_a_missing_image_of_a_list(root):
   }
 
 
+@pytest.mark.parametrize(
+  'name', ['000_labelTrainIds', '001_labelIds', '002_color', '003-mask', '004.gt', '005_trainIds19']
+)
+def test_labels_converted_by_others_are_said_and_no_orphans(root, name):
+  shutil.copy(root / 'labels/000.png', root / f'labels/{name}.png')
+  report = examined(root)
+  assert report.findings == []
+  assert 'such as' in dict(report.facts)['converted labels']
+  assert f'{name}.png' in dict(report.facts)['converted labels']
+
+
+def test_a_converted_label_whose_label_is_gone_is_an_orphan(root):
+  shutil.copy(root / 'labels/000.png', root / 'labels/006_labelTrainIds.png')
+  assert list(kinds(examined(root))) == ['labels without an image']
+
+
+def test_hidden_files_are_said_and_no_finding(root):
+  for part in ('images', 'labels'):
+    (root / part / '._000.png').write_bytes(b'Mac OS X')
+  report = examined(root)
+  assert report.findings == []
+  assert dict(report.facts)['hidden'].startswith('2 are left out, such as ')
+
+
+def test_endings_in_capitals_are_inspected_and_remembered(root, monkeypatch):
+  for part in ('images', 'labels'):
+    (root / part / '003.png').rename(root / part / '003.PNG')
+  folder = opened(root)
+  files = list(doctor.inspect_all(folder, 1))
+  assert doctor.examine(folder, NAMES, files).findings == []
+  monkeypatch.setattr(digests, 'SETTLED', 0)
+  doctor.remember(str(root / 'cache'), folder, doctor.stamps(folder), 2**63, files)
+  monkeypatch.setattr(digests, 'of_file', None)
+  assert folder.file_digests(str(root / 'cache'))['003']['label']
+
+
+@pytest.mark.parametrize(
+  'sizes, crop, small',
+  [
+    ({None}, (24, 32), []),
+    ({None}, (25, 32), range(6)),
+    ({None}, (24, 33), range(6)),
+    ({(48, 64)}, (40, 60), []),
+    ({(48, 64), None}, (40, 60), range(6)),
+    ({(20, 64)}, (24, 32), range(6)),
+    (set(), (100, 100), []),
+  ],
+)
+def test_images_smaller_than_the_crop(root, sizes, crop, small):
+  folder = opened(root)
+  found = doctor.small_images(folder, list(doctor.inspect_all(folder, 1)), sizes, crop)
+  assert [line.split(': ')[0] for line in found.where] == [folder.image_path(i) for i in small]
+
+
 def test_classes_that_the_table_yields_but_no_label_holds(root):
   for path in (root / 'labels').iterdir():
     pixels = np.array(Image.open(path))
@@ -322,6 +376,7 @@ def command(root: pathlib.Path, *more: str) -> list[str]:
     f'--config.data.root={root}',
     f'--config.data.cache={root / "cache"}',
     '--jobs=1',
+    *(f'--config.data.sets.source.{kind}_size=(32,48)' for kind in ('low', 'full')),
     *folder,
     *more,
   ]
@@ -344,6 +399,12 @@ def test_the_command_names_what_is_wrong_and_ends_with_1(root, capsys):
   assert main(command(root, '--sets', 'source')) == 1
   said = capsys.readouterr().out
   assert 'unreadable label: 1' in said and 'labels/001.png' in said and '-> ' in said
+
+
+def test_the_command_names_images_that_are_stretched(root, capsys):
+  assert main(command(root, '--sets', 'source', '--config.data.crop=(32,64)')) == 1
+  said = capsys.readouterr().out
+  assert 'images smaller than the crop: 6' in said and 'stretched to data.crop, 64x32' in said
 
 
 def test_wrong_use_ends_with_2(root, capsys):

@@ -1,8 +1,11 @@
 """Folders of images: what is found, what is read, and which mistakes are named."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
+import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -218,12 +221,147 @@ def test_linked_folders_are_followed_each_folder_once(tmp_path):
 
 
 def test_files_that_differ_in_upper_case_are_said(tmp_path, caplog):
-  for name in ('a.png', 'b.PNG', 'c.Png', 'd.jpg'):
+  for name in ('a_left.png', 'b_Left.png', 'c_left.jpg'):
     data_files.save(tmp_path / 'images' / name, Image.new('RGB', (2, 2)))
-  folder = data_files.open_folder(tmp_path, labels='')
+  folder = data_files.open_folder(tmp_path, images='images/{id}_left.png', labels='')
   assert folder.ids == ['a']
-  assert '2 files are left out' in caplog.text
-  assert 'b.PNG: differs from the pattern in upper case alone' in caplog.text
+  assert '1 files are left out' in caplog.text
+  assert 'b_Left.png: differs from the pattern in upper case alone' in caplog.text
+
+
+def test_endings_may_be_in_capitals(tmp_path, caplog):
+  folder = data_files.numbered(tmp_path, 4)
+  pixels = [folder.read(index) for index in range(4)]
+  for part, name, ending in (
+    ('images', '001', 'PNG'), ('images', '002', 'Png'), ('labels', '002', 'PNG'),
+    ('labels', '003', 'pNG'),
+  ):  # fmt: skip
+    (tmp_path / part / f'{name}.png').rename(tmp_path / part / f'{name}.{ending}')
+  (tmp_path / 'it.txt').write_text('001\n002\n')
+  for folder, expected in (
+    (data_files.open_folder(tmp_path), pixels),
+    (data_files.open_folder(tmp_path, list='it.txt'), pixels[1:3]),
+    (pickle.loads(pickle.dumps(data_files.open_folder(tmp_path))), pixels),
+  ):
+    folder.check()
+    for index, (image, label) in enumerate(expected):
+      np.testing.assert_array_equal(folder.read(index)[0], image)
+      np.testing.assert_array_equal(folder.read(index)[1], label)
+    assert len(folder.file_digests()) == len(expected)
+  shutil.copy(tmp_path / 'images/000.png', tmp_path / 'images/000.PNG')
+  assert data_files.open_folder(tmp_path).image_path(0).endswith('000.png')
+  assert 'images/000.PNG: has the id of' in caplog.text
+
+
+COMPOSED, APART = 'stra\xdfe/caf\xe9', 'stra\xdfe/cafe\u0301'  # é as one character and as two
+
+
+@pytest.mark.parametrize('image, label, listed', [*itertools.product((COMPOSED, APART), repeat=3)])
+def test_names_in_another_unicode_form_are_the_same(tmp_path, image, label, listed):
+  data_files.save(tmp_path / f'images/{image}.png', Image.new('RGB', (2, 2), (7, 7, 7)))
+  data_files.save(tmp_path / f'labels/{label}.png', Image.new('L', (2, 2), 5))
+  (tmp_path / 'it.txt').write_text(f'{listed}\n')
+  for folder in (data_files.open_folder(tmp_path), data_files.open_folder(tmp_path, list='it.txt')):
+    assert folder.ids == [COMPOSED]
+    pixels, ids = folder.read(0)
+    assert (pixels == 7).all() and ids is not None and (ids == 5).all()
+  with pytest.raises(BadInput, match='stands twice'):
+    (tmp_path / 'it.txt').write_text(f'{COMPOSED}\n{APART}\n')
+    data_files.open_folder(tmp_path, list='it.txt')
+
+
+def test_a_folder_in_another_unicode_form_is_found(tmp_path):
+  for part in ('images', 'labels'):
+    mode = 'RGB' if part == 'images' else 'L'
+    data_files.save(tmp_path / f'{part}/cafe\u0301/a.png', Image.new(mode, (2, 2), 0))
+  folder = data_files.open_folder(tmp_path)
+  assert folder.ids == ['caf\xe9/a'] and folder.read(0)[1] is not None
+
+
+def test_sizes_are_those_of_the_images(tmp_path):
+  for name, size in (('a', (4, 6)), ('b', (9, 3))):
+    data_files.write(tmp_path, name, np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8))
+  folder = data_files.open_folder(tmp_path)
+  assert folder.sizes() == [(4, 6), (9, 3)]
+  (tmp_path / 'images/b.png').write_bytes(b'')
+  with pytest.raises(BadInput, match=r'b.png: cannot be decoded'):
+    folder.sizes()
+
+
+def test_hidden_files_are_left_out_and_said(tmp_path, caplog):
+  data_files.numbered(tmp_path, 2)
+  for name in ('._000.png', '.ipynb_checkpoints/000-checkpoint.png', 'a/._b.png'):
+    (tmp_path / 'images' / name).parent.mkdir(exist_ok=True)
+    (tmp_path / 'images' / name).write_bytes(b'Mac OS X')
+  assert data_files.open_folder(tmp_path).ids == ['000', '001']
+  assert '3 files are left out' in caplog.text and 'hidden by a dot' in caplog.text
+
+
+def test_labels_beside_images_are_no_images(tmp_path):
+  pixels, mask = Image.new('RGB', (2, 2)), Image.new('L', (2, 2), 3)
+  for name in ('a', 'b_mask', 'c'):
+    data_files.save(tmp_path / f'{name}.png', pixels)
+  for name in ('a', 'b_mask', 'c'):
+    data_files.save(tmp_path / f'{name}_mask.png', mask)
+  options = {'images': '{id}.png', 'labels': '{id}_mask.png'}
+  folder = data_files.open_folder(tmp_path, **options)
+  assert folder.ids == ['a', 'b_mask', 'c'] and (folder.read(1)[1] == 3).all()
+  # b_mask.png is an image that has a label, whatever its name; there is no b.png.
+  without = data_files.open_folder(tmp_path, **options | {'labels': ''}, apart='{id}_mask.png')
+  assert without.ids == folder.ids
+
+
+# Lists.
+
+
+@pytest.mark.parametrize(
+  'lines',
+  [
+    '\ufeff{0}\n{1}\n', '{0}\r\n{1}\r\n', '{0}\r{1}', '\n {0} \n\n{1}',
+    '{0}.png\n{1}.png\n', '{0}.jpg\n{1}.PNG\n', '{0}.png 4\n{1}.png\t5',
+    '{0}, train\n{1}, test\n', '{0}.png labels/{0}.png\n{1}.png labels/{1}.png\n',
+    'images/{0}.png\nimages/{1}.png\n', 'images/{0}\nimages/{1}\n',
+    'data/images/{0}.png data/labels/{0}.png\ndata/images/{1}.png data/labels/{1}.png\n',
+  ],
+)  # fmt: skip
+def test_lists_are_read_as_people_write_them(tmp_path, lines):
+  root = tmp_path / 'data'
+  data_files.numbered(root, 4)
+  (root / 'it.txt').write_bytes(lines.format('003', '001').encode())
+  assert data_files.open_folder(root, list='it.txt').ids == ['003', '001']
+  assert data_files.open_folder(root, without='it.txt').ids == ['000', '002']
+
+
+def test_a_list_may_be_in_utf_16_and_hold_whole_paths(tmp_path):
+  data_files.numbered(tmp_path, 3)
+  (tmp_path / 'it.txt').write_bytes(f'{tmp_path}/images/002.png\r\n'.encode('utf-16'))
+  assert data_files.open_folder(tmp_path, list='it.txt').ids == ['002']
+
+
+def test_names_with_blanks_and_dots_are_their_own(tmp_path):
+  for name in ('a b', 'a', 'c.png', 'c'):
+    data_files.write(tmp_path, name, np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8))
+  (tmp_path / 'it.txt').write_text('a b\nc.png\n')
+  assert data_files.open_folder(tmp_path, list='it.txt').ids == ['a b', 'c.png']
+
+
+@pytest.mark.parametrize('line', ['val/001.png', 'labels/001.png', '001_labels.png', '1.png'])
+def test_a_line_that_names_no_image_is_no_other_image(tmp_path, line):
+  data_files.numbered(tmp_path, 3)
+  (tmp_path / 'it.txt').write_text(f'000\n{line}\n')
+  with pytest.raises(BadInput, match='no such image'):
+    data_files.open_folder(tmp_path, list='it.txt')
+
+
+def test_a_line_that_fits_two_images_is_refused(tmp_path):
+  for name in ('zurich/b', 'aachen/b', 'aachen/c'):
+    data_files.write(tmp_path, name, np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8))
+  (tmp_path / 'it.txt').write_text('c\nb\n')
+  with pytest.raises(BadInput) as error:
+    data_files.open_folder(tmp_path, list='it.txt')
+  one_line(error, tmp_path / 'it.txt', 'line 2', 'aachen/b and zurich/b')
+  (tmp_path / 'it.txt').write_text('c\nzurich/b.png\n')
+  assert data_files.open_folder(tmp_path, list='it.txt').ids == ['aachen/c', 'zurich/b']
 
 
 def test_names_that_cannot_be_written_down_are_left_out_and_said(tmp_path, caplog):
@@ -326,15 +464,13 @@ def test_unknown_ids_are_named(tmp_path):
   [
     Image.new('RGB', (6, 4)),
     Image.new('RGBA', (6, 4)),
-    Image.new('I;16', (6, 4)),
-    Image.new('1', (6, 4)),
   ],
   ids=lambda picture: picture.mode,
 )
 def test_labels_in_other_png_formats_are_refused(tmp_path, picture):
   data_files.write(tmp_path, 'a', np.zeros((4, 6, 3), np.uint8), None)
   data_files.save(tmp_path / 'labels/a.png', picture)
-  with pytest.raises(BadInput, match=r'a.png: is a PNG of colour type .* means 8-bit greyscale'):
+  with pytest.raises(BadInput, match=r'a.png: is a PNG of colour type .* means grey or palette'):
     data_files.open_folder(tmp_path).read(0)
 
 

@@ -122,7 +122,15 @@ NEIGHBOURS = {
     lambda ids: png(np.dstack([colours_of('gta5', ids), np.full_like(ids, 255)]), colour=6),
     {'rgba', 'colour'},
   ),
-  '16-bit grey': (lambda ids: png(ids, colour=0, depth=16), set()),
+  '16-bit grey': (lambda ids: png(ids, colour=0, depth=16), {'index'}),
+  'grey and alpha': (
+    lambda ids: png(np.dstack([ids, np.full_like(ids, 255)]), colour=4),
+    {'index'},
+  ),
+  '16-bit grey and alpha': (
+    lambda ids: png(np.dstack([ids, np.full(ids.shape, 65535)]), colour=4, depth=16),
+    set(),
+  ),
 }
 
 
@@ -181,12 +189,46 @@ def test_labels_without_their_end_or_with_a_wrong_checksum_are_refused(tmp_path,
     opened(tmp_path, settings, CLASSES.get(name, 19)).read(0)
 
 
-def test_ids_beyond_255_are_refused(tmp_path):
-  pixels = np.zeros((*SIZE, 3), np.uint16)
-  pixels[3, 4, 0] = 256
-  (tmp_path / 'a.png').write_bytes(png(pixels, colour=2, depth=16))
-  with pytest.raises(BadInput, match=r'a.png: holds raw ids beyond 255'):
-    image_files.read_label(str(tmp_path / 'a.png'), 'rgb16')
+@pytest.mark.parametrize('colour', [0, 3], ids=['grey', 'palette'])
+@pytest.mark.parametrize('depth', [1, 2, 4, 8])
+@pytest.mark.parametrize('width', [40, 37])
+def test_few_bits_hold_ids_and_not_shades(tmp_path, colour, depth, width):
+  ids = RNG.integers(0, 2**depth, (24, width), np.uint8)
+  ids[0, :2] = 0, 2**depth - 1
+  colours = RNG.integers(0, 256, (2**depth, 3)) if colour == 3 else None
+  (tmp_path / 'a.png').write_bytes(png(ids, colour, depth, colours))
+  np.testing.assert_array_equal(image_files.read_label(str(tmp_path / 'a.png')), ids)
+
+
+def test_16_bits_are_read_where_all_ids_fit_into_8(tmp_path):
+  ids = RNG.integers(0, 256, SIZE).astype(np.uint16)
+  ids[0, :2] = 0, 255
+  path = tmp_path / 'a.png'
+  path.write_bytes(png(ids, colour=0, depth=16))
+  np.testing.assert_array_equal(image_files.read_label(str(path)), ids)
+  Image.fromarray(ids).save(path)  # as Pillow writes it
+  np.testing.assert_array_equal(image_files.read_label(str(path)), ids)
+
+
+@pytest.mark.parametrize('label_format, colour', [('index', 0), ('rgb16', 2)])
+@pytest.mark.parametrize('value', [256, 26_001, 65_535])
+def test_ids_beyond_255_are_refused(tmp_path, label_format, colour, value):
+  pixels = np.zeros((*SIZE, 3) if colour == 2 else SIZE, np.uint16)
+  pixels[(3, 4, 0)[: pixels.ndim]] = value
+  (tmp_path / 'a.png').write_bytes(png(pixels, colour, depth=16))
+  with pytest.raises(BadInput, match=rf'a.png: holds {value} at row 3, column 4, and ids end at'):
+    image_files.read_label(str(tmp_path / 'a.png'), label_format)
+
+
+def test_grey_with_alpha_is_read_where_it_is_opaque(tmp_path):
+  ids, alpha = ids_of(range(32)), np.full(SIZE, 255, np.uint8)
+  path = tmp_path / 'a.png'
+  path.write_bytes(png(np.dstack([ids, alpha]), colour=4))
+  np.testing.assert_array_equal(image_files.read_label(str(path)), ids)
+  alpha[2, 3] = 254
+  path.write_bytes(png(np.dstack([ids, alpha]), colour=4))
+  with pytest.raises(BadInput, match=r'a.png: alpha is 254 at row 2, column 3.* without alpha'):
+    image_files.read_label(str(path))
 
 
 def test_transparent_pixels_have_no_colour(tmp_path):
@@ -195,8 +237,21 @@ def test_transparent_pixels_have_no_colour(tmp_path):
   alpha[2, 3] = 0
   (tmp_path / 'a.png').write_bytes(png(np.dstack([colours_of('camvid32', ids), alpha]), colour=6))
   colours = tuple(colour for colour, _ in label_tables.colours('camvid32'))
-  with pytest.raises(BadInput, match=r'a.png: has transparent pixels'):
+  with pytest.raises(BadInput, match=r'a.png: alpha is 0 at row 2, column 3.* without alpha'):
     image_files.read_label(str(tmp_path / 'a.png'), 'colour', colours)
+
+
+def test_the_colour_files_of_cityscapes_hold_what_its_ids_hold(tmp_path):
+  """Opaque RGBA; all void is black, and pole groups have the colour of poles."""
+  shown = sorted(label_tables.COLOURS['cityscapes'].values())
+  ids = ids_of(shown)
+  file = png(np.dstack([colours_of('cityscapes', ids), np.full_like(ids, 255)]), colour=6)
+  settings = datasets.cityscapes('val', label_format='colour')
+  settings.labels = settings.labels.replace('labelIds', 'color')
+  write(tmp_path, settings, file)
+  np.testing.assert_array_equal(
+    opened(tmp_path, settings, 19).read(0)[1], label_tables.lut('cityscapes')[ids]
+  )
 
 
 def test_every_set_reads_from_its_own_layout():

@@ -259,6 +259,33 @@ def test_every_label_format_is_packed(tmp_path, name):
 # Making one.
 
 
+def test_files_as_people_have_them_are_packed(tmp_path):
+  """Few bits, 16 bits, alpha, endings in capitals, a letter of two characters: one reader."""
+  rng = np.random.default_rng(0)
+  labels = {
+    'a': (1, lambda ids: data_files.png(ids, 0, 1)),
+    'b': (15, lambda ids: data_files.png(ids, 0, 4)),
+    'c': (18, lambda ids: data_files.png(ids, 0, 16)),
+    'caf\xe9': (18, lambda ids: data_files.png(np.dstack([ids, np.full_like(ids, 255)]), 4)),
+  }
+  expected = {}
+  for name, (largest, encode) in labels.items():
+    expected[name] = rng.integers(0, largest + 1, (24, 32), np.uint8)
+    image = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
+    data_files.save(tmp_path / f'images/{name}.PNG', image)
+    on_disk = name.replace('\xe9', 'e\u0301')
+    (tmp_path / 'labels').mkdir(exist_ok=True)
+    (tmp_path / f'labels/{on_disk}.png').write_bytes(encode(expected[name]))
+  make_pack(tmp_path)
+  files, pack = opened(tmp_path), packed(tmp_path)
+  assert files.ids == pack.ids == list(labels)
+  for folder in (files, pack):
+    for index, ids in enumerate(expected.values()):
+      np.testing.assert_array_equal(folder.read(index)[1], ids)
+  assert_same(batches(files), batches(pack))
+  assert files.sizes() == pack.sizes() == [(24, 32)] * 4
+
+
 def times(root: pathlib.Path) -> dict[str, int]:
   files = (root / 'packed/it').rglob('*.array_record-*-of-?????*')
   return {path.name: path.stat().st_mtime_ns for path in files}

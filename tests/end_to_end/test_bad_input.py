@@ -80,7 +80,7 @@ def test_masks_whose_255_would_be_ignored(root, capsys):
   for path in (root / 'labels').iterdir():
     with Image.open(path) as label:
       Image.fromarray(np.where(np.asarray(label) > 9, 255, 0).astype(np.uint8)).save(path)
-  refused(root, capsys, 'config.data.sets.source: ', 'masks of 0 and 255', '((0, 0), (255, 1))')
+  refused(root, capsys, 'config.data.sets.source: ', 'masks of 0 and 255', "set table to 'masks'")
 
 
 def test_a_pipe_is_not_waited_for(root, capsys):

@@ -15,7 +15,7 @@ from diga_jax.recipe import evaluation, training
 from diga_jax.recipe.experiment import Run, class_names, palette
 from tests.support import data_files
 
-SIZE = (60, 80)
+SIZE = (192, 256)
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from data_pipelines.errors import BadInput
 from diga_jax import centroids as centroid_math
 from diga_jax import resize, selection
 from diga_jax.configs.stages import label_stage
-from diga_jax.inference import forward, image_batches
+from diga_jax.inference import forward, image_batches, shapes
 from diga_jax.inference.feature_centroids import image_means, running_mean
 from diga_jax.inference.forward import Predictor, classes_of
+from diga_jax.inference.label_images import label_each
 from diga_jax.inference.pseudo_labels import most_confident, pseudo_labels
 from diga_jax.pixels import normalise
 from tests.support.tiny import Source, Tiny, tiny
@@ -37,6 +38,24 @@ def test_pseudo_labels_are_the_predictions_of_the_evaluation(tmp_path, batch_siz
     counted += np.bincount(found.ravel(), minlength=4)
   assert (found_labels.counts.sum(0) == counted).all()
   assert len(list(tmp_path.rglob('*.*'))) == 4  # no temporary file is left
+
+
+def test_pseudo_labels_of_many_sizes_share_programs_and_keep_their_sizes(tmp_path):
+  """They are those of prediction; what lies beyond an image is neither written nor counted."""
+  sizes = ((24, 32), (20, 28), (28, 20), (1030, 40))
+  source, predictor = Source(5, sizes=sizes), Predictor(*tiny(), batch_size=2)
+  planned = shapes.plan(sizes[:3], 1) | {sizes[3]: None}
+  before = forward.multi_scale._cache_size()
+  found = pseudo_labels(
+    predictor, source, tmp_path, 4, planned=planned, order=[4, 1, 3, 2, 0], progress=False
+  )
+  assert forward.multi_scale._cache_size() - before == 2  # of the shape, and of the windows
+  for index, name in enumerate(source.ids):
+    image, _ = source.read(index)
+    ((_, expected),) = label_each(predictor, [image], planned[image.shape[:2]])
+    written = _pixels(tmp_path / f'{name}.png')
+    assert written.shape == image.shape[:2] and (written == expected.classes).all()
+    assert found.counts[index].sum() == written.size
 
 
 def test_pseudo_labels_keep_the_stored_size(tmp_path):

@@ -9,6 +9,8 @@ from data_pipelines.errors import BadInput
 from diga_jax.inference import shapes
 from diga_jax.inference.evaluate import evaluate
 from diga_jax.inference.forward import Predictor, multi_scale
+from diga_jax.inference.image_batches import batches
+from diga_jax.inference.label_images import label_each
 from tests.support.tiny import Source, tiny
 
 SIZES = st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=40)
@@ -92,14 +94,15 @@ def test_an_evaluation_of_padded_images_counts_the_same_pixels():
   predictor = Predictor(*tiny())
   planned = shapes.plan([source.read(i)[0].shape[:2] for i in range(6)], 1)
   assert set(planned.values()) == {(28, 32)}
-  padded = shapes.Padded(source, [planned[source.read(i)[0].shape[:2]] for i in range(6)])
   before = multi_scale._cache_size()
-  found = evaluate(predictor, padded, '0123', progress=False)
+  found = evaluate(predictor, source, '0123', planned=planned, progress=False)
   assert multi_scale._cache_size() - before == 1
   exact = evaluate(predictor, source, '0123', progress=False)
   assert np.sum(found['confusion'], 1).tolist() == np.sum(exact['confusion'], 1).tolist()
-  own = shapes.Padded(source, [source.read(i)[0].shape[:2] for i in range(6)])
-  assert evaluate(predictor, own, '0123', progress=False)['confusion'] == exact['confusion']
+  own = {size: size for size in planned}
+  alike = evaluate(predictor, source, '0123', planned=own, progress=False)
+  assert alike['confusion'] == exact['confusion']
+  assert found['protocol']['image_size'] == found['protocol']['label_size'] == 'various'
 
 
 def test_labels_of_another_size_are_not_padded():
@@ -109,4 +112,31 @@ def test_labels_of_another_size_are_not_padded():
       return image, label[::2, ::2]
 
   with pytest.raises(BadInput, match='differ in size'):
-    shapes.Padded(Half(1), [(32, 32)]).read(0)
+    list(batches(Half(1), planned={}))
+
+
+def test_an_evaluation_by_windows_counts_what_prediction_by_windows_labels():
+  """A batch of two, of which one is cut: what is counted are the labels that `predict` writes."""
+  source = Source(3, sizes=((24, 32), (1030, 60), (24, 32)))
+  predictor, by_image = Predictor(*tiny(), batch_size=2), {}
+  planned = {(24, 32): (24, 32), (1030, 60): None}
+  options = {'planned': planned, 'each': by_image.__setitem__, 'progress': False}
+  evaluate(predictor, source, '0123', **options)
+  for index, name in enumerate(source.ids):
+    image, label = source.read(index)
+    ((_, labelled),) = label_each(predictor, [image], planned[image.shape[:2]])
+    known = label != 255
+    cells = 4 * label[known].astype(int) + labelled.classes[known]
+    assert (by_image[name] == np.bincount(cells, minlength=16).reshape(4, 4)).all()
+
+
+def test_batches_of_padded_images_know_their_own_sizes():
+  source = Source(4, sizes=((24, 32), (20, 32), (8, 8)))
+  planned = {(24, 32): (24, 32), (20, 32): (24, 32), (8, 8): None}
+  found = list(batches(source, batch_size=2, planned=planned))
+  assert [batch.stored_sizes for batch in found] == [[(24, 32), (20, 32)], [(8, 8)], [(24, 32)]]
+  assert [batch.images.shape[:3] for batch in found] == [(2, 24, 32), (1, 1024, 1024), (2, 24, 32)]
+  image, label = source.read(1)
+  assert (found[0].own(1, found[0].images[1]) == image).all()
+  assert found[0].labels is not None and (found[0].own(1, found[0].labels[1]) == label).all()
+  assert (found[0].labels[1] == 255).sum() == (label == 255).sum() + 4 * 32

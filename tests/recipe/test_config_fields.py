@@ -443,3 +443,30 @@ def test_a_stage_has_no_folder_of_the_measurements():
   config = tiny.get_config()
   config.stages.evaluation = config.stages.warmup.copy_and_resolve_references()
   refused(config, "config.stages has 'evaluation', the folder of what is measured: rename it")
+
+
+@pytest.mark.parametrize('known', ['identity', ((0, 0), (1, 1))])
+@pytest.mark.parametrize(
+  'given, table',
+  [
+    ('masks', 'masks'),
+    ('((0,0),(255,1))', ((0, 0), (255, 1))),
+    ('[(0, 0), (255, 1)]', ((0, 0), (255, 1))),
+    ('{0: 0, 255: 1}', None),
+    ('(((0,0,0),255),((1,2,3),1))', (((0, 0, 0), 255), ((1, 2, 3), 1))),
+    ('((0,0)', None), ('((0,300),)', None), ('nope', None), ('', None), ('5', None),
+    ("__import__('os')", None),
+  ],
+)  # fmt: skip
+def test_a_label_table_is_a_name_or_pairs_on_the_command_line(tmp_path, known, given, table):
+  (tmp_path / 'own.py').write_text(
+    'from tests.configs import tiny\n\ndef get_config():\n'
+    '  config = tiny.get_config()\n  source = config.data.sets.source\n'
+    f'  with source.ignore_type():\n    source.table = {known!r}\n  return config\n'
+  )
+  argv = [f'--config={tmp_path}/own.py', f'--config.data.sets.source.table={given}']
+  if table:
+    assert read_config(argv).data.sets.source.table == table
+    return
+  with pytest.raises(BadInput, match=r'data.sets.source.table is .* it may be identity, masks'):
+    read_config(argv)

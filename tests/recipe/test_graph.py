@@ -56,6 +56,19 @@ def measured(root: pathlib.Path, **changes) -> int:
   return row['calls']
 
 
+def test_programs_matter_where_images_have_more_sizes(root):
+  """The measurements of sets of few sizes are those of before, whatever the programs."""
+  for programs in (0, 1, 5):
+    assert measured(root, programs=programs) == 1
+  data_files.write(root, '002', np.full((28, 32, 3), 2, np.uint8), np.zeros((28, 32), np.uint8))
+  names = {0: 'own', 1: 'one', 2: 'two'}
+  calls = [measured(root, programs=p, **{'evaluation.name': names[p]}) for p in names]
+  assert calls == [2, 3, 4]
+  assert measured(root, programs=2, **{'evaluation.name': 'own'}) == 2  # each size has its own
+  with pytest.raises(BadInput, match=r'padding.*give the changed protocol'):
+    measured(root, programs=1, **{'evaluation.name': 'own'})
+
+
 def test_the_same_measurement_is_made_once(root):
   assert measured(root) == 1
   assert measured(root, **{'data.on_bad_file': 'skip', 'evaluation.name': 'published'}) == 1

@@ -57,6 +57,9 @@ def png(
 
   height, width = pixels.shape[:2]
   lines = pixels.astype('>u2' if depth == 16 else 'u1').reshape(height, -1)
+  if depth < 8:
+    bits = np.unpackbits(lines[..., None], -1)[..., 8 - depth :].reshape(height, -1)
+    lines = np.packbits(bits, -1)
   raw = b''.join(b'\0' + line.tobytes() for line in lines)
   header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
   plte = b'' if palette is None else chunk(b'PLTE', palette.astype('u1').tobytes())

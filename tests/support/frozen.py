@@ -59,6 +59,9 @@ class Blocks(Folder):
 
   size = (600, 1000)
 
+  def sizes(self) -> list[tuple[int, int]]:
+    return [self.size] * len(self)
+
   def read_pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.indices(self.size) // 24
     label = ((7 * rows + 11 * columns + index) % self.classes).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Data of one's own: what folders hold is guessed, and written down as a config."""
