@@ -16,7 +16,7 @@ import numpy as np
 from data_pipelines import atomic
 from diga_jax import metrics
 from diga_jax.inference.forward import Predictor, check_classes
-from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, labels_of
+from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, labels_of, pad
 from diga_jax.metrics import Means
 from diga_jax.parallel import processes
 from diga_jax.report.pictures import comparison_panels
@@ -104,8 +104,30 @@ def evaluate(
   return summarise(confusion, names=names, means=means, images=len(dataset), protocol=protocol)
 
 
+def draw(
+  predictor: Predictor, dataset: Dataset, names: Sequence[str], pictures: Pictures
+) -> None:
+  """Writes the pictures of a data set, labelled or not; by one process.
+
+  Raises:
+    BadInput: a damaged file, or logits that are not finite.
+  """
+  for index in evenly_spread(pictures.count, len(dataset)):
+    image, truth = dataset.read(index)
+    images = predictor.place(pad([image], predictor.batch_size, 0))
+    prediction = np.asarray(predictor.classes(images, image.shape[:2]))[:1]
+    check_classes(prediction, [dataset.ids[index]])
+    labels = None if truth is None else truth[None]
+    batch = Batch([index], image[None], labels, image.shape[:2])
+    _draw(batch, prediction, dataset, names, pictures)
+
+
 def _draw(
-  batch: Batch, prediction: jax.Array, dataset: Dataset, names: Sequence[str], pictures: Pictures
+  batch: Batch,
+  prediction: jax.Array | np.ndarray,
+  dataset: Dataset,
+  names: Sequence[str],
+  pictures: Pictures,
 ) -> None:
   """Writes the pictures of the images of a batch that are to be drawn."""
   for row in np.flatnonzero(np.isin(batch.indices, evenly_spread(pictures.count, len(dataset)))):

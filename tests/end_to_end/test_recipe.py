@@ -198,7 +198,7 @@ def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch):
 def test_a_finished_run_is_not_repeated(finished, cache, capsys):
   def files() -> dict:
     found = (path for path in finished.rglob('*') if path.is_file())
-    return {path: path.stat().st_mtime_ns for path in found if path.name != 'run.json'}
+    return {path: path.stat().st_mtime_ns for path in found if path.name not in ('run.json', 'report.html')}
 
   before = files()
   assert run('run', finished, cache) == 0
@@ -225,7 +225,7 @@ def read_everything(run: Run) -> list:
 
 def files_read(workdir: pathlib.Path) -> list[pathlib.Path]:
   """The files of a working directory, but for those that only people look at."""
-  unread = ('pictures', 'events.out', '.lock', 'NETWORKS_ONLY', 'run.json')
+  unread = ('pictures', 'events.out', '.lock', 'NETWORKS_ONLY', 'run.json', 'report.html')
   files = sorted(path for path in workdir.rglob('*') if path.is_file())
   return [path for path in files if not any(word in str(path) for word in unread)]
 
