@@ -104,9 +104,7 @@ def evaluate(
   return summarise(confusion, names=names, means=means, images=len(dataset), protocol=protocol)
 
 
-def draw(
-  predictor: Predictor, dataset: Dataset, names: Sequence[str], pictures: Pictures
-) -> None:
+def draw(predictor: Predictor, dataset: Dataset, names: Sequence[str], pictures: Pictures) -> None:
   """Writes the pictures of a data set, labelled or not; by one process.
 
   Raises:

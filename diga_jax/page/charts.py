@@ -19,7 +19,7 @@ TEMPLATES = 'diga_jax.page'
 COLOURS = (
   '#2f7fc1', '#c8553d', '#2e8b57', '#9467bd', '#b7791f', '#d1478c', '#5f7d8c', '#7a8423',
 )  # fmt: skip
-PANELS = {'loss': 'loss', 'rate': 'learning rate', 'score': 'score'}
+PANELS = {'loss': 'loss', 'rate': 'learning rate', 'score': 'score, as a fraction'}
 BUNDLE = 'import vl_convert; print(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))'
 
 
@@ -47,7 +47,7 @@ def library() -> str:
 
 
 def specs(curves: Mapping[str, PyTree]) -> dict[str, dict[str, PyTree]]:
-  """Panel -> its Vega-Lite specification, of those that have a curve; all have one axis of steps."""
+  """Panel -> its Vega-Lite specification, of those that have a curve; all on one axis of steps."""
   points, bounds, tags = (curves[key] for key in ('points', 'bounds', 'tags'))
   end = max((point['x'] for point in points), default=0)
   series = list(dict.fromkeys(point['series'] for point in points))
@@ -63,8 +63,10 @@ def specs(curves: Mapping[str, PyTree]) -> dict[str, dict[str, PyTree]]:
     spec['params'][0]['value'] = tags[0] if panel == 'loss' else ''
     colours = [COLOURS[series.index(name) % len(COLOURS)] for name in names]
     encoding = spec['encoding']
-    encoding['x']['scale'] = {'domain': [0, end], 'nice': False}
+    encoding['x']['scale'] = {'domain': [0, 1.01 * end], 'nice': False}
     spec['layer'][1]['encoding']['y']['title'] = title
     spec['layer'][1]['encoding']['color']['scale'] = {'domain': names, 'range': colours}
+    if panel != 'score':  # no line from the end of a stage to the beginning of the next
+      spec['layer'][1]['encoding']['detail'] = {'field': 'stage', 'type': 'nominal'}
     found[panel] = spec
   return found

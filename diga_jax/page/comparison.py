@@ -9,13 +9,18 @@ import numpy as np
 
 from data_pipelines.errors import BadInput
 from diga_jax import metrics
-from diga_jax.config import flatten
+from diga_jax.page.facts import plain
 from diga_jax.page.results import Cell, Table, minus, percent, points
 from diga_jax.page.working_directory import Measurement, WorkingDirectory, counts_of
 from diga_jax.report import paired, tables
 from diga_jax.types import ImageCounts, PyTree
 
-NO_SETTINGS = ('seed', 'evaluation.stages')  # fields in which repetitions of a run differ
+NO_SETTINGS = (
+  'seed',
+  'evaluation.stages',
+  'data.cache',
+  'compilation_cache',
+)  # fields in which repetitions of a run differ
 
 
 class Group(NamedTuple):
@@ -28,6 +33,8 @@ class Group(NamedTuple):
 class Side(NamedTuple):
   """A network of a group, seed by seed: the measurements of one data set in one way."""
 
+  group: str
+  stage: str
   title: str
   by_seed: dict[int, Measurement]
 
@@ -38,19 +45,23 @@ def names_of(runs: Sequence[WorkingDirectory]) -> list[str]:
   if len(set(parts)) < len(parts):
     doubled = max(parts, key=parts.count)
     raise BadInput(f'{"/".join(doubled)[1:]}: is named twice: name different working directories')
-  count = next(
-    n for n in itertools.count(1) if len({each[-n:] for each in parts}) == len(parts)
-  )
+  count = next(n for n in itertools.count(1) if len({each[-n:] for each in parts}) == len(parts))
   return ['/'.join(each[-count:]) for each in parts]
 
 
-def settings_of(run: WorkingDirectory) -> dict[str, PyTree]:
-  """The fields of a run, flat; without a config in run.json those of its stages' records."""
-  if run.config:
-    return json.loads(json.dumps(flatten(run.config, empty=True)))
-  return {
-    f'{stage.name}: {key}': value for stage in run.stages for key, value in stage.identity.items()
-  }
+def settings_of(runs: Sequence[WorkingDirectory]) -> list[dict[str, PyTree]]:
+  """The fields of each run, flat: of its config or, if a run has recorded none, of its stages."""
+  if all(run.config for run in runs):
+    return [plain(run.config) for run in runs]
+  return [
+    {
+      f'{stage.name}: {key}': value
+      for stage in run.stages
+      for key, value in stage.identity.items()
+      if not key.startswith('input.')
+    }
+    for run in runs
+  ]
 
 
 def seed_of(run: WorkingDirectory) -> int | None:
@@ -62,13 +73,13 @@ def seed_of(run: WorkingDirectory) -> int | None:
 
 def runs_table(names: Sequence[str], runs: Sequence[WorkingDirectory]) -> Table:
   """The runs, the mIoU of the last network of each, and the fields in which they differ."""
-  fields = {name: settings_of(run) for name, run in zip(names, runs, strict=True)}
+  fields = dict(zip(names, settings_of(runs), strict=True))
   every = dict.fromkeys(key for found in fields.values() for key in found)
   differing = [
     key
     for key in every
     if len({json.dumps(found.get(key, 'absent')) for found in fields.values()}) > 1
-    and not key.endswith('seed')
+    and not key.endswith(NO_SETTINGS)
   ]
   shown, rows = differing[:12], []
   for name, run in zip(names, runs, strict=True):
@@ -77,22 +88,43 @@ def runs_table(names: Sequence[str], runs: Sequence[WorkingDirectory]) -> Table:
     complete = sum(stage.state == 'complete' for stage in run.stages)
     cells = [Cell(f'{complete} of {len(run.stages)}'), Cell(str(seed_of(run)))]
     cells += [Cell(last[0].name if last else '-'), Cell(percent(mean), mean)]
-    cells += [Cell(str(fields[name].get(key, '-'))) for key in shown]
+    cells += [Cell(shorten(fields[name].get(key, '-'))) for key in shown]
     rows.append((name, cells))
   more = len(differing) - len(shown)
   notes = (f'{more} more fields differ: see the pages of the runs',) * (more > 0)
   return Table('Runs', ['stages', 'seed', 'last network', 'mIoU', *shown], rows, notes)
 
 
+def shorten(value: PyTree) -> str:
+  """A value as it fits into a table; of a digest its beginning."""
+  text = str(value)
+  return text if len(text) <= 40 else f'{text[:8]}…'
+
+
 def groups_of(names: Sequence[str], runs: Sequence[WorkingDirectory]) -> list[Group]:
   """The runs by their settings without the seed, in order."""
   found: dict[str, Group] = {}
-  for name, run in zip(names, runs, strict=True):
-    settings = {k: v for k, v in settings_of(run).items() if not k.endswith(NO_SETTINGS)}
-    settings = {k: v for k, v in settings.items() if ': input.' not in k}
+  for name, run, fields in zip(names, runs, settings_of(runs), strict=True):
+    settings = {k: v for k, v in fields.items() if not k.endswith(NO_SETTINGS)}
     key = json.dumps(settings, sort_keys=True)
     found.setdefault(key, Group(name, [])).runs.append(run)
   return list(found.values())
+
+
+def left_out(names: Sequence[str], runs: Sequence[WorkingDirectory]) -> list[str]:
+  """Why runs are not among the paired differences, a line each."""
+  found, name_of = [], {run.path: name for name, run in zip(names, runs, strict=True)}
+  for group in groups_of(names, runs):
+    first: dict[int, str] = {}
+    for run in group.runs:
+      seed, name = seed_of(run), name_of[run.path]
+      if seed is None:
+        found.append(f'{name} has no seed of its own: it has no paired differences')
+      elif seed in first:
+        found.append(f'{name} has the config and seed of {first[seed]}: only that one is paired')
+      else:
+        first[seed] = name
+  return found
 
 
 def sides_of(groups: Sequence[Group]) -> dict[str, list[Side]]:
@@ -106,44 +138,37 @@ def sides_of(groups: Sequence[Group]) -> dict[str, list[Side]]:
         if each.row['kind'] == 'network' and seed is not None:
           measured = {k: v for k, v in each.row['protocol'].items() if k in tables.MEASUREMENT}
           members = found.setdefault(json.dumps(measured, sort_keys=True), {})
-          side = members.setdefault((group.name, each.name), Side(f'{title}{each.name}', {}))
+          empty = Side(group.name, each.name, f'{title}{each.name}', {})
+          side = members.setdefault((group.name, each.name), empty)
           side.by_seed.setdefault(seed, each)
   return {key: list(members.values()) for key, members in found.items()}
 
 
 def difference_tables(groups: Sequence[Group]) -> list[Table]:
-  """Each network against its reference, seed by seed on the same images.
+  """Each network against the first one of its runs, and against the same stage of the first runs.
 
-  With one group of runs the reference is its first network; with several it is the network of the
-  same stage in the first group.
+  Both are taken seed by seed, on the same images.
   """
   found = []
   for key, sides in sides_of(groups).items():
-    rows = []
-    for side in sides:
-      reference = reference_of(side, sides, len(groups) > 1)
-      if reference is not None:
-        rows.append((f'{side.title} − {reference.title}', difference_cells(groups, side, reference)))
+    pairs = [(side, other) for side in sides for other in references_of(side, sides)]
+    rows = [
+      (f'{side.title} − {other.title}', difference_cells(groups, side, other))
+      for side, other in pairs
+    ]
     if rows:
       title = tables.describe(json.loads(key))
       columns = ['points', '95% interval', 'seeds', 'images', 'better', 'p']
-      found.append(Table(title, columns, rows, NOTES))
+      found.append(Table(title, columns, rows))
   return found
 
 
-NOTES = (
-  'Interval: bootstrap over seeds and images, the same ones for both networks; with one seed over '
-  'images alone. Better: probability that a seed of the first is above a seed of the second. p: '
-  'paired t-test over the seeds, of 3 seeds or more.',
-)
-
-
-def reference_of(side: Side, sides: Sequence[Side], several: bool) -> Side | None:
-  """What a network is compared with; None for a reference itself, or without a seed in common."""
-  stage = next(iter(side.by_seed.values())).name
-  alike = [s for s in sides if not several or next(iter(s.by_seed.values())).name == stage]
-  first = alike[0]
-  return None if first is side or not side.by_seed.keys() & first.by_seed.keys() else first
+def references_of(side: Side, sides: Sequence[Side]) -> list[Side]:
+  """What a network is compared with; networks without a seed in common are left out."""
+  first_of_group = next(other for other in sides if other.group == side.group)
+  alike = next(other for other in sides if other.stage == side.stage)
+  found = [other for other in (first_of_group, alike) if other is not side]
+  return [other for other in found if side.by_seed.keys() & other.by_seed.keys()]
 
 
 def difference_cells(groups: Sequence[Group], side: Side, reference: Side) -> list[Cell]:
@@ -152,9 +177,7 @@ def difference_cells(groups: Sequence[Group], side: Side, reference: Side) -> li
   ours, theirs = ([s.by_seed[seed] for seed in seeds] for s in (side, reference))
   counts = [counts_together(groups, members) for members in (ours, theirs)]
   if counts[0] is None or counts[1] is None or counts[0][0] != counts[1][0]:
-    apart = [
-      minus(a.row['mean_iou'], b.row['mean_iou']) for a, b in zip(ours, theirs, strict=True)
-    ]
+    apart = [minus(a.row['mean_iou'], b.row['mean_iou']) for a, b in zip(ours, theirs, strict=True)]
     known = [x for x in apart if x is not None]
     mean = sum(known) / len(known) if known else None
     return [points(mean), Cell('no counts of images'), Cell(str(len(seeds))), *3 * [Cell('-')]]

@@ -1,5 +1,6 @@
 """What a page says of how a run was made: its config, conditions, stages, time and cost."""
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -57,19 +58,41 @@ def changed_fields(found: WorkingDirectory) -> list[Changed]:
 
   Without a config in run.json they are those that the records of the stages hold.
   """
-  default = read_config([f'--config={config_file("default")}']).to_dict()
-  known = json.loads(json.dumps(flatten(default, empty=True)))
   if found.config:
-    fields = json.loads(json.dumps(flatten(found.config, empty=True)))
+    fields, known = plain(found.config), defaults(found)
   else:
-    fields = {}
+    fields, known = {}, defaults(found)
     for stage in found.stages:
       fields |= provenance.changed_fields(stage.name, stage.identity)
+  made = {stage.name for stage in found.stages}
   return [
     Changed(field, show(value), show(known[field]) if field in known else '')
     for field, value in sorted(fields.items())
-    if (field not in known or known[field] != value) and field != 'seed'
+    if (field not in known or known[field] != value)
+    and field not in ('seed', 'stream')
+    and (not field.startswith('stages.') or field.split('.')[1] in made)
   ]
+
+
+def defaults(found: WorkingDirectory) -> dict[str, PyTree]:
+  """The fields of configs/default.py; those of a set or stage that it lacks are of its like."""
+  default = read_config([f'--config={config_file("default")}'])
+  known = plain(default.to_dict())
+  for name in found.config.get('data', {}).get('sets', {}):
+    if name not in default.data.sets:
+      like = plain(importlib.import_module('diga_jax.configs.datasets').dataset().to_dict())
+      known |= {f'data.sets.{name}.{field}': value for field, value in like.items()}
+  first = {stage.kind: stage for stage in reversed(default.stages.values())}
+  for stage in found.stages:
+    if stage.name not in default.stages and stage.kind in first:
+      like = plain(first[stage.kind].to_dict())
+      known |= {f'stages.{stage.name}.{field}': value for field, value in like.items()}
+  return known
+
+
+def plain(config: Mapping[str, PyTree]) -> dict[str, PyTree]:
+  """The fields of a config as JSON has them."""
+  return json.loads(json.dumps(flatten(config, empty=True)))
 
 
 def show(value: PyTree) -> str:
@@ -83,26 +106,32 @@ def summary(found: WorkingDirectory) -> dict[str, str]:
   """The facts at the top of a page."""
   complete = sum(stage.state == 'complete' for stage in found.stages)
   facts = {'stages': f'{complete} of {len(found.stages)} complete'}
-  seeds = dict.fromkeys(stage.identity['seed'] for stage in found.stages if 'seed' in stage.identity)
+  seeds = dict.fromkeys(
+    stage.identity['seed'] for stage in found.stages if 'seed' in stage.identity
+  )
   if seeds or 'seed' in found.config:
     facts['seed'] = ', '.join(map(str, seeds or [found.config['seed']]))
   if found.starts:
     first, last = found.starts[0], found.starts[-1]
-    facts['begun'] = first['date']
-    facts['last start'] = last['date']
+    facts['begun'] = date(first['date'])
+    facts['last start'] = date(last['date'])
     facts['starts'] = str(len(found.starts))
-    facts['hours'] = f'{sum(start.get("hours", 0) for start in found.starts):.2f}'
+    facts['hours'] = f'{sum(start.get("hours", 0) for start in found.starts):.3g}'
     facts['command'] = last['command']
   return facts | conditions(found)
+
+
+def date(text: str) -> str:
+  """A time of run.json as people read it."""
+  return text.replace('T', ' ')[:16] + ' UTC' * text.endswith('+00:00')
 
 
 def conditions(found: WorkingDirectory) -> dict[str, str]:
   """Under which conditions the stages were made; what differs between them is told as such."""
   made = [conditions_of(found, stage.name) for stage in found.stages]
   made = [each for each in made if each] or [start['conditions'] for start in found.starts[-1:]]
-  old = [stage.result.get('versions') for stage in found.stages if stage.result.get('versions')]
   facts: dict[str, str] = {}
-  for each in made or old:
+  for each in made or [stage.versions for stage in found.stages]:
     for key, value in each.items():
       if str(value) not in ('absent', '') and str(value) not in facts.get(key, '').split(' / '):
         facts[key] = f'{facts[key]} / {value}' if key in facts else str(value)
@@ -133,7 +162,7 @@ def costs(found: WorkingDirectory) -> list[Cost]:
   if measured:
     devices = devices_of(found.starts[-1]['conditions'])
     hours = sum(measured)
-    rows.append(Cost('evaluation', '', '', duration(hours), f'{hours * devices:.2f}', '', ''))
+    rows.append(Cost('evaluation', '', '', duration(hours), f'{hours * devices:.2g}', '', ''))
   return rows
 
 
@@ -141,15 +170,13 @@ def cost_of(found: WorkingDirectory, stage: Stage) -> Cost:
   """The line of a stage."""
   more = '≥ ' * stage.at_least
   devices = devices_of(conditions_of(found, stage.name))
-  speed, waiting = (
-    median(stage, tag) for tag in ('seconds_per_step', 'input_wait_per_step')
-  )
+  speed, waiting = (median(stage, tag) for tag in ('seconds_per_step', 'input_wait_per_step'))
   return Cost(
     name=stage.name,
     state=stage.state,
     steps='' if stage.steps is None else f'{stage.done:,} of {stage.steps:,}',
     hours='' if stage.hours is None else more + duration(stage.hours),
-    device_hours='' if stage.hours is None else f'{more}{stage.hours * devices:.2f}',
+    device_hours='' if stage.hours is None else f'{more}{stage.hours * devices:.2g}',
     seconds_per_step='' if speed is None else f'{speed:.2f}',
     waiting='' if not speed or waiting is None else f'{waiting / speed:.0%}',
   )
@@ -201,9 +228,7 @@ def lanes_of(edges: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], int]:
   """How far left each edge runs: neighbours on 0, others where no edge of their lines runs."""
   lanes: dict[tuple[int, int], int] = {}
   for first, second in sorted(edges, key=lambda edge: (edge[1] - edge[0], edge)):
-    crossing = {
-      lane for (a, b), lane in lanes.items() if a < second and first < b and b - a > 1
-    }
+    crossing = {lane for (a, b), lane in lanes.items() if a < second and first < b and b - a > 1}
     free = next(lane for lane in range(1, len(edges) + 2) if lane not in crossing)
     lanes[first, second] = 0 if second - first == 1 else free
   return lanes

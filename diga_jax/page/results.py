@@ -7,7 +7,7 @@ import numpy as np
 
 from diga_jax import class_balance
 from diga_jax.page.event_files import SCORE
-from diga_jax.page.working_directory import Measurement, Stage, WorkingDirectory, by_set
+from diga_jax.page.working_directory import Measurement, Stage, WorkingDirectory
 from diga_jax.report import tables
 from diga_jax.types import PyTree
 
@@ -84,10 +84,10 @@ def result_table(measured: Mapping[str, PyTree], rows: Sequence[PyTree]) -> Tabl
 
 
 def class_tables(measurements: Sequence[Measurement]) -> list[Table]:
-  """IoU of every class over the networks of a data set, from the largest gain to the worst loss."""
+  """IoU by class of the networks measured in one way, from the largest gain to the worst loss."""
   found = []
-  for (protocol, key), members in by_set(measurements, 'network').items():
-    rows = [member.row for member in members]
+  networks = [each.row for each in measurements if each.row['kind'] == 'network']
+  for measured, rows in tables.groups(networks):
     changes = {
       name: minus(rows[-1]['iou'].get(name), rows[0]['iou'].get(name)) for name in rows[0]['iou']
     }
@@ -100,7 +100,7 @@ def class_tables(measurements: Sequence[Measurement]) -> list[Table]:
       for name in sorted(changes, key=lambda n: (changes[n] is None, -(changes[n] or 0)))
     ]
     columns = [row['name'] for row in rows] + ['change'] * (len(rows) > 1)
-    found.append(Table(f'{key} ({protocol})', columns, lines))
+    found.append(Table(tables.describe(measured), columns, lines))
   return found
 
 
@@ -118,8 +118,7 @@ def confusion_tables(measurements: Sequence[Measurement]) -> list[Table]:
       (
         name,
         [
-          Cell(f'{100 * x:.0f}' if x >= 0.005 else '', float(x)) if total else Cell('')
-          for x in row
+          Cell(f'{100 * x:.0f}' if x >= 0.005 else '', float(x)) if total else Cell('') for x in row
         ],
       )
       for name, row, total in zip(names, shares, totals[:, 0], strict=True)
@@ -137,7 +136,9 @@ def audit(found: WorkingDirectory) -> list[Table]:
   The numbers of a pass's own record need no labels; coverage and precision are those of its
   measurement, where the target has labels.
   """
-  passes = [stage for stage in found.stages if stage.state == 'complete' and 'images' in stage.result]
+  passes = [
+    stage for stage in found.stages if stage.state == 'complete' and 'images' in stage.result
+  ]
   measured = {each.name: each.row for each in found.measurements if each.row['kind'] == 'labels'}
   names = class_names(found)
   return [
@@ -157,9 +158,7 @@ def class_names(found: WorkingDirectory) -> list[str]:
   return []
 
 
-def audit_table(
-  stage: Stage, first: Stage, row: PyTree, names: Sequence[str]
-) -> Table | None:
+def audit_table(stage: Stage, first: Stage, row: PyTree, names: Sequence[str]) -> Table | None:
   """The table of one pass; None where neither its record nor a measurement tells anything."""
   counts = stage.result.get('pixels', [])
   if len(counts) != len(names) or not names:
@@ -206,7 +205,9 @@ def collapsed(stage: Stage, first: Stage, names: Sequence[str]) -> dict[str, str
 def warnings(found: WorkingDirectory) -> list[str]:
   """What the records of the stages warn of."""
   return [
-    text for stage in found.stages for text in stage.result.get('class_balance', {}).get('warnings', [])
+    text
+    for stage in found.stages
+    for text in stage.result.get('class_balance', {}).get('warnings', [])
   ]
 
 

@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import io
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from PIL import Image
@@ -116,7 +116,7 @@ def panels_of(
       panels = pictures.read_panels(path)
       if panels is None:  # of an earlier version: all panels in one
         with Image.open(path, formats=['PNG']) as whole:
-          shown.setdefault('picture', {})[frame] = data_url(whole.convert('RGB'), lossless=True)
+          shown.setdefault('picture', {})[frame] = data_url(whole.convert('RGB'), lossless=False)
         continue
     except (BadInput, OSError, SyntaxError, ValueError) as error:
       found.tell(error if isinstance(error, BadInput) else f'{path}: is damaged, or no picture')
@@ -139,11 +139,3 @@ def data_url(picture: Image.Image, lossless: bool) -> str:
 
 def css(colour: Colour) -> str:
   return f'rgb({colour[0]},{colour[1]},{colour[2]})'
-
-
-def thumbnails(strip: Strip) -> Mapping[str, str]:
-  """id -> the picture by which an image is chosen."""
-  return {
-    name: next(iter(columns.get('image', columns.get('picture', {})).values()), '')
-    for name, columns in strip.images.items()
-  }

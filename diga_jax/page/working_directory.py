@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from data_pipelines import records
@@ -18,7 +18,7 @@ from data_pipelines.errors import BadInput
 from diga_jax.page import event_files
 from diga_jax.storage import passport, run_record, stage_folder
 from diga_jax.storage.stage_folder import stage_and_choice
-from diga_jax.types import PyTree, Row
+from diga_jax.types import PyTree
 
 PARTIAL = '.partial'
 PAGE = 'report.html'
@@ -39,6 +39,7 @@ class Stage:
     reads: the stages that it reads.
     steps: of its training; None for a pass, or where that is unknown.
     identity, result: of its record; {} where there is none.
+    versions: that its record holds, if it is of an earlier version.
     events: what its event files hold.
     hours: spent on it; None: unknown.
     at_least: whether it took longer: a start of it was killed, and recorded nothing.
@@ -52,6 +53,7 @@ class Stage:
   steps: int | None
   identity: Mapping[str, PyTree]
   result: Mapping[str, PyTree]
+  versions: Mapping[str, str]
   events: event_files.Events
   hours: float | None
   at_least: bool
@@ -73,7 +75,7 @@ class Measurement(NamedTuple):
   name: str
   key: str
   folder: pathlib.Path
-  row: Row
+  row: PyTree
 
 
 @dataclasses.dataclass
@@ -243,6 +245,7 @@ def read_stage(found: WorkingDirectory, name: str) -> Stage:
     steps=result.get('steps', settings.get('steps')) if result or settings else None,
     identity=identity,
     result=result,
+    versions=record.get('versions', {}),
     events=events,
     hours=hours,
     at_least=at_least,
@@ -303,17 +306,10 @@ def is_row(row: PyTree) -> bool:
   return isinstance(row, dict) and all(key in row for key in ROWS.get(row.get('kind', ''), ('',)))
 
 
-def by_set(measurements: Sequence[Measurement], kind: str) -> dict[tuple[str, str], list]:
-  """(protocol, data set) -> the measurements of a kind, in order."""
-  found: dict[tuple[str, str], list[Measurement]] = {}
-  for each in measurements:
-    if each.row['kind'] == kind:
-      found.setdefault((each.protocol, each.key), []).append(each)
-  return found
-
-
 def counts_of(found: WorkingDirectory, measurement: Measurement) -> PyTree:
   """The counts of each image of a measurement; None where there are none, or they are damaged."""
+  if not (measurement.folder / 'images.npz').exists():
+    return None
   try:
     return passport.counts(measurement.folder / passport.NAME)
   except (BadInput, OSError, ValueError) as error:

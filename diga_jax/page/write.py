@@ -15,7 +15,7 @@ import diga_jax
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput, line_of
 from diga_jax.page import charts, comparison, facts, results, strip, working_directory
-from diga_jax.page.working_directory import PAGE, WorkingDirectory
+from diga_jax.page.working_directory import PAGE, Measurement, WorkingDirectory
 from diga_jax.parallel import processes
 from diga_jax.storage import stage_folder
 from diga_jax.types import PyTree
@@ -101,7 +101,6 @@ def page_of_run(run: WorkingDirectory) -> str:
     'tags': curves['tags'],
     'classes': results.class_tables(run.measurements),
     'strips': strips,
-    'thumbnails': strip.thumbnails,
     'confusions': results.confusion_tables(run.measurements),
     'audits': results.audit(run),
   }
@@ -128,13 +127,23 @@ def page_of_runs(runs: Sequence[WorkingDirectory]) -> str:
   content = {
     'runs': comparison.runs_table(names, runs),
     'differences': comparison.difference_tables(groups),
+    'left_out': comparison.left_out(names, runs),
     'results': results.result_tables(measurements),
-    'classes': results.class_tables(measurements),
+    'classes': results.class_tables(last_networks(measurements)),
     'specs': specs,
     'tags': together['tags'],
-    'lines': [f'{name}: {line}' for run, name in zip(runs, names, strict=True) for line in run.problems],
   }
-  return render('comparison.html.jinja', f'{len(runs)} runs', ', '.join(names), {'specs': specs}, content)
+  pairs = zip(runs, names, strict=True)
+  content['lines'] = [f'{name}: {line}' for run, name in pairs for line in run.problems]
+  title, state = f'{len(runs)} runs', ', '.join(names)
+  return render('comparison.html.jinja', title, state, {'specs': specs}, content)
+
+
+def last_networks(measurements: Sequence[Measurement]) -> list[Measurement]:
+  """Of each run and data set the last network, which the recipe is for."""
+  networks = [each for each in measurements if each.row['kind'] == 'network']
+  last = {(each.protocol, each.key, each.folder.parents[3]): each for each in networks}
+  return list(last.values())
 
 
 def state_of(run: WorkingDirectory) -> str:
@@ -153,9 +162,7 @@ def state_of(run: WorkingDirectory) -> str:
   return f'{complete} of {len(run.stages)} stages complete{at}'
 
 
-def render(
-  name: str, title: str, state: str, data: PyTree, content: Mapping[str, PyTree]
-) -> str:
+def render(name: str, title: str, state: str, data: PyTree, content: Mapping[str, PyTree]) -> str:
   """A page from a template of templates/."""
   environment = jinja2.Environment(
     loader=jinja2.FunctionLoader(charts.template),

@@ -198,7 +198,11 @@ def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch):
 def test_a_finished_run_is_not_repeated(finished, cache, capsys):
   def files() -> dict:
     found = (path for path in finished.rglob('*') if path.is_file())
-    return {path: path.stat().st_mtime_ns for path in found if path.name not in ('run.json', 'report.html')}
+    return {
+      path: path.stat().st_mtime_ns
+      for path in found
+      if path.name not in ('run.json', 'report.html')
+    }
 
   before = files()
   assert run('run', finished, cache) == 0

@@ -62,6 +62,8 @@
     };
     slider.addEventListener('input', show);
     for (const button of all('.thumbnails button', place)) {
+      const shown = strip.images[button.dataset.id];
+      button.querySelector('img').src = Object.values(shown.image ?? Object.values(shown)[0])[0];
       button.addEventListener('click', () => {
         id = button.dataset.id;
         for (const other of all('.thumbnails button', place)) {
