@@ -60,7 +60,7 @@ class Strip:
 def strips(found: WorkingDirectory, budget: int = BUDGET) -> list[Strip]:
   """The pictures of every data set that has some; of each as many images as there is room for."""
   sources = sources_of(found)
-  made, each = [], budget // max(len(sources), 1)
+  made, each = [], max(budget // max(len(sources), 1), 1)
   for title, folders in sources.items():
     strip, left = Strip(title, [source.name for source in folders]), each
     ids = dict.fromkeys(name for source in folders for name in ids_in(source.folder))

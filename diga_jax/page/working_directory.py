@@ -22,10 +22,18 @@ from diga_jax.types import PyTree
 
 PARTIAL = '.partial'
 PAGE = 'report.html'
+# What a row of results has to hold, by its kind.
+NUMBER = int | float | None
 ROWS = {
-  'network': ('mean_iou', 'mean_iou_subsets', 'pixel_accuracy', 'iou', 'confusion', 'protocol'),
-  'labels': ('kept', 'coverage', 'accuracy_kept', 'per_class', 'selector', 'protocol'),
-}
+  'network': {
+    'mean_iou': NUMBER, 'mean_iou_subsets': dict, 'pixel_accuracy': NUMBER, 'iou': dict,
+    'confusion': list, 'protocol': dict,
+  },
+  'labels': {
+    'kept': NUMBER, 'coverage': NUMBER, 'accuracy_kept': NUMBER, 'accuracy_rejected': NUMBER,
+    'per_class': dict, 'selector': str, 'protocol': dict,
+  },
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +126,7 @@ def read(path: pathlib.Path) -> WorkingDirectory:
   check_is_one(path)
   found = WorkingDirectory(path)
   if os.path.lexists(path / run_record.NAME):
-    record = read_record(found, path / run_record.NAME, 'starts')
+    record = read_record(found, path / run_record.NAME, starts=list)
     found.starts = [start for start in (record or {}).get('starts', []) if is_start(start)]
   configs = [start['config'] for start in found.starts if start.get('config')]
   found.config = configs[-1] if configs else {}
@@ -151,17 +159,20 @@ def check_is_one(path: pathlib.Path) -> None:
 
 
 def read_record(
-  found: WorkingDirectory, path: pathlib.Path, *keys: str
+  found: WorkingDirectory, path: pathlib.Path, **kinds: type
 ) -> dict[str, PyTree] | None:
-  """A record, or None where it is damaged, which is told."""
+  """A record that holds fields of these types, or None where it is damaged, which is told."""
   try:
-    return records.read(path, 'it is left out', *keys)
+    record, unsigned = records.read(path, 'it is left out', *kinds), False
   except BadInput as error:
-    record = read_unsigned(path)
-    if record is None or not all(isinstance(record.get(key), dict | list) for key in keys):
+    record, unsigned = read_unsigned(path), True
+    if record is None:
       found.tell(error)
       return None
-  found.unsigned += 1
+  if not has(record, kinds):
+    found.tell(f'{path}: is the record of something else')
+    return None
+  found.unsigned += unsigned
   return record
 
 
@@ -177,9 +188,7 @@ def read_unsigned(path: pathlib.Path) -> dict[str, PyTree] | None:
 def is_start(start: PyTree) -> bool:
   """Whether an entry of run.json has what every version wrote."""
   wanted = {'date': str, 'command': str, 'conditions': dict, 'stages': list}
-  return isinstance(start, dict) and all(
-    isinstance(start.get(key), kind) for key, kind in wanted.items()
-  )
+  return isinstance(start, dict) and has(start, wanted)
 
 
 # Stages.
@@ -224,7 +233,8 @@ def read_stage(found: WorkingDirectory, name: str) -> Stage:
   record, state = {}, 'not begun'
   if complete or begun:
     place = folder if complete else partial
-    read = read_record(found, place / stage_folder.RECORD, 'identity', *['result'] * complete)
+    kinds = {'identity': dict, 'result': dict} if complete else {'identity': dict}
+    read = read_record(found, place / stage_folder.RECORD, **kinds)
     state = 'damaged' if read is None else 'complete' if complete else 'begun'
     record = read or {}
   elif folder.is_symlink() or folder.exists():
@@ -287,14 +297,11 @@ def read_measurements(found: WorkingDirectory) -> list[Measurement]:
     protocol, name, key = path.parent.relative_to(found.path / 'evaluation').parts
     if key.endswith(PARTIAL):
       continue
-    record = read_record(found, path, 'identity', 'result')
-    row = record and record['result']
-    if row is None:
-      continue
-    if not is_row(row):
+    record = read_record(found, path, identity=dict)
+    if record is not None and is_row(row := record.get('result')):
+      measurements.append(Measurement(protocol, name, key, path.parent, row))
+    elif record is not None:
       found.tell(f'{path}: holds no result that this version knows')
-      continue
-    measurements.append(Measurement(protocol, name, key, path.parent, row))
   return sorted(
     measurements,
     key=lambda m: (m.protocol != wanted, m.protocol, order.get(stage_and_choice(m.name)[0], 99)),
@@ -303,7 +310,13 @@ def read_measurements(found: WorkingDirectory) -> list[Measurement]:
 
 def is_row(row: PyTree) -> bool:
   """Whether a result has what its kind has."""
-  return isinstance(row, dict) and all(key in row for key in ROWS.get(row.get('kind', ''), ('',)))
+  kind = row.get('kind') if isinstance(row, dict) else None
+  return isinstance(kind, str) and kind in ROWS and has(row, {'name': str, **ROWS[kind]})
+
+
+def has(content: Mapping[str, PyTree], kinds: Mapping[str, PyTree]) -> bool:
+  """Whether a record holds fields of these types."""
+  return all(key in content and isinstance(content[key], kind) for key, kind in kinds.items())
 
 
 def counts_of(found: WorkingDirectory, measurement: Measurement) -> PyTree:

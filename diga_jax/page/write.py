@@ -11,13 +11,12 @@ import jinja2
 import markupsafe
 from absl import logging
 
-import diga_jax
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput, line_of
 from diga_jax.page import charts, comparison, facts, results, strip, working_directory
 from diga_jax.page.working_directory import PAGE, Measurement, WorkingDirectory
 from diga_jax.parallel import processes
-from diga_jax.storage import stage_folder
+from diga_jax.storage import run_record, stage_folder
 from diga_jax.types import PyTree
 
 GENERATOR = 'diga_jax'
@@ -173,7 +172,7 @@ def render(name: str, title: str, state: str, data: PyTree, content: Mapping[str
   )
   library = as_script(charts.library()) if data['specs'] else ''
   options = {
-    'generator': f'{GENERATOR} {diga_jax.__version__}',
+    'generator': f'{GENERATOR} {run_record.versions()[GENERATOR]}',
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'title': title,
     'state': state,

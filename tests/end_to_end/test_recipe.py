@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from data_pipelines import pipeline
 from data_pipelines.errors import BadInput
@@ -104,6 +105,18 @@ def test_a_run_leaves_what_it_promises(finished):
   assert len(list((place / 'label_1').rglob('pictures/*.png'))) == 2
   assert len(list(place.rglob('passport.json'))) == 5
   assert not list(finished.rglob('*.partial'))
+  assert len(list((place / 'warmup' / 'camera_test' / 'target_pictures').glob('*.png'))) == 2
+  assert curves_of(place / 'warmup' / 'camera_test') >= {
+    'iou/road', 'mean_iou/19', 'pictures/000100', 'target_pictures/000000',
+  }  # fmt: skip
+  page = (finished / 'report.html').read_text()
+  assert 'all 6 stages complete' in page and 'vegaEmbed' in page
+
+
+def curves_of(directory: pathlib.Path) -> set[str]:
+  """The tags in the event files of a folder."""
+  (path,) = directory.glob('events.out.tfevents.*')
+  return {value.tag for event in EventFileLoader(str(path)).Load() for value in event.summary.value}
 
 
 @pytest.mark.slow
