@@ -44,9 +44,10 @@ def write_run(workdir: pathlib.Path, path: pathlib.Path) -> list[str]:
   Raises:
     BadInput: it is no working directory, or the page cannot be written.
   """
+  working_directory.check_is_one(workdir)
+  check_output(path)
   run = working_directory.read(workdir)
-  text = page_of_run(run)
-  write(path, text)
+  write(path, page_of_run(run))
   return run.problems
 
 
@@ -56,16 +57,18 @@ def write_comparison(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> li
   Raises:
     BadInput: one is no working directory or named twice, or the page cannot be written.
   """
+  for workdir in workdirs:
+    working_directory.check_is_one(workdir)
+  check_output(path)
   runs = [working_directory.read(workdir) for workdir in workdirs]
-  text = page_of_runs(runs)
-  write(path, text)
+  write(path, page_of_runs(runs))
   return list(itertools.chain(*(run.problems for run in runs)))
 
 
 def write(path: pathlib.Path, text: str) -> None:
-  """Writes a page, unless something else is there; raises BadInput."""
-  check_output(path)
-  atomic.write_text(path, text)
+  """Writes a page, in UTF-8 whatever the locale and the names of files."""
+  with atomic.replacing(path) as temporary:
+    temporary.write_bytes(text.encode('utf-8', 'backslashreplace'))
 
 
 def check_output(path: pathlib.Path) -> None:
@@ -179,12 +182,11 @@ def render(name: str, title: str, state: str, data: PyTree, content: Mapping[str
     'style': markupsafe.Markup(charts.template('style.css')),
     'script': as_script(charts.template('page.js')),
     'library': library,
+    'sections': SECTIONS,
     # In a script '<' may only stand where no tag can begin.
     'data': markupsafe.Markup(json.dumps(data, allow_nan=False).replace('<', '\\u003c')),
   }
-  body = environment.get_template(name).render(options, sections={}, **content)
-  sections = {key: text for key, text in SECTIONS.items() if f'id="{key}"' in body}
-  return environment.get_template(name).render(options, sections=sections, **content)
+  return environment.get_template(name).render(options, **content)
 
 
 def as_script(text: str) -> markupsafe.Markup:

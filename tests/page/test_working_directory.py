@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from data_pipelines import records
 from diga_jax.page import event_files, working_directory
 from diga_jax.storage import run_record, stage_folder
 from tests.page.conftest import RECIPE, write_events
@@ -86,8 +87,6 @@ def test_hours_are_those_of_all_starts(tmp_path):
   start(tmp_path, 'a', 'b')
   stage(tmp_path / 'a')
   path = tmp_path / run_record.NAME
-  from data_pipelines import records
-
   starts = records.read(path, '', 'starts')['starts']
   starts[0]['hours_of'], starts[1]['hours_of'] = {'a': 1.5}, {'a': 2.0, 'b': 1.0}
   records.write(path, {'starts': starts})

@@ -9,10 +9,12 @@ import shutil
 
 import pytest
 
+from data_pipelines import records
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
 from diga_jax.page import charts, write
 from diga_jax.page.working_directory import PAGE
+from tests.page.conftest import with_traces
 from tests.support import damage
 
 VOID = {'meta', 'link', 'img', 'input', 'br', 'path'}
@@ -179,8 +181,6 @@ def test_a_stage_that_is_begun_shows_its_step(copy):
   (copy / 'self_training_2').rename(copy / 'self_training_2.partial')
   record = copy / 'self_training_2.partial' / 'stage.json'
   content = json.loads(record.read_text())
-  from data_pipelines import records
-
   records.write(record, {'identity': content['identity']})
   found = page(copy)
   assert 'begun' in found.sections['recipe'] and 'step 5 of 5' in found.sections['recipe']
@@ -219,6 +219,24 @@ def test_other_files_are_not_overwritten(copy, tmp_path, capsys):
   assert (tmp_path / 'mine.html').read_text() == '<html>mine</html>'
   assert main(['report', str(copy), f'--output={tmp_path / "new.html"}']) == 0
   assert main(['report', str(copy), f'--output={tmp_path / "new.html"}']) == 0
+
+
+@pytest.mark.parametrize('command', ['run', 'study'])
+def test_a_page_is_written_after_each_stage_and_at_the_end(tmp_path, monkeypatch, command):
+  with_traces(monkeypatch)
+  seen = []
+
+  def look(workdir):
+    there = {path.parent.name for path in workdir.glob('*/stage.json')}
+    seen.append((workdir.name, len(there), (workdir / 'evaluation').exists()))
+
+  monkeypatch.setattr(write, 'update', look)
+  options = [f'--config.data.cache={tmp_path / "scenes"}', '--config.translator.kind=fourier']
+  options += ["--config.recipe=('warmup','label_1')", *['--seeds', '0'] * (command == 'study')]
+  workdir = tmp_path / 'w'
+  assert main([command, '--config=tests/configs/tiny.py', f'--workdir={workdir}', *options]) == 0
+  name = {'run': 'w', 'study': 'seed_0'}[command]
+  assert seen == [(name, 1, False), (name, 2, False), (name, 2, True)]
 
 
 def test_a_run_goes_on_without_a_page(copy, monkeypatch, caplog):
