@@ -1,7 +1,9 @@
 """The page of a run: what is on it, what it needs, and what it does with damaged folders."""
 
+import errno
 import html.parser
 import json
+import os
 import pathlib
 import random
 import re
@@ -127,6 +129,16 @@ def test_names_are_text_and_no_elements(finished, tmp_path, library):
   found = page(odd)
   assert '<script>alert' not in (odd / PAGE).read_text().replace('&lt;', '')
   assert [e.get('id') for tag, e in found.elements if tag == 'script'] == ['data', None, None]
+
+
+def test_names_that_are_no_utf_8_are_written_as_codes(finished, tmp_path, library):
+  name = os.fsdecode(b'run\xff')
+  try:
+    odd = shutil.copytree(finished / 'a', tmp_path / name)
+  except OSError:
+    pytest.skip('the file system has no such names')
+  page(odd)
+  assert '<h1>run\\udcff</h1>' in (odd / PAGE).read_text(encoding='utf-8')
 
 
 @pytest.mark.parametrize(
@@ -263,9 +275,11 @@ def test_only_the_main_process_writes(copy, monkeypatch):
 
 def test_a_page_is_whole_or_absent(copy, monkeypatch):
   before = (copy / PAGE).read_text()
-  monkeypatch.setattr(
-    pathlib.Path, 'write_text', lambda *_: (_ for _ in ()).throw(OSError(28, 'x'))
-  )
+
+  def fail(*_):
+    raise OSError(errno.ENOSPC, 'no space')
+
+  monkeypatch.setattr(pathlib.Path, 'write_bytes', fail)
   with pytest.raises(BadInput, match='cannot be written'):
     write.write_run(copy, copy / PAGE)
   monkeypatch.undo()
