@@ -164,7 +164,7 @@ def audit_table(stage: Stage, first: Stage, row: PyTree, names: Sequence[str]) -
   if len(counts) != len(names) or not names:
     return None
   balance = stage.result.get('class_balance', {}).get('by_class', {})
-  odd = collapsed(stage, first, names)
+  odd, ordinary = oddities(stage, first, names), Oddity('', '')
   per_class = row['per_class'] if row else {}
   shares = class_balance.shares(counts)
   columns = {
@@ -184,13 +184,21 @@ def audit_table(stage: Stage, first: Stage, row: PyTree, names: Sequence[str]) -
   lines = []
   for i, name in enumerate(names):
     cells = [Cell(percent(values[what][i]), values[what][i]) for what in shown]
-    lines.append((name, [Cell('collapses' if name in odd else '', note=odd.get(name, '')), *cells]))
+    mark, text = odd.get(name, ordinary)
+    lines.append((name, [Cell(mark, note=text), *cells]))
   notes = [tables.describe_labels(row)] if row else []
-  return Table(stage.name, ['', *shown], lines, (*notes, *odd.values()))
+  return Table(stage.name, ['', *shown], lines, (*notes, *(each.text for each in odd.values())))
 
 
-def collapsed(stage: Stage, first: Stage, names: Sequence[str]) -> dict[str, str]:
-  """Classes that are all but lost, or take over: class -> a text about it."""
+class Oddity(NamedTuple):
+  """What is odd about the labels of a class: in a word or two, and in a sentence."""
+
+  mark: str
+  text: str
+
+
+def oddities(stage: Stage, first: Stage, names: Sequence[str]) -> dict[str, Oddity]:
+  """Classes that are all but lost, or take over, in a pass against the first one."""
   balance = stage.result.get('class_balance', {}).get('by_class', {})
   reference, before = first.result.get('pixels', []), f'in {first.name}'
   if stage is first:
@@ -199,7 +207,13 @@ def collapsed(stage: Stage, first: Stage, names: Sequence[str]) -> dict[str, str
   if len(reference) != len(names) or not any(reference):
     return {}
   counts = stage.result['pixels']
-  return class_balance.oddities(counts, reference, names, 'pseudo-labels', before)
+  texts = class_balance.oddities(counts, reference, names, 'pseudo-labels', before)
+  grown = class_balance.shares(counts) > class_balance.shares(reference)
+  more = dict(zip(names, grown, strict=True))
+  return {
+    name: Oddity('takes over' if more.get(name) else 'collapses', text)
+    for name, text in texts.items()
+  }
 
 
 def warnings(found: WorkingDirectory) -> list[str]:

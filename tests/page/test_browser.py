@@ -150,5 +150,7 @@ def test_it_prints_light_and_whole(opened):
   assert page.evaluate('getComputedStyle(document.body).backgroundColor') == 'rgb(255, 255, 255)'
   assert not page.locator('nav').is_visible()
   assert page.locator('.chart svg').first.is_visible()
+  page.set_viewport_size({'width': 720, 'height': 1000})  # A4 with its margins
   page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+  assert page.evaluate('document.documentElement.scrollWidth') <= 720
   assert page.locator('details:not([open])').count() == 0

@@ -65,12 +65,20 @@ def test_the_audit_marks_classes_that_collapse(run):
   first, second = results.audit(run)
   assert not any(cells[0].note for _, cells in first.rows)
   marked = {name: cells[0].note for name, cells in second.rows if cells[0].note}
+  assert {cells[0].text for _, cells in second.rows} == {'', 'collapses'}
   assert marked == {COLLAPSED: f'{COLLAPSED} falls to 0% of the pseudo-labels, 5.3% in label_1'}
   for column in ('of the labels', 'kept by the pass', 'coverage', 'precision'):
     assert column in first.columns
   assert 'confidence' not in first.columns  # which nobody recorded
   assert any('keeps labels of 50.0%' in note for note in first.notes)
   assert results.warnings(run) == [f'label_2: {COLLAPSED} falls']
+
+
+def test_the_audit_marks_a_class_that_takes_over(run):
+  stage = next(each for each in run.stages if each.name == 'label_2')
+  stage.result['pixels'][0] = 10**4
+  marks = {name: cells[0].text for name, cells in results.audit(run)[1].rows}
+  assert marks['road'] == 'takes over' and marks[COLLAPSED] == 'collapses'
 
 
 def test_the_audit_needs_no_measurement(run):
