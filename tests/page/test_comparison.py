@@ -63,6 +63,14 @@ def test_differences_are_paired_by_seed_and_image(runs):
   assert cells[1].text == f'{100 * wanted.low:+.1f} to {100 * wanted.high:+.1f}'
 
 
+def test_seeds_that_one_side_lacks_are_left_out(runs):
+  c, a, b = runs[2], runs[0], runs[1]
+  (table,) = comparison.difference_tables(comparison.groups_of('cab', [c, a, b]))
+  rows = dict(table.rows)
+  assert rows['a self_training_1 − c self_training_1'][2].text == '1'
+  assert rows['a self_training_1 − a warmup'][2].text == '2'
+
+
 def test_without_counts_of_images_the_mean_is_told(runs, monkeypatch):
   monkeypatch.setattr(comparison, 'counts_of', lambda *_: None)
   (table,) = comparison.difference_tables(comparison.groups_of('abc', runs))

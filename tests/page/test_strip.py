@@ -26,6 +26,7 @@ def test_every_stage_has_its_prediction_and_labels_their_mask(run):
   assert (test.title, target.title) == ('camera_test', 'target')
   (shown,) = test.images.values()
   assert shown.keys() == {'image', 'truth', 'prediction'}
+  assert shown['image'].keys() == shown['truth'].keys() == {0}  # held once
   warmup, first = decode(shown['prediction'][0]), decode(shown['prediction'][1])
   assert (warmup == warmup[0, 0]).all() and (warmup != first).any()
   colours = {f'rgb({r},{g},{b})' for r, g, b in (warmup[0, 0], first[0, 0])}

@@ -14,7 +14,7 @@ import pytest
 from data_pipelines import records
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main
-from diga_jax.page import charts, write
+from diga_jax.page import charts, results, write
 from diga_jax.page.working_directory import PAGE
 from tests.page.conftest import with_traces
 from tests.support import damage
@@ -139,6 +139,15 @@ def test_names_that_are_no_utf_8_are_written_as_codes(finished, tmp_path, librar
     pytest.skip('the file system has no such names')
   page(odd)
   assert '<h1>run\\udcff</h1>' in (odd / PAGE).read_text(encoding='utf-8')
+
+
+def test_data_cannot_end_its_script():
+  odd = {'specs': {}, 'x': '</script><b id="odd">&amp;'}
+  content = {'runs': results.Table('', [], []), 'differences': [], 'left_out': [], 'results': []}
+  content |= {'lines': [], 'classes': [], 'specs': {}, 'tags': []}
+  found = Parsed(write.render('comparison.html.jinja', 't', 's', odd, content))
+  assert json.loads(found.scripts['data']) == odd
+  assert 'odd' not in found.values('id')
 
 
 @pytest.mark.parametrize(
