@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from data_pipelines.errors import cannot_write
 
@@ -49,10 +50,17 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_png(path: str | os.PathLike[str], pixels: np.ndarray | Image.Image) -> None:
-  """Writes uint8 [H, W] (grey) or [H, W, 3] (RGB) pixels, or a picture, as a PNG."""
+  """Writes uint8 [H, W] (grey) or [H, W, 3] (RGB) pixels, or a picture, as a PNG.
+
+  Texts in the `info` of a picture become texts of the PNG.
+  """
   picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels))
+  texts = PngInfo()
+  for key, value in picture.info.items():
+    if isinstance(value, str):
+      texts.add_text(str(key), value)
   with replacing(path) as temporary:
-    picture.save(temporary, format='PNG')
+    picture.save(temporary, format='PNG', pnginfo=texts)
 
 
 def sweep(directory: str | os.PathLike[str], age: float = 0.0) -> None:

@@ -10,11 +10,22 @@ import sys
 
 from data_pipelines.errors import BadInput, line_of, one_line
 from diga_jax import __version__, signals
-from diga_jax.commands import compare, config, data, init, plan, predict, run, study, weights
+from diga_jax.commands import (
+  compare,
+  config,
+  data,
+  init,
+  plan,
+  predict,
+  report,
+  run,
+  study,
+  weights,
+)
 from diga_jax.commands.arguments import OVERRIDES, Parser
 
 # Each: add_arguments(commands).
-COMMANDS = (run, study, predict, compare, plan, init, data, weights, config)
+COMMANDS = (run, study, predict, compare, report, plan, init, data, weights, config)
 
 
 def parser() -> Parser:

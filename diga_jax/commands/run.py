@@ -1,6 +1,7 @@
 """run, train, label and evaluate: a recipe, whole or in parts."""
 
 import argparse
+import functools
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
@@ -22,14 +23,17 @@ def add_arguments(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """`run`: the whole recipe, then its tables. `evaluate`: the tables of complete stages."""
+  from diga_jax.page import write
+  from diga_jax.page.working_directory import PAGE
   from diga_jax.parallel import processes
   from diga_jax.recipe import checkpoints, checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.report import tables
   from diga_jax.storage import run_record, stage_folder
 
+  page = functools.partial(write.update, arguments.workdir)
   check, carry_out = {
-    'run': (checks.check_recipe, graph.run_recipe),
+    'run': (checks.check_recipe, functools.partial(graph.run_recipe, after_stage=page)),
     'evaluate': (checks.check_evaluation, graph.evaluate),
   }[arguments.command]
   experiment = Run(config, arguments.workdir)
@@ -42,6 +46,7 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
     check(experiment)
     results = carry_out(experiment)
     chosen = checkpoints.describe([experiment])
+    page()
   if not processes.is_main_process():
     return
   if not results:
@@ -58,10 +63,12 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
     print(f'\n{tables.render_to_fit(chosen)}\n')
   place = arguments.workdir / 'evaluation' / config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')
+  print(f'all of it on a page: {arguments.workdir / PAGE}')
 
 
 def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """One training stage or one label pass, whose inputs must be complete."""
+  from diga_jax.page import write
   from diga_jax.recipe import checks, graph
   from diga_jax.recipe.experiment import Run
   from diga_jax.stages import kinds
@@ -80,6 +87,7 @@ def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
   ):
     checks.check(experiment, [arguments.stage])
     graph.run_stage(experiment, arguments.stage)
+    write.update(arguments.workdir)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

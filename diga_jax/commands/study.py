@@ -87,6 +87,7 @@ def first_cell(share: tuple[int, int] | None, cells: int) -> int:
 
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The recipe once per variant and seed, in WORKDIR/[VARIANT/]seed_N; tables in WORKDIR/study/."""
+  from diga_jax.page.write import update
   from diga_jax.parallel import processes
   from diga_jax.recipe import cells, checkpoints, comparison
   from diga_jax.recipe.variants import variants
@@ -104,7 +105,7 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   if arguments.dry_run:
     about = {'seeds': ', '.join(map(str, seeds)), **cells.describe(found)}
     return print_facts({**about, **facts})
-  cells.work(found, first_cell(arguments.share, len(found.cells)))
+  cells.work(found, first_cell(arguments.share, len(found.cells)), update)
   cells.check_versions(found)
   rows = cells.measured(found)
   each = {key: comparison.compare(found, key, named) for key in config.evaluation.sets}

@@ -23,6 +23,7 @@ from diga_jax.inference.image_batches import (
   Dataset,
   for_each_batch,
   labels_of,
+  pad,
 )
 from diga_jax.inference.label_images import by_windows
 from diga_jax.metrics import Means
@@ -142,6 +143,22 @@ def _by_windows(predictor: Predictor, batch: Batch, labels: np.ndarray, classes:
     cells = labels[row][known].astype(np.int64) * classes + found[known]
     counts[row] = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
   return counts, predictions
+
+
+def draw(predictor: Predictor, dataset: Dataset, names: Sequence[str], pictures: Pictures) -> None:
+  """Writes the pictures of a data set, labelled or not; by one process.
+
+  Raises:
+    BadInput: a damaged file, or logits that are not finite.
+  """
+  for index in evenly_spread(pictures.count, len(dataset)):
+    image, truth = dataset.read(index)
+    images = predictor.place(pad([image], predictor.batch_size, 0))
+    prediction = np.asarray(predictor.classes(images, image.shape[:2]))[:1]
+    check_classes(prediction, [dataset.ids[index]])
+    labels = None if truth is None else truth[None]
+    batch = Batch([index], image[None], labels, image.shape[:2])
+    _draw(batch, prediction, dataset, names, pictures)
 
 
 def _draw(

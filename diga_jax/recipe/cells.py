@@ -201,8 +201,13 @@ def next_action(cells: Study, cell: Cell) -> tuple[Action, str] | None:
   return None
 
 
-def advance(cells: Study, cell: Cell) -> None:
-  """Makes the stages of a cell and measures them, until it waits for one of another cell."""
+def advance(
+  cells: Study, cell: Cell, after: Callable[[pathlib.Path], None] = lambda workdir: None
+) -> None:
+  """Makes the stages of a cell and measures them, until it waits for one of another cell.
+
+  `after` is called with its working directory after each stage and at the end.
+  """
   workdir, config = cell.run.workdir, cell.run.config.to_dict()
   with stage_folder.lock(workdir), run_record.recorded(workdir, config):
     while found := told(functools.partial(next_action, cells, cell)):
@@ -214,11 +219,13 @@ def advance(cells: Study, cell: Cell) -> None:
       else:
         home = home_of(cells, cell, name).run
         link(home.workdir / name, cell.run.workdir / name, graph.identity(cell.run, name))
+      after(workdir)
     for name, key in graph.measurements(cell.run):
       if found := told(functools.partial(measured_at, cells, cell, name, key)):
         needed = graph.dependencies(cell.run, name, key)
         link(found, graph.place_of(cell.run, name, key), needed)
     graph.evaluate(cell.run)
+    after(workdir)
 
 
 def measured_at(cells: Study, cell: Cell, name: str, key: str) -> pathlib.Path | None:
@@ -239,12 +246,15 @@ def link(made: pathlib.Path, directory: pathlib.Path, identity: Mapping[str, PyT
   processes.barrier(f'{directory.name} is linked')
 
 
-def work(cells: Study, begin: int = 0) -> None:
+def work(
+  cells: Study, begin: int = 0, after: Callable[[pathlib.Path], None] = lambda workdir: None
+) -> None:
   """Makes what is not complete of a study, together with the machines that do the same.
 
   Args:
     cells: checked.
     begin: the position of the cell to begin with, so that not all machines want the same ones.
+    after: as of `advance`.
   """
   ordered = list(cells.cells.values())
   ordered = ordered[begin:] + ordered[:begin]
@@ -255,7 +265,7 @@ def work(cells: Study, begin: int = 0) -> None:
       if found is None:
         return
       if found >= 0:
-        advance(cells, ordered[found])
+        advance(cells, ordered[found], after)
         continue
     shown = say_waiting(ordered, leases, shown)
     time.sleep(PAUSE)

@@ -1,16 +1,20 @@
 """What is measured of networks and of pseudo-labels, and the pictures of it."""
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
+from clu import metric_writers
+from PIL import Image
 
 from data_pipelines import atomic, label_tables
 from data_pipelines.folder import Folder
 from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
+from diga_jax.inference.forward import Predictor
 from diga_jax.parallel import processes
 from diga_jax.recipe import starts
 from diga_jax.recipe.experiment import (
@@ -22,9 +26,11 @@ from diga_jax.recipe.experiment import (
 )
 from diga_jax.recipe.labels import read_centroids, save_arrays, with_pseudo_labels
 from diga_jax.report import pictures
-from diga_jax.stages.kinds import NO_CENTROIDS
+from diga_jax.stages.kinds import NO_CENTROIDS, kind_of
 from diga_jax.storage import stage_folder
-from diga_jax.types import LabelRow, NetworkRow, PyTree
+from diga_jax.types import LabelRow, NetworkRow, NetworkScores, PyTree
+
+TARGET_PICTURES = 'target_pictures'  # in the folder of a measurement of a network
 
 
 def class_means(experiment: Experiment) -> metrics.Means:
@@ -57,8 +63,13 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
 
 
 def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Path) -> NetworkRow:
-  """Evaluates a stage's network on a labelled set: pictures/, and images.npz with each image's."""
+  """Evaluates a stage's network on a labelled set.
+
+  Writes pictures/, those of the first set also target_pictures/, curves for TensorBoard, and
+  images.npz with the counts of each image.
+  """
   settings, images = experiment.config.evaluation, experiment.images(key)
+  predictor = experiment.predictor(name, settings.network)
   own: dict[str, np.ndarray] = {}
   size = tuple(experiment.config.data.sets[key].evaluation_size)
   planned = experiment.shape_plan(key, size)
@@ -66,7 +77,7 @@ def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Pa
     {'programs': experiment.config.programs} if planned else {}
   )
   found = evaluate.evaluate(
-    experiment.predictor(name, settings.network),
+    predictor,
     images,
     class_names(experiment),
     means=class_means(experiment),
@@ -77,7 +88,44 @@ def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Pa
     each=own.__setitem__,
   )
   save_counts(directory / 'images.npz', images.ids, own)
+  if processes.is_main_process():
+    if key == settings.sets[0]:
+      draw_target(experiment, predictor, directory / TARGET_PICTURES)
+    write_curves(directory, found)
   return {'name': name, **found}
+
+
+def draw_target(experiment: Run, predictor: Predictor, directory: pathlib.Path) -> None:
+  """Pictures of a network's predictions on the images of which label passes are drawn.
+
+  They are compared with the pseudo-labels; nothing is measured there.
+  """
+  config = experiment.config
+  passes = [s for s in map(experiment.stage, config.recipe) if kind_of(s).train_step is None]
+  if not passes or passes[0].target in config.evaluation.sets:
+    return
+  target = passes[0].target
+  images = experiment.images(target, has_labels(experiment, target))
+  drawn = evaluate.Pictures(directory, palette(experiment), config.evaluation.pictures)
+  evaluate.draw(predictor, images, class_names(experiment), drawn)
+
+
+def write_curves(directory: pathlib.Path, found: NetworkScores) -> None:
+  """IoUs and pictures of a measurement for TensorBoard, at the step of its network."""
+  step = found['protocol']['step'] or 0
+  numbers = {f'iou/{name}': value for name, value in found['iou'].items() if value is not None}
+  numbers |= {
+    f'mean_iou/{name}': value
+    for name, value in found['mean_iou_subsets'].items()
+    if value is not None
+  }
+  with contextlib.closing(metric_writers.SummaryWriter(str(directory))) as writer:
+    writer.write_scalars(step, numbers)
+    for folder in ('pictures', TARGET_PICTURES):
+      for path in sorted((directory / folder).rglob('*.png')):
+        name = path.relative_to(directory).with_suffix('').as_posix()
+        with Image.open(path) as picture:
+          writer.write_images(step, {name: np.asarray(picture.convert('RGB'))})
 
 
 def save_counts(path: pathlib.Path, ids: Sequence[str], own: Mapping[str, np.ndarray]) -> None:

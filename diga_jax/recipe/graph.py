@@ -34,10 +34,14 @@ from diga_jax.types import ImageCounts, PyTree, Row
 OTHER_PROTOCOL = 'give the changed protocol a config.evaluation.name of its own'
 
 
-def run_recipe(run: Run) -> list[Row]:
-  """Carries out the whole recipe and evaluates its networks; returns the results in order."""
+def run_recipe(run: Run, after_stage: Callable[[], None] = lambda: None) -> list[Row]:
+  """Carries out the whole recipe and evaluates its networks; returns the results in order.
+
+  `after_stage` is called after each stage, in every process.
+  """
   for name in stages_of(run):
     run_stage(run, name)
+    after_stage()
   return evaluate(run)
 
 
@@ -61,7 +65,8 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
   def build(directory: pathlib.Path) -> dict[str, PyTree]:
     begun = any(path.name != stage_folder.RECORD for path in directory.iterdir())
     run_record.note(run.workdir, name, begun)
-    result, read = make(run, name, directory), inputs(stage, run.config).sets
+    with run_record.timed(run.workdir, name):
+      result, read = make(run, name, directory), inputs(stage, run.config).sets
     dates = {key: made for key, made in run.examined.items() if key in read}
     return result | ({'examined': dates} if dates else {})
 
@@ -276,7 +281,8 @@ def measure(run: Run, name: str, key: str) -> Row:
 
   def build(directory: pathlib.Path) -> Row:
     run_record.note(run.workdir, folder, resumed=False)
-    row = make(run, name, key, directory)
+    with run_record.timed(run.workdir, folder):
+      row = make(run, name, key, directory)
     if processes.is_main_process():
       stage_folder.write_metrics(directory / 'metrics.json', row)
     return row

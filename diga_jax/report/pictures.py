@@ -1,10 +1,14 @@
 """Pictures of images, labels and predictions with a legend."""
 
+import json
+import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from data_pipelines.errors import BadInput, one_line
 from data_pipelines.label_tables import IGNORE, Colour
 
 NARROW, WIDE = 256, 512  # a panel is drawn between these widths, in pixels
@@ -12,6 +16,7 @@ MARGIN, GAP, LINE = 10, 6, 20
 BAND = 256  # rows of an overlay that are computed at a time
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 REJECTED, HATCH = (214, 214, 214), (160, 160, 160)
+LAYOUT = 'diga_jax.panels'  # the text of a PNG that says where its panels are
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -128,6 +133,9 @@ def comparison_panels(
     consensus: bool, True where the pseudo-label is kept; the rest of it is hatched grey.
     names: C class names for the legend, which holds the classes in sight; None: numbers.
 
+  Returns:
+    The picture; its `info` holds what `read_panels` takes it apart by.
+
   Raises:
     ValueError: a consensus mask without pseudo-labels.
   """
@@ -149,6 +157,8 @@ def comparison_panels(
 
   below = MARGIN + LINE + height + GAP
   page = Image.new('RGB', (total + 2 * MARGIN, below + len(lines) * LINE + MARGIN), PAPER)
+  layout = {'captions': list(panels), 'size': [height, width], 'legend': entries}
+  page.info[LAYOUT] = json.dumps(layout)
   canvas = ImageDraw.Draw(page)
   for i, (caption, pixels) in enumerate(panels.items()):
     x = MARGIN + i * (width + GAP)
@@ -158,3 +168,32 @@ def comparison_panels(
     for x, text, colour in line:
       _draw_swatch(canvas, MARGIN + x, below + i * LINE, text, colour, font)
   return page
+
+
+class Panels(NamedTuple):
+  """What `comparison_panels` put into a picture: caption -> pixels, and text -> colour."""
+
+  images: dict[str, Image.Image]
+  legend: dict[str, Colour]
+
+
+def read_panels(path: pathlib.Path) -> Panels | None:
+  """Takes a PNG of `comparison_panels` apart; None for one of a version that wrote no layout.
+
+  Raises:
+    BadInput: it cannot be read, or is no PNG.
+  """
+  try:
+    with Image.open(path, formats=['PNG']) as picture:
+      assert isinstance(picture, PngImagePlugin.PngImageFile)
+      if LAYOUT not in picture.text:
+        return None
+      layout = json.loads(picture.text[LAYOUT])
+      height, width = layout['size']
+      images = {}
+      for i, caption in enumerate(layout['captions']):
+        left, top = MARGIN + i * (width + GAP), MARGIN + LINE
+        images[caption] = picture.crop((left, top, left + width, top + height))
+    return Panels(images, {text: tuple(colour) for text, colour in layout['legend']})
+  except (OSError, SyntaxError, ValueError, KeyError, TypeError) as error:
+    raise BadInput(f'{path}: is damaged, or no picture ({one_line(error)})') from None

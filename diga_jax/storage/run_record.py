@@ -17,6 +17,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 
 import jax
@@ -151,6 +152,7 @@ def recorded(workdir: pathlib.Path, config: Mapping[str, PyTree] | None = None) 
     'config': config or {},
     'stages': [],  # those that it has worked on, and the folders of its measurements
     'hours': 0.0,
+    'hours_of': {},  # those that were spent on each of them
   }
   if processes.is_main_process():
     print(f'devices: {devices()}', file=sys.stderr)
@@ -195,6 +197,21 @@ def note(workdir: pathlib.Path, stage: str, resumed: bool) -> None:
     logging.warning('%s goes on under other conditions than it was begun: %s', stage, changed)
   entry['stages'] = sorted({*entry['stages'], stage})
   _write(workdir, starts)
+
+
+@contextlib.contextmanager
+def timed(workdir: pathlib.Path, stage: str) -> Iterator[None]:
+  """Adds the time inside to the hours that this process has spent on a stage or a measurement."""
+  begun = time.monotonic()
+  try:
+    yield
+  finally:
+    with contextlib.suppress(BadInput):  # it would hide why the run ends
+      if processes.is_main_process() and (starts := _read(workdir)):
+        hours = starts[-1].setdefault('hours_of', {})
+        passed = (time.monotonic() - begun) / 3600
+        hours[stage] = round(hours.get(stage, 0.0) + passed, 5)
+        _write(workdir, starts)
 
 
 def conditions_of(workdir: pathlib.Path, name: str) -> dict[str, PyTree]:

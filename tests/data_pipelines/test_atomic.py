@@ -103,3 +103,10 @@ def test_the_message_of_an_error_becomes_one_short_line():
   assert errors.one_line(ValueError('two\n  lines')) == 'two lines'
   assert errors.one_line(TimeoutError()) == 'TimeoutError'
   assert len(errors.one_line(OSError('x' * 999))) == 200
+
+
+def test_the_texts_of_a_picture_are_kept(tmp_path):
+  picture = Image.new('RGB', (2, 2))
+  picture.info |= {'a': 'one', 'dpi': (72, 72)}
+  atomic.write_png(tmp_path / 'a.png', picture)
+  assert Image.open(tmp_path / 'a.png').text == {'a': 'one'}

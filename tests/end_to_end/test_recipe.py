@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from data_pipelines import pipeline
 from data_pipelines.errors import BadInput
@@ -104,6 +105,18 @@ def test_a_run_leaves_what_it_promises(finished):
   assert len(list((place / 'label_1').rglob('pictures/*.png'))) == 2
   assert len(list(place.rglob('passport.json'))) == 5
   assert not list(finished.rglob('*.partial'))
+  assert len(list((place / 'warmup' / 'camera_test' / 'target_pictures').glob('*.png'))) == 2
+  assert curves_of(place / 'warmup' / 'camera_test') >= {
+    'iou/road', 'mean_iou/19', 'pictures/000100', 'target_pictures/000000',
+  }  # fmt: skip
+  page = (finished / 'report.html').read_text()
+  assert 'all 6 stages complete' in page and 'vegaEmbed' in page
+
+
+def curves_of(directory: pathlib.Path) -> set[str]:
+  """The tags in the event files of a folder."""
+  (path,) = directory.glob('events.out.tfevents.*')
+  return {value.tag for event in EventFileLoader(str(path)).Load() for value in event.summary.value}
 
 
 @pytest.mark.slow
@@ -198,7 +211,11 @@ def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch):
 def test_a_finished_run_is_not_repeated(finished, cache, capsys):
   def files() -> dict:
     found = (path for path in finished.rglob('*') if path.is_file())
-    return {path: path.stat().st_mtime_ns for path in found if path.name != 'run.json'}
+    return {
+      path: path.stat().st_mtime_ns
+      for path in found
+      if path.name not in ('run.json', 'report.html')
+    }
 
   before = files()
   assert run('run', finished, cache) == 0
@@ -225,7 +242,7 @@ def read_everything(run: Run) -> list:
 
 def files_read(workdir: pathlib.Path) -> list[pathlib.Path]:
   """The files of a working directory, but for those that only people look at."""
-  unread = ('pictures', 'events.out', '.lock', 'NETWORKS_ONLY', 'run.json')
+  unread = ('pictures', 'events.out', '.lock', 'NETWORKS_ONLY', 'run.json', 'report.html')
   files = sorted(path for path in workdir.rglob('*') if path.is_file())
   return [path for path in files if not any(word in str(path) for word in unread)]
 

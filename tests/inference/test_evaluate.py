@@ -13,6 +13,7 @@ from diga_jax import metrics, pixels, resize
 from diga_jax.inference import evaluate, forward, image_batches
 from diga_jax.inference.forward import Predictor
 from diga_jax.metrics import Means
+from diga_jax.report.pictures import read_panels
 from tests.support.tiny import Source, tiny
 
 
@@ -226,3 +227,23 @@ def test_runs_sharded_over_devices():
   sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
   found = _evaluate(Source(5), batch_size=2, place=lambda x: jax.device_put(x, sharding))
   assert found['confusion'] == _evaluate(Source(5))['confusion']
+
+
+@pytest.mark.parametrize('labelled', [True, False])
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_pictures_are_drawn_of_what_the_network_predicts(tmp_path, labelled, batch_size):
+  source, palette = Source(5, labelled=labelled), np.arange(12).reshape(4, 3).astype(np.uint8)
+  predictor = Predictor(*tiny(), batch_size=batch_size)
+  drawn = evaluate.Pictures(tmp_path, palette, count=2)
+  evaluate.draw(predictor, source, '0123', drawn)
+  paths = sorted(tmp_path.rglob('*.png'))
+  assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+    'city/000.png', 'city/004.png',
+  ]  # fmt: skip
+  found = read_panels(paths[1])
+  assert ('truth' in found.images) == labelled
+  image, _ = source.read(4)
+  wanted = predictor.classes(jnp.asarray(image[None]), image.shape[:2])[0]
+  panel = np.asarray(found.images['prediction'])
+  factor = panel.shape[0] // image.shape[0]
+  assert (panel[::factor, ::factor] == palette[np.asarray(wanted)]).all()

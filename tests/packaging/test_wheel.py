@@ -71,9 +71,10 @@ def test_it_holds_every_module_and_every_file_of_data(wheel):
     f'{package}/{path.relative_to(ROOT / folder).as_posix()}'
     for folder, package in FOLDERS.items()
     for path in (ROOT / folder).rglob('*')
-    if path.suffix in ('.py', '.typed', '.txt')
+    if path.suffix in ('.py', '.typed', '.txt') or path.parent.name == 'templates'
   }
   assert found == wanted
+  assert 'diga_jax/page/templates/page.js' in found
   assert {'diga_jax/py.typed', 'data_pipelines/lists/bdd100k_val.txt'} <= found
 
 
@@ -115,3 +116,5 @@ def test_it_runs_from_another_folder(installed, tmp_path):
   doctor = (program, 'doctor', '--config=quickstart', '--jobs=1', '--sets', 'source')
   two_scenes = ('--config.data.cache=cache', '--config.data.sets.source.count=2')
   assert 'source' in run(*doctor, *two_scenes, cwd=tmp_path)
+  (tmp_path / 'empty').mkdir()
+  assert 'page: ' in run(program, 'report', 'empty', cwd=tmp_path)

@@ -4,7 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from data_pipelines import atomic
+from data_pipelines.errors import BadInput
 from diga_jax.inference import evaluate
 from diga_jax.metrics import Means
 from diga_jax.report import pictures, tables
@@ -162,3 +165,41 @@ def test_a_consensus_needs_pseudo_labels():
     pictures.comparison_panels(
       np.zeros((4, 4, 3), np.uint8), consensus=np.ones((4, 4), bool), palette=PALETTE
     )
+
+
+@pytest.mark.parametrize('shape', [(128, 256), (100, 700), (64, 48)])
+def test_pictures_are_taken_apart_as_they_were_put_together(tmp_path, shape):
+  rng = np.random.default_rng(0)
+  image, labels = rng.integers(0, 256, (*shape, 3), np.uint8), _labels(shape)
+  drawn = {'truth': labels, 'predictions': {'prediction': labels[::-1]}, 'pseudo': labels}
+  picture = pictures.comparison_panels(
+    image, consensus=labels == 0, palette=PALETTE, names=NAMES, **drawn
+  )
+  atomic.write_png(tmp_path / 'a.png', picture)
+  found = pictures.read_panels(tmp_path / 'a.png')
+  share = (labels == 0)[labels != 255].mean()
+  assert list(found.images) == [
+    'image', 'truth', 'prediction', 'pseudo-label', f'consensus: {100 * share:.0f}% kept',
+  ]  # fmt: skip
+  size = pictures._panel_size(*shape)
+  assert {panel.size for panel in found.images.values()} == {size[::-1]}
+  wanted = pictures._fit(labels, size, smooth=False)
+  panel = np.asarray(found.images['truth'])
+  assert (panel == pictures.colour_labels(wanted, PALETTE)).all()
+  assert found.legend[NAMES[0]] == tuple(PALETTE[0]) and 'rejected' in found.legend
+
+
+def test_a_picture_without_a_layout_is_left_whole_and_no_picture_is_told(tmp_path):
+  Image.new('RGB', (8, 8)).save(tmp_path / 'old.png')
+  assert pictures.read_panels(tmp_path / 'old.png') is None
+  whole = (tmp_path / 'old.png').read_bytes()
+  for content in (b'', b'no picture', whole[:20]):
+    (tmp_path / 'bad.png').write_bytes(content)
+    with pytest.raises(BadInput, match=r'bad\.png'):
+      pictures.read_panels(tmp_path / 'bad.png')
+  for layout in ('', '[]', '{"size": 3}', '{"size": [9, 9], "captions": [1]}'):
+    picture = Image.new('RGB', (8, 8))
+    picture.info[pictures.LAYOUT] = layout
+    atomic.write_png(tmp_path / 'odd.png', picture)
+    with pytest.raises(BadInput, match=r'odd\.png'):
+      pictures.read_panels(tmp_path / 'odd.png')

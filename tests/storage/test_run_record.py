@@ -166,3 +166,18 @@ def test_a_start_that_made_nothing_leaves_nothing(tmp_path):
   with stage_folder.lock(place), run_record.recorded(place):
     pass
   assert not place.exists()
+
+
+def test_hours_add_up_by_stage_also_when_one_ends_badly(tmp_path, monkeypatch):
+  clock = iter([0, 3600, 3600, 5400, 5400, 9000])
+  with run_record.recorded(tmp_path):
+    monkeypatch.setattr(run_record.time, 'monotonic', lambda: next(clock))
+    with run_record.timed(tmp_path, 'a'):
+      pass
+    with pytest.raises(KeyboardInterrupt), run_record.timed(tmp_path, 'a'):
+      raise KeyboardInterrupt
+    with run_record.timed(tmp_path, 'b'):
+      pass
+    monkeypatch.undo()
+  (found,) = starts(tmp_path)
+  assert found['hours_of'] == {'a': 1.5, 'b': 1.0}
