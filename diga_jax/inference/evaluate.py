@@ -157,7 +157,7 @@ def draw(predictor: Predictor, dataset: Dataset, names: Sequence[str], pictures:
     prediction = np.asarray(predictor.classes(images, image.shape[:2]))[:1]
     check_classes(prediction, [dataset.ids[index]])
     labels = None if truth is None else truth[None]
-    batch = Batch([index], image[None], labels, image.shape[:2])
+    batch = Batch([index], image[None], labels, [image.shape[:2]])
     _draw(batch, prediction, dataset, names, pictures)
 
 
