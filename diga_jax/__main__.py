@@ -9,7 +9,7 @@ import logging
 import sys
 
 from data_pipelines.errors import BadInput, line_of, one_line
-from diga_jax import __version__, signals
+from diga_jax import __version__, progress, signals
 from diga_jax.commands import compare, config, data, plan, predict, run, study, weights
 from diga_jax.commands.arguments import OVERRIDES, Parser
 
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
   `doctor` ends with 1 when it has found something. A signal raises `signals.Stopped`, to which
   `commands.process` gives 75 or 130.
   """
+  logging.basicConfig(handlers=[progress.Warnings()], level=logging.WARNING)
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
   arguments.overrides = overrides

@@ -1,5 +1,6 @@
-"""The progress bar of every long loop, on stderr."""
+"""The progress bar of every long loop, and the warnings above it, on stderr."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import TextIO
@@ -27,6 +28,24 @@ class _Bar(tqdm.tqdm):
         file.flush()
 
     return print_line
+
+
+class Warnings(logging.StreamHandler[TextIO]):
+  """Prints what is logged on stderr, as 'warning: ...', above the bars of a terminal."""
+
+  def __init__(self):
+    super().__init__(sys.stderr)
+    self.setFormatter(logging.Formatter('%(levelname)s: %(message)s'))
+
+  def format(self, record: logging.LogRecord) -> str:
+    level, _, text = super().format(record).partition(':')
+    return f'{level.lower()}:{text}'
+
+  def emit(self, record: logging.LogRecord) -> None:
+    """In a log every bar would be printed again below the line."""
+    if not sys.stderr.isatty():
+      return super().emit(record)
+    tqdm.tqdm.write(self.format(record), file=sys.stderr)
 
 
 def bar(

@@ -48,6 +48,7 @@ class Options:
   criteria: tuple[str, ...] = ()  # by each of which the best checkpoint is kept as well
   score: Callable[[TrainState], dict[str, float]] | None = None  # state -> the scores by criterion
   classes: tuple[str, ...] = ()  # names, for metrics by class
+  note_pace: Callable[[float, int], None] | None = None  # told (seconds, steps done in them)
 
 
 def train(
@@ -104,6 +105,8 @@ def train(
         if save:
           # A step that only a signal saves is no candidate: it would depend on the signal.
           table = save_and_score(manager, state, done, table, score if regular else None, log)
+          if options.note_pace:
+            options.note_pace(*log.pace())
         if stop:
           break
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
@@ -148,6 +151,7 @@ class Log:
     self.pending: tuple[int, Metrics] | None = None
     self.values: dict[str, float] = {}
     self.since, self.waited, self.counted = time.perf_counter(), 0.0, 0
+    self.checked: list[tuple[float, int]] = []  # when which step was, the first and the last one
 
   def close(self) -> None:
     """Ends the bar and the curves."""
@@ -174,6 +178,12 @@ class Log:
     if self.pending is not None:
       self.pending, (done, metrics) = None, self.pending
       self.check(done, metrics)
+      self.checked = [*self.checked[:1], (time.perf_counter(), done)]
+
+  def pace(self) -> tuple[float, int]:
+    """Seconds, and the steps done in them: all of this process but the first, which compiles."""
+    (begun, first), (now, last) = self.checked[0], self.checked[-1]
+    return now - begun, last - first
 
   def check(self, done: int, metrics: Metrics) -> None:
     """Takes note of the numbers of a step; raises BadInput if one of them is not finite."""

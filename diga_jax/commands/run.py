@@ -1,12 +1,16 @@
 """run, train, label and evaluate: a recipe, whole or in parts."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
 from diga_jax.commands.arguments import Commands, add_command, add_dry_run, add_workdir
+
+if TYPE_CHECKING:
+  from diga_jax.recipe.experiment import Run
 
 
 def add_arguments(commands: Commands) -> None:
@@ -33,13 +37,15 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
     'evaluate': (checks.check_evaluation, graph.evaluate),
   }[arguments.command]
   experiment = Run(config, arguments.workdir)
+  stages = graph.stages_of(experiment) if arguments.command == 'run' else []
   if arguments.dry_run:
-    return print_facts(check(experiment))
+    return print_forecast(experiment, stages, True, check(experiment))
   with (
     stage_folder.lock(arguments.workdir),
     run_record.recorded(arguments.workdir, config.to_dict()),
   ):
     check(experiment)
+    print_forecast(experiment, stages, True)
     results = carry_out(experiment)
     chosen = checkpoints.describe([experiment])
   if not processes.is_main_process():
@@ -47,7 +53,7 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   if not results:
     return print('nothing was measured: config.evaluation.sets is ()')
   networks = [row for row in results if row['kind'] == 'network']
-  print(tables.table(networks))
+  print(tables.table(networks, mean=config.evaluation.mean))
   print(tables.per_class(networks))
   for row in results:
     if row['kind'] == 'labels':
@@ -67,19 +73,38 @@ def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:
   from diga_jax.stages import kinds
   from diga_jax.storage import run_record, stage_folder
 
-  experiment = Run(config, arguments.workdir)
+  experiment, stages = Run(config, arguments.workdir), [arguments.stage]
   is_pass = kinds.kind_of(experiment.stage(arguments.stage)).train_step is None
   what, command = ('trained', 'label') if is_pass else ('a label pass', 'train')
   if arguments.command != command:
     raise BadInput(f'stage {arguments.stage!r} is not {what}: use the command {command}')
   if arguments.dry_run:
-    return print_facts(checks.check(experiment, [arguments.stage]))
+    return print_forecast(experiment, stages, False, checks.check(experiment, stages))
   with (
     stage_folder.lock(arguments.workdir),
     run_record.recorded(arguments.workdir, config.to_dict()),
   ):
-    checks.check(experiment, [arguments.stage])
+    checks.check(experiment, stages)
+    print_forecast(experiment, stages, False)
     graph.run_stage(experiment, arguments.stage)
+
+
+def print_forecast(
+  experiment: 'Run', stages: Sequence[str], measured: bool, facts: Mapping[str, str] | None = None
+) -> None:
+  """What is to be done, by the first of several processes; with the facts of a check below it."""
+  from diga_jax.parallel import processes
+  from diga_jax.recipe import forecast
+  from diga_jax.report import tables
+
+  if not processes.is_main_process():
+    return
+  rows = forecast.forecast(experiment, stages, measured)
+  print(tables.render_to_fit(forecast.describe(rows, reads=facts is not None)), flush=True)
+  if facts is not None:
+    said = ('stage ', 'measured ')  # in the table
+    print()
+    print_facts({what: fact for what, fact in facts.items() if not what.startswith(said)})
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

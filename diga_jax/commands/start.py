@@ -4,6 +4,7 @@ import argparse
 import gc
 import os
 import re
+import sys
 
 import jax
 from ml_collections import ConfigDict
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from data_pipelines.errors import BadInput, cannot_write
 from diga_jax import numerics
 from diga_jax.config import flatten
-from diga_jax.parallel import launchers, processes
+from diga_jax.parallel import devices, launchers, processes
 from diga_jax.storage import run_record
 
 # What may differ from process to process: where things are on its machine.
@@ -56,8 +57,17 @@ def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
   if getattr(arguments, 'distributed', None):
     processes.connect(arguments.distributed, launchers.visible_devices(os.environ))
     processes.compare('--distributed', what_all_do(arguments, config))
-  if hasattr(arguments, 'workdir'):
-    run_record.devices()
+  if hasattr(arguments, 'distributed'):
+    tell_devices(config)
+
+
+def tell_devices(config: ConfigDict) -> None:
+  """Prints the devices, and why they may not be those that are wanted; raises BadInput for none."""
+  text, doubt = devices.describe(config.devices), devices.doubt(os.environ)
+  if processes.is_main_process():
+    print(f'devices: {text}', file=sys.stderr, flush=True)
+    if doubt:
+      print(f'warning: {doubt}', file=sys.stderr, flush=True)
 
 
 def what_all_do(arguments: argparse.Namespace, config: ConfigDict) -> dict[str, str]:

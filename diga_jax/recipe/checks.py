@@ -5,19 +5,15 @@ and not after hours of training.
 """
 
 import functools
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-
-import jax
 
 from data_pipelines import pipeline
 from data_pipelines.errors import BadInput
 from diga_jax import criteria, progress
-from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import local_rows
-from diga_jax.recipe import graph, starts, training
+from diga_jax.recipe import disk_space, graph, starts, training
 from diga_jax.recipe.experiment import Run, digest_memory, has_labels
 from diga_jax.stages.kinds import criteria_of, inputs, kind_of
 from diga_jax.storage import stage_folder
@@ -234,27 +230,24 @@ def check_weights(run: Run, stages: Sequence[str]) -> Facts:
 
 
 def check_steps(run: Run, stages: Sequence[str]) -> Facts:
-  """Sets up every training step on shapes, and cuts its first row; asks for a checkpoint's room."""
-  needed, run_in = 0, run.workdir.absolute()
-  for name in stages:
-    stage = run.stage(name)
-    kind = kind_of(stage)
-    if kind.train_step is None:
-      continue
+  """Sets up every training step on shapes, and cuts its first row; asks for checkpoints' room."""
+  trained = [name for name in stages if kind_of(run.stage(name)).train_step]
+  for name in trained:
     training.check_memory(run, name)
-    is_translator = kind.trains == 'translator'
-    shapes = {'params': translator.shapes(run.config.translator)} if is_translator else run.shapes
-    _, state = training.start(run, name, training.Arrays(shapes), jax.eval_shape)
-    leaves = jax.tree.leaves(state)
-    needed = max(needed, sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))
+    training.abstract_state(run, name)
     cut_first_row(run, name)
+  kept, besides = disk_space.needed(run, trained)
+  run_in = run.workdir.absolute()
   place = next(place for place in (run_in, *run_in.parents) if place.exists())
   if not place.is_dir():
     raise BadInput(f'{place}: is not a folder: give another --workdir')
   free = shutil.disk_usage(place).free
-  if free < needed:
-    raise BadInput(f'{place}: a checkpoint needs {needed:,} bytes and {free:,} are free: free some')
-  return {'disk': f'a checkpoint needs {needed:,} bytes, {free:,} are free'} if needed else {}
+  words = [disk_space.in_words(size) for size in (kept, besides, free)]
+  text = 'checkpoints take {} in the end and up to {} besides while a stage is trained, {} are free'
+  begun = [run.workdir / f'{name}.partial' for name in trained]
+  if free + sum(map(disk_space.used, begun)) < kept + besides:
+    raise BadInput(f'{place}: {text.format(*words)}: free some, or give another --workdir')
+  return {'disk': text.format(*words)} if trained else {}
 
 
 def cut_first_row(run: Run, name: str) -> None:

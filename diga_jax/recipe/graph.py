@@ -7,6 +7,7 @@ partial one is continued, a stale one is refused.
 
 import functools
 import pathlib
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -60,7 +61,10 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
   def build(directory: pathlib.Path) -> dict[str, PyTree]:
     begun = any(path.name != stage_folder.RECORD for path in directory.iterdir())
     run_record.note(run.workdir, name, begun)
+    since = time.perf_counter()
     result, read = make(run, name, directory), inputs(stage, run.config).sets
+    if 'images' in result and not begun:  # a training notes its own
+      run_record.note_pace(run.workdir, name, time.perf_counter() - since, result['images'])
     dates = {key: made for key, made in run.examined.items() if key in read}
     return result | ({'examined': dates} if dates else {})
 
@@ -259,7 +263,9 @@ def measure(run: Run, name: str, key: str) -> Row:
 
   def build(directory: pathlib.Path) -> Row:
     run_record.note(run.workdir, folder, resumed=False)
+    since = time.perf_counter()
     row = make(run, name, key, directory)
+    run_record.note_pace(run.workdir, folder, time.perf_counter() - since, row['images'])
     if processes.is_main_process():
       stage_folder.write_metrics(directory / 'metrics.json', row)
     return row
