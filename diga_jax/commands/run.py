@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax.commands.arguments import Commands, add_command, add_dry_run, add_workdir
+from diga_jax.commands.arguments import (
+  Commands,
+  add_command,
+  add_distributed,
+  add_dry_run,
+  add_weights,
+  add_workdir,
+  parse_folder,
+  say_taken,
+  weights_of,
+)
 
 if TYPE_CHECKING:
   from diga_jax.recipe.experiment import Run
+  from diga_jax.types import NetworkRow
 
 
 def add_arguments(commands: Commands) -> None:
@@ -20,8 +31,46 @@ def add_arguments(commands: Commands) -> None:
   for name, text in {'train': 'one training stage', 'label': 'one label pass'}.items():
     command = add_dry_run(add_workdir(add_command(commands, name, text, run_stage)))
     command.add_argument('--stage', required=True, help='its name in config.stages')
-  text = "the recipe's networks under the config's protocol"
-  add_dry_run(add_workdir(add_command(commands, 'evaluate', text, run)))
+  text = "the recipe's networks, or those of a file of weights, under the config's protocol"
+  command = add_dry_run(add_command(commands, 'evaluate', text, evaluate))
+  one = command.add_mutually_exclusive_group(required=True)
+  one.add_argument('--workdir', type=parse_folder, metavar='DIR', help='of complete stages')
+  add_weights(command, one)
+  text = 'where the numbers of --weights go; default: evaluation_of_weights/FILE here'
+  command.add_argument('--output', type=parse_folder, metavar='DIR', help=text)
+  add_distributed(command)
+
+
+def evaluate(arguments: argparse.Namespace, config: ConfigDict) -> None:
+  """The tables of complete stages, or of a file of weights without any."""
+  file = weights_of(arguments)
+  if not file and arguments.output is not None:
+    raise BadInput('--output is for --weights: the numbers of stages go into their --workdir')
+  if file:
+    evaluate_file(arguments, config, file)
+  else:
+    run(arguments, config)
+
+
+def evaluate_file(arguments: argparse.Namespace, config: ConfigDict, file: str) -> None:
+  """Measures a file of weights, and prints its table."""
+  from diga_jax.parallel import processes
+  from diga_jax.recipe import file_evaluation
+  from diga_jax.recipe.experiment import Experiment
+  from diga_jax.storage import stage_folder
+
+  experiment = Experiment(config)
+  output = arguments.output or file_evaluation.default_output(file)
+  predictor, facts = file_evaluation.check(experiment, file, output)
+  if arguments.dry_run:
+    return print_facts(facts)
+  say_taken(file, facts[f'weights {file}'])
+  with stage_folder.lock(output, '--output'):
+    rows = file_evaluation.evaluate(experiment, file, predictor, output)
+  if processes.is_main_process():
+    print_networks(rows, config.evaluation.mean)
+    print(f'weights {file}: SHA-256 {rows[0]["protocol"]["weights_sha256"]}')
+    print(f'metrics.json, passport.json and pictures: {output / config.evaluation.name}')
 
 
 def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
@@ -53,8 +102,7 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
   if not results:
     return print('nothing was measured: config.evaluation.sets is ()')
   networks = [row for row in results if row['kind'] == 'network']
-  print(tables.table(networks, mean=config.evaluation.mean))
-  print(tables.per_class(networks))
+  print_networks(networks, config.evaluation.mean)
   for row in results:
     if row['kind'] == 'labels':
       print(tables.describe_labels(row))
@@ -64,6 +112,14 @@ def run(arguments: argparse.Namespace, config: ConfigDict) -> None:
     print(f'\n{tables.render_to_fit(chosen)}\n')
   place = arguments.workdir / 'evaluation' / config.evaluation.name
   print(f'metrics.json and pictures of every network: {place}')
+
+
+def print_networks(rows: 'Sequence[NetworkRow]', mean: str) -> None:
+  """The tables of networks: their means, and the IoU of every class."""
+  from diga_jax.report import tables
+
+  print(tables.table(rows, mean=mean))
+  print(tables.per_class(rows))
 
 
 def run_stage(arguments: argparse.Namespace, config: ConfigDict) -> None:

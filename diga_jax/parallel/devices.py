@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import jax
 
 from data_pipelines.errors import BadInput, one_line
+from diga_jax.types import PyTree
 
 INSTALL = "pip install 'jax[cuda12]'"
 # JAX's own words on a GPU that it cannot use, which `doubt` has as well.
@@ -21,7 +22,7 @@ logging.getLogger('jax._src.xla_bridge').addFilter(
 )
 
 
-def find() -> list[jax.Device]:
+def find() -> list[PyTree]:
   """The devices of all processes.
 
   Raises:

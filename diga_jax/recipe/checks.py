@@ -14,7 +14,7 @@ from diga_jax import criteria, progress
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import local_rows
 from diga_jax.recipe import disk_space, graph, starts, training
-from diga_jax.recipe.experiment import Run, digest_memory, has_labels
+from diga_jax.recipe.experiment import Experiment, Run, digest_memory, has_labels
 from diga_jax.stages.kinds import criteria_of, inputs, kind_of
 from diga_jax.storage import stage_folder
 from diga_jax.storage.stage_folder import stage_and_choice
@@ -88,12 +88,10 @@ def check_inputs(run: Run, name: str, before: Sequence[str]) -> None:
 
 def check_protocol(run: Run, stages: Sequence[str]) -> list[tuple[str, str]]:
   """What is measured; refuses sets without labels, and stages that will not be there."""
-  config, measured = run.config, graph.measurements(run)
+  measured = graph.measurements(run)
   if not measured and not stages:
     raise BadInput('config.evaluation: there is nothing to measure: give sets, and a recipe')
-  for key in config.evaluation.sets:
-    if not has_labels(run, key):
-      raise BadInput(f'config.evaluation.sets has {key!r}: config.data.sets.{key}.labels is empty')
+  check_labels(run)
   for name, _ in measured:
     stage, choice = stage_and_choice(name)
     if stage not in stages and not is_complete(run, stage):
@@ -101,6 +99,13 @@ def check_protocol(run: Run, stages: Sequence[str]) -> list[tuple[str, str]]:
     if choice and stage not in stages:
       stage_folder.network_of(run.workdir / name)
   return measured
+
+
+def check_labels(experiment: Experiment) -> None:
+  """Refuses evaluation sets that have no labels; raises BadInput."""
+  for key in experiment.config.evaluation.sets:
+    if not has_labels(experiment, key):
+      raise BadInput(f'config.evaluation.sets has {key!r}: config.data.sets.{key}.labels is empty')
 
 
 # Data.
@@ -120,20 +125,28 @@ def check_sets(run: Run, stages: Sequence[str], measured: Measured) -> Facts:
   passes |= {run.stage(name).target for name in stages if not kind_of(run.stage(name)).train_step}
   facts = {}
   for key in dict.fromkeys(key for key, _ in wanted):
-    labelled = (key, True) in wanted
-    images = run.images(key, labelled)
-    facts[f'data.sets.{key}'] = f'{len(images):,} images{" with labels" * labelled}'
-    try:
-      height, width = images.read(0)[0].shape[:2]
-      facts[f'data.sets.{key}'] += f', the first of {width}x{height} pixels'
-    except BadInput as error:
-      if run.config.data.on_bad_file == 'stop' or key in passes:
-        raise BadInput(f'data.sets.{key}: {error}') from None
+    facts[f'data.sets.{key}'] = check_set(run, key, (key, True) in wanted, key in passes)
   for name in stages:
     check_labelled(run, name)
   if held_out:
     check_held_out(run, held_out, dict(wanted))
   return facts
+
+
+def check_set(experiment: Experiment, key: str, labelled: bool, whole: bool) -> str:
+  """Opens a data set and reads its first image; returns what it is, in words.
+
+  `whole`: whether every file of it is read, whatever config.data.on_bad_file says.
+  """
+  images = experiment.images(key, labelled)
+  text = f'{len(images):,} images{" with labels" * labelled}'
+  try:
+    height, width = images.read(0)[0].shape[:2]
+    return f'{text}, the first of {width}x{height} pixels'
+  except BadInput as error:
+    if experiment.config.data.on_bad_file == 'stop' or whole:
+      raise BadInput(f'data.sets.{key}: {error}') from None
+  return text
 
 
 def check_held_out(run: Run, held_out: str, sets: Mapping[str, bool]) -> None:

@@ -11,6 +11,7 @@ from data_pipelines import atomic, label_tables
 from data_pipelines.folder import Folder
 from diga_jax import metrics
 from diga_jax.inference import evaluate, label_quality
+from diga_jax.inference.forward import Predictor
 from diga_jax.parallel import processes
 from diga_jax.recipe import starts
 from diga_jax.recipe.experiment import (
@@ -24,7 +25,7 @@ from diga_jax.recipe.labels import read_centroids, save_arrays, with_pseudo_labe
 from diga_jax.report import pictures
 from diga_jax.stages.kinds import NO_CENTROIDS
 from diga_jax.storage import stage_folder
-from diga_jax.types import LabelRow, NetworkRow, PyTree
+from diga_jax.types import LabelRow, NetworkRow, NetworkScores, PyTree
 
 
 def class_means(experiment: Experiment) -> metrics.Means:
@@ -42,36 +43,55 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
   """What a number needs beside its measurement: data, class set, weights, step, seed."""
   directory, step, chosen_by = stage_folder.network_of(experiment.workdir / name)
   record = stage_folder.read_record(directory)
+  return protocol_on(experiment, key) | {
+    'network': experiment.config.evaluation.network,
+    'step': step,
+    'seed': record['identity'].get('seed', experiment.config.seed),  # that it was trained with
+    'chosen_by': chosen_by,
+  }
+
+
+def protocol_on(experiment: Experiment, key: str) -> dict[str, PyTree]:
+  """The part of `protocol` that does not depend on who is measured."""
   return {
     'protocol': experiment.config.evaluation.name,
     'data': key,
     'class_set': class_set(experiment),
     'class_means': experiment.config.evaluation.class_means,
-    'network': experiment.config.evaluation.network,
-    'step': step,
-    'seed': record['identity'].get('seed', experiment.config.seed),  # that it was trained with
     'dtype': experiment.config.model.dtype,
     'precision': experiment.config.model.precision,
-    'chosen_by': chosen_by,
   }
 
 
 def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Path) -> NetworkRow:
-  """Evaluates a stage's network on a labelled set: pictures/, and images.npz with each image's."""
+  """Evaluates a stage's network on a labelled set; writes as `measure_network`."""
+  predictor = experiment.predictor(name, experiment.config.evaluation.network)
+  facts = protocol(experiment, name, key)
+  return {'name': name, **measure_network(experiment, predictor, key, facts, directory)}
+
+
+def measure_network(
+  experiment: Experiment,
+  predictor: Predictor,
+  key: str,
+  protocol: Mapping[str, PyTree],
+  directory: pathlib.Path,
+) -> NetworkScores:
+  """Evaluates a network on a labelled set: pictures/, and images.npz with each image's counts."""
   settings, images = experiment.config.evaluation, experiment.images(key)
   own: dict[str, np.ndarray] = {}
   found = evaluate.evaluate(
-    experiment.predictor(name, settings.network),
+    predictor,
     images,
     class_names(experiment),
     means=class_means(experiment),
-    protocol=protocol(experiment, name, key),
+    protocol=protocol,
     size=tuple(experiment.config.data.sets[key].evaluation_size) or None,
     pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
     each=own.__setitem__,
   )
   save_counts(directory / 'images.npz', images.ids, own)
-  return {'name': name, **found}
+  return found
 
 
 def save_counts(path: pathlib.Path, ids: Sequence[str], own: Mapping[str, np.ndarray]) -> None:

@@ -137,12 +137,14 @@ def _oracle(run: Run) -> dict[str, PyTree]:
   return {field: settings[field] for field in fields} | _measured(run, settings.sets[0])
 
 
-def _measured(run: Run, key: str) -> dict[str, PyTree]:
+def _measured(experiment: Experiment, key: str) -> dict[str, PyTree]:
   """What a number on a data set depends on there: settings, classes and files."""
+  data = experiment.config.data
+  labelled = has_labels(experiment, key)
   return {
-    'data': {'names': run.config.data.names, 'sets': {key: _content(run.config.data.sets[key])}},
-    'class_names': class_names(run),
-    'images': {key: run.fingerprint(key, has_labels(run, key), afresh=('label',))},
+    'data': {'names': data.names, 'sets': {key: _content(data.sets[key])}},
+    'class_names': class_names(experiment),
+    'images': {key: experiment.fingerprint(key, labelled, afresh=('label',))},
   }
 
 
@@ -239,15 +241,7 @@ def dependencies(
   digest_of = digest_of or functools.partial(digest, run)
   name, choice = stage_and_choice(name)
   config, stage = run.config, run.stage(name)
-  unrelated = ('stages', 'sets', 'name', 'checkpoints', 'weights', 'partial_weights')
-  found = {
-    'input': {name: digest_of(name)},
-    **{
-      group: {k: v for k, v in config[group].to_dict().items() if k not in unrelated}
-      for group in ('evaluation', 'model')
-    },
-    **_measured(run, key),
-  }
+  found = {'input': {name: digest_of(name)}, **measurement_on(run, key)}
   if choice:
     found['checkpoint'] = choice
   if kind_of(stage).train_step is None:  # its labels are measured with what it started from
@@ -255,6 +249,16 @@ def dependencies(
     began = digest_of(reads.start) if reads.start else _files(reads, config)
     found |= {'stage': stage.to_dict(), 'start': began}
   return flatten(found)
+
+
+def measurement_on(experiment: Experiment, key: str) -> dict[str, PyTree]:
+  """What a network's number on a data set depends on beside its weights."""
+  unrelated = ('stages', 'sets', 'name', 'checkpoints', 'weights', 'partial_weights')
+  settings = {
+    group: {k: v for k, v in experiment.config[group].to_dict().items() if k not in unrelated}
+    for group in ('evaluation', 'model')
+  }
+  return settings | _measured(experiment, key)
 
 
 def measure(run: Run, name: str, key: str) -> Row:
