@@ -10,11 +10,11 @@ import sys
 
 from data_pipelines.errors import BadInput, line_of, one_line
 from diga_jax import __version__, progress, signals
-from diga_jax.commands import compare, config, data, plan, predict, run, study, weights
+from diga_jax.commands import catalogue, compare, config, data, plan, predict, run, study, weights
 from diga_jax.commands.arguments import OVERRIDES, Parser
 
 # Each: add_arguments(commands).
-COMMANDS = (run, study, predict, compare, plan, data, weights, config)
+COMMANDS = (run, study, predict, compare, plan, data, weights, config, catalogue)
 
 
 def parser() -> Parser:

@@ -14,7 +14,7 @@ from diga_jax.commands.arguments import add_command, parse_folder
 
 NAMES = (
   'run', 'train', 'label', 'evaluate', 'study', 'predict', 'compare', 'plan', 'doctor', 'prepare',
-  'weights', 'config',
+  'weights', 'config', 'list',
 )  # fmt: skip
 
 
