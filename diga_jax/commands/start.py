@@ -26,9 +26,13 @@ def execute(arguments: argparse.Namespace, config: ConfigDict | None) -> int:
   gc.set_threshold(50_000)
   numerics.fix()
   try:
-    if config is not None:
-      set_up(arguments, config)
-    status = arguments.execute(arguments, config) or 0
+    try:
+      if config is not None:
+        set_up(arguments, config)
+      status = arguments.execute(arguments, config) or 0
+    except (AssertionError, RuntimeError):
+      devices.find()  # raises what is wrong with JAX_PLATFORMS, if that is why
+      raise
     processes.close()
     return status
   except BaseException as error:

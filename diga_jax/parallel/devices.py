@@ -31,15 +31,16 @@ def find() -> list[PyTree]:
   try:
     return jax.devices()
   except (AssertionError, RuntimeError) as error:
-    wanted, reason = platforms(), one_line(error) or type(error).__name__
+    wanted, reason = platforms(), one_line(error)  # that of an assertion is ''
     if not wanted:
       raise BadInput(
         f'JAX finds no device: {reason}; set JAX_PLATFORMS=cpu, or mend its installation '
         '(docs/launch.md)'
       ) from error
     raise BadInput(
-      f'JAX_PLATFORMS is {wanted!r}, and JAX finds no such device: {reason}; unset JAX_PLATFORMS '
-      f'or set it to cpu, or install JAX for the accelerator, such as {INSTALL} (docs/launch.md)'
+      f'JAX_PLATFORMS is {wanted!r}, and JAX finds no such device{f" ({reason})" * bool(reason)}: '
+      f'unset it or set it to cpu, or install JAX for the accelerator, such as {INSTALL} '
+      '(docs/launch.md)'
     ) from error
 
 

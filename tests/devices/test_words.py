@@ -4,11 +4,14 @@ import collections
 import logging
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
 
 from data_pipelines.errors import BadInput
+from diga_jax import __main__ as command_line
+from diga_jax.commands.arguments import add_command
 from diga_jax.parallel import devices
 
 Device = collections.namedtuple('Device', 'platform device_kind')
@@ -75,9 +78,9 @@ def test_a_platform_that_is_not_there_is_one_line(monkeypatch, error):
 
   monkeypatch.setattr(jax, 'devices', fail)
   platforms(monkeypatch, 'cuda')
-  with pytest.raises(BadInput, match=r"JAX_PLATFORMS is 'cuda'.*unset JAX_PLATFORMS") as found:
+  with pytest.raises(BadInput, match=r"JAX_PLATFORMS is 'cuda'.*: unset it") as found:
     devices.find()
-  assert '\n' not in str(found.value)
+  assert '\n' not in str(found.value) and 'AssertionError' not in str(found.value)
 
 
 def test_nvidia_smi_is_a_sign(monkeypatch, tmp_path):
@@ -96,6 +99,24 @@ def test_jaxs_own_line_on_it_is_left_out(caplog):
     logger.warning('An NVIDIA GPU may be present on this machine ... Falling back to cpu.')
     logger.warning('something else')
   assert [record.getMessage() for record in caplog.records] == ['something else']
+
+
+def test_a_command_that_finds_it_out_late_is_one_line(monkeypatch, capsys):
+  def fail(*_):
+    raise AssertionError  # as jax.jit does
+
+  monkeypatch.setattr(jax, 'devices', fail)
+  platforms(monkeypatch, 'cuda')
+  module = types.SimpleNamespace(
+    add_arguments=lambda commands: add_command(commands, 'fill', 'fills it', fail, config=False)
+  )
+  monkeypatch.setattr(command_line, 'COMMANDS', (module,))
+  assert command_line.main(['fill']) == 2
+  assert capsys.readouterr().err.startswith("diga_jax: JAX_PLATFORMS is 'cuda'")
+  monkeypatch.undo()
+  monkeypatch.setattr(command_line, 'COMMANDS', (module,))
+  with pytest.raises(AssertionError):  # of something else
+    command_line.main(['fill'])
 
 
 @pytest.mark.parametrize(
