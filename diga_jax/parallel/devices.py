@@ -31,7 +31,8 @@ def find() -> list[PyTree]:
   try:
     return jax.devices()
   except (AssertionError, RuntimeError) as error:
-    wanted, reason = platforms(), one_line(error)  # that of an assertion is ''
+    wanted = platforms()
+    reason = '' if isinstance(error, AssertionError) else one_line(error)
     if not wanted:
       raise BadInput(
         f'JAX finds no device: {reason}; set JAX_PLATFORMS=cpu, or mend its installation '
