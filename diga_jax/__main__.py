@@ -33,18 +33,18 @@ def main(argv: list[str] | None = None) -> int:
   `doctor` ends with 1 when it has found something. A signal raises `signals.Stopped`, to which
   `commands.process` gives 75 or 130.
   """
-  logging.basicConfig(handlers=[progress.Warnings()], level=logging.WARNING)
+  progress.show_warnings()
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
   arguments.overrides = overrides
   try:
     try:
-      from diga_jax.config import config_of  # TensorFlow, which --help need not wait for
+      from diga_jax.config import config_of  # JAX, which --help need not wait for
     except ValueError as error:  # JAX reads its variables as it is imported
       raise BadInput(f'{one_line(error)}: correct that variable, or unset it') from None
 
     config = config_of(arguments, overrides)
-    from diga_jax.commands import start  # JAX: the command line is known to be right
+    from diga_jax.commands import start  # the command line is known to be right
 
     return start.execute(arguments, config)
   except (BadInput, OSError) as error:

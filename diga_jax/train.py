@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
-from clu import metric_writers, profiler
+from clu import profiler
 from jax.sharding import Mesh
 from orbax.checkpoint import CheckpointManager
 
@@ -26,7 +26,7 @@ from data_pipelines.errors import BadInput
 from diga_jax.class_watch import ClassWatch
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import compile_step
-from diga_jax.progress import bar
+from diga_jax.progress import bar, compiling, curves
 from diga_jax.state import TrainState
 from diga_jax.storage import checkpoint
 from diga_jax.types import CheckpointTable, Metrics, Params
@@ -93,7 +93,8 @@ def train(
         profile(step)
         with log.waiting():
           batch = next(stream)
-        state, metrics = step_fn(state, batch, frozen)
+        with log.compiling() if step == start else contextlib.nullcontext():
+          state, metrics = step_fn(state, batch, frozen)
         deferred.hold()  # from here on there is something to save
         done = step + 1
         stop = stops_after(done)
@@ -147,7 +148,7 @@ class Log:
     watched = self.first and classes
     self.watch = ClassWatch(directory, name, classes, start, steps) if watched else None
     self.bar = bar(steps, name, self.first, unit='steps', initial=start)
-    self.writer = metric_writers.SummaryWriter(str(directory)) if self.first else None
+    self.writer = curves(directory) if self.first else None
     self.pending: tuple[int, Metrics] | None = None
     self.values: dict[str, float] = {}
     self.since, self.waited, self.counted = time.perf_counter(), 0.0, 0
@@ -165,6 +166,14 @@ class Log:
     begun = time.perf_counter()
     yield
     self.waited += time.perf_counter() - begun
+
+  @contextlib.contextmanager
+  def compiling(self) -> Iterator[None]:
+    """Around the first step: tells how long compiling takes, and leaves it out of the rates."""
+    begun = time.perf_counter()
+    with compiling(self.bar, self.name):
+      yield
+    self.since += time.perf_counter() - begun
 
   def step(self, done: int, metrics: Metrics, now: bool = False) -> None:
     """Records a step; checks the one before, and this one too if `now`."""
@@ -196,8 +205,8 @@ class Log:
         )
     self.values = {key: float(value) for key, value in found.items() if not np.ndim(value)}
     by_class = {key: value for key, value in found.items() if np.ndim(value)}
-    if self.watch and self.writer and by_class and (curves := self.watch.step(done, by_class)):
-      self.writer.write_scalars(done, curves)
+    if self.watch and self.writer and by_class and (shares := self.watch.step(done, by_class)):
+      self.writer.write_scalars(done, shares)
 
   def write(self, done: int, **more: float) -> None:
     """Writes the metrics of a step, and how the time since the last call was spent."""

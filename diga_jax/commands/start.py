@@ -6,14 +6,13 @@ import os
 import re
 import sys
 
-import jax
 from ml_collections import ConfigDict
 
-from data_pipelines.errors import BadInput, cannot_write
+from data_pipelines.errors import BadInput
 from diga_jax import numerics
 from diga_jax.config import flatten
 from diga_jax.parallel import devices, launchers, processes
-from diga_jax.storage import run_record
+from diga_jax.storage import program_cache, run_record
 
 # What may differ from process to process: where things are on its machine.
 LOCAL = ('data.root', 'data.cache', 'compilation_cache')
@@ -51,13 +50,7 @@ def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
   for field, place in places.items():
     if re.match(r'\w+:/', str(place)):
       raise BadInput(f'{field} is {place}: mount the bucket and give its folder (docs/launch.md)')
-  if config.compilation_cache:
-    cache = os.path.expanduser(config.compilation_cache)
-    try:
-      os.makedirs(cache, exist_ok=True)
-    except OSError as error:  # JAX would warn at every program, and compile it
-      raise cannot_write(f'config.compilation_cache: {cache}', error) from None
-    jax.config.update('jax_compilation_cache_dir', cache)
+  program_cache.use(config.compilation_cache, os.environ)
   if getattr(arguments, 'distributed', None):
     processes.connect(arguments.distributed, launchers.visible_devices(os.environ))
     processes.compare('--distributed', what_all_do(arguments, config))

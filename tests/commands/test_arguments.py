@@ -77,6 +77,18 @@ def test_help_waits_for_nothing_heavy():
   assert found.stdout == '\n'
 
 
+@pytest.mark.parametrize('command', ['config --config=quickstart', 'list', 'weights show none.pth'])
+def test_tensorflow_is_for_commands_that_make_batches(command, tmp_path):
+  script = (
+    'import sys; from diga_jax.__main__ import main; status = main(sys.argv[1:]); '
+    'print(*{"tensorflow", "tensorboard", "scipy.stats"} & set(sys.modules), file=sys.stderr)'
+  )
+  more = ['--config=quickstart'] * command.startswith('weights')
+  argv = [sys.executable, '-c', script, *command.split(), *more]
+  found = subprocess.run(argv, capture_output=True, text=True, check=True)
+  assert found.stderr.splitlines()[-1] == ''
+
+
 def test_a_full_disk_is_one_line(monkeypatch, capsys):
   def fail(arguments, config):
     raise OSError(28, 'No space left on device', 'runs/a')
