@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import importlib
 import inspect
 import shutil
 from collections.abc import Callable, Iterator
@@ -58,8 +59,7 @@ def networks() -> Entries:
 
 def data_sets() -> Entries:
   """The functions of configs/datasets.py, with what they must be given."""
-  from diga_jax.configs import datasets
-
+  datasets = importlib.import_module('diga_jax.configs.datasets')
   for name, make in inspect.getmembers(datasets, inspect.isfunction):
     if make.__module__ == datasets.__name__:
       given = [p.name for p in inspect.signature(make).parameters.values() if is_needed(p)]
@@ -86,9 +86,9 @@ def selectors() -> Entries:
 
 def stages() -> Entries:
   """The kinds of stages, by the functions of configs/stages.py that make them."""
-  from diga_jax.configs import stages
   from diga_jax.stages import kinds
 
+  stages = importlib.import_module('diga_jax.configs.stages')
   for name in kinds.KINDS:
     yield name, first_line(getattr(stages, f'{name}_stage'))
 
