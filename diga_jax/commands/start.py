@@ -46,7 +46,11 @@ def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
     BadInput: a place is a URL, the other processes cannot be reached or do something else, or there
       is no device.
   """
-  places = {'--workdir': getattr(arguments, 'workdir', ''), 'config.data.root': config.data.root}
+  places = {
+    '--workdir': getattr(arguments, 'workdir', ''),
+    'config.data.root': config.data.root,
+    'config.compilation_cache': config.compilation_cache,
+  }
   for field, place in places.items():
     if re.match(r'\w+:/', str(place)):
       raise BadInput(f'{field} is {place}: mount the bucket and give its folder (docs/launch.md)')

@@ -4,6 +4,7 @@ The folder of a kind of processor is named by what the compiler looks at: a prog
 may hold instructions that this one lacks. It may be deleted at any time.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -72,12 +73,15 @@ def make(folder: pathlib.Path) -> None:
 
 def shrink(folder: pathlib.Path, limit: int = LIMIT) -> None:
   """Removes the oldest files of a folder until the others take `limit` bytes at most."""
-  files = [(path, path.stat()) for path in folder.iterdir() if path.is_file()]
+  files = []
+  for path in folder.iterdir():
+    with contextlib.suppress(FileNotFoundError):  # another run has just removed it
+      files += [(path, path.stat())] * path.is_file()
   total = sum(stat.st_size for _, stat in files)
   for path, stat in sorted(files, key=lambda found: found[1].st_mtime):
     if total <= limit:
       return
-    path.unlink(missing_ok=True)  # another run may have been faster
+    path.unlink(missing_ok=True)
     total -= stat.st_size
 
 

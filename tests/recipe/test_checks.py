@@ -241,7 +241,7 @@ def test_commands_check_first(cache, tmp_path, capsys, monkeypatch, command):
   ('command', 'words'),
   [
     ('run', ('self_training_2', 'to do', 'not known', '3 images with labels', 'disk')),
-    ('study --seeds 3 1', ('seeds', '1, 3', 'stage warmup')),
+    ('study --seeds 3 1', ('seeds', '1, 3', '0 of 2 complete', 'stage warmup')),
     ('train --stage=translator', ('translator', 'to do', '5 images with labels')),
   ],
 )

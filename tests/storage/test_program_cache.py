@@ -111,3 +111,13 @@ def test_a_damaged_program_is_compiled_again(tmp_path, damage):
   jax.clear_caches()
   with pytest.warns(UserWarning, match='compilation cache'):
     assert compute() == first
+
+
+def test_a_program_that_another_run_removes_meanwhile_is_no_error(tmp_path, monkeypatch):
+  for name in 'ab':
+    write(tmp_path / name, 10, 1)
+  listed = [tmp_path / 'a', tmp_path / 'gone', tmp_path / 'b']
+  monkeypatch.setattr(pathlib.Path, 'iterdir', lambda self: iter(listed))
+  monkeypatch.setattr(pathlib.Path, 'is_file', lambda self: True)
+  program_cache.shrink(tmp_path, 10)
+  assert sum((tmp_path / name).exists() for name in 'ab') == 1
