@@ -44,7 +44,9 @@ def needed(experiment: Experiment, names: Iterable[str]) -> tuple[int, int]:
   The second is of the stage that takes most while it is trained.
   """
   kept = {name: to_keep(experiment, name) or 0 for name in names}
-  return sum(kept.values()), max([to_train(experiment, name) for name in kept], default=0)
+  whole = experiment.config.keep_checkpoints == 'all'  # the checkpoints of the training stay
+  besides = [] if whole else [to_train(experiment, name) for name in kept]
+  return sum(kept.values()), max(besides, default=0)
 
 
 def size_of(tree: PyTree) -> int:

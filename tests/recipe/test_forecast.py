@@ -156,3 +156,5 @@ def test_room_follows_what_is_kept(make):
   assert disk_space.to_keep(few, 'label_1') is None and disk_space.to_train(few, 'label_1') == 0
   in_the_end, besides = disk_space.needed(few, ['warmup', 'label_1', 'self_training_1'])
   assert in_the_end == kept + disk_space.to_keep(few, 'self_training_1') and besides >= whole
+  everything = make({'keep_checkpoints': 'all', 'save_every': 5})
+  assert disk_space.needed(everything, ['warmup']) == (whole, 0)
