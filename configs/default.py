@@ -130,6 +130,8 @@ def get_config() -> ConfigDict:
       'save_every': 1000,  # steps between two checkpoints
       'log_every': 10,  # steps between two lines of the log
       'profile_steps': (),  # (first, last): a profiler trace of these steps of each stage
-      'compilation_cache': '',  # a folder that keeps compiled programs for the next run; '' = none
+      # A folder that keeps compiled programs for later runs; 'default' is that of
+      # JAX_COMPILATION_CACHE_DIR, else ~/.cache/diga_jax/programs (2 GiB at most); '' = none.
+      'compilation_cache': 'default',
     }
   )

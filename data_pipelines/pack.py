@@ -9,7 +9,7 @@ from typing import Any, TypedDict, get_type_hints
 
 import numpy as np
 
-from data_pipelines import digests, records
+from data_pipelines import digests, host_tensorflow, records
 from data_pipelines.errors import BadInput, one_line
 from data_pipelines.image_files import decode
 
@@ -76,6 +76,7 @@ class Pack:
 
   @functools.cached_property
   def _records(self) -> dict[str, Sequence[Record]]:
+    host_tensorflow.load()
     import tensorflow_datasets as tfds  # takes seconds, and folders of files do without it
 
     builder = tfds.builder_from_directory(str(self.directory / VERSION))

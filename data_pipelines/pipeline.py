@@ -13,16 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from data_pipelines import transforms
+from data_pipelines import host_tensorflow, transforms
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, Pixels
-
-# Accelerators belong to JAX: TensorFlow would take their memory.
-tf.config.set_visible_devices([], 'GPU')
-tf.config.set_visible_devices([], 'TPU')
 
 # Decoding keeps up with two CPU threads for crops of some hundred pixels; more take cores from JAX.
 PARALLEL_CALLS = 2
@@ -30,8 +25,7 @@ PREFETCH = 2
 _FOREVER = 2**62
 DOCTOR = "`python -m diga_jax doctor` checks all files; data.on_bad_file='skip' leaves them out"
 
-Untyped = Any  # tensors: TensorFlow's type stubs lack operators and modules
-random: Untyped = tf.random
+Untyped = Any  # tensors and what is made of them: TensorFlow is imported late, and has no types
 Root = tuple[int, str]  # the run's seed and the name of a stream
 Failed = dict[int, Exception]  # step -> why one of its rows could not be made
 Skipped = dict[str, str] | None  # path -> what is wrong; None where nothing may be skipped
@@ -95,6 +89,7 @@ def batches(
   """
   for name, view in views.items():
     _check(name, view, rows)
+  tf = host_tensorflow.load()
   failed: Failed = {}
   datasets = {
     name: _dataset(
@@ -113,6 +108,7 @@ def batches(
 
 def image_indices(name: str, view: View, *, seed: int, stream: str = '', step: int) -> list[int]:
   """The indices into `view.source.ids` of the B images of a step."""
+  tf = host_tensorflow.load()
   positions = tf.range(step * view.rows, (step + 1) * view.rows, dtype=tf.int64)
   of = functools.partial(_image_index, name, len(view.source), (seed, stream))
   return [int(of(position)) for position in positions]
@@ -144,11 +140,8 @@ def _check(name: str, view: View, rows: slice) -> None:
     raise BadInput(f'{name}: redraw needs labels, but the source has none; turn redraw off')
 
 
-def _iterate(
-  dataset: tf.data.Dataset, start: int, failed: Failed
-) -> Iterator[dict[str, np.ndarray]]:
-  batches: Untyped = dataset.as_numpy_iterator()
-  for step, batch in enumerate(batches, start):
+def _iterate(dataset: Untyped, start: int, failed: Failed) -> Iterator[dict[str, np.ndarray]]:
+  for step, batch in enumerate(dataset.as_numpy_iterator(), start):
     if isinstance(error := failed.get(step), BadInput):
       raise BadInput(f'{error}. {DOCTOR}') from None
     if error:
@@ -159,8 +152,9 @@ def _iterate(
 def _dataset(
   name: str, view: View, root: Root, start: int, rows: range, parallel_calls: int,
   skipped: Skipped, failed: Failed,
-) -> tf.data.Dataset:  # fmt: skip
-  """The view's rows, batched: {'image': [len(rows), h, w, 3], 'label': ...}."""
+) -> Untyped:  # fmt: skip
+  """The view's rows, batched, as tf.data.Dataset: {'image': [len(rows), h, w, 3], 'label': ...}."""
+  tf = host_tensorflow.load()
   own = tf.constant(list(rows), tf.int64)
   shapes = {'image': (*view.crop, 3)} | ({'label': view.crop} if view.source.labels else {})
 
@@ -189,11 +183,13 @@ def _dataset(
 
 def _image_index(name: str, number: int, root: Root, position: Untyped) -> Untyped:
   """The image at a position of the endless order: a new permutation every `number` positions."""
+  tf = host_tensorflow.load()
   (seed, stream), (epoch, offset) = root, (position // number, position % number)
   key = tf.constant([seed, 0], tf.int64)
   for part in (stream, name):
-    key = random.fold_in(key, zlib.crc32(part.encode()) & 0x7FFFFFFF)
-  return random.experimental.index_shuffle(offset, random.fold_in(key, epoch), number - 1)
+    key = tf.random.fold_in(key, zlib.crc32(part.encode()) & 0x7FFFFFFF)
+  key = tf.random.fold_in(key, epoch)
+  return tf.random.experimental.index_shuffle(offset, key, number - 1)
 
 
 def _example(

@@ -9,8 +9,9 @@ import logging
 import sys
 
 from data_pipelines.errors import BadInput, line_of, one_line
-from diga_jax import __version__, signals
+from diga_jax import __version__, progress, signals
 from diga_jax.commands import (
+  catalogue,
   compare,
   config,
   data,
@@ -25,7 +26,10 @@ from diga_jax.commands import (
 from diga_jax.commands.arguments import OVERRIDES, Parser
 
 # Each: add_arguments(commands).
-COMMANDS = (run, study, predict, compare, report, plan, init, data, weights, config)
+COMMANDS = (
+  *(run, study, predict, compare, report),
+  *(plan, init, data, weights, config, catalogue),
+)
 
 
 def parser() -> Parser:
@@ -44,17 +48,18 @@ def main(argv: list[str] | None = None) -> int:
   `doctor` ends with 1 when it has found something. A signal raises `signals.Stopped`, to which
   `commands.process` gives 75 or 130.
   """
+  progress.show_warnings()
   logging.getLogger('absl').setLevel(logging.WARNING)
   arguments, overrides = parser().parse_known_args(argv)
   arguments.overrides = overrides
   try:
     try:
-      from diga_jax.config import config_of  # TensorFlow, which --help need not wait for
+      from diga_jax.config import config_of  # JAX, which --help need not wait for
     except ValueError as error:  # JAX reads its variables as it is imported
       raise BadInput(f'{one_line(error)}: correct that variable, or unset it') from None
 
     config = config_of(arguments, overrides)
-    from diga_jax.commands import start  # JAX: the command line is known to be right
+    from diga_jax.commands import start  # the command line is known to be right
 
     return start.execute(arguments, config)
   except (BadInput, OSError) as error:

@@ -13,6 +13,7 @@ import re
 import runpy
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources.abc import Traversable
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
@@ -155,16 +156,21 @@ def config_file(name: str) -> str:
   file, colon, argument = name.partition(':')
   if os.path.isfile(file):
     return name
-  shipped = {
-    entry.name.removesuffix('.py'): entry
-    for entry in importlib.resources.files('diga_jax.configs').iterdir()
-    if entry.name.endswith('.py') and '\ndef get_config(' in entry.read_text(encoding='utf-8')
-  }
+  shipped = shipped_configs()
   if file not in shipped:
     raise BadInput(
       f'--config: {file} is no file and no shipped config; these are: {", ".join(sorted(shipped))}'
     )
   return f'{shipped[file]}{colon}{argument}'
+
+
+def shipped_configs() -> dict[str, Traversable]:
+  """The files of configs/ that hold a config, by name."""
+  return {
+    entry.name.removesuffix('.py'): entry
+    for entry in importlib.resources.files('diga_jax.configs').iterdir()
+    if entry.name.endswith('.py') and '\ndef get_config(' in entry.read_text(encoding='utf-8')
+  }
 
 
 def config_of(arguments: argparse.Namespace, overrides: list[str]) -> ConfigDict | None:

@@ -1,10 +1,21 @@
-"""The progress bar of every long loop, on stderr."""
+"""What a run shows on its way: bars on stderr, warnings above them, curves for TensorBoard."""
 
+import contextlib
+import logging
+import pathlib
 import sys
-from collections.abc import Callable
-from typing import TextIO
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TextIO
 
 import tqdm
+
+from data_pipelines import host_tensorflow
+from data_pipelines.errors import one_line
+
+if TYPE_CHECKING:
+  from clu.metric_writers import SummaryWriter
 
 LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal
 # Always per second: "3.25s/ images" reads badly.
@@ -29,6 +40,30 @@ class _Bar(tqdm.tqdm):
     return print_line
 
 
+class Warnings(logging.StreamHandler[TextIO]):
+  """Prints what is logged on stderr, as 'warning: ...', above the bars of a terminal."""
+
+  def __init__(self):
+    super().__init__(sys.stderr)
+    self.setFormatter(logging.Formatter('%(levelname)s: %(message)s'))
+
+  def format(self, record: logging.LogRecord) -> str:
+    level, _, text = super().format(record).partition(':')
+    return f'{level.lower()}:{text}'
+
+  def emit(self, record: logging.LogRecord) -> None:
+    """In a log every bar would be printed again below the line."""
+    if not sys.stderr.isatty():
+      return super().emit(record)
+    tqdm.tqdm.write(self.format(record), file=sys.stderr)
+
+
+def show_warnings() -> None:
+  """From now on what libraries warn of is one line each, without their names and code."""
+  logging.basicConfig(handlers=[Warnings()], level=logging.WARNING)
+  warnings.formatwarning = lambda message, *_, **__: f'warning: {one_line(message)}\n'
+
+
 def bar(
   total: int, description: str, show: bool = True, unit: str = 'images', initial: int = 0
 ) -> tqdm.tqdm:
@@ -51,3 +86,35 @@ def bar(
     dynamic_ncols=terminal,
     ncols=None if terminal else 80,
   )
+
+
+@contextlib.contextmanager
+def compiling(shown: tqdm.tqdm, what: str) -> Iterator[None]:
+  """Around the first call of a program: a line of its own, as it takes seconds to minutes.
+
+  Args:
+    shown: the bar of the loop, which does not count the time.
+    what: is compiled.
+  """
+  if shown.disable:
+    yield
+    return
+  terminal, begun = sys.stderr.isatty(), time.perf_counter()
+  if terminal:
+    shown.clear()
+  print(f'compiling {what} ...', end=' ', file=sys.stderr, flush=True)
+  try:
+    yield
+  finally:
+    print(f'{time.perf_counter() - begun:.0f} s', file=sys.stderr, flush=True)
+  shown.unpause()
+  if terminal:
+    shown.refresh()
+
+
+def curves(directory: pathlib.Path) -> 'SummaryWriter':
+  """Writes scalars for TensorBoard into a folder; to be closed."""
+  host_tensorflow.load()
+  from clu import metric_writers  # which imports TensorFlow
+
+  return metric_writers.SummaryWriter(str(directory))

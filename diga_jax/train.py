@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
-from clu import metric_writers, profiler
+from clu import profiler
 from jax.sharding import Mesh
 from orbax.checkpoint import CheckpointManager
 
@@ -26,7 +26,7 @@ from data_pipelines.errors import BadInput
 from diga_jax.class_watch import ClassWatch
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import compile_step
-from diga_jax.progress import bar
+from diga_jax.progress import bar, compiling, curves
 from diga_jax.state import TrainState
 from diga_jax.storage import checkpoint
 from diga_jax.types import CheckpointTable, Metrics, Params
@@ -48,6 +48,7 @@ class Options:
   criteria: tuple[str, ...] = ()  # by each of which the best checkpoint is kept as well
   score: Callable[[TrainState], dict[str, float]] | None = None  # state -> the scores by criterion
   classes: tuple[str, ...] = ()  # names, for metrics by class
+  note_pace: Callable[[float, int], None] | None = None  # told (seconds, steps done in them)
 
 
 def train(
@@ -92,7 +93,8 @@ def train(
         profile(step)
         with log.waiting():
           batch = next(stream)
-        state, metrics = step_fn(state, batch, frozen)
+        with log.compiling() if step == start else contextlib.nullcontext():
+          state, metrics = step_fn(state, batch, frozen)
         deferred.hold()  # from here on there is something to save
         done = step + 1
         stop = stops_after(done)
@@ -104,6 +106,8 @@ def train(
         if save:
           # A step that only a signal saves is no candidate: it would depend on the signal.
           table = save_and_score(manager, state, done, table, score if regular else None, log)
+          if options.note_pace:
+            options.note_pace(*log.pace())
         if stop:
           break
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
@@ -144,10 +148,11 @@ class Log:
     watched = self.first and classes
     self.watch = ClassWatch(directory, name, classes, start, steps) if watched else None
     self.bar = bar(steps, name, self.first, unit='steps', initial=start)
-    self.writer = metric_writers.SummaryWriter(str(directory)) if self.first else None
+    self.writer = curves(directory) if self.first else None
     self.pending: tuple[int, Metrics] | None = None
     self.values: dict[str, float] = {}
     self.since, self.waited, self.counted = time.perf_counter(), 0.0, 0
+    self.checked: list[tuple[float, int]] = []  # when which step was, the first and the last one
 
   def close(self) -> None:
     """Ends the bar and the curves."""
@@ -162,6 +167,14 @@ class Log:
     yield
     self.waited += time.perf_counter() - begun
 
+  @contextlib.contextmanager
+  def compiling(self) -> Iterator[None]:
+    """Around the first step: tells how long compiling takes, and leaves it out of the rates."""
+    begun = time.perf_counter()
+    with compiling(self.bar, self.name):
+      yield
+    self.since += time.perf_counter() - begun
+
   def step(self, done: int, metrics: Metrics, now: bool = False) -> None:
     """Records a step; checks the one before, and this one too if `now`."""
     self._check_pending()
@@ -174,6 +187,12 @@ class Log:
     if self.pending is not None:
       self.pending, (done, metrics) = None, self.pending
       self.check(done, metrics)
+      self.checked = [*self.checked[:1], (time.perf_counter(), done)]
+
+  def pace(self) -> tuple[float, int]:
+    """Seconds, and the steps done in them: all of this process but the first, which compiles."""
+    (begun, first), (now, last) = self.checked[0], self.checked[-1]
+    return now - begun, last - first
 
   def check(self, done: int, metrics: Metrics) -> None:
     """Takes note of the numbers of a step; raises BadInput if one of them is not finite."""
@@ -186,8 +205,8 @@ class Log:
         )
     self.values = {key: float(value) for key, value in found.items() if not np.ndim(value)}
     by_class = {key: value for key, value in found.items() if np.ndim(value)}
-    if self.watch and self.writer and by_class and (curves := self.watch.step(done, by_class)):
-      self.writer.write_scalars(done, curves)
+    if self.watch and self.writer and by_class and (shares := self.watch.step(done, by_class)):
+      self.writer.write_scalars(done, shares)
 
   def write(self, done: int, **more: float) -> None:
     """Writes the metrics of a step, and how the time since the last call was spent."""

@@ -4,12 +4,13 @@ import argparse
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
 from ml_collections import ConfigDict
 
-from data_pipelines.errors import one_line
+from data_pipelines.errors import BadInput, one_line
 from diga_jax import rules
 
 Commands: TypeAlias = 'argparse._SubParsersAction[argparse.ArgumentParser]'
@@ -18,6 +19,9 @@ Execute: TypeAlias = Callable[[argparse.Namespace, ConfigDict], int | None]
 DISTRIBUTED = (
   "for several processes that each run this command: 'auto' (TPU pods, SLURM, Open MPI) or "
   'HOST:PORT,PROCESSES,INDEX'
+)
+PART = (
+  'of the file: student, teacher, or words of its path, such as ema_model; the line "took" lists'
 )
 OVERRIDES = 'Any field of the config is changed by --config.FIELD=VALUE (see docs/config.md).'
 
@@ -100,17 +104,58 @@ def add_command(
 def add_workdir(command: argparse.ArgumentParser, required: bool = True) -> argparse.ArgumentParser:
   """Where the stages are, and the processes that work on them; returns the command."""
   command.add_argument('--workdir', required=required, type=parse_folder, metavar='DIR')
-  command.add_argument('--distributed', type=parse_processes, metavar='WHERE', help=DISTRIBUTED)
+  add_distributed(command)
   return command
+
+
+def add_distributed(command: argparse.ArgumentParser) -> None:
+  """The processes that work together."""
+  command.add_argument('--distributed', type=parse_processes, metavar='WHERE', help=DISTRIBUTED)
 
 
 def add_network(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
   """The network of a stage, or of a file of weights without any stage; returns the command."""
   one = add_workdir(command, required=False).add_mutually_exclusive_group(required=True)
   one.add_argument('--stage', help='the stage of --workdir whose network it is')
+  return add_weights(command, one)
+
+
+def add_weights(
+  command: argparse.ArgumentParser, one: 'argparse._MutuallyExclusiveGroup'
+) -> argparse.ArgumentParser:
+  """A file of weights, as one of a group of arguments, and its part; returns the command."""
   text = 'instead: a file of the whole network (.pth, .safetensors, .npz), or an import'
   one.add_argument('--weights', type=parse_path, metavar='FILE', help=text)
+  command.add_argument('--part', metavar='NAME', help=PART)
   return command
+
+
+def file_and_part(file: str, part: str | None) -> str:
+  """FILE#PART of a file and of --part; raises BadInput where two parts are named."""
+  from diga_jax import weights
+
+  if part is None:
+    return file
+  if weights.split(file)[1]:
+    raise BadInput(f'--part={part}: {file} names a part already')
+  return f'{file}#{part}'
+
+
+def weights_of(arguments: argparse.Namespace) -> str:
+  """FILE[#PART] of --weights and --part, '' without --weights; raises BadInput."""
+  if arguments.weights is None:
+    if arguments.part is not None:
+      raise BadInput(f'--part={arguments.part} is of a file of weights: give --weights too')
+    return ''
+  return file_and_part(str(arguments.weights), arguments.part)
+
+
+def say_taken(file: str, taken: str) -> None:
+  """Prints what of a file of weights the network is, by the first of several processes."""
+  from diga_jax.parallel import processes
+
+  if processes.is_main_process():
+    print(f'weights {file}: {taken}', file=sys.stderr)
 
 
 def add_dry_run(command: argparse.ArgumentParser) -> argparse.ArgumentParser:

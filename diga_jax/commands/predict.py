@@ -14,6 +14,8 @@ from diga_jax.commands.arguments import (
   parse_folder,
   parse_number,
   parse_path,
+  say_taken,
+  weights_of,
 )
 
 IMAGES = "images, videos, folders of images, or patterns such as 'frames/**/*.jpg'"
@@ -57,13 +59,15 @@ def predict(arguments: argparse.Namespace, config: ConfigDict) -> int:
   from diga_jax.recipe import networks
   from diga_jax.storage import stage_folder
 
+  file = weights_of(arguments)
   if (arguments.workdir is None) != (arguments.stage is None):
     raise BadInput('give --workdir with --stage, or --weights alone')
   stage_folder.check_output(arguments.output)
   for name, settings in config.data.sets.items():
     sets.check_pictures(settings, name, config.data.root, str(arguments.output))
   if arguments.stage is None:
-    network = networks.of_file(config, str(arguments.weights))
+    network = networks.of_file(config, file)
+    say_taken(file, network.taken)
   else:
     network = networks.of_stage(config, arguments.workdir, arguments.stage)
   what = {key: getattr(arguments, key) for key in ('format', 'colour', 'overlay', 'probabilities')}

@@ -4,15 +4,15 @@ import argparse
 import gc
 import os
 import re
+import sys
 
-import jax
 from ml_collections import ConfigDict
 
-from data_pipelines.errors import BadInput, cannot_write
+from data_pipelines.errors import BadInput
 from diga_jax import numerics
 from diga_jax.config import flatten
-from diga_jax.parallel import launchers, processes
-from diga_jax.storage import run_record
+from diga_jax.parallel import devices, launchers, processes
+from diga_jax.storage import program_cache, run_record
 
 # What may differ from process to process: where things are on its machine.
 LOCAL = ('data.root', 'data.cache', 'compilation_cache')
@@ -25,9 +25,13 @@ def execute(arguments: argparse.Namespace, config: ConfigDict | None) -> int:
   gc.set_threshold(50_000)
   numerics.fix()
   try:
-    if config is not None:
-      set_up(arguments, config)
-    status = arguments.execute(arguments, config) or 0
+    try:
+      if config is not None:
+        set_up(arguments, config)
+      status = arguments.execute(arguments, config) or 0
+    except (AssertionError, RuntimeError):
+      devices.find()  # raises what is wrong with JAX_PLATFORMS, if that is why
+      raise
     processes.close()
     return status
   except BaseException as error:
@@ -42,22 +46,29 @@ def set_up(arguments: argparse.Namespace, config: ConfigDict) -> None:
     BadInput: a place is a URL, the other processes cannot be reached or do something else, or there
       is no device.
   """
-  places = {'--workdir': getattr(arguments, 'workdir', ''), 'config.data.root': config.data.root}
+  places = {
+    '--workdir': getattr(arguments, 'workdir', ''),
+    'config.data.root': config.data.root,
+    'config.compilation_cache': config.compilation_cache,
+  }
   for field, place in places.items():
     if re.match(r'\w+:/', str(place)):
       raise BadInput(f'{field} is {place}: mount the bucket and give its folder (docs/launch.md)')
-  if config.compilation_cache:
-    cache = os.path.expanduser(config.compilation_cache)
-    try:
-      os.makedirs(cache, exist_ok=True)
-    except OSError as error:  # JAX would warn at every program, and compile it
-      raise cannot_write(f'config.compilation_cache: {cache}', error) from None
-    jax.config.update('jax_compilation_cache_dir', cache)
+  program_cache.use(config.compilation_cache, os.environ)
   if getattr(arguments, 'distributed', None):
     processes.connect(arguments.distributed, launchers.visible_devices(os.environ))
     processes.compare('--distributed', what_all_do(arguments, config))
-  if hasattr(arguments, 'workdir'):
-    run_record.devices()
+  if hasattr(arguments, 'distributed'):
+    tell_devices(config)
+
+
+def tell_devices(config: ConfigDict) -> None:
+  """Prints the devices, and why they may not be those that are wanted; raises BadInput for none."""
+  text, doubt = devices.describe(config.devices), devices.doubt(os.environ)
+  if processes.is_main_process():
+    print(f'devices: {text}', file=sys.stderr, flush=True)
+    if doubt:
+      print(f'warning: {doubt}', file=sys.stderr, flush=True)
 
 
 def what_all_do(arguments: argparse.Namespace, config: ConfigDict) -> dict[str, str]:

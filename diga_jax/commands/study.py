@@ -103,7 +103,9 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   place = arguments.workdir / 'study' / protocol
   comparison.check_earlier(place.with_name(f'{protocol}.json'), found, made)
   if arguments.dry_run:
+    done = sum(map(cells.is_complete, found.cells.values()))
     about = {'seeds': ', '.join(map(str, seeds)), **cells.describe(found)}
+    about['cells'] = f'{done} of {len(found.cells)} complete'
     return print_facts({**about, **facts})
   cells.work(found, first_cell(arguments.share, len(found.cells)), update)
   cells.check_versions(found)

@@ -9,8 +9,10 @@ from data_pipelines import atomic
 from data_pipelines.errors import BadInput
 from data_pipelines.image_files import read_image
 from diga_jax.commands.arguments import (
+  PART,
   Commands,
   add_command,
+  file_and_part,
   parse_folder,
   parse_number,
   parse_path,
@@ -19,9 +21,6 @@ from diga_jax.commands.arguments import (
 WEIGHTS = (
   "a file of PyTorch's, .safetensors or .npz, a folder of the Hugging Face Hub, of a stage or of "
   'an import, or efficientnet_lite0; FILE#PART names a part of it'
-)
-PART = (
-  'of the file: student, teacher, or words of its path, such as ema_model; the line "took" lists'
 )
 OUTPUT = (
   'a file of weights with PyTorch names for layers (.pth, .safetensors or .npz), or where a '
@@ -74,24 +73,13 @@ def add_arguments(commands: Commands) -> None:
   pair.add_argument('--config', metavar='FILE', help='of the network, for --image')
 
 
-def _file(arguments: argparse.Namespace) -> str:
-  """FILE#PART of a file's arguments; raises BadInput where two parts are named."""
-  from diga_jax import weights
-
-  if arguments.part is None:
-    return arguments.file
-  if weights.split(arguments.file)[1]:
-    raise BadInput(f'--part={arguments.part}: {arguments.file} names a part already')
-  return f'{arguments.file}#{arguments.part}'
-
-
 def show_weights(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """Prints how a weights file and the config's network fit."""
   from diga_jax import weights
   from diga_jax.recipe import starts
   from diga_jax.recipe.experiment import Experiment
 
-  experiment, file = Experiment(config), _file(arguments)
+  experiment, file = Experiment(config), file_and_part(arguments.file, arguments.part)
   found = weights.find(file, weights.shapes_of(experiment.shapes))
   _, rows = weights.fill(experiment.shapes, found.arrays)
   print(weights.format_report(rows))
@@ -113,7 +101,7 @@ def import_weights(arguments: argparse.Namespace, config: ConfigDict | None) -> 
   output = arguments.output
   if output.exists() and not (output / stage_folder.RECORD).is_file():
     raise BadInput(f'--output: {output} exists and is no import: give the name of a new folder')
-  file = _file(arguments)
+  file = file_and_part(arguments.file, arguments.part)
   if config is None:
     shapes = models.shapes(models.build(arguments.model, classes=arguments.classes))
     network = {'model': arguments.model, 'classes': arguments.classes}

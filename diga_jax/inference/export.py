@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
+from data_pipelines import host_tensorflow
 from data_pipelines.errors import BadInput
 from diga_jax.inference.forward import Predictor
 from diga_jax.types import Size
@@ -40,7 +41,7 @@ def write_saved_model(directory: pathlib.Path, predictor: Predictor, size: Size)
   Raises:
     BadInput: a size that is not positive, or the folder is there already.
   """
-  import tensorflow as tf
+  tf = host_tensorflow.load()
   from jax.experimental import jax2tf
 
   if directory.exists():

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -15,7 +16,7 @@ from data_pipelines.errors import BadInput
 from data_pipelines.label_tables import IGNORE
 from diga_jax.inference import shapes
 from diga_jax.parallel import mesh, processes
-from diga_jax.progress import bar
+from diga_jax.progress import bar, compiling
 from diga_jax.types import Size
 
 READERS = 2  # threads that decode; Pillow lets go of the interpreter while it does
@@ -246,7 +247,15 @@ def for_each_batch(
     dataset, options: as of `batches`.
   """
   with bar(len(processes.local_share(len(dataset))), title, progress) as shown:
-    for batch, result in one_ahead(step, batches(dataset, **options)):
+    first = True
+
+    def start(batch: Batch) -> T:
+      nonlocal first
+      with compiling(shown, title) if first else contextlib.nullcontext():
+        first = False
+        return step(batch)
+
+    for batch, result in one_ahead(start, batches(dataset, **options)):
       yield batch, result
       shown.update(len(batch.indices))
 

@@ -23,12 +23,14 @@ class Selector(NamedTuple):
     counts_first: whether `start` needs the summed `confidence_counts` of the data set, which take
       a pass of their own; else `counts` is None.
     adapts: whether `select` moves the thresholds: it gets `selector_batch` images at a time.
+    text: what it keeps, on one line, for `list`.
   """
 
   start: Callable[[ConfigDict, int, np.ndarray | None], np.ndarray]
   select: Callable[[ConfigDict, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
   counts_first: bool = False
   adapts: bool = False
+  text: str = ''
 
 
 def _equal_thresholds(settings: ConfigDict, classes: int, counts: np.ndarray | None) -> np.ndarray:
@@ -45,12 +47,16 @@ SELECTORS: dict[str, Selector] = {
   'none': Selector(
     lambda settings, classes, counts: np.zeros(classes, np.float32),
     lambda settings, confidence, predicted, thresholds: (selection.none(predicted), thresholds),
+    text='Keeps every label.',
   ),
-  'constant': Selector(_equal_thresholds, _by_threshold),
+  'constant': Selector(
+    _equal_thresholds, _by_threshold, text='Keeps labels of a confidence of at least `threshold`.'
+  ),
   'cbst': Selector(
     lambda settings, classes, counts: selection.class_balanced_thresholds(counts, settings.share),
     _by_threshold,
     counts_first=True,
+    text='Keeps the most confident `share` of each class (CBST).',
   ),
   'ias': Selector(
     _equal_thresholds,
@@ -58,5 +64,6 @@ SELECTORS: dict[str, Selector] = {
       *maps, alpha=settings.alpha, beta=settings.beta, gamma=settings.gamma
     ),
     adapts=True,
+    text='Instance adaptive thresholds, which follow images and classes (HIAST).',
   ),
 }

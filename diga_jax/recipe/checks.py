@@ -5,20 +5,16 @@ and not after hours of training.
 """
 
 import functools
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-
-import jax
 
 from data_pipelines import pipeline
 from data_pipelines.errors import BadInput
 from diga_jax import criteria, progress
-from diga_jax.models import translator
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import local_rows
-from diga_jax.recipe import graph, starts, training
-from diga_jax.recipe.experiment import Run, digest_memory, has_labels
+from diga_jax.recipe import disk_space, graph, starts, training
+from diga_jax.recipe.experiment import Experiment, Run, digest_memory, has_labels
 from diga_jax.stages.kinds import criteria_of, inputs, kind_of
 from diga_jax.storage import stage_folder
 from diga_jax.storage.stage_folder import stage_and_choice
@@ -92,12 +88,10 @@ def check_inputs(run: Run, name: str, before: Sequence[str]) -> None:
 
 def check_protocol(run: Run, stages: Sequence[str]) -> list[tuple[str, str]]:
   """What is measured; refuses sets without labels, and stages that will not be there."""
-  config, measured = run.config, graph.measurements(run)
+  measured = graph.measurements(run)
   if not measured and not stages:
     raise BadInput('config.evaluation: there is nothing to measure: give sets, and a recipe')
-  for key in config.evaluation.sets:
-    if not has_labels(run, key):
-      raise BadInput(f'config.evaluation.sets has {key!r}: config.data.sets.{key}.labels is empty')
+  check_labels(run)
   for name, _ in measured:
     stage, choice = stage_and_choice(name)
     if stage not in stages and not is_complete(run, stage):
@@ -105,6 +99,13 @@ def check_protocol(run: Run, stages: Sequence[str]) -> list[tuple[str, str]]:
     if choice and stage not in stages:
       stage_folder.network_of(run.workdir / name)
   return measured
+
+
+def check_labels(experiment: Experiment) -> None:
+  """Refuses evaluation sets that have no labels; raises BadInput."""
+  for key in experiment.config.evaluation.sets:
+    if not has_labels(experiment, key):
+      raise BadInput(f'config.evaluation.sets has {key!r}: config.data.sets.{key}.labels is empty')
 
 
 # Data.
@@ -124,20 +125,28 @@ def check_sets(run: Run, stages: Sequence[str], measured: Measured) -> Facts:
   passes |= {run.stage(name).target for name in stages if not kind_of(run.stage(name)).train_step}
   facts = {}
   for key in dict.fromkeys(key for key, _ in wanted):
-    labelled = (key, True) in wanted
-    images = run.images(key, labelled)
-    facts[f'data.sets.{key}'] = f'{len(images):,} images{" with labels" * labelled}'
-    try:
-      height, width = images.read(0)[0].shape[:2]
-      facts[f'data.sets.{key}'] += f', the first of {width}x{height} pixels'
-    except BadInput as error:
-      if run.config.data.on_bad_file == 'stop' or key in passes:
-        raise BadInput(f'data.sets.{key}: {error}') from None
+    facts[f'data.sets.{key}'] = check_set(run, key, (key, True) in wanted, key in passes)
   for name in stages:
     check_labelled(run, name)
   if held_out:
     check_held_out(run, held_out, dict(wanted))
   return facts
+
+
+def check_set(experiment: Experiment, key: str, labelled: bool, whole: bool) -> str:
+  """Opens a data set and reads its first image; returns what it is, in words.
+
+  `whole`: whether every file of it is read, whatever config.data.on_bad_file says.
+  """
+  images = experiment.images(key, labelled)
+  text = f'{len(images):,} images{" with labels" * labelled}'
+  try:
+    height, width = images.read(0)[0].shape[:2]
+    return f'{text}, the first of {width}x{height} pixels'
+  except BadInput as error:
+    if experiment.config.data.on_bad_file == 'stop' or whole:
+      raise BadInput(f'data.sets.{key}: {error}') from None
+  return text
 
 
 def check_held_out(run: Run, held_out: str, sets: Mapping[str, bool]) -> None:
@@ -234,27 +243,24 @@ def check_weights(run: Run, stages: Sequence[str]) -> Facts:
 
 
 def check_steps(run: Run, stages: Sequence[str]) -> Facts:
-  """Sets up every training step on shapes, and cuts its first row; asks for a checkpoint's room."""
-  needed, run_in = 0, run.workdir.absolute()
-  for name in stages:
-    stage = run.stage(name)
-    kind = kind_of(stage)
-    if kind.train_step is None:
-      continue
+  """Sets up every training step on shapes, and cuts its first row; asks for checkpoints' room."""
+  trained = [name for name in stages if kind_of(run.stage(name)).train_step]
+  for name in trained:
     training.check_memory(run, name)
-    is_translator = kind.trains == 'translator'
-    shapes = {'params': translator.shapes(run.config.translator)} if is_translator else run.shapes
-    _, state = training.start(run, name, training.Arrays(shapes), jax.eval_shape)
-    leaves = jax.tree.leaves(state)
-    needed = max(needed, sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))
+    training.abstract_state(run, name)
     cut_first_row(run, name)
+  kept, besides = disk_space.needed(run, trained)
+  run_in = run.workdir.absolute()
   place = next(place for place in (run_in, *run_in.parents) if place.exists())
   if not place.is_dir():
     raise BadInput(f'{place}: is not a folder: give another --workdir')
   free = shutil.disk_usage(place).free
-  if free < needed:
-    raise BadInput(f'{place}: a checkpoint needs {needed:,} bytes and {free:,} are free: free some')
-  return {'disk': f'a checkpoint needs {needed:,} bytes, {free:,} are free'} if needed else {}
+  words = [disk_space.in_words(size) for size in (kept, besides, free)]
+  text = 'checkpoints take {} in the end and up to {} besides while a stage is trained, {} are free'
+  begun = [run.workdir / f'{name}.partial' for name in trained]
+  if free + sum(map(disk_space.used, begun)) < kept + besides:
+    raise BadInput(f'{place}: {text.format(*words)}: free some, or give another --workdir')
+  return {'disk': text.format(*words)} if trained else {}
 
 
 def cut_first_row(run: Run, name: str) -> None:

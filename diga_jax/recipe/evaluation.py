@@ -48,51 +48,65 @@ def protocol(experiment: Run, name: str, key: str) -> dict[str, PyTree]:
   """What a number needs beside its measurement: data, class set, weights, step, seed."""
   directory, step, chosen_by = stage_folder.network_of(experiment.workdir / name)
   record = stage_folder.read_record(directory)
+  return protocol_on(experiment, key) | {
+    'network': experiment.config.evaluation.network,
+    'step': step,
+    'seed': record['identity'].get('seed', experiment.config.seed),  # that it was trained with
+    'chosen_by': chosen_by,
+  }
+
+
+def protocol_on(experiment: Experiment, key: str) -> dict[str, PyTree]:
+  """The part of `protocol` that does not depend on who is measured."""
   return {
     'protocol': experiment.config.evaluation.name,
     'data': key,
     'class_set': class_set(experiment),
     'class_means': experiment.config.evaluation.class_means,
-    'network': experiment.config.evaluation.network,
-    'step': step,
-    'seed': record['identity'].get('seed', experiment.config.seed),  # that it was trained with
     'dtype': experiment.config.model.dtype,
     'precision': experiment.config.model.precision,
-    'chosen_by': chosen_by,
   }
 
 
 def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Path) -> NetworkRow:
-  """Evaluates a stage's network on a labelled set.
+  """Evaluates a stage's network on a labelled set; writes as `measure_network`.
 
-  Writes pictures/, those of the first set also target_pictures/, curves for TensorBoard, and
-  images.npz with the counts of each image.
+  Beside that it writes curves for TensorBoard, and of the first set target_pictures/.
   """
+  predictor = experiment.predictor(name, experiment.config.evaluation.network)
+  found = measure_network(experiment, predictor, key, protocol(experiment, name, key), directory)
+  if processes.is_main_process():
+    if key == experiment.config.evaluation.sets[0]:
+      draw_target(experiment, predictor, directory / TARGET_PICTURES)
+    write_curves(directory, found)
+  return {'name': name, **found}
+
+
+def measure_network(
+  experiment: Experiment,
+  predictor: Predictor,
+  key: str,
+  protocol: Mapping[str, PyTree],
+  directory: pathlib.Path,
+) -> NetworkScores:
+  """Evaluates a network on a labelled set: pictures/, and images.npz with each image's counts."""
   settings, images = experiment.config.evaluation, experiment.images(key)
-  predictor = experiment.predictor(name, settings.network)
   own: dict[str, np.ndarray] = {}
   size = tuple(experiment.config.data.sets[key].evaluation_size)
   planned = experiment.shape_plan(key, size)
-  facts = protocol(experiment, name, key) | (
-    {'programs': experiment.config.programs} if planned else {}
-  )
   found = evaluate.evaluate(
     predictor,
     images,
     class_names(experiment),
     means=class_means(experiment),
-    protocol=facts,
+    protocol={**protocol, **({'programs': experiment.config.programs} if planned else {})},
     size=size or None,
     planned=planned,
     pictures=evaluate.Pictures(directory / 'pictures', palette(experiment), settings.pictures),
     each=own.__setitem__,
   )
   save_counts(directory / 'images.npz', images.ids, own)
-  if processes.is_main_process():
-    if key == settings.sets[0]:
-      draw_target(experiment, predictor, directory / TARGET_PICTURES)
-    write_curves(directory, found)
-  return {'name': name, **found}
+  return found
 
 
 def draw_target(experiment: Run, predictor: Predictor, directory: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ partial one is continued, a stale one is refused.
 
 import functools
 import pathlib
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -65,8 +66,11 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
   def build(directory: pathlib.Path) -> dict[str, PyTree]:
     begun = any(path.name != stage_folder.RECORD for path in directory.iterdir())
     run_record.note(run.workdir, name, begun)
+    since = time.perf_counter()
     with run_record.timed(run.workdir, name):
       result, read = make(run, name, directory), inputs(stage, run.config).sets
+    if 'images' in result and not begun:  # a training notes its own
+      run_record.note_pace(run.workdir, name, time.perf_counter() - since, result['images'])
     dates = {key: made for key, made in run.examined.items() if key in read}
     return result | ({'examined': dates} if dates else {})
 
@@ -137,29 +141,31 @@ def _oracle(run: Run) -> dict[str, PyTree]:
   """What a checkpoint is chosen by: the first evaluation set, and how it is measured."""
   settings = run.config.evaluation
   fields = ('scales', 'flip', 'class_means', 'mean')
-  padding = {'padding': _padding_of(run, settings.sets[0])}
+  padding = {'padding': padding_of(run, settings.sets[0])}
   return {field: settings[field] for field in fields} | _measured(run, settings.sets[0]) | padding
 
 
-def _measured(run: Run, key: str) -> dict[str, PyTree]:
+def _measured(experiment: Experiment, key: str) -> dict[str, PyTree]:
   """What a number on a data set depends on there: settings, classes and files."""
+  data = experiment.config.data
+  labelled = has_labels(experiment, key)
   return {
-    'data': {'names': run.config.data.names, 'sets': {key: _content(run.config.data.sets[key])}},
-    'class_names': class_names(run),
-    'images': {key: run.fingerprint(key, has_labels(run, key), afresh=('label',))},
+    'data': {'names': data.names, 'sets': {key: _content(data.sets[key])}},
+    'class_names': class_names(experiment),
+    'images': {key: experiment.fingerprint(key, labelled, afresh=('label',))},
   }
 
 
-def _padding_of(run: Run, key: str) -> dict[str, PyTree]:
+def padding_of(experiment: Experiment, key: str) -> dict[str, PyTree]:
   """`_padding` of an evaluation set."""
-  return _padding(run, key, run.config.data.sets[key].evaluation_size)
+  return _padding(experiment, key, experiment.config.data.sets[key].evaluation_size)
 
 
-def _padding(run: Run, key: str, size: Sequence[int]) -> dict[str, PyTree]:
+def _padding(experiment: Experiment, key: str, size: Sequence[int]) -> dict[str, PyTree]:
   """How a pass computes images of many sizes; {} where each is computed in its own."""
-  if run.shape_plan(key, size) is None:
+  if experiment.shape_plan(key, size) is None:
     return {}
-  return {'programs': run.config.programs, 'window': shapes.WINDOW}
+  return {'programs': experiment.config.programs, 'window': shapes.WINDOW}
 
 
 def _content(settings: ConfigDict) -> dict[str, PyTree]:
@@ -241,7 +247,7 @@ def way_of_measuring(run: Run) -> dict[str, PyTree]:
   settings = run.config.evaluation
   found = flatten({'evaluation': {k: v for k, v in settings.to_dict().items() if k != 'stages'}})
   for key in settings.sets:
-    found |= flatten(_measured(run, key) | {'padding': {key: _padding_of(run, key)}})
+    found |= flatten(_measured(run, key) | {'padding': {key: padding_of(run, key)}})
   return found
 
 
@@ -255,24 +261,26 @@ def dependencies(
   digest_of = digest_of or functools.partial(digest, run)
   name, choice = stage_and_choice(name)
   config, stage = run.config, run.stage(name)
-  unrelated = ('stages', 'sets', 'name', 'checkpoints', 'weights', 'partial_weights')
-  found = {
-    'input': {name: digest_of(name)},
-    **{
-      group: {k: v for k, v in config[group].to_dict().items() if k not in unrelated}
-      for group in ('evaluation', 'model')
-    },
-    **_measured(run, key),
-  }
+  found = {'input': {name: digest_of(name)}, **measurement_on(run, key)}
   if choice:
     found['checkpoint'] = choice
   if kind_of(stage).train_step:
-    found['padding'] = _padding_of(run, key)
+    found['padding'] = padding_of(run, key)
   if kind_of(stage).train_step is None:  # its labels are measured with what it started from
     reads = inputs(stage, config)
     began = digest_of(reads.start) if reads.start else _files(reads, config)
     found |= {'stage': stage.to_dict(), 'start': began}
   return flatten(found)
+
+
+def measurement_on(experiment: Experiment, key: str) -> dict[str, PyTree]:
+  """What a network's number on a data set depends on beside its weights."""
+  unrelated = ('stages', 'sets', 'name', 'checkpoints', 'weights', 'partial_weights')
+  settings = {
+    group: {k: v for k, v in experiment.config[group].to_dict().items() if k not in unrelated}
+    for group in ('evaluation', 'model')
+  }
+  return settings | _measured(experiment, key)
 
 
 def measure(run: Run, name: str, key: str) -> Row:
@@ -281,8 +289,10 @@ def measure(run: Run, name: str, key: str) -> Row:
 
   def build(directory: pathlib.Path) -> Row:
     run_record.note(run.workdir, folder, resumed=False)
+    since = time.perf_counter()
     with run_record.timed(run.workdir, folder):
       row = make(run, name, key, directory)
+    run_record.note_pace(run.workdir, folder, time.perf_counter() - since, row['images'])
     if processes.is_main_process():
       stage_folder.write_metrics(directory / 'metrics.json', row)
     return row

@@ -32,11 +32,13 @@ class Network:
     predictor: the network, its scales and flip.
     names: of the C classes, by train id.
     palette: their colours, uint8 [C, 3] RGB.
+    taken: of a file of weights, what of it is this network, in words.
   """
 
   predictor: Predictor
   names: tuple[str, ...]
   palette: np.ndarray
+  taken: str = ''
 
   def predict(self, images: Images, window: int = shapes.WINDOW) -> tuple[np.ndarray, np.ndarray]:
     """Labels and probabilities of one image or of several of one size.
@@ -170,8 +172,9 @@ def of_file(config: ConfigDict, file: str) -> Network:
   Of the folder of a stage it is the student.
   """
   experiment = Experiment(config)
-  return _network(experiment, experiment.predictor_of(starts.local_variables_in(experiment, file)))
+  variables, taken = starts.local_variables_in(experiment, file)
+  return _network(experiment, experiment.predictor_of(variables), taken)
 
 
-def _network(experiment: Experiment, predictor: Predictor) -> Network:
-  return Network(predictor, tuple(class_names(experiment)), palette(experiment))
+def _network(experiment: Experiment, predictor: Predictor, taken: str = '') -> Network:
+  return Network(predictor, tuple(class_names(experiment)), palette(experiment), taken)

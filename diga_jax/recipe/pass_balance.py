@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import logging
-from clu import metric_writers
 
-from diga_jax import class_balance
+from diga_jax import class_balance, progress
 from diga_jax.inference.pseudo_labels import Statistics
 from diga_jax.recipe.experiment import Experiment, Run, say
 from diga_jax.stages.kinds import inputs, kind_of
@@ -87,10 +86,10 @@ def tell(name: str, directory: pathlib.Path, balance: Mapping[str, PyTree]) -> N
   )
   for text in balance['warnings']:
     logging.warning('%s', text)
-  curves = {
+  scalars = {
     f'labels/{key}': value for key, value in balance.items() if isinstance(value, float | int)
   }
   for shown, columns in by_class.items():
-    curves |= {f'{what}/{shown}': value for what, value in columns.items() if value is not None}
-  with contextlib.closing(metric_writers.SummaryWriter(str(directory))) as writer:
-    writer.write_scalars(0, curves)
+    scalars |= {f'{what}/{shown}': value for what, value in columns.items() if value is not None}
+  with contextlib.closing(progress.curves(directory)) as writer:
+    writer.write_scalars(0, scalars)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from data_pipelines.folder import Folder
 from diga_jax.config import config_file, flatten, read_config
-from diga_jax.recipe.experiment import Run, class_names, digest_memory, has_labels
+from diga_jax.recipe.experiment import Experiment, Run, class_names, digest_memory, has_labels
 from diga_jax.storage import run_record, stage_folder
 from diga_jax.storage.stage_folder import stage_and_choice
 from diga_jax.types import PyTree, Row
@@ -55,17 +55,42 @@ def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, P
   }
 
 
-def _protocol(run: Run, key: str, row: Row) -> dict[str, PyTree]:
+def describe_file(
+  experiment: Experiment, name: str, digest: str, key: str, row: Row
+) -> dict[str, PyTree]:
+  """The passport of the measurement of a file of weights, which nobody knows the making of.
+
+  Args:
+    experiment: the config.
+    name, digest: of the file, and the SHA-256 of its content.
+    key, row: the data set, and what was measured.
+  """
+  return {
+    'kind': row['kind'],
+    'name': row['name'],
+    'scores': {field: value for field, value in row.items() if field not in NO_SCORES},
+    'protocol': _protocol(experiment, key, row),
+    'made_from': {
+      'weights': name,
+      'weight_files_sha256': {'weights': digest},
+      'model': experiment.config.model.to_dict(),
+      'made_under': {},
+      'measured_under': run_record.conditions(),
+    },
+  }
+
+
+def _protocol(experiment: Experiment, key: str, row: Row) -> dict[str, PyTree]:
   """What was measured how: the row's protocol without what tells two rows apart, and digests."""
-  images, settings = run.images(key, has_labels(run, key)), run.config.evaluation
-  skip = run.config.data.on_bad_file == 'skip'
-  digests = images.file_digests(digest_memory(run.config), skip=skip)
+  images = experiment.images(key, has_labels(experiment, key))
+  skip = experiment.config.data.on_bad_file == 'skip'
+  digests = images.file_digests(digest_memory(experiment.config), skip=skip)
   labels = (parts.get('label', '') for parts in digests.values())
   apart = ('step', 'seed')
   return {
     **{field: value for field, value in row['protocol'].items() if field not in apart},
-    'mean': settings.mean,
-    'classes': list(class_names(run)),
+    'mean': experiment.config.evaluation.mean,
+    'classes': list(class_names(experiment)),
     'images': len(images),
     'list_sha256': _sha256(images.ids),
     'image_files_sha256': _sha256(parts['image'] for parts in digests.values()),

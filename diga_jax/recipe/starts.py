@@ -34,15 +34,17 @@ def local_variables_of(run: Run, stage: ConfigDict) -> Variables:
   return check_finite(found, reads.start or reads.weights or run.config.model.weights)
 
 
-def local_variables_in(experiment: Experiment, file: str) -> Variables:
+def local_variables_in(experiment: Experiment, file: str) -> tuple[Variables, str]:
   """The variables in a file of weights that holds all of them, on this process's devices.
+
+  Returns what of the file they are, in words, as well.
 
   Raises:
     BadInput: if the file is missing, damaged or of another network.
   """
-  variables = load_weights(experiment, file, whole=True).variables
-  found = to_local_mesh(replicate(variables, experiment.mesh), experiment.local_mesh)
-  return check_finite(found, file)
+  loaded = load_weights(experiment, file, whole=True)
+  found = to_local_mesh(replicate(loaded.variables, experiment.mesh), experiment.local_mesh)
+  return check_finite(found, file), loaded.said
 
 
 def initial_variables(experiment: Experiment, file: str = '', whole: bool = False) -> Variables:

@@ -26,7 +26,7 @@ from diga_jax.recipe.experiment import Experiment, Run, class_names
 from diga_jax.stages.kinds import criteria_of, inputs, kind_of
 from diga_jax.stages.setup import schedule
 from diga_jax.state import TrainState
-from diga_jax.storage import checkpoint
+from diga_jax.storage import checkpoint, run_record
 from diga_jax.types import CheckpointTable, Metrics, Params, PyTree, StepConfig, Variables
 
 
@@ -80,6 +80,7 @@ def train_to_end(
     criteria=criteria_of(stage, config),
     score=checkpoints.scorer(run, name),
     classes=class_names(run) if kind_of(stage).trains == 'segmentation' else (),
+    note_pace=functools.partial(run_record.note_pace, run.workdir, name),
   )
   batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
   initial = replicate(initial, run.mesh)
@@ -153,6 +154,14 @@ def start(
   step = functools.partial(kind.train_step, model=model, tx=tx, config=settings)
   given = arrays.variables, arrays.centroids
   return step, make(create, *given) if make else create(*given)
+
+
+def abstract_state(experiment: Experiment, name: str) -> TrainState:
+  """The state that a training stage starts from, as jax.ShapeDtypeStruct; raises as `start`."""
+  is_translator = kind_of(experiment.stage(name)).trains == 'translator'
+  config = experiment.config
+  shapes = {'params': translator.shapes(config.translator)} if is_translator else experiment.shapes
+  return start(experiment, name, Arrays(shapes), jax.eval_shape)[1]
 
 
 def read_arrays(run: Run, stage: ConfigDict) -> Arrays:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import rich.table
-import scipy.stats
 
 from diga_jax import criteria
 from diga_jax.report import tables
@@ -63,7 +62,9 @@ def _correlations(pairs: np.ndarray) -> tuple[float | None, float | None]:
   """Spearman's rho and Kendall's tau-b of pairs [n, 2]."""
   if len(pairs) < FEWEST or not np.ptp(pairs, axis=0).all():
     return None, None
-  found = scipy.stats.spearmanr(*pairs.T), scipy.stats.kendalltau(*pairs.T)
+  from scipy import stats  # a second that no run without such choices needs
+
+  found = stats.spearmanr(*pairs.T), stats.kendalltau(*pairs.T)
   return float(found[0].statistic), float(found[1].statistic)
 
 

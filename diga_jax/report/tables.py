@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import rich.box
@@ -28,10 +29,19 @@ FACTS = {'step': 'step', 'seed': 'seed', 'network': 'weights', 'chosen_by': 'cho
 
 Measured = dict[str, PyTree]  # the part of a protocol named by MEASUREMENT
 Part = rich.table.Table | str  # of a printed page
+Justify = Literal['left', 'right']
 
 
 def _percent(value: float | None) -> str:
   return '-' if value is None or np.isnan(value) else f'{100 * value:.1f}'
+
+
+def _change(row: NetworkRow, first: NetworkRow, subset: str) -> str:
+  """The difference of two means in points, with its sign; '-' for the first row itself."""
+  ours, theirs = (each['mean_iou_subsets'].get(subset) for each in (row, first))
+  if row is first or ours is None or theirs is None or np.isnan(ours - theirs):
+    return '-'
+  return f'{100 * (ours - theirs):+.1f}'
 
 
 def extent(size: Sequence[int] | str) -> str:
@@ -133,6 +143,8 @@ def _with_columns(
   name: rich.table.Column, columns: Sequence[rich.table.Column]
 ) -> rich.table.Table:
   result = plain_table(str(name.header), *(str(column.header) for column in columns))
+  for new, column in zip(result.columns[1:], columns, strict=True):
+    new.justify = column.justify
   for cells in zip(name.cells, *(column.cells for column in columns), strict=True):
     result.add_row(*cells)
   return result
@@ -150,7 +162,7 @@ def _fact(row: NetworkRow, key: str) -> str:
   return '-' if fact is None else f'{fact}*' if fact == 'oracle' else str(fact)
 
 
-def _one_table(measured: Measured, rows: Sequence[NetworkRow]) -> Iterator[Part]:
+def _one_table(measured: Measured, rows: Sequence[NetworkRow], mean: str) -> Iterator[Part]:
   """Title with what holds for every row, table, an empty line."""
   subsets = list(dict.fromkeys(name for row in rows for name in row['mean_iou_subsets']))
   facts = {key: [_fact(row, key) for row in rows] for key in FACTS}
@@ -158,7 +170,11 @@ def _one_table(measured: Measured, rows: Sequence[NetworkRow]) -> Iterator[Part]
   columns = [
     key for key, cells in facts.items() if key in ('step', 'chosen_by') or len(set(cells)) > 1
   ]
-  result = plain_table('network', *(f'mIoU {name}' for name in subsets), 'pixel acc.')
+  result = plain_table('network', *(f'mIoU {name}' for name in subsets))
+  compared = mean if mean in subsets else next(iter(subsets), '')
+  if len(rows) > 1:
+    result.add_column(f'change of {compared}' if len(subsets) > 1 else 'change', justify='right')
+  result.add_column('pixel acc.', justify='right')
   for key in columns:
     result.add_column(
       FACTS[key], justify='left' if key in ('network', 'chosen_by') else 'right', no_wrap=True
@@ -167,6 +183,7 @@ def _one_table(measured: Measured, rows: Sequence[NetworkRow]) -> Iterator[Part]
     result.add_row(
       row['name'],
       *(_percent(row['mean_iou_subsets'].get(name)) for name in subsets),
+      *[_change(row, rows[0], compared)] * (len(rows) > 1),
       _percent(row['pixel_accuracy']),
       *(facts[key][i] for key in columns),
     )
@@ -180,19 +197,21 @@ def _one_table(measured: Measured, rows: Sequence[NetworkRow]) -> Iterator[Part]
   yield ''
 
 
-def table(rows: Sequence[NetworkRow], width: int | None = None) -> str:
+def table(rows: Sequence[NetworkRow], width: int | None = None, mean: str = '') -> str:
   """Networks against their mIoU (%), as text for a terminal.
 
   Rows measured in different ways (data, split, sizes, scales, fusion, flip, class set) are never
-  put in one column: each way gets a table of its own, its title saying which.
+  put in one column: each way gets a table of its own, its title saying which. Of several networks
+  the change of the mIoU against the first one, in points, has a column of its own.
 
   Args:
     rows: what `evaluate.evaluate` returns, each with a 'name'. Step, seed, network and chosen_by
       of its protocol become columns.
     width: columns of the terminal; None: as it is.
+    mean: of which classes the change is told; '': of the first mIoU, which is over all of them.
   """
   width = width or shutil.get_terminal_size().columns
-  return render_tables((part for group in groups(rows) for part in _one_table(*group)), width)
+  return render_tables((part for group in groups(rows) for part in _one_table(*group, mean)), width)
 
 
 def render_report(name: str, report: Report, names: Sequence[str], table: TableLike) -> str:

@@ -22,6 +22,7 @@ def select_labels(
 def _consensus(
   state: TrainState, teacher: Output, pseudo_labels: jax.Array, stage: ConfigDict
 ) -> jax.Array:
+  """Keeps labels that the nearest class centroid agrees with (DiGA)."""
   weights = selection.centroid_weights(teacher.feature, state.centroids, pseudo_labels.shape[1:])
   return selection.ranked_consensus(pseudo_labels, weights, stage.rank)
 

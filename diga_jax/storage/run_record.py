@@ -20,12 +20,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-import jax
 from absl import logging
 
 from data_pipelines import records
-from data_pipelines.errors import BadInput, one_line
-from diga_jax.parallel import processes
+from data_pipelines.errors import BadInput
+from diga_jax.parallel import devices, processes
 from diga_jax.types import PyTree
 
 NAME = 'run.json'
@@ -92,39 +91,16 @@ def _git(*arguments: str) -> str:
   return done.stdout.strip()
 
 
-def devices() -> str:
-  """The devices of all processes, such as '8 x NVIDIA H100 80GB HBM3 in 2 processes'.
-
-  Raises:
-    BadInput: JAX finds none of those that it has been told to use.
-  """
-  try:
-    kinds = [device.device_kind for device in jax.devices()]
-  except (AssertionError, RuntimeError) as error:
-    raise BadInput(
-      f'JAX finds no device: {one_line(error)}; set JAX_PLATFORMS to cpu, or install JAX for the '
-      'accelerator (docs/launch.md)'
-    ) from error
-  text = ', '.join(f'{kinds.count(kind)} x {kind}' for kind in dict.fromkeys(kinds))
-  count = jax.process_count()
-  return text if count == 1 else f'{text} in {count} processes'
-
-
 def conditions() -> dict[str, PyTree]:
   """What numbers depend on beside the config, flat."""
   flags = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(FLAGS)}
   return {
     **versions(),
-    'devices': devices(),
+    'devices': devices.kinds(),
     'processor': processor(),
-    'cores': cores(),
+    'cores': devices.cores(),
     **flags,
   }
-
-
-def cores() -> int:
-  """How many cores this process may use: sums on a CPU are split over them."""
-  return len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count() or 1
 
 
 def processor() -> str:
@@ -140,8 +116,7 @@ def processor() -> str:
 def recorded(workdir: pathlib.Path, config: Mapping[str, PyTree] | None = None) -> Iterator[None]:
   """Adds the entry of this start to a working directory that is locked, and its hours at the end.
 
-  Prints the devices, where a CPU instead of a GPU is seen at once. `config`: all that is set, so
-  that `config_of` finds it again.
+  `config`: all that is set, so that `config_of` finds it again.
   """
   entry = {
     'date': _now().isoformat(timespec='seconds'),
@@ -151,11 +126,11 @@ def recorded(workdir: pathlib.Path, config: Mapping[str, PyTree] | None = None) 
     'conditions': conditions(),
     'config': config or {},
     'stages': [],  # those that it has worked on, and the folders of its measurements
+    'paces': {},  # of these: [seconds, steps or images done in them]
     'hours': 0.0,
     'hours_of': {},  # those that were spent on each of them
   }
   if processes.is_main_process():
-    print(f'devices: {devices()}', file=sys.stderr)
     _write(workdir, [*_read(workdir), entry])
   try:
     yield
@@ -212,6 +187,21 @@ def timed(workdir: pathlib.Path, stage: str) -> Iterator[None]:
         passed = (time.monotonic() - begun) / 3600
         hours[stage] = round(hours.get(stage, 0.0) + passed, 5)
         _write(workdir, starts)
+
+
+def note_pace(workdir: pathlib.Path, name: str, seconds: float, count: int) -> None:
+  """Notes how long this process has taken for so many steps or images of a stage."""
+  if count and processes.is_main_process() and (starts := _read(workdir)):
+    starts[-1].setdefault('paces', {})[name] = [round(seconds, 3), count]
+    _write(workdir, starts)
+
+
+def starts_of(workdir: pathlib.Path) -> list[dict[str, PyTree]]:
+  """The entries of a working directory; none where they are missing or damaged."""
+  try:
+    return records.read(workdir / NAME, '', 'starts')['starts']
+  except BadInput:
+    return []
 
 
 def conditions_of(workdir: pathlib.Path, name: str) -> dict[str, PyTree]:

@@ -172,14 +172,18 @@ def check_same(
 
 
 @contextlib.contextmanager
-def lock(directory: pathlib.Path) -> Iterator[None]:
+def lock(directory: pathlib.Path, field: str = '--workdir') -> Iterator[None]:
   """Keeps other runs out of a working directory; the lock goes with the process, however it ends.
+
+  Args:
+    directory: the folder.
+    field: what names it, for messages.
 
   Raises:
     BadInput: if another run is there.
   """
   if not processes.is_main_process():
-    processes.see_file(directory / '.lock', '--workdir')
+    processes.see_file(directory / '.lock', field)
     yield
     return
   was_there = directory.exists()
@@ -191,7 +195,7 @@ def lock(directory: pathlib.Path) -> Iterator[None]:
       raise BadInput(
         f'{directory}: another run is at work there; wait for it, stop it, or use another folder'
       ) from None
-    processes.see_file(directory / '.lock', '--workdir')
+    processes.see_file(directory / '.lock', field)
     try:
       yield
     finally:

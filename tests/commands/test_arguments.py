@@ -1,6 +1,7 @@
 """The command line: what is added how, what is imported when, and what help says."""
 
 import argparse
+import re
 import subprocess
 import sys
 import types
@@ -12,8 +13,8 @@ from diga_jax import weights
 from diga_jax.commands.arguments import add_command, parse_folder
 
 NAMES = (
-  'run', 'train', 'label', 'evaluate', 'study', 'predict', 'compare', 'plan', 'init', 'doctor',
-  'prepare', 'weights', 'config',
+  'run', 'train', 'label', 'evaluate', 'study', 'predict', 'compare', 'report', 'plan', 'init',
+  'doctor', 'prepare', 'weights', 'config', 'list',
 )  # fmt: skip
 
 
@@ -74,6 +75,18 @@ def test_help_waits_for_nothing_heavy():
   )
   found = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True)
   assert found.stdout == '\n'
+
+
+@pytest.mark.parametrize('command', ['config --config=quickstart', 'list', 'weights show none.pth'])
+def test_tensorflow_is_for_commands_that_make_batches(command, tmp_path):
+  script = (
+    'import sys; from diga_jax.__main__ import main; status = main(sys.argv[1:]); '
+    'print(*{"tensorflow", "tensorboard", "scipy.stats"} & set(sys.modules), file=sys.stderr)'
+  )
+  more = ['--config=quickstart'] * command.startswith('weights')
+  argv = [sys.executable, '-c', script, *command.split(), *more]
+  found = subprocess.run(argv, capture_output=True, text=True, check=True)
+  assert found.stderr.splitlines()[-1] == ''
 
 
 def test_a_full_disk_is_one_line(monkeypatch, capsys):
@@ -146,7 +159,7 @@ def refused(argv: list[str], capsys) -> str:
     status = command_line.main(argv)
   except SystemExit as error:
     status = error.code
-  line = capsys.readouterr().err
+  line = re.sub('^devices: .*\n', '', capsys.readouterr().err)  # of commands that compute
   assert status == 2 and line.startswith('diga_jax: ') and line.count('\n') == 1, line
   return line
 

@@ -6,12 +6,11 @@ import pathlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_pipelines import copy_paste, pipeline, transforms
+from data_pipelines import copy_paste, host_tensorflow, pipeline, transforms
 from data_pipelines.errors import BadInput
 from tests.support import data_files
 
@@ -326,7 +325,8 @@ def test_views_that_cannot_be_made_are_refused_at_once(views):
 
 
 def test_tensorflow_sees_no_accelerator():
-  assert [device.device_type for device in tf.config.get_visible_devices()] == ['CPU']
+  visible = host_tensorflow.load().config.get_visible_devices()
+  assert [device.device_type for device in visible] == ['CPU']
 
 
 # Copy-paste and the zoom.

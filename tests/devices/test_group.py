@@ -211,20 +211,37 @@ def test_a_signal_to_one_ends_both_where_nothing_is_to_be_saved():
 
 
 SLURM = {'SLURM_LOCALID': '1', 'SLURM_NODEID': '1', 'SLURM_STEP_TASKS_PER_NODE': '1,8(x2)'}
+EIGHT = '0,1,2,3,4,5,6,7'
+MIG = 'MIG-1a,MIG-2b,MIG-3c,MIG-4d,MIG-5e,MIG-6f,MIG-7a,MIG-8b'
 
 
 @pytest.mark.parametrize(
   'more, devices',
   [
     ({'CUDA_VISIBLE_DEVICES': '0'}, 'all'),  # --gpus-per-task=1: each sees its own as 0
-    ({'CUDA_VISIBLE_DEVICES': '0,1,2,3,4,5,6,7'}, '1'),  # all see all: one each
+    ({'CUDA_VISIBLE_DEVICES': EIGHT}, '1'),  # all see all: one each
+    ({'CUDA_VISIBLE_DEVICES': MIG}, '1'),
+    ({'CUDA_VISIBLE_DEVICES': 'GPU-8932f937-d72c'}, 'all'),
+    ({'CUDA_VISIBLE_DEVICES': ''}, 'all'),  # none, which JAX finds out
+    ({'CUDA_VISIBLE_DEVICES': '0,-1,1,2,3,4,5,6,7'}, 'all'),  # CUDA sees what is before the -1
     ({'CUDA_VISIBLE_DEVICES': '0,1,2,3', 'SLURM_GPUS_PER_TASK': '4'}, 'all'),
-    ({'CUDA_VISIBLE_DEVICES': '0,1,2,3,4,5,6,7', 'SLURM_STEP_TASKS_PER_NODE': '2(x2)'}, '4,5,6,7'),
+    ({'CUDA_VISIBLE_DEVICES': '0,1,2,3', 'SLURM_GPUS_PER_TASK': 'h100:4'}, 'all'),
+    ({'CUDA_VISIBLE_DEVICES': '0,1', 'SLURM_TRES_PER_TASK': 'cpu=4,gres/gpu:h100=2'}, 'all'),
+    ({'CUDA_VISIBLE_DEVICES': EIGHT, 'SLURM_TRES_PER_TASK': 'cpu:8'}, '1'),
+    ({'CUDA_VISIBLE_DEVICES': EIGHT, 'SLURM_GPUS_PER_TASK': '1'}, '1'),  # --gpu-bind=none
+    ({'CUDA_VISIBLE_DEVICES': EIGHT, 'SLURM_STEP_TASKS_PER_NODE': '2(x2)'}, '4,5,6,7'),
     ({'CUDA_VISIBLE_DEVICES': '0,1,2,3', 'SLURM_STEP_TASKS_PER_NODE': '1(x4)'}, 'all'),
+    ({'ROCR_VISIBLE_DEVICES': EIGHT}, '1'),
     ({'SLURM_GPUS_ON_NODE': '8'}, '1'),
+    ({'SLURM_GPUS_ON_NODE': 'h100:8'}, '1'),
+    ({'SLURM_GPUS_ON_NODE': '8', 'SLURM_GPUS_PER_TASK': '1'}, 'all'),
+    ({}, 'all'),
     ({'JAX_LOCAL_DEVICE_IDS': '3'}, '3'),
+    # mpirun in a job: SLURM's variables are those of the daemon that starts the processes.
+    ({'OMPI_COMM_WORLD_LOCAL_RANK': '2', 'OMPI_COMM_WORLD_LOCAL_SIZE': '4',
+      'CUDA_VISIBLE_DEVICES': EIGHT}, '4,5'),
   ],
-)
+)  # fmt: skip
 def test_a_process_of_slurm_uses_its_gpus(more, devices):
   assert visible_devices(SLURM | more) == devices
 

@@ -481,7 +481,14 @@ def test_a_pattern_that_fits_no_parameter_is_refused(capsys, tmp_path, cache):
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('place', ['--workdir=gs://bucket/run', '--config.data.root=s3://bucket'])
+@pytest.mark.parametrize(
+  'place',
+  [
+    '--workdir=gs://bucket/run',
+    '--config.data.root=s3://bucket',
+    '--config.compilation_cache=gs://bucket/programs',
+  ],
+)
 def test_a_bucket_is_refused(capsys, tmp_path, cache, place):
   refused(capsys, run('run', tmp_path, cache, place), 'mount the bucket')
 

@@ -176,7 +176,7 @@ def test_weights_of_another_network_are_refused(make, tmp_path):
 def test_a_disk_that_holds_no_checkpoint_is_refused(make, monkeypatch):
   usage = collections.namedtuple('usage', 'total used free')
   monkeypatch.setattr(shutil, 'disk_usage', lambda place: usage(9, 0, 9))
-  refused(make(), 'a checkpoint needs', '9 are free')
+  refused(make(), 'checkpoints take', '9 bytes are free')
 
 
 def test_a_working_directory_that_is_a_file_is_refused(make, tmp_path):
@@ -240,9 +240,9 @@ def test_commands_check_first(cache, tmp_path, capsys, monkeypatch, command):
 @pytest.mark.parametrize(
   ('command', 'words'),
   [
-    ('run', ('stage self_training_2', 'data.sets.camera_test', '3 images with labels', 'disk')),
-    ('study --seeds 3 1', ('seeds', '1, 3', 'stage warmup')),
-    ('train --stage=translator', ('stage translator', '5 images with labels')),
+    ('run', ('self_training_2', 'to do', 'not known', '3 images with labels', 'disk')),
+    ('study --seeds 3 1', ('seeds', '1, 3', '0 of 2 complete', 'stage warmup')),
+    ('train --stage=translator', ('translator', 'to do', '5 images with labels')),
   ],
 )
 def test_a_dry_run_says_what_it_checked_and_makes_nothing(cache, tmp_path, capsys, command, words):

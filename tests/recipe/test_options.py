@@ -75,7 +75,8 @@ def test_compiled_programs_are_kept_where_the_config_says(tmp_path):
   config.compilation_cache = str(tmp_path)
   try:
     start.set_up(argparse.Namespace(), config)
-    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    [made] = tmp_path.iterdir()
+    assert jax.config.jax_compilation_cache_dir == str(made)
   finally:
     jax.config.update('jax_compilation_cache_dir', before)
 

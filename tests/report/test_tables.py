@@ -82,6 +82,32 @@ def test_tables_fit_their_width(width):
     assert all(text.count(row['name']) == 1 for row in rows)
 
 
+def test_the_change_is_against_the_first_row():
+  rows = [_row('first', hits=(8, 6, 0)), _row('second', hits=(8, 8, 0)), _row('third')]
+  rows[2]['mean_iou_subsets'] = {name: None for name in rows[2]['mean_iou_subsets']}
+  subset = next(iter(rows[0]['mean_iou_subsets']))
+  step = 100 * (rows[1]['mean_iou_subsets'][subset] - rows[0]['mean_iou_subsets'][subset])
+  cells = {line.split()[0]: line.split() for line in tables.table(rows, 200).splitlines() if line}
+  position = cells['network'].index('change') - len(rows[0]['mean_iou_subsets'])  # 'mIoU 2'
+  assert [cells[name][position] for name in ('first', 'second', 'third')] == [
+    '-',
+    f'{step:+.1f}',
+    '-',
+  ]
+  assert 'change' not in tables.table(rows[:1], 200)
+  other = _row('other', scales=(1.0,))  # of another protocol: no change against it
+  assert 'change' not in tables.table([rows[0], other], 200)
+
+
+def test_the_change_is_of_the_mean_that_is_asked_for():
+  rows = [_row('first'), _row('second')]
+  for row, values in zip(rows, ((0.2, 0.3), (0.1, 0.5)), strict=True):
+    row['mean_iou_subsets'] = dict(zip(('19', '16'), values, strict=True))
+  assert '-10.0' in tables.table(rows, 200) and 'change of 19' in tables.table(rows, 200)
+  text = tables.table(rows, 200, mean='16')
+  assert '+20.0' in text and 'change of 16' in text and '-10.0' not in text
+
+
 def test_what_all_rows_share_is_in_the_title():
   lines = tables.table([_row('a'), _row('b')], width=120).splitlines()
   assert 'seed 0, weights student' in lines[0] and 'seed' not in lines[1]

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from diga_jax.parallel import devices
 from diga_jax.storage import run_record, stage_folder
 from tests.support import damage
 
@@ -98,10 +99,10 @@ def test_versions_are_those_that_the_process_began_with(monkeypatch):
 
 
 def test_a_stage_that_goes_on_elsewhere_says_what_differs(tmp_path, monkeypatch, caplog):
-  monkeypatch.setattr(run_record, 'cores', lambda: 2)
+  monkeypatch.setattr(devices, 'cores', lambda: 2)
   with run_record.recorded(tmp_path):
     run_record.note(tmp_path, 'warmup', resumed=False)
-  monkeypatch.setattr(run_record, 'cores', lambda: 1)
+  monkeypatch.setattr(devices, 'cores', lambda: 1)
   monkeypatch.setenv('NCCL_ALGO', 'Tree')
   with run_record.recorded(tmp_path):
     run_record.note(tmp_path, 'warmup', resumed=True)
