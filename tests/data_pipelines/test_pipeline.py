@@ -286,11 +286,14 @@ def test_unknown_label_ids_are_named(root):
   expect_blame(root, path, '77')
 
 
-@pytest.mark.parametrize('mode', ['RGB', 'I;16'])
-def test_label_formats_that_cannot_be_read_are_named(root, mode):
+@pytest.mark.parametrize(
+  ('mode', 'value', 'words'),
+  [('RGB', 0, "set label_format to 'colour'"), ('I;16', 300, '300')],
+)
+def test_label_formats_that_cannot_be_read_are_named(root, mode, value, words):
   path = root / 'labels/003.png'
-  Image.new(mode, (64, 48)).save(path)
-  expect_blame(root, path, 'means 8-bit greyscale or palette')
+  Image.new(mode, (64, 48), value).save(path)
+  expect_blame(root, path, words)
 
 
 def test_good_batches_come_before_the_bad_one(root):

@@ -40,7 +40,7 @@ def root(tmp_path, monkeypatch) -> pathlib.Path:
 
   def count(run, name, key, directory):
     calls.append(name)
-    row = {'kind': 'network', 'name': name, 'mean_iou': 0.25, 'confusion': [[1]]}
+    row = {'kind': 'network', 'name': name, 'mean_iou': 0.25, 'confusion': [[1]], 'images': 3}
     return row | {'calls': len(calls), 'protocol': {'seed': 3, 'step': 0}}
 
   monkeypatch.setattr(evaluation, 'evaluate_network', count)

@@ -126,7 +126,7 @@ def test_what_is_no_image_is_refused(workdir, images, words):
     (('{run}', 'stage'), {'config': 'nowhere'}, 'no shipped config'),
     (('{run}', 'stage'), {'config': 'gta5_to_cityscapes'}, 'another network'),
     (('{run}/none.pth',), {'config': CONFIG}, 'no such file'),
-    (('{run}/run.json',), {'config': CONFIG}, 'weights are read from'),
+    (('{run}/run.json',), {'config': CONFIG}, 'not a readable file of weights'),
   ],
 )
 def test_what_cannot_be_loaded_is_one_line(workdir, arguments, options, words):
