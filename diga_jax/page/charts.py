@@ -4,14 +4,19 @@ Vega's libraries for the browser are 0.9 MB together; Plotly's package for Pytho
 which every working directory would hold.
 """
 
+import contextlib
 import functools
+import importlib.metadata
 import importlib.resources
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
 
+from data_pipelines import atomic
 from data_pipelines.errors import one_line
+from diga_jax.storage import program_cache
 from diga_jax.types import PyTree
 
 TEMPLATES = 'diga_jax.page'
@@ -20,7 +25,8 @@ COLOURS = (
   '#2f7fc1', '#c8553d', '#2e8b57', '#9467bd', '#b7791f', '#d1478c', '#5f7d8c', '#7a8423',
 )  # fmt: skip
 PANELS = {'loss': 'loss', 'rate': 'learning rate', 'score': 'score, as a fraction'}
-BUNDLE = 'import vl_convert; print(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))'
+DEFINES = 'window.vegaEmbed'
+BUNDLE = f'import vl_convert; print(vl_convert.javascript_bundle("{DEFINES} = vegaEmbed;"))'
 
 
 def template(name: str) -> str:
@@ -33,15 +39,35 @@ def template(name: str) -> str:
 def library() -> str:
   """Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`.
 
-  A process of its own bundles them: the JavaScript engine that does it takes memory and threads,
-  and might crash.
+  It is kept in the user's cache: to bundle it takes two seconds.
+
+  Raises:
+    RuntimeError: it could not be bundled.
+  """
+  version = importlib.metadata.version('vl-convert-python')
+  kept = program_cache.folder_of(program_cache.DEFAULT, os.environ).parent / f'vega-{version}.js'
+  with contextlib.suppress(OSError, UnicodeError):
+    if DEFINES in (script := kept.read_text(encoding='utf-8')):
+      return script
+  script = bundle()
+  with contextlib.suppress(OSError):
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(kept) as temporary:
+      temporary.write_text(script, encoding='utf-8')
+  return script
+
+
+def bundle() -> str:
+  """The script, made by a process of its own.
+
+  The JavaScript engine that does it takes memory and threads, and might crash.
 
   Raises:
     RuntimeError: it could not.
   """
   command = [sys.executable, '-c', BUNDLE]
   done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-  if done.returncode or 'vegaEmbed' not in done.stdout:
+  if done.returncode or DEFINES not in done.stdout:
     raise RuntimeError(f'Vega cannot be bundled: {one_line(done.stderr)}')
   return done.stdout
 
