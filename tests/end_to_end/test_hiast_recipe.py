@@ -72,6 +72,7 @@ def test_a_run_leaves_what_it_promises(finished):
   assert found['selector'] == 'cbst + consensus'
 
 
+@pytest.mark.exhaustive  # the kind is held by tests/end_to_end/test_recipe.py
 @pytest.mark.slow
 def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch):
   stop_each_stage_once(monkeypatch, 1, 2)

@@ -155,7 +155,7 @@ def ended(process: multiprocessing.Process, timeout: float = 900) -> int:
 @pytest.mark.parametrize(
   'moments',
   [
-    pytest.param(FEW, marks=pytest.mark.slow, id='five'),
+    pytest.param(FEW, marks=pytest.mark.exhaustive, id='five'),
     pytest.param(MOMENTS, marks=pytest.mark.exhaustive, id='twenty'),
   ],
 )
