@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from orbax.checkpoint import CheckpointManager
 
 from data_pipelines.errors import BadInput
+from diga_jax import signals
 from diga_jax.class_watch import ClassWatch
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import compile_step
@@ -48,7 +49,7 @@ class Options:
   criteria: tuple[str, ...] = ()  # by each of which the best checkpoint is kept as well
   score: Callable[[TrainState], dict[str, float]] | None = None  # state -> the scores by criterion
   classes: tuple[str, ...] = ()  # names, for metrics by class
-  note_pace: Callable[[float, int], None] | None = None  # told (seconds, steps done in them)
+  note_pace: Callable[[float, int], None] = lambda *_: None  # told (seconds, steps done in them)
 
 
 def train(
@@ -79,11 +80,7 @@ def train(
   directory, steps, score = options.directory, options.steps, options.score
   opened = checkpoint.open_manager(directory / 'checkpoints', criteria=options.criteria)
   done = 0
-  stops = processes.deferral(
-    lambda name: f'{options.name}: stopped by {name} after step {done}, which is saved',
-    lambda: f'{options.name}: {checkpoint.newest_on_disk(directory / "checkpoints")}',
-  )
-  with opened as manager, stops as (deferred, stops_after):
+  with opened as manager, _deferral(options, lambda: done) as (deferred, stops_after):
     state = checkpoint.restore(manager, state)
     table = checkpoint.read_table(manager) if score else None
     stream = batches(start := int(state.step))
@@ -97,8 +94,7 @@ def train(
           state, metrics = step_fn(state, batch, frozen)
         deferred.hold()  # from here on there is something to save
         done = step + 1
-        stop = stops_after(done)
-        regular = done % options.save_every == 0 or done == steps
+        stop, regular = stops_after(done), done % options.save_every == 0 or done == steps
         save = stop or regular
         log.step(done, metrics | (_numbers_of(state) if save else {}), now=save)
         if done % options.log_every == 0 or done == steps:
@@ -106,8 +102,7 @@ def train(
         if save:
           # A step that only a signal saves is no candidate: it would depend on the signal.
           table = save_and_score(manager, state, done, table, score if regular else None, log)
-          if options.note_pace:
-            options.note_pace(*log.pace())
+          options.note_pace(*log.pace())
         if stop:
           break
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
@@ -116,6 +111,16 @@ def train(
     checkpoint.finish(manager)
     deferred.release()
     return [{'step': manager.latest_step() or 0}] if table is None else table
+
+
+def _deferral(
+  options: Options, done: Callable[[], int]
+) -> contextlib.AbstractContextManager[tuple[signals.Deferral, Callable[[int], bool]]]:
+  """Signals wait until the step that is being computed, the `done()`th, is saved."""
+  return processes.deferral(
+    lambda name: f'{options.name}: stopped by {name} after step {done()}, which is saved',
+    lambda: f'{options.name}: {checkpoint.newest_on_disk(options.directory / "checkpoints")}',
+  )
 
 
 @jax.jit

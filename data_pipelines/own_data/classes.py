@@ -1,6 +1,7 @@
 """The classes of label files, and the tables from what the files hold to train ids."""
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from data_pipelines import published_sets
@@ -35,7 +36,7 @@ class Classes(NamedTuple):
   colours: tuple[Colour, ...] = ()
   known: str = ''
   kept: tuple[int, ...] = ()
-  named: dict[str, str] = {}  # noqa: RUF012
+  named: Mapping[str, str] = MappingProxyType({})
 
   @property
   def absent(self) -> list[str]:

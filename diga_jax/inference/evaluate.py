@@ -96,16 +96,7 @@ def evaluate(
   """
   total = np.zeros((len(names), len(names)), np.int64)
   sizes: set[tuple[tuple[int, ...], ...]] = set()  # of images and of their labels
-
-  def step(batch: Batch) -> Counted:
-    labels = labels_of(batch, dataset, len(names))
-    if planned is not None and shapes.is_cut(batch.images.shape[1:3], planned):
-      return _by_windows(predictor, batch, labels, len(names))
-    labels = predictor.place(labels)
-    _, height, width = labels.shape
-    prediction = predictor.classes(predictor.place(batch.images), (height, width))
-    return _confusion_matrices(prediction, labels, classes=len(names)), prediction
-
+  step = functools.partial(_count, predictor, dataset, len(names), planned)
   options: BatchOptions = {'batch_size': predictor.batch_size, 'size': size, 'planned': planned}
   for batch, (counts, prediction) in for_each_batch(step, dataset, 'evaluate', progress, **options):
     check_classes(np.asarray(prediction), [dataset.ids[index] for index in batch.indices])
@@ -114,16 +105,27 @@ def evaluate(
     if each is not None:
       for row, index in enumerate(batch.indices):
         each(dataset.ids[index], counted[row])
-    if batch.is_padded:
-      sizes |= {(stored, stored) for stored in batch.stored_sizes}
-    else:
-      sizes.add((batch.images.shape[1:3], prediction.shape[1:3]))
+    measured = (batch.images.shape[1:3], prediction.shape[1:3])
+    sizes |= {(own, own) for own in batch.stored_sizes} if batch.is_padded else {measured}
     if pictures is not None:
       _draw(batch, prediction, dataset, names, pictures)
   totals, everyones_sizes = zip(*processes.exchange((total, sizes)), strict=True)
   protocol = {**(protocol or {}), **_own_protocol(predictor, set().union(*everyones_sizes))}
   confusion = np.sum(totals, axis=0)
   return summarise(confusion, names=names, means=means, images=len(dataset), protocol=protocol)
+
+
+def _count(
+  predictor: Predictor, dataset: Dataset, classes: int, planned: shapes.Plan | None, batch: Batch
+) -> Counted:
+  """(confusion matrices [B, C, C], predictions [B, h, w]) of a batch."""
+  labels = labels_of(batch, dataset, classes)
+  if planned is not None and shapes.is_cut(batch.images.shape[1:3], planned):
+    return _by_windows(predictor, batch, labels, classes)
+  placed = predictor.place(labels)
+  _, height, width = placed.shape
+  prediction = predictor.classes(predictor.place(batch.images), (height, width))
+  return _confusion_matrices(prediction, placed, classes=classes), prediction
 
 
 def _by_windows(predictor: Predictor, batch: Batch, labels: np.ndarray, classes: int) -> Counted:

@@ -124,13 +124,25 @@ def pseudo_labels(
       (*_count(labels, classes, confidence), *_count(each.predicted, classes, confidence))
     )
   # A process without an image in the last round lacks its thresholds; the first has one.
-  thresholds = exchange(thresholds)[0]
+  return _statistics(found, order, exchange(thresholds)[0], settings.selector_batch)
+
+
+def _statistics(
+  found: list[tuple[np.ndarray, ...]],
+  order: Sequence[int],
+  thresholds: np.ndarray,
+  selector_batch: int,
+) -> Statistics:
+  """Those of all processes' images; `found` are the counts of this one's, as `_count` gives them.
+
+  For each image those of its labels, then those of its predictions.
+  """
   pixels, sums, all_pixels, all_sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
   by_image = np.empty_like(pixels)
   by_image[np.asarray(order)] = pixels
   return Statistics(
     by_image,
-    _mean_confidence(pixels, sums, settings.selector_batch),
+    _mean_confidence(pixels, sums, selector_batch),
     thresholds,
     predicted=all_pixels.sum(0),
     predicted_confidence=all_sums.sum(0) / np.maximum(all_pixels.sum(0), 1),

@@ -36,7 +36,7 @@ def template(name: str) -> str:
 
 
 @functools.cache
-def library() -> str:
+def vega() -> str:
   """Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed`.
 
   It is kept in the user's cache: to bundle it takes two seconds.

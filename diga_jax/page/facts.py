@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -186,8 +187,7 @@ def median(stage: Stage, tag: str) -> float | None:
   """The median of a curve; None without one."""
   if tag not in stage.events.curves:
     return None
-  values = sorted(value for _, value in stage.events.curves[tag].points)
-  return values[len(values) // 2]
+  return statistics.median_high(value for _, value in stage.events.curves[tag].points)
 
 
 def duration(hours: float) -> str:

@@ -173,7 +173,7 @@ def render(name: str, title: str, state: str, data: PyTree, content: Mapping[str
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
-  library = as_script(charts.library()) if data['specs'] else ''
+  library = as_script(charts.vega()) if data['specs'] else ''
   options = {
     'generator': f'{GENERATOR} {run_record.versions()[GENERATOR]}',
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),

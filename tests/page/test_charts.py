@@ -102,10 +102,10 @@ def test_the_bundle_is_kept_and_a_damaged_one_made_again(monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   made = []
   monkeypatch.setattr(charts, 'bundle', lambda: made.append(1) or f'{charts.DEFINES} = ä;')
-  library = charts.library.__wrapped__
-  assert library() == library() and len(made) == 1
+  vega = charts.vega.__wrapped__
+  assert vega() == vega() and len(made) == 1
   (kept,) = (tmp_path / 'diga_jax').iterdir()
   kept.write_bytes(b'\xff')
-  assert charts.DEFINES in library() and len(made) == 2
+  assert charts.DEFINES in vega() and len(made) == 2
   monkeypatch.setenv('XDG_CACHE_HOME', '/dev/null/nowhere')
-  assert charts.DEFINES in library() and len(made) == 3
+  assert charts.DEFINES in vega() and len(made) == 3

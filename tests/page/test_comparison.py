@@ -17,7 +17,7 @@ def runs(finished):
 
 @pytest.fixture
 def library(monkeypatch):
-  monkeypatch.setattr(charts, 'library', lambda: 'vegaEmbed')
+  monkeypatch.setattr(charts, 'vega', lambda: 'vegaEmbed')
 
 
 def test_runs_that_differ_in_the_seed_alone_are_a_group(runs):

@@ -58,7 +58,7 @@ class Parsed(html.parser.HTMLParser):
 @pytest.fixture
 def library(monkeypatch):
   """A word in place of Vega, which takes seconds to bundle."""
-  monkeypatch.setattr(charts, 'library', lambda: 'vegaEmbed')
+  monkeypatch.setattr(charts, 'vega', lambda: 'vegaEmbed')
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_a_run_goes_on_without_a_page(copy, monkeypatch, caplog):
   def fail():
     raise RuntimeError('Vega cannot be bundled')
 
-  monkeypatch.setattr(charts, 'library', fail)
+  monkeypatch.setattr(charts, 'vega', fail)
   write.update(copy)
   assert not (copy / PAGE).exists()
   assert 'exists and is no page' in caplog.text and 'Vega cannot be bundled' in caplog.text

@@ -15,7 +15,6 @@ def read_in_a_process_of_its_own(*arguments: str) -> str:
   return done.stdout
 
 
-@pytest.mark.exhaustive
 def test_bombs_are_refused_or_loaded_within_their_budget():
   said = read_in_a_process_of_its_own('bombs')
   assert 'refused' in said and 'more than the' in said
