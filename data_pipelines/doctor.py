@@ -128,7 +128,7 @@ def _compare(
   """The problems of a readable label [h, w] beside its image: (kind, what is wrong)."""
   if image is not None and image.shape[:2] != raw.shape:
     (height, width), (other_height, other_width) = raw.shape, image.shape[:2]
-    yield 'label of another size', f'{width}x{height}, its image {other_width}x{other_height}'
+    yield 'label of another size', f'{height}x{width}, its image {other_height}x{other_width}'
   unknown = np.unique(raw[train_ids == UNKNOWN])
   if unknown.size:
     yield 'unknown id', f'id {", ".join(map(str, unknown[:5]))}'
@@ -228,7 +228,7 @@ def _facts(
   """What is said of any set, its labels apart."""
   table = folder.table if isinstance(folder.table, str) else ''
   sizes = Counter(file.image[2:] for file in files if file.picture and file.image)
-  common = ', '.join(f'{w}x{h} ({n})' for (h, w), n in sizes.most_common(3))
+  common = ', '.join(f'{h}x{w} ({n})' for (h, w), n in sizes.most_common(3))
   yield 'images', f'{len(folder):,}'
   yield 'which', published_sets.which_list(table, folder.ids) or 'not a published selection'
   yield 'sizes', common + (', ...' if len(sizes) > 3 else '')
@@ -280,13 +280,13 @@ def small_images(
     for size in sizes:
       height, width = size or file.image[2:]
       if height < crop[0] or width < crop[1]:
-        resized = f', resized to {width}x{height}' * bool(size)
+        resized = f', resized to {height}x{width}' * bool(size)
         small.append(
-          f'{printable(folder.image_path(index))}: {file.image[3]}x{file.image[2]}{resized}'
+          f'{printable(folder.image_path(index))}: {file.image[2]}x{file.image[3]}{resized}'
         )
         break
   fix = (
-    f'they are stretched to data.crop, {crop[1]}x{crop[0]}: lower data.crop, raise low_size and '
+    f'they are stretched to data.crop, {crop[0]}x{crop[1]}: lower data.crop, raise low_size and '
     'full_size of the set, or leave them out by `without`'
   )
   return Finding('images smaller than the crop', small, fix)
@@ -301,8 +301,8 @@ def _odd_sizes(folder: Folder, table: str, files: Sequence[FileReport]) -> Findi
     usual = {size for size, n in counted.items() if n >= 0.05 * len(files)}
     if sum(counted[size] for size in usual) < 0.9 * len(files):
       usual = set(counted)  # sizes of all kinds, as in Mapillary Vistas
-  odd = [f'{folder.image_path(i)}: {w}x{h}' for i, (h, w) in sizes.items() if (h, w) not in usual]
-  expected = ' or '.join(f'{w}x{h}' for h, w in sorted(usual))
+  odd = [f'{folder.image_path(i)}: {h}x{w}' for i, (h, w) in sizes.items() if (h, w) not in usual]
+  expected = ' or '.join(f'{h}x{w}' for h, w in sorted(usual))
   fix = f'the set has images of {expected}: take the originals, not resized ones'
   return Finding('images of another size', odd, fix)
 

@@ -137,8 +137,8 @@ class Folder:
     path = self.label_path(index)
     if raw.shape != tuple(image_shape[:2]):
       raise BadInput(
-        f'{path}: the label has {raw.shape[1]}x{raw.shape[0]} pixels, its image '
-        f'{image_shape[1]}x{image_shape[0]}; make them equal'
+        f'{path}: the label has {raw.shape[0]}x{raw.shape[1]} pixels, its image '
+        f'{image_shape[0]}x{image_shape[1]}; make them equal'
       )
     known = np.flatnonzero(self.lut != label_tables.UNKNOWN).astype(np.uint8).tobytes()
     classes = '' if self.classes is None else f' with {self.classes} classes'

@@ -182,7 +182,7 @@ def decode(
 
 def _too_large(name: str, image: Image.Image, max_pixels: int) -> BadInput:
   return BadInput(
-    f'{name}: has {image.width}x{image.height} pixels, more than data.max_pixels '
+    f'{name}: has {image.height}x{image.width} pixels, more than data.max_pixels '
     f'({max_pixels:,}): raise it, or cut the image into smaller ones'
   )
 

@@ -56,7 +56,7 @@ def frames(
         raise BadInput(f'{path}: frame {count} is damaged; restore the file, or leave it out')
       if frame.height * frame.width > max_pixels:
         raise BadInput(
-          f'{path}: its frames have {frame.width}x{frame.height} pixels, more than '
+          f'{path}: its frames have {frame.height}x{frame.width} pixels, more than '
           f'data.max_pixels ({max_pixels:,}): raise it, or make the video smaller'
         )
       pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format='rgb24'), _turns(frame)))

@@ -182,7 +182,7 @@ def describe(
   """A line on a set: how many images, of which sizes, with which labels."""
   height, width = sizes[0]
   more = f' and {len(sizes) - 1} other sizes' * (len(sizes) > 1)
-  facts = [f'{len(part.pairs.ids):,} images {part.pairs.images}, {width}x{height}{more}']
+  facts = [f'{len(part.pairs.ids):,} images {part.pairs.images}, {height}x{width}{more}']
   if part.list:
     facts.append(f'those of {part.list}')
   if labels:

@@ -194,7 +194,7 @@ def _check_space(items: Sequence[_Item], outputs: Outputs, classes: int) -> None
   if most > LARGEST:
     largest = items[sizes.index(most)]
     raise BadInput(
-      f'{_path(largest)}: {classes} probabilities for {largest.size[1]}x{largest.size[0]} pixels '
+      f'{_path(largest)}: {classes} probabilities for {largest.size[0]}x{largest.size[1]} pixels '
       f'take {_gigabytes(most)}, at most {_gigabytes(LARGEST)} are written for an image: '
       'leave out --probabilities, or cut the image into smaller ones'
     )
@@ -376,4 +376,4 @@ class _Work:
 
 
 def _described(shape: Size | None) -> str:
-  return 'windows' if shape is None else f'{shape[1]}x{shape[0]}'
+  return 'windows' if shape is None else f'{shape[0]}x{shape[1]}'

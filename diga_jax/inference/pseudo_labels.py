@@ -277,7 +277,7 @@ def _select_batches(
 
 def _stack(maps: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
   """(confidence, predicted) of B images -> both [B, h, w]; raises BadInput if sizes differ."""
-  sizes = {f'{confidence.shape[1]}x{confidence.shape[0]}' for confidence, _ in maps}
+  sizes = {f'{confidence.shape[0]}x{confidence.shape[1]}' for confidence, _ in maps}
   if len(sizes) > 1:
     raise BadInput(
       f'images that are selected from together differ in size ({", ".join(sorted(sizes))}): '

@@ -142,7 +142,7 @@ def check_set(experiment: Experiment, key: str, labelled: bool, whole: bool) -> 
   text = f'{len(images):,} images{" with labels" * labelled}'
   try:
     height, width = images.read(0)[0].shape[:2]
-    return f'{text}, the first of {width}x{height} pixels'
+    return f'{text}, the first of {height}x{width} pixels'
   except BadInput as error:
     if experiment.config.data.on_bad_file == 'stop' or whole:
       raise BadInput(f'data.sets.{key}: {error}') from None

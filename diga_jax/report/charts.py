@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_pipelines import atomic
+from diga_jax.report import fonts
 from diga_jax.report.paired import Difference, Score
 from diga_jax.types import LabelRow
 
@@ -44,10 +45,11 @@ def scores(
   for axes in second:
     _points(axes, found, differences, reference)
     axes.axvline(0, color=REFERENCE, linewidth=0.8, linestyle='--')
-    axes.set_xlabel(f'minus {reference}, points', fontsize=8)
+    other = fonts.writable(reference, 'the marked row')
+    axes.set_xlabel(f'minus {other}, points', fontsize=8)
   count = len(next(iter(found.values())).by_seed)
   about = f'mean and 95% interval; small dots: {count} seed{"s" * (count > 1)}'
-  figure.suptitle(f'{title} ({about})', fontsize=8)
+  figure.suptitle(f'{fonts.writable(title, "scores")} ({about})', fontsize=8)
   _save(figure, path)
 
 
@@ -78,13 +80,18 @@ def _points(
       fontsize=7,
       bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.2},
     )
-  axes.set_yticks(range(len(names), 0, -1), names)
+  axes.set_yticks(range(len(names), 0, -1), _row_labels(names))
   axes.set_ylim(0.4, len(names) + 0.7)
   axes.tick_params(labelsize=8)
   axes.grid(axis='x', color='#e4e4e4', linewidth=0.6)
   axes.set_axisbelow(True)
   axes.margins(x=0.08)
   axes.spines[['top', 'right']].set_visible(False)
+
+
+def _row_labels(names: Sequence[str]) -> list[str]:
+  """Names as they can be drawn: one with a letter that the font lacks is its row's number."""
+  return [fonts.writable(name, f'row {i}') for i, name in enumerate(names, 1)]
 
 
 def label_quality(rows: Sequence[Sequence[LabelRow]], path: pathlib.Path) -> None:
@@ -116,7 +123,7 @@ def _bars(axes: Axes, names: Sequence[str], values: Sequence[Sequence[float]]) -
     axes.plot(found, [place] * len(found), 'o', color='black', markersize=3)
     end, text = max(*found, statistics.fmean(found)), f'{statistics.fmean(found):.1f}'
     axes.annotate(text, (end, place), (8, 0), textcoords='offset points', va='center', fontsize=8)
-  axes.set_yticks(places, names)
+  axes.set_yticks(places, _row_labels(names))
   axes.tick_params(labelsize=8)
   axes.spines[['top', 'right']].set_visible(False)
 

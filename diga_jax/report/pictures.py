@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from data_pipelines.errors import BadInput, one_line
 from data_pipelines.label_tables import IGNORE, Colour
+from diga_jax.report import fonts
 
 NARROW, WIDE = 256, 512  # a panel is drawn between these widths, in pixels
 MARGIN, GAP, LINE = 10, 6, 20
@@ -17,7 +18,7 @@ BAND = 256  # rows of an overlay that are computed at a time
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 REJECTED, HATCH = (214, 214, 214), (160, 160, 160)
 LAYOUT = 'diga_jax.panels'  # the text of a PNG that says where its panels are
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Font = ImageFont.FreeTypeFont
 
 
 def colour_labels(labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
@@ -131,7 +132,8 @@ def comparison_panels(
     truth, pseudo: class ids, 255 = ignored (black); any size; None leaves it out.
     predictions: caption -> class ids.
     consensus: bool, True where the pseudo-label is kept; the rest of it is hatched grey.
-    names: C class names for the legend, which holds the classes in sight; None: numbers.
+    names: C class names for the legend, which holds the classes in sight; None: numbers. A name
+      with a letter that the font lacks is a number as well.
 
   Returns:
     The picture; its `info` holds what `read_panels` takes it apart by.
@@ -143,25 +145,31 @@ def comparison_panels(
     raise ValueError('a consensus mask is drawn on pseudo-labels: give them too')
   maps = {'truth': truth, **(predictions or {}), 'pseudo-label': pseudo}
   panels, present = _panels(image, maps, consensus, palette)
-  font = ImageFont.load_default(14)
+  font = fonts.load(13)
   height, width = panels['image'].shape[:2]
   total = len(panels) * (width + GAP) - GAP
-  entries = [
-    (names[i] if names is not None else str(i), tuple(palette[i].tolist()))
+  classes = {
+    i: (names[i] if names is not None else str(i), tuple(palette[i].tolist()))
     for i in sorted(present)
     if i < len(palette)
-  ]
-  entries += [('ignored', (0, 0, 0))] * (max(present, default=0) >= len(palette))
-  entries += [('rejected', REJECTED)] * (consensus is not None)
-  lines = _legend_lines(entries, font, total)
+  }
+  others = [('ignored', (0, 0, 0))] * (max(present, default=0) >= len(palette))
+  others += [('rejected', REJECTED)] * (consensus is not None)
+  drawn = [(fonts.writable(text, str(i)), colour) for i, (text, colour) in classes.items()]
+  lines = _legend_lines([*drawn, *others], font, total)
 
   below = MARGIN + LINE + height + GAP
   page = Image.new('RGB', (total + 2 * MARGIN, below + len(lines) * LINE + MARGIN), PAPER)
-  layout = {'captions': list(panels), 'size': [height, width], 'legend': entries}
+  layout = {
+    'captions': list(panels),
+    'size': [height, width],
+    'legend': [*classes.values(), *others],
+  }
   page.info[LAYOUT] = json.dumps(layout)
   canvas = ImageDraw.Draw(page)
   for i, (caption, pixels) in enumerate(panels.items()):
     x = MARGIN + i * (width + GAP)
+    caption = fonts.writable(caption, f'prediction {i}')
     canvas.text((x, MARGIN + LINE // 2 - 2), caption, fill=INK, font=font, anchor='lm')
     page.paste(Image.fromarray(pixels), (x, MARGIN + LINE))
   for i, line in enumerate(lines):

@@ -52,7 +52,7 @@ def kinds(report: doctor.Report) -> dict[str, list[str]]:
 def test_a_sound_set_has_no_findings(root):
   report = examined(root)
   assert report.findings == []
-  assert dict(report.facts)['images'] == '6' and dict(report.facts)['sizes'] == '32x24 (6)'
+  assert dict(report.facts)['images'] == '6' and dict(report.facts)['sizes'] == '24x32 (6)'
   np.testing.assert_allclose(report.shares, 1 / 19, rtol=0.1)
 
 
@@ -404,7 +404,7 @@ def test_the_command_names_what_is_wrong_and_ends_with_1(root, capsys):
 def test_the_command_names_images_that_are_stretched(root, capsys):
   assert main(command(root, '--sets', 'source', '--config.data.crop=(32,64)')) == 1
   said = capsys.readouterr().out
-  assert 'images smaller than the crop: 6' in said and 'stretched to data.crop, 64x32' in said
+  assert 'images smaller than the crop: 6' in said and 'stretched to data.crop, 32x64' in said
 
 
 def test_wrong_use_ends_with_2(root, capsys):

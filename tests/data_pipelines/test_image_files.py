@@ -226,7 +226,7 @@ def test_images_over_the_limit_are_refused(tmp_path):
   path.write_bytes(SOUND['png'][0])
   assert image_files.read_image(path, max_pixels=SIZE[0] * SIZE[1]).shape == (*SIZE, 3)
   with pytest.raises(
-    BadInput, match=r'a.png: has 56x40 pixels, more than data.max_pixels \(2,239\)'
+    BadInput, match=r'a.png: has 40x56 pixels, more than data.max_pixels \(2,239\)'
   ):
     image_files.read_image(path, max_pixels=SIZE[0] * SIZE[1] - 1)
   # Pillow alone would refuse an aerial image of 196 megapixels, whatever the field says.

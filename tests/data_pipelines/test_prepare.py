@@ -126,10 +126,10 @@ def test_pseudo_labels_of_another_size_are_refused(both, tmp_path):
   for name in opened(both).ids:
     data_files.save(tmp_path / f'{name}.png', Image.new('L', (63, 48), 7))
   for folder in (opened, packed):
-    with pytest.raises(BadInput, match='63x48 pixels, its image 64x48'):
+    with pytest.raises(BadInput, match='48x63 pixels, its image 48x64'):
       batches(folder(both, labels='').with_labels(str(tmp_path / '{id}.png')))
   low = packed(both, labels='').with_labels(str(tmp_path / '{id}.png'))
-  with pytest.raises(BadInput, match='63x48 pixels, its image 64x48'):
+  with pytest.raises(BadInput, match='48x63 pixels, its image 48x64'):
     low.read_low(0, (24, 32))
 
 

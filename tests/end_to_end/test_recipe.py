@@ -1,6 +1,7 @@
 """The command line from end to end: whole runs, stopped runs, finished, stale and wrong ones."""
 
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -205,6 +206,14 @@ def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch):
     assert (tmp_path / 'run' / 'label_2' / 'labels' / wanted.name).read_bytes() == (
       wanted.read_bytes()
     )
+
+
+def test_what_a_run_writes_follows_the_umask(finished):
+  mask = os.umask(0)
+  os.umask(mask)
+  for path in finished.rglob('*'):
+    wanted = (0o777 if path.is_dir() else 0o666) & ~mask
+    assert path.stat().st_mode & 0o777 == wanted, path
 
 
 @pytest.mark.slow

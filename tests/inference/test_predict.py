@@ -399,7 +399,7 @@ def test_probabilities_are_those_that_labels_are_the_largest_of(photographs, tmp
 def test_probabilities_that_take_too_much_are_refused_before_anything_is_read(tmp_path):
   image = tmp_path / 'large.png'
   Image.new('L', (5000, 4000)).save(image)
-  with pytest.raises(BadInput, match=r'large\.png: 66 prob.* 5000x4000 .*2\.64 GB, at most 1\.07'):
+  with pytest.raises(BadInput, match=r'large\.png: 66 prob.* 4000x5000 .*2\.64 GB, at most 1\.07'):
     label(tmp_path / 'out', image, network=Predictor(*tiny(classes=66)), probabilities=True)
   assert not (tmp_path / 'out').exists()
 

@@ -298,7 +298,7 @@ def test_labels_are_selected_at_the_size_looked_at_and_keep_the_stored_one(tmp_p
 
 def test_images_of_different_sizes_are_not_selected_from_together(tmp_path):
   source = Source(4, sizes=((24, 32), (28, 20)))
-  with pytest.raises(BadInput, match=r"\(20x28, 32x24\): set the label stage's image_size"):
+  with pytest.raises(BadInput, match=r"\(24x32, 28x20\): set the label stage's image_size"):
     run_selector(source, tmp_path, selector='ias', selector_batch=2)
 
 

@@ -13,7 +13,7 @@ from diga_jax.configs import comparison, synthcity_to_camvid
 from diga_jax.inference import evaluate
 from diga_jax.metrics import Means
 from diga_jax.recipe.experiment import Experiment
-from diga_jax.report import study, tables
+from diga_jax.report import charts, paired, study, tables
 
 NAMES = ('road', 'car')
 
@@ -79,6 +79,14 @@ def test_the_drawings_are_pictures(tmp_path):
       assert picture.size > (300, 100) and len(set(picture.convert('L').tobytes())) > 20
     names.append(name)
   assert names == ['labels']
+
+
+def test_names_in_any_script_are_rows_of_a_drawing(tmp_path):
+  names = ('source_only', 'übung', '道路')  # the last in letters that the font lacks: a warning
+  found = {name: paired.Score([0.3, 0.4], 0.35, 0.35, 0.3, 0.4) for name in names}
+  charts.scores('道路', found, {}, '道路', tmp_path / 'scores.png')
+  with Image.open(tmp_path / 'scores.png') as picture:
+    assert picture.format == 'PNG'
 
 
 def test_a_seed_that_a_row_lacks_is_told():

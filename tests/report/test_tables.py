@@ -171,6 +171,25 @@ def test_panels_have_a_readable_size(shape):
   assert pictures.NARROW <= width <= pictures.WIDE
 
 
+def test_class_names_are_drawn_in_letters_that_the_font_has():
+  def drawn(*names: str) -> Image.Image:
+    image = np.zeros((128, 256, 3), np.uint8)
+    labels = _labels((128, 256))
+    return pictures.comparison_panels(image, truth=labels, palette=PALETTE, names=names)
+
+  def same(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and (np.asarray(one) == np.asarray(other)).all()
+
+  # Pillow's own font has no Greek and no Cyrillic letters, and draws the same box for each.
+  assert not same(drawn('дорога', 'небо'), drawn('дорожа', 'небе'))
+  assert not same(drawn('Straße', 'οδός'), drawn('Strase', 'οδός'))
+  # No letters for these: the numbers of the classes, but the picture keeps their names.
+  assert same(drawn('道路', 'sky'), drawn('0', 'sky'))
+  assert same(drawn('road', 'a\nb'), drawn('road', '1'))
+  legend = json.loads(drawn('道路', 'sky').info[pictures.LAYOUT])['legend']
+  assert [name for name, _ in legend[:2]] == ['道路', 'sky']
+
+
 def test_panels_hatch_what_consensus_rejects():
   labels = _labels((128, 256))
   kept = np.ones(labels.shape, bool)
