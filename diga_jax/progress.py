@@ -1,6 +1,7 @@
 """What a run shows on its way: bars on stderr, warnings above them, curves for TensorBoard."""
 
 import contextlib
+import contextvars
 import logging
 import pathlib
 import sys
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
   from clu.metric_writers import SummaryWriter
 
 LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal
+LOG_WIDTH = 120
 # Always per second: "3.25s/ images" reads badly.
 FORMAT = '{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]'
+
+
+_around = contextvars.ContextVar[tuple[str, ...]]('around', default=())  # what `within` names
 
 
 class _Bar(tqdm.tqdm):
@@ -64,6 +69,16 @@ def show_warnings() -> None:
   warnings.formatwarning = lambda message, *_, **__: f'warning: {one_line(message)}\n'
 
 
+@contextlib.contextmanager
+def within(*names: str) -> Iterator[None]:
+  """The bars made inside are of these: 'seed 0 label_1 pseudo-labels'; empty names are left out."""
+  token = _around.set((*_around.get(), *filter(None, names)))
+  try:
+    yield
+  finally:
+    _around.reset(token)
+
+
 def bar(
   total: int, description: str, show: bool = True, unit: str = 'images', initial: int = 0
 ) -> tqdm.tqdm:
@@ -76,7 +91,7 @@ def bar(
   return _Bar(
     total=total,
     initial=initial,
-    desc=description,
+    desc=' '.join((*_around.get(), description)),
     unit=f' {unit}',
     disable=not show,
     file=sys.stderr,
@@ -84,7 +99,7 @@ def bar(
     mininterval=0.2 if terminal else LOG_INTERVAL,
     miniters=1,
     dynamic_ncols=terminal,
-    ncols=None if terminal else 80,
+    ncols=None if terminal else LOG_WIDTH,
   )
 
 

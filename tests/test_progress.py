@@ -72,3 +72,21 @@ def test_a_librarys_warning_is_one_line(monkeypatch):
   progress.show_warnings()
   text = warnings.formatwarning(UserWarning('a\nb'), UserWarning, 'file.py', 3)
   assert text == 'warning: a b\n'
+
+
+def test_a_bar_says_what_it_is_part_of(monkeypatch):
+  monkeypatch.setattr(sys, 'stderr', io.StringIO())
+  with progress.within(''), progress.within('seed 0', 'published/warmup/test'):
+    progress.bar(2, 'evaluate').close()
+  progress.bar(2, 'evaluate').close()
+  names = [line.partition(':')[0] for line in shown()]
+  assert set(names) == {'seed 0 published/warmup/test evaluate', 'evaluate'}
+
+
+def test_a_line_of_a_log_has_room_for_all_of_it(monkeypatch):
+  monkeypatch.setattr(sys, 'stderr', io.StringIO())
+  with progress.within('no_mixing', 'seed 1234'):
+    bar = progress.bar(100_000, 'source_only_equal_steps', unit='steps')
+    bar.set_postfix(loss='12.345', wait='100%')
+    bar.close()
+  assert shown()[-1].endswith('wait=100%]')

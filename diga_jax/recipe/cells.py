@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from data_pipelines.errors import BadInput
+from diga_jax import progress
 from diga_jax.parallel import processes
 from diga_jax.recipe import checks, graph
 from diga_jax.recipe.experiment import Run
@@ -209,7 +210,11 @@ def advance(
   `after` is called with its working directory after each stage and at the end.
   """
   workdir, config = cell.run.workdir, cell.run.config.to_dict()
-  with stage_folder.lock(workdir), run_record.recorded(workdir, config):
+  with (
+    stage_folder.lock(workdir),
+    run_record.recorded(workdir, config),
+    progress.within(cell.variant),
+  ):
     while found := told(functools.partial(next_action, cells, cell)):
       action, name = found
       if action == 'wait':

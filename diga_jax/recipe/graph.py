@@ -16,7 +16,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import BadInput
-from diga_jax import criteria, weights
+from diga_jax import criteria, progress, weights
 from diga_jax.config import flatten
 from diga_jax.inference import shapes
 from diga_jax.parallel import processes
@@ -67,7 +67,8 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
     begun = any(path.name != stage_folder.RECORD for path in directory.iterdir())
     run_record.note(run.workdir, name, begun)
     since = time.perf_counter()
-    with run_record.timed(run.workdir, name):
+    part = name if make is labels.label_stage else ''  # the bar of a training has its name
+    with run_record.timed(run.workdir, name), progress.within(_seed(run), part):
       result, read = make(run, name, directory), inputs(stage, run.config).sets
     if 'images' in result and not begun:  # a training notes its own
       run_record.note_pace(run.workdir, name, time.perf_counter() - since, result['images'])
@@ -75,6 +76,10 @@ def run_stage(run: Run, name: str) -> dict[str, PyTree]:
     return result | ({'examined': dates} if dates else {})
 
   return stage_folder.produce(run.workdir / name, identity(run, name), build)
+
+
+def _seed(run: Run) -> str:
+  return f'seed {run.config.seed}'
 
 
 # What a stage depends on.
@@ -290,7 +295,8 @@ def measure(run: Run, name: str, key: str) -> Row:
   def build(directory: pathlib.Path) -> Row:
     run_record.note(run.workdir, folder, resumed=False)
     since = time.perf_counter()
-    with run_record.timed(run.workdir, folder):
+    within = progress.within(_seed(run), folder.removeprefix('evaluation/'))
+    with run_record.timed(run.workdir, folder), within:
       row = make(run, name, key, directory)
     run_record.note_pace(run.workdir, folder, time.perf_counter() - since, row['images'])
     if processes.is_main_process():
