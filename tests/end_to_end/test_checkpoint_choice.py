@@ -11,7 +11,7 @@ from diga_jax import weights
 from diga_jax.__main__ import main
 from diga_jax.recipe import checkpoints
 from diga_jax.storage import stage_folder
-from tests.end_to_end.test_recipe import final_state, refused, stop_each_stage_once
+from tests.end_to_end.test_recipe import final_state, refused, stop_once
 
 CHOICES = ('last', 'agreement', 'consensus', 'density', 'oracle')
 MEASURED = f'--config.evaluation.checkpoints={CHOICES}'
@@ -98,7 +98,7 @@ def test_the_network_of_a_choice_is_exported(finished, tmp_path):
 def test_a_stage_that_was_stopped_has_the_same_scores(finished, cache, tmp_path, monkeypatch):
   copy = shutil.copytree(finished, tmp_path / 'run')
   shutil.rmtree(copy / 'self_training_1')
-  stop_each_stage_once(monkeypatch, 3)
+  stop_once(monkeypatch, self_training_1=3)
   more = (copy, cache, '--stage=self_training_1')
   with pytest.raises(KeyboardInterrupt):
     run('train', *more)

@@ -14,7 +14,7 @@ from diga_jax.configs import default
 from diga_jax.configs.stages import adversarial_stage, hiast_stage, warmup_stage
 from diga_jax.recipe.experiment import Experiment
 from tests.configs import tiny_hiast
-from tests.end_to_end.test_recipe import final_state, refused, stop_each_stage_once
+from tests.end_to_end.test_recipe import final_state, refused, stop_once
 from tests.support import damage
 
 CONFIG = 'tests/configs/tiny_hiast.py'
@@ -75,7 +75,7 @@ def test_a_run_leaves_what_it_promises(finished):
 @pytest.mark.exhaustive  # the kind is held by tests/end_to_end/test_recipe.py
 @pytest.mark.slow
 def test_a_stopped_run_ends_bit_equal(finished, cache, tmp_path, monkeypatch):
-  stop_each_stage_once(monkeypatch, 1, 2)
+  stop_once(monkeypatch, **{name: 1 + i % 2 for i, name in enumerate(TRAINED)})
   stops = 0
   while True:
     try:

@@ -88,10 +88,11 @@ def synthia(stage: str, wanted):
   return found, StepConfig(found, config.translator)
 
 
-NEWER = pytest.param(False, '', marks=pytest.mark.exhaustive)  # than the PyTorch that DiGA pins
+NEWER = (False, '')  # than the PyTorch that DiGA pins
 
 
-@pytest.mark.slow
+# Whole steps by hand: the loss, the rates and the optimizer have golden arrays of their own.
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('first_step_momentum, suffix', [(True, '_sgd_1_7'), NEWER])
 def test_synthias_warmup(golden, monkeypatch, first_step_momentum, suffix):
   wanted = golden('synthia_steps')
