@@ -1,5 +1,6 @@
 """The folder of a card: made whole, or not at all, and never over what others have written."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -7,7 +8,6 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 from data_pipelines import atomic, digests
 from data_pipelines.errors import BadInput, cannot_write
@@ -52,7 +52,7 @@ def _files_of(path: pathlib.Path) -> dict[str, str]:
     return {}
 
 
-@contextmanager
+@contextlib.contextmanager
 def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
   """A temporary folder beside `output` that is gone in the end.
 
@@ -101,6 +101,8 @@ def publish(folder: pathlib.Path, output: pathlib.Path, old: Mapping[str, str]) 
         raise BadInput(f'{output / name}: is no part of a card: move it away')
     for name in sorted(old.keys() - set(names)):
       (output / name).unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # it holds others, or is not there
+        os.removedirs((output / name).parent)
     for name in names:
       (output / name).parent.mkdir(parents=True, exist_ok=True)
       os.replace(folder / name, output / name)

@@ -4,10 +4,13 @@ jax2onnx 0.17.1, which would need no PyTorch, asks for orbax-checkpoint below 0.
 package for 0.12.8: pip installs no environment with both.
 """
 
+import contextlib
 import importlib
+import logging
 import pathlib
 import types
 import warnings
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,8 +62,7 @@ def write(folder: pathlib.Path, experiment: Experiment, variables: Variables, si
   planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2).astype(np.float32))
   names = {'input_names': ['images'], 'output_names': ['logits']}
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
+    with quiet():
       program = torch.onnx.export(
         network,
         (torch.from_numpy(planes),),
@@ -78,6 +80,20 @@ def write(folder: pathlib.Path, experiment: Experiment, variables: Variables, si
   )
   (got,) = session.run(None, {'images': planes})
   return difference(np.asarray(got), logits(experiment, variables, images, size))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+  """Without what the exporter says of packages that this network does not need."""
+  logger = logging.getLogger('torch.onnx')
+  before = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    logger.setLevel(before)
 
 
 def logits(

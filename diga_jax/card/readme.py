@@ -19,7 +19,7 @@ UNKNOWN = 'unknown'  # the Hub's word where nobody has chosen a licence
 TASK = 'image-segmentation'
 METRICS = {'mean_iou': 'mean_iou', 'pixel_accuracy': 'accuracy'}  # of a row -> the Hub's type
 SHOWN = ('diga_jax', 'commit', 'jax', 'flax', 'devices', 'processor')  # of the conditions
-MARKDOWN = re.compile(r'([\\`*_{}\[\]<>|#~&$])')
+MARKDOWN = re.compile(r'([\\`*{}\[\]<>|#~&$]|(?<!\w)_|_(?!\w))')  # '_' in a word has none
 
 
 class Onnx(NamedTuple):
