@@ -45,7 +45,31 @@ class Contents(NamedTuple):
 
 def write(config: Mapping[str, PyTree], facts: Facts, contents: Contents, licence: str) -> str:
   """The text of the file; `config` is what config.json holds, `licence` the Hub's word for one."""
-  environment = jinja2.Environment(
+  head = yaml.safe_dump(
+    metadata(config, facts, contents, licence), allow_unicode=True, sort_keys=False, width=1000
+  )
+  page = (
+    environment()
+    .get_template('README.md.jinja')
+    .render(
+      config=config,
+      facts=facts,
+      contents=contents,
+      licence=licence,
+      title=title(config, facts),
+      unknown=UNKNOWN,
+      groups=groups(facts.measured),
+      conditions=conditions(facts),
+      warnings=[text for made in facts.stages.values() for text in made['warnings']],
+    )
+  )
+  return f'---\n{head}---\n\n{page}'
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+  """What fills the template; nothing is escaped but by the filter `plain`."""
+  made = jinja2.Environment(
     loader=jinja2.FunctionLoader(template),
     trim_blocks=True,
     lstrip_blocks=True,
@@ -53,25 +77,10 @@ def write(config: Mapping[str, PyTree], facts: Facts, contents: Contents, licenc
     keep_trailing_newline=True,
     autoescape=False,
   )
-  environment.filters |= {'plain': plain, 'percent': percent}
-  head = yaml.safe_dump(
-    metadata(config, facts, contents, licence), allow_unicode=True, sort_keys=False, width=1000
-  )
-  page = environment.get_template('README.md.jinja').render(
-    config=config,
-    facts=facts,
-    contents=contents,
-    licence=licence,
-    title=title(config, facts),
-    unknown=UNKNOWN,
-    groups=groups(facts.measured),
-    conditions=conditions(facts),
-    warnings=[text for made in facts.stages.values() for text in made['warnings']],
-  )
-  return f'---\n{head}---\n\n{page}'
+  made.filters |= {'plain': plain, 'percent': percent}
+  return made
 
 
-@functools.cache
 def template(name: str) -> str:
   """A file of templates/."""
   place = importlib.resources.files('diga_jax.card') / 'templates' / name
