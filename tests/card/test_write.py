@@ -18,6 +18,7 @@ from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.__main__ import main
 from diga_jax.card import readme, write
+from diga_jax.recipe import hub_config
 from diga_jax.storage import passport
 from tests.card.conftest import make_run, with_networks
 from tests.support import damage
@@ -103,6 +104,11 @@ def test_it_is_loaded_here(card, finished):
   for one, other in zip(found.predict(image), wanted.predict(image), strict=True):
     np.testing.assert_array_equal(one, other)
   assert diga_jax.load(card, network='student')
+  for other in (
+    diga_jax.load(finished, 'self_training_1@last'),
+    diga_jax.load(card, config=hub_config.read(card)),
+  ):
+    np.testing.assert_array_equal(other.labels(image), wanted.labels(image))
   with pytest.raises(BadInput, match='holds the student, not the teacher'):
     diga_jax.load(card, network='teacher')
 
