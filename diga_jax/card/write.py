@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines import atomic
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 from diga_jax import weights
 from diga_jax.card import facts, folder, onnx, readme, sample
 from diga_jax.card.facts import Facts
@@ -124,8 +124,14 @@ def read(
       others = f', or give the --stage: {", ".join(complete)}' if complete else ''
       raise BadInput(f'{workdir / stage}: the stage is not complete: run it first{others}')
   settings = networks.settings_of(workdir, stage, config)
-  settings.evaluation.network = options.network or settings.evaluation.network
-  experiment = Experiment(settings)
+  try:
+    settings.evaluation.network = options.network or settings.evaluation.network
+    experiment = Experiment(settings)
+  except (BadInput, AttributeError) as error:
+    if config is not None:
+      raise
+    place, why = workdir / run_record.NAME, one_line(error)
+    raise BadInput(f'{place}: holds a config of another version ({why}): give --config') from None
   arrays = weights.read_stage(workdir / stage, settings.evaluation.network)
   variables, _ = weights.fit(experiment.shapes, arrays, workdir / stage)
   return Source(experiment, facts.collect(workdir, stage, settings), arrays, variables)

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 import diga_jax
+from data_pipelines import records
 from data_pipelines.errors import BadInput
 from diga_jax import weights
 from diga_jax.__main__ import main
@@ -323,5 +324,10 @@ def test_runs_that_are_not_whole_are_refused(copied, tmp_path, capsys):
   refused(
     'self_training_1: the stage is not complete: run it first, or give the --stage: label_1, warmup'
   )
+  (copied / 'self_training_1.partial').rename(copied / 'self_training_1')
+  record = records.read(copied / 'run.json', '')
+  del record['starts'][-1]['config']['programs']
+  records.write(copied / 'run.json', record)
+  refused('run.json: holds a config of another version (config.programs is missing')
   (copied / 'run.json').unlink()
   refused('run.json: cannot be read')
