@@ -138,7 +138,7 @@ class ResNet(nn.Module):
     self.torchvision, self.depth, inputs = torchvision, len(blocks), width
     dilations = (1, 1, 2, 4)
     firsts = (1, 1, 1, 2) if torchvision else dilations
-    for stage, (count, stride) in enumerate(zip(blocks, (1, 2, 1, 1))):  # noqa: B905
+    for stage, (count, stride) in enumerate(zip(blocks, (1, 2, 1, 1), strict=False)):
       row = []
       for i in range(count):
         row.append(
