@@ -15,6 +15,7 @@ from diga_jax.commands import (
   compare,
   config,
   data,
+  export_card,
   init,
   plan,
   predict,
@@ -28,7 +29,7 @@ from diga_jax.commands.arguments import OVERRIDES, Parser
 # Each: add_arguments(commands).
 COMMANDS = (
   *(run, study, predict, compare, report),
-  *(plan, init, data, weights, config, catalogue),
+  *(plan, init, data, weights, export_card, config, catalogue),
 )
 
 

@@ -1,6 +1,6 @@
 """Who may import whom. The layers are what keeps the mathematics testable without the loop.
 
-Downwards only: __main__ -> commands -> page -> recipe, plan -> train, inference, report ->
+Downwards only: __main__ -> commands -> card -> page -> recipe, plan -> train, inference, report ->
 stages -> storage, weights, models -> leaves. The floor, which every module may import, is
 data_pipelines.errors, .atomic, .digests, .records and .label_tables (for the one IGNORE).
 """
@@ -45,6 +45,9 @@ ALLOWED = {
     'state', 'storage', 'train', 'weights',
   ),
   'page': ('config', 'parallel', 'recipe', 'report', 'storage'),
+  'card': (
+    'config', 'inference', 'models', 'page', 'recipe', 'report', 'stages', 'storage', 'weights',
+  ),
   'plan': ('models', 'parallel', 'progress', 'recipe', 'report', 'stages', 'weights'),
 }  # fmt: skip
 FILES = sorted(

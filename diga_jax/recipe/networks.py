@@ -14,11 +14,11 @@ from diga_jax.config import config_file, read_config
 from diga_jax.inference import label_images, shapes
 from diga_jax.inference.forward import Predictor, check_classes
 from diga_jax.parallel import mesh
-from diga_jax.recipe import starts
+from diga_jax.recipe import hub_config, starts
 from diga_jax.recipe.experiment import Experiment, Run, class_names, palette
 from diga_jax.state import NETWORKS
 from diga_jax.storage import run_record, stage_folder
-from diga_jax.weights import path_of
+from diga_jax.weights import formats, path_of
 
 Images = np.ndarray | Sequence[np.ndarray]
 SMALLEST = 64  # pixels: the side of the smallest window
@@ -117,13 +117,13 @@ def load(
   """The network of a complete stage, or of a file of weights.
 
   Args:
-    path: a working directory, the folder of a stage, or a file of weights (.pth, .safetensors,
-      .npz, or the folder of an import).
+    path: a working directory, the folder of a stage, one that `export-card` has written, or a file
+      of weights (.pth, .safetensors, .npz, or the folder of an import).
     stage: the stage, where `path` is a working directory.
     config: name or file of a config, or one that `diga_jax.config.read_config` has made. None: that
-      which the stage was made with (run.json); a file of weights needs one. Its network, classes
-      and `evaluation` (scales, flip) are used.
-    network: 'student' or 'teacher'; None: as `config.evaluation.network`.
+      which the stage was made with (run.json), or that of the card (config.json); a file of weights
+      needs one. Its network, classes and `evaluation` (scales, flip) are used.
+    network: 'student' or 'teacher'; None: as `config.evaluation.network`. A card has one of them.
 
   Raises:
     BadInput: there is no such stage or file, it is damaged or of another network, or it needs a
@@ -132,20 +132,24 @@ def load(
   place = path_of(str(path))
   if stage is None and config is None and (place.parent / run_record.NAME).is_file():
     place, stage = place.parent, place.name  # the folder of a stage, in its working directory
-  if stage is None and place.is_dir() and not (place / stage_folder.RECORD).exists():
+  known = (place / stage_folder.RECORD).exists() or formats.hub_files(place)
+  if stage is None and place.is_dir() and not known:
     raise BadInput(f'{place}: {stage_folder.why_no_stage(place)} (stage=...)')
-  settings = _settings(place, stage, config)
+  card = hub_config.read(place) if stage is None and config is None else None
+  settings = settings_of(place, stage, config if card is None else card)
   if network is not None:
     if network not in NETWORKS:
       raise BadInput(f'network is {network!r}: it may be {" or ".join(map(repr, NETWORKS))}')
+    if card is not None and network != card.evaluation.network:
+      raise BadInput(f'{place}: holds the {card.evaluation.network}, not the {network}')
     settings.evaluation.network = network
   return of_file(settings, str(path)) if stage is None else of_stage(settings, place, stage)
 
 
-def _settings(
+def settings_of(
   place: pathlib.Path, stage: str | None, config: str | ConfigDict | None
 ) -> ConfigDict:
-  """A config of the caller's own, for this machine."""
+  """A config of the caller's own, for this machine; arguments and errors as of `load`."""
   if isinstance(config, str):
     found = read_config([f'--config={config_file(config)}'])
   elif config is not None:
@@ -153,8 +157,8 @@ def _settings(
   elif stage is None:
     raise BadInput(f'{place}: a file of weights needs the config of its network: config=NAME')
   else:
-    stage_folder.read_record(place / stage)  # says what is there instead
-    found = ConfigDict(run_record.config_of(place, stage))
+    stage_folder.network_of(place / stage)  # says what is there instead
+    found = ConfigDict(run_record.config_of(place, stage_folder.stage_and_choice(stage)[0]))
   if found.devices > len(jax.devices()):  # of the machine that trained it
     found.devices = 0
   return found

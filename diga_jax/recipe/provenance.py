@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import pathlib
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from data_pipelines.folder import Folder
 from diga_jax.config import config_file, flatten, read_config
@@ -32,7 +34,6 @@ def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, P
     conditions it was made and measured (`run_record.conditions`, {} where nobody noted them).
   """
   stage, step = stage_and_choice(name)[0], row['protocol']['step']
-  made = stage_folder.read_record(run.workdir / stage)
   return {
     'kind': row['kind'],
     'name': name,
@@ -40,18 +41,32 @@ def describe(run: Run, name: str, key: str, row: Row, place: str) -> dict[str, P
     'protocol': _protocol(run, key, row),
     'made_from': {
       'seed': row['protocol']['seed'],
-      'step': step,
-      'steps': made['result'].get('steps'),
-      'stage': stage_folder.hash_of(made['identity']),
-      'inputs': _group(made['identity'], 'input'),
-      'data_sha256': _group(made['identity'], 'images'),
-      'weight_files_sha256': _group(made['identity'], 'files'),
-      f'{row["kind"]}_sha256': _output_digest(made, step),
-      'warnings': stage_folder.warnings_in(made),
-      'config': changed_fields(stage, made['identity']),
-      'made_under': run_record.conditions_of(run.workdir, stage),
+      **origin(run.workdir, stage, step, row['kind']),
       'measured_under': run_record.conditions_of(run.workdir, place),
     },
+  }
+
+
+def origin(
+  workdir: pathlib.Path, stage: str, step: int | None, kind: Literal['network', 'labels']
+) -> dict[str, PyTree]:
+  """What the network at a step of a complete stage, or its labels, were made from.
+
+  'step', 'steps', 'stage' (hash of its identity), 'inputs', 'data_sha256', 'weight_files_sha256',
+  KIND_sha256, 'warnings', 'config' (`changed_fields`), 'made_under' (`run_record.conditions`).
+  """
+  made = stage_folder.read_record(workdir / stage)
+  return {
+    'step': step,
+    'steps': made['result'].get('steps'),
+    'stage': stage_folder.hash_of(made['identity']),
+    'inputs': _group(made['identity'], 'input'),
+    'data_sha256': _group(made['identity'], 'images'),
+    'weight_files_sha256': _group(made['identity'], 'files'),
+    f'{kind}_sha256': _output_digest(made, step),
+    'warnings': stage_folder.warnings_in(made),
+    'config': changed_fields(stage, made['identity']),
+    'made_under': run_record.conditions_of(workdir, stage),
   }
 
 

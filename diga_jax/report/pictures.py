@@ -205,3 +205,27 @@ def read_panels(path: pathlib.Path) -> Panels | None:
     return Panels(images, {text: tuple(colour) for text, colour in layout['legend']})
   except (OSError, SyntaxError, ValueError, KeyError, TypeError) as error:
     raise BadInput(f'{path}: is damaged, or no picture ({one_line(error)})') from None
+
+
+def stack_panels(rows: Sequence[Panels]) -> Image.Image:
+  """Pictures under each other, captioned once, with one legend of all."""
+  font, first = ImageFont.load_default(14), rows[0].images
+  width = max(sum(i.width + GAP for i in row.images.values()) - GAP for row in rows)
+  height = sum(max(i.height for i in row.images.values()) + GAP for row in rows)
+  legend = list({text: colour for row in rows for text, colour in row.legend.items()}.items())
+  lines, below = _legend_lines(legend, font, width), MARGIN + LINE + height
+  page = Image.new('RGB', (width + 2 * MARGIN, below + len(lines) * LINE + MARGIN), PAPER)
+  canvas, x, y = ImageDraw.Draw(page), MARGIN, MARGIN + LINE
+  for caption, panel in first.items():
+    canvas.text((x, MARGIN + LINE // 2 - 2), caption, fill=INK, font=font, anchor='lm')
+    x += panel.width + GAP
+  for row in rows:
+    x = MARGIN
+    for panel in row.images.values():
+      page.paste(panel, (x, y))
+      x += panel.width + GAP
+    y += max(panel.height for panel in row.images.values()) + GAP
+  for i, line in enumerate(lines):
+    for shift, text, colour in line:
+      _draw_swatch(canvas, MARGIN + shift, below + i * LINE, text, colour, font)
+  return page

@@ -14,7 +14,7 @@ from diga_jax.commands.arguments import add_command, parse_folder
 
 NAMES = (
   'run', 'train', 'label', 'evaluate', 'study', 'predict', 'compare', 'report', 'plan', 'init',
-  'doctor', 'prepare', 'weights', 'config', 'list',
+  'doctor', 'prepare', 'weights', 'export-card', 'config', 'list',
 )  # fmt: skip
 
 

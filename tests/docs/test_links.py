@@ -15,7 +15,7 @@ LINK = re.compile(r'\]\(([^)\s]+)\)')
 PATH = re.compile(
   r'(?<![\w./])((?:diga_jax|data_pipelines|configs|tests|launch|benchmarks|docs|\.ci)/[\w./*-]+)'
 )
-COMMAND = re.compile(r'python -m diga_jax ([a-z]\w*)')
+COMMAND = re.compile(r'python -m diga_jax ([a-z][\w-]*)')
 MODULE = re.compile(r'python -m (tests[\w.]+)')
 pages = pytest.mark.parametrize('page', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
