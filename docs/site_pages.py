@@ -1,7 +1,7 @@
 """A hook of MkDocs: what the pages of docs/ link to outside of it becomes pages of the site too.
 
-README.md is the home page. A source file or notebook is shown as a page; links are mended, so
-that those which work in the repository work on the site.
+README.md is the home page. Source files and the notebook are shown as pages; links that work in
+the repository work on the site.
 """
 
 import json
@@ -14,6 +14,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = pathlib.Path(__file__).parents[1]
+CODE = {'.cff': 'yaml', '.py': 'python', '.sh': 'bash'}  # endings -> the language they are shown in
 INFO = re.compile(r'^( *```\w+) (.+)$', re.M)
 LINK = re.compile(r'(?<=\]\()([^)\s#:]+)(?=[)#])')
 
@@ -22,27 +23,28 @@ def place_on_site(path: str) -> str:
   """Where a file of the repository is on the site: 'docs/x.md' -> 'x.md'."""
   if path == 'README.md':
     return 'index.md'
+  if posixpath.splitext(path)[1] in CODE:
+    return f'repository/{path}.md'
   place = path.removeprefix('docs/') if path.startswith('docs/') else f'repository/{path}'
-  return f'{place}.md' if path.endswith('.py') else re.sub(r'\.ipynb$', '.md', place)
+  return re.sub(r'\.ipynb$', '.md', place)
 
 
 def linked_files(path: str, found: set[str]) -> set[str]:
-  """`path` and what it leads to, link by link: files of the repository that become pages."""
-  if path in found or not (ROOT / path).is_file():
-    return found
-  found.add(path)
-  if path.endswith('.md'):
-    for link in LINK.findall((ROOT / path).read_text(encoding='utf-8')):
-      linked_files(posixpath.normpath(posixpath.join(posixpath.dirname(path), link)), found)
+  """`found` with `path` and all files of the repository that it leads to, link by link."""
+  if path not in found and (ROOT / path).is_file():
+    found.add(path)
+    if path.endswith('.md'):
+      for link in LINK.findall((ROOT / path).read_text(encoding='utf-8')):
+        linked_files(posixpath.normpath(posixpath.join(posixpath.dirname(path), link)), found)
   return found
 
 
 def markdown_of(path: str) -> str:
   """A file of the repository as Markdown; links of a page lead to places on the site."""
-  text = (ROOT / path).read_text(encoding='utf-8')
-  if path.endswith('.py'):
-    return f'# {path}\n\n```python\n{text}```\n'
-  if path.endswith('.ipynb'):
+  text, ending = (ROOT / path).read_text(encoding='utf-8'), posixpath.splitext(path)[1]
+  if ending in CODE:
+    return f'# {path}\n\n````{CODE[ending]}\n{text}````\n'
+  if ending == '.ipynb':
     return '\n\n'.join(map(markdown_of_cell, json.loads(text)['cells']))
   folder, here = posixpath.dirname(path), posixpath.dirname(place_on_site(path))
 
@@ -50,7 +52,8 @@ def markdown_of(path: str) -> str:
     target = posixpath.normpath(posixpath.join(folder, match[1]))
     return posixpath.relpath(place_on_site(target), here or '.')
 
-  return INFO.sub(lambda match: f'{match[1]} title="{match[2]}"', LINK.sub(mend, text))
+  text = LINK.sub(mend, text)
+  return INFO.sub(lambda match: f'{match[1]} title="{match[2]}"', text)
 
 
 def markdown_of_cell(cell: dict[str, str | list[str]]) -> str:
@@ -66,7 +69,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
   for path in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', *sorted(pages)):
     linked_files(path, found)
   for path in sorted(found - pages):
-    if path.endswith(('.md', '.py', '.ipynb')):
+    if path.endswith(('.md', '.ipynb', *CODE)):
       files.append(File.generated(config, place_on_site(path), content=markdown_of(path)))
   return files
 
