@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/concepts.md: python docs/concepts.py WORKDIR [--config.FIELD=VALUE ...].
+"""Draws the pictures of docs/concepts.md: python docs/concepts.py WORKDIR [--config.FIELD=VALUE].
 
 WORKDIR is a complete run of the quickstart, whose warm-up, pseudo-labels and centroids are shown;
 all else is computed by the functions that training calls, on the run's own scenes.
@@ -25,9 +25,12 @@ from diga_jax.recipe.labels import read_arrays, read_centroids, with_pseudo_labe
 from diga_jax.report.pictures import colour_labels
 
 PLACE = pathlib.Path(__file__).with_suffix('')  # docs/concepts/
-QUALITY = 88  # of WebP
+QUALITY = 82  # of WebP
 REJECTED = np.array((214, 214, 214), np.uint8)  # labels that are not used
 SCENE, TARGET = 1, 1  # positions in their sets
+HARD = 10  # classes of 19 that may be pasted
+DRAWS = 8  # of donors, of which the one with most to paste is shown
+STRENGTH = 0.2  # of a strong operation alone, within its range
 
 
 class Scenes(NamedTuple):
@@ -70,7 +73,9 @@ def photometric(image: np.ndarray, number: int) -> jax.Array:
 def views(scenes: Scenes) -> Figure:
   """One image as it is and in photometric views; its labels fit all of them."""
   panels = {'the image': scenes.source}
-  panels |= {f'a photometric view ({i})': shown(photometric(scenes.source, i)) for i in (1, 2, 3, 4)}
+  panels |= {
+    f'a photometric view ({i})': shown(photometric(scenes.source, i)) for i in (1, 2, 3, 4)
+  }
   panels['the labels of all of them'] = coloured(scenes.labels, scenes)
   return Figure(panels, np.unique(scenes.labels))
 
@@ -130,11 +135,8 @@ def copy_paste(scenes: Scenes, run: Run) -> Figure:
   index = read_arrays(made / 'index.npz', 'counts', 'confidence')
   chosen = CopyPaste(index['counts'], index['confidence'], hard_classes=HARD)
   labelled = with_pseudo_labels(run.images('target'), made)
-  donor = next(
-    number
-    for number in (int(chosen.draw(np.random.default_rng(i))[0]) for i in range(100))
-    if index['counts'][number, chosen.hard].sum() > scenes.labels.size // 20
-  )
+  drawn = [int(chosen.draw(np.random.default_rng(i))[0]) for i in range(DRAWS)]
+  donor = max(drawn, key=lambda number: index['counts'][number, chosen.hard].sum())
   image, labels = labelled.read(donor)
   under = labelled.read(TARGET)[1]
   assert labels is not None and under is not None
@@ -153,16 +155,13 @@ def copy_paste(scenes: Scenes, run: Run) -> Figure:
   return Figure(panels, np.setdiff1d(merged, [IGNORE]))
 
 
-HARD = 10  # of 19 classes
-
-
 def strong_view(scenes: Scenes) -> Figure:
   """Strong views as they are drawn, then each operation by itself at a fixed strength."""
   image = jnp.asarray(scenes.target[None])
   panels = {'weak view': scenes.target}
-  for i in (1, 2, 3):
+  for i in (1, 2, 6):
     drawn = strong_augment.strong_view(jax.random.split(jax.random.key(i), 1), image)
-    panels[f'a strong view ({i})'] = np.asarray(drawn[0], np.uint8)
+    panels[f'a strong view ({len(panels)})'] = np.asarray(drawn[0], np.uint8)
   for position, (name, (_, low, high)) in enumerate(strong_augment.OPERATIONS.items()):
     factors = jnp.zeros((1, len(strong_augment.OPERATIONS)))
     factors = factors.at[0, position].set(low + STRENGTH * (high - low))
@@ -172,15 +171,12 @@ def strong_view(scenes: Scenes) -> Figure:
   return Figure(panels, columns=4)
 
 
-STRENGTH = 0.2  # a part of an operation's range
-
-
 def draw(figure: Figure, scenes: Scenes, place: pathlib.Path) -> None:
   """Writes a figure as WebP, on white paper: it is read on dark pages too."""
   rows = -(-len(figure.panels) // figure.columns)
   height, width = scenes.source.shape[:2]
   across = 11.5 / figure.columns
-  down = rows * (across * height / width + 0.3) + 0.45 * (len(figure.classes) > 0)
+  down = rows * (across * height / width + 0.45) + 0.5 * (len(figure.classes) > 0)
   paper, axes = plt.subplots(rows, figure.columns, figsize=(11.5, down), layout='constrained')
   for axis in axes.flat:
     axis.axis('off')
@@ -191,6 +187,7 @@ def draw(figure: Figure, scenes: Scenes, place: pathlib.Path) -> None:
   if handles:
     handles.append(Patch(color=REJECTED / 255, label='no label'))
     paper.legend(handles=handles, loc='outside lower center', ncols=9, fontsize=10, frameon=False)
+  paper.get_layout_engine().set(h_pad=0.1)
   paper.canvas.draw()
   drawn = Image.fromarray(np.asarray(paper.canvas.buffer_rgba())).convert('RGB')
   plt.close(paper)
@@ -208,7 +205,9 @@ def main() -> None:
   run = Run(read_config([f'--config={config_file("quickstart")}', *overrides]), arguments.workdir)
   source, labels = run.images('source').read(SCENE)
   assert labels is not None
-  scenes = Scenes(source, labels, run.images('target').read(TARGET)[0], palette(run), class_names(run))
+  scenes = Scenes(
+    source, labels, run.images('target').read(TARGET)[0], palette(run), class_names(run)
+  )
   figures = {
     'views': views(scenes),
     'mixture': mixture(scenes),

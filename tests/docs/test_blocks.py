@@ -1,8 +1,8 @@
 """Every fenced block and every command of the pages, each by what it is.
 
 Commands of this package are read by its own parser and config, those that cost nothing are carried
-out; scripts and modules exist; Python compiles, and what it imports, calls and sets exists; TOML and
-YAML can be read. The blocks of docs/extending.md are carried out by test_extending.py, those of
+out; scripts and modules exist; Python compiles, and what it imports, calls and sets exists; TOML
+and YAML can be read. The blocks of docs/extending.md are carried out by test_extending.py, those of
 docs/api.md compared by tests/packaging.
 """
 
@@ -32,7 +32,10 @@ OWN = [block for block in BLOCKS if block.page not in ELSEWHERE]
 KINDS = ('bash', 'diff', 'python', 'text', 'toml', 'yaml')
 CHEAP = ('config', 'list')  # commands that are carried out
 # What pages call the user's own config, and what stands for any config.
-OWN_CONFIGS, ANY_CONFIG = ('my.py', 'own_data.py'), re.compile(r'--config=(FILE|NAME|\.\.\.)(?= |$)')
+OWN_CONFIGS, ANY_CONFIG = (
+  ('my.py', 'own_data.py'),
+  re.compile(r'--config=(FILE|NAME|\.\.\.)(?= |$)'),
+)
 ARRAY = {'SLURM_ARRAY_TASK_ID': '0', 'SLURM_ARRAY_TASK_MIN': '0', 'SLURM_ARRAY_TASK_COUNT': '8'}
 CONFIG = """
 from diga_jax.configs import datasets, my_data
@@ -79,9 +82,9 @@ def read(words: list[str]) -> None:
     return
   if vary := getattr(arguments, 'vary', None):
     variants(arguments.config, overrides, config, vary)
-  if isinstance(stage := getattr(arguments, 'stage', None), str):
-    if stage.partition('@')[0] not in config.stages:
-      raise BadInput(f'--stage={stage}: the config has no such stage')
+  stage = getattr(arguments, 'stage', None)
+  if isinstance(stage, str) and stage.partition('@')[0] not in config.stages:
+    raise BadInput(f'--stage={stage}: the config has no such stage')
   for name in getattr(arguments, 'sets', None) or ():
     if name not in config.data.sets:
       raise BadInput(f'--sets {name}: the config has no such data set')

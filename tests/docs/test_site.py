@@ -1,4 +1,4 @@
-"""The site that MkDocs makes of the pages: complete, without warnings, and the same as on GitHub."""
+"""The site that MkDocs makes of the pages: complete, without warnings, the same as on GitHub."""
 
 import importlib.util
 import os
