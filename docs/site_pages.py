@@ -16,6 +16,7 @@ from mkdocs.structure.pages import Page
 ROOT = pathlib.Path(__file__).parents[1]
 CODE = {'.cff': 'yaml', '.py': 'python', '.sh': 'bash'}  # endings -> the language they are shown in
 INFO = re.compile(r'^( *```\w+) (.+)$', re.M)
+PICTURE = re.compile(r'^!\[(.*)\]\((.+)\)$', re.M)
 LINK = re.compile(r'(?<=\]\()([^)\s#:]+)(?=[)#])')
 
 
@@ -52,7 +53,7 @@ def markdown_of(path: str) -> str:
     target = posixpath.normpath(posixpath.join(folder, match[1]))
     return posixpath.relpath(place_on_site(target), here or '.')
 
-  text = LINK.sub(mend, text)
+  text = PICTURE.sub(r'[![\1](\2)](\2)', LINK.sub(mend, text))  # a click shows it in full size
   return INFO.sub(lambda match: f'{match[1]} title="{match[2]}"', text)
 
 
