@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import pathlib
 import re
+import textwrap
 import tomllib
 
 import pytest
@@ -20,7 +21,7 @@ import yaml
 
 from data_pipelines.errors import BadInput
 from diga_jax.__main__ import main, parser
-from diga_jax.config import FIELDS, config_of, field_of
+from diga_jax.config import FIELDS, config_of, field_of, read_config
 from diga_jax.recipe.variants import variants
 from diga_jax.report import typed_row
 from tests.support import pages
@@ -198,6 +199,10 @@ def test_yaml_is_a_job_of_a_command(block: Block, desk):
 # Fields and groups of fields: 'stages', 'stages.*', 'stages.*.view', 'stages.*.view.jitter', ...
 KNOWN = {field[: end.start()] for field in FIELDS for end in re.finditer(r'\.|$', field)}
 
+GROUPS = '|'.join(sorted({field.partition('.')[0] for field in KNOWN if '.' in field}))
+# A field within a line: 'config.seed', or 'evaluation.scales' without that.
+NAMED = re.compile(rf'(?<![\w./-])(?:config\.|(?=(?:{GROUPS})\.))([\w.*]+)(?![\w/(])')
+
 
 def check_field(path: str) -> None:
   """A field of the config, or a group of fields, exists."""
@@ -236,6 +241,17 @@ def test_python_compiles_and_names_what_exists(block: Block):
         inspect.signature(called).bind(*node.args, **{k.arg: 0 for k in node.keywords if k.arg})
 
 
+@of_kind('python')
+def test_python_that_sets_fields_makes_a_config(block: Block, desk):
+  if not all(isinstance(node, ast.Assign) for node in ast.parse(block.text).body):
+    return
+  lines = ['config = quickstart.get_config()', *block.text.split('\n'), 'return config']
+  head = 'from diga_jax.configs import datasets, quickstart\ndef get_config():\n'
+  (desk / 'block.py').write_text(head + textwrap.indent('\n'.join(lines), '  '))
+  config = read_config(['--config=block.py'])
+  assert variants('block.py', [], config, [])
+
+
 def find(scope: dict[str, object], names: list[str]) -> object:
   found = scope[names[0]]
   for name in names[1:]:
@@ -269,6 +285,6 @@ def test_options_and_fields_within_lines_exist(page):
   for code in pages.inline_code(page):
     for option in re.findall(r'(?<!\S)--([a-z][\w-]*)(?![\w.-])', code):
       assert option in known, f'--{option}: no command has it'
-    for path in re.findall(r'(?<![\w./])config\.([\w.*]+)(?![\w/(])', code):
-      if not re.search(r'FIELD$|^(py|json)$', path):
+    for path in NAMED.findall(code):
+      if not re.search(r'FIELD$|^(py|json)$|safetensors$', path):
         check_field(path)
