@@ -159,8 +159,9 @@ def check_commands(script: str, place: str, capsys: pytest.CaptureFixture[str]) 
   for words in commands(script):
     try:
       check_command(words)
-    except SystemExit:
-      pytest.fail(f'{place}: {capsys.readouterr().err}')
+    except SystemExit as error:
+      if error.code != 0:  # --help and --version
+        pytest.fail(f'{place}: {capsys.readouterr().err}')
     except BadInput as error:
       pytest.fail(f'{place}: {error}')
 
@@ -201,7 +202,7 @@ KNOWN = {field[: end.start()] for field in FIELDS for end in re.finditer(r'\.|$'
 
 GROUPS = '|'.join(sorted({field.partition('.')[0] for field in KNOWN if '.' in field}))
 # A field within a line: 'config.seed', or 'evaluation.scales' without that.
-NAMED = re.compile(rf'(?<![\w./-])(?:config\.|(?=(?:{GROUPS})\.))([\w.*]+)(?![\w/(])')
+NAMED = re.compile(rf'(?<![\w./-])(?:config\.|(?=(?:{GROUPS})\.))([\w.*]*[\w*])(?![\w/(])')
 
 
 def check_field(path: str) -> None:
