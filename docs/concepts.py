@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
-from PIL import Image
 
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.label_tables import IGNORE
@@ -25,7 +25,7 @@ from diga_jax.recipe.labels import read_arrays, read_centroids, with_pseudo_labe
 from diga_jax.report.pictures import colour_labels
 
 PLACE = pathlib.Path(__file__).with_suffix('')  # docs/concepts/
-QUALITY = 82  # of WebP
+DPI, QUALITY = 110, 82  # of WebP
 REJECTED = np.array((214, 214, 214), np.uint8)  # labels that are not used
 SCENE, TARGET = 1, 1  # positions in their sets
 HARD = 10  # classes of 19 that may be pasted
@@ -47,7 +47,7 @@ class Figure(NamedTuple):
   """Captioned uint8 RGB panels, and the class ids that the legend explains."""
 
   panels: Mapping[str, np.ndarray]
-  classes: Sequence[int] = ()
+  classes: np.ndarray = np.array([], np.uint8)
   columns: int = 3
 
 
@@ -177,22 +177,21 @@ def draw(figure: Figure, scenes: Scenes, place: pathlib.Path) -> None:
   height, width = scenes.source.shape[:2]
   across = 11.5 / figure.columns
   down = rows * (across * height / width + 0.45) + 0.5 * (len(figure.classes) > 0)
-  paper, axes = plt.subplots(rows, figure.columns, figsize=(11.5, down), layout='constrained')
+  layout = ConstrainedLayoutEngine(h_pad=0.1)
+  paper, axes = plt.subplots(rows, figure.columns, figsize=(11.5, down), layout=layout)
   for axis in axes.flat:
     axis.axis('off')
   for axis, (caption, panel) in zip(axes.flat, figure.panels.items(), strict=False):
     axis.imshow(panel, interpolation='nearest')
     axis.set_title(caption, fontsize=11, loc='left')
-  handles = [Patch(color=scenes.palette[i] / 255, label=scenes.names[i]) for i in figure.classes]
-  if handles:
-    handles.append(Patch(color=REJECTED / 255, label='no label'))
+  colours = {scenes.names[i]: scenes.palette[i] for i in figure.classes}
+  if colours:
+    colours['no label'] = REJECTED
+    handles = [Patch(color=tuple(c / 255), label=name) for name, c in colours.items()]
     paper.legend(handles=handles, loc='outside lower center', ncols=9, fontsize=10, frameon=False)
-  paper.get_layout_engine().set(h_pad=0.1)
-  paper.canvas.draw()
-  drawn = Image.fromarray(np.asarray(paper.canvas.buffer_rgba())).convert('RGB')
-  plt.close(paper)
   place.parent.mkdir(exist_ok=True)
-  drawn.save(place, quality=QUALITY, method=6)
+  paper.savefig(place, dpi=DPI, pil_kwargs={'quality': QUALITY, 'method': 6})
+  plt.close(paper)
 
 
 def main() -> None:
@@ -201,7 +200,6 @@ def main() -> None:
   parser.add_argument('--output', type=pathlib.Path, default=PLACE, metavar='DIR')
   arguments, overrides = parser.parse_known_args()
   plt.switch_backend('agg')
-  plt.rcParams['figure.dpi'] = 110
   run = Run(read_config([f'--config={config_file("quickstart")}', *overrides]), arguments.workdir)
   source, labels = run.images('source').read(SCENE)
   assert labels is not None

@@ -53,6 +53,7 @@ FOREIGN = (
 FOREIGN_OPTIONS = (
   'check', 'gpu-bind', 'gpus-per-node', 'gpus-per-task', 'no-sandbox', 'ntasks-per-node', 'strict',
 )  # fmt: skip
+OURS = ('diga_jax', 'data_pipelines')
 WRAPPERS = ('launch/gpus.sh', 'launch/slurm.sbatch', 'launch/tpu_pod.sh')  # of our commands
 by_page = pytest.mark.parametrize('page', pages.PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -238,7 +239,7 @@ def test_python_compiles_and_names_what_exists(block: Block):
         find(scope, names)
     if isinstance(node, ast.Call) and (names := chain(node.func)) and names[0] in scope:
       called = find(scope, names)
-      if getattr(called, '__module__', '').startswith(('diga_jax', 'data_pipelines')):
+      if callable(called) and (getattr(called, '__module__', None) or '').startswith(OURS):
         inspect.signature(called).bind(*node.args, **{k.arg: 0 for k in node.keywords if k.arg})
 
 
