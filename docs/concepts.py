@@ -28,7 +28,7 @@ PLACE = pathlib.Path(__file__).with_suffix('')  # docs/concepts/
 DPI, QUALITY = 110, 82  # of WebP
 REJECTED = np.array((214, 214, 214), np.uint8)  # labels that are not used
 SCENE, TARGET = 1, 1  # positions in their sets
-HARD = 10  # classes of 19 that may be pasted
+HARD = 8  # classes that may be pasted, of those that have pseudo-labels
 DRAWS = 8  # of donors, of which the one with most to paste is shown
 STRENGTH = 0.2  # of a strong operation alone, within its range
 
@@ -133,7 +133,8 @@ def copy_paste(scenes: Scenes, run: Run) -> Figure:
   """Hard classes of another target image, with their pseudo-labels, over this one."""
   made = run.workdir / 'label_1'
   index = read_arrays(made / 'index.npz', 'counts', 'confidence')
-  chosen = CopyPaste(index['counts'], index['confidence'], hard_classes=HARD)
+  absent = np.flatnonzero(index['counts'].sum(0) == 0)
+  chosen = CopyPaste(index['counts'], index['confidence'], HARD, absent.tolist())
   labelled = with_pseudo_labels(run.images('target'), made)
   drawn = [int(chosen.draw(np.random.default_rng(i))[0]) for i in range(DRAWS)]
   donor = max(drawn, key=lambda number: index['counts'][number, chosen.hard].sum())
