@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
       'stages': recipes.diga_stages(),  # by name; see the groups `stages.*_stage`
       # The segmentation network.
       'model': {
-        'name': 'deeplab_resnet101',  # a name of diga_jax/models/__init__.py
+        'name': 'deeplab_resnet101',  # a name of `diga_jax/models/__init__.py`
         'dtype': 'float32',  # arithmetic inside the network; parameters are always float32
         # Of float32 products in every network, the translator's too: 'default' (bfloat16 on TPU,
         # TF32 on newer GPUs) | 'high' (three bfloat16 passes; TF32) | 'highest' (float32).

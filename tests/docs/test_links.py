@@ -6,12 +6,10 @@ import re
 import pytest
 
 from diga_jax.__main__ import COMMANDS, parser
+from tests.support.pages import PAGES, ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
-PAGES = sorted(
-  path for pattern in ('*.md', 'docs/**/*.md', 'tests/**/*.md') for path in ROOT.glob(pattern)
-)
 LINK = re.compile(r'\]\(([^)\s]+)\)')
+SOURCE = re.compile(r'\[(`[^\]]+`)\]\(([^)\s]+\.py)\)')
 PATH = re.compile(
   r'(?<![\w./])((?:diga_jax|data_pipelines|configs|tests|launch|benchmarks|docs|\.ci)/[\w./*-]+)'
 )
@@ -35,6 +33,15 @@ def test_links_lead_somewhere(page):
     target = page.parent / name if name else page
     assert target.exists(), link
     assert not anchor or anchor in anchors(target), link
+
+
+@pages
+def test_names_that_lead_to_a_file_are_in_it(page):
+  for names, link in SOURCE.findall(page.read_text(encoding='utf-8')):
+    source = (page.parent / link).read_text(encoding='utf-8')
+    for name in re.findall(r'`\w+\.(\w+)`', names):
+      if name != 'py':
+        assert re.search(rf'^(def|class) {name}\b|^{name}\b', source, re.M), f'{name}: {link}'
 
 
 @pages

@@ -45,6 +45,7 @@ def imported(*folders: str) -> dict[str, str]:
   [
     (('diga_jax', 'data_pipelines', 'configs'), ('video', 'torch', 'plan', 'demo')),
     (('tests', 'benchmarks'), ('test', 'torch', 'demo')),
+    (('docs',), ('test', 'docs')),
   ],
 )
 def test_what_is_imported_is_required(folders, extras):

@@ -33,7 +33,7 @@ def page() -> str:
       node = ast.parse(inspect.getsource(function)).body[0]
       # As it is written: `inspect.signature` spells types differently from version to version.
       signature = f'{name}.{node.name}({ast.unparse(node.args)}) -> {ast.unparse(node.returns)}'
-      parts.append(f'```python\n{signature}\n```\n```text\n{inspect.getdoc(function)}\n```\n')
+      parts.append(f'```python\n{signature}\n```\n\n```text\n{inspect.getdoc(function)}\n```\n')
   return '\n'.join(parts)
 
 
