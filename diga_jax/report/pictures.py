@@ -164,6 +164,7 @@ def comparison_panels(
     'captions': list(panels),
     'size': [height, width],
     'legend': [*classes.values(), *others],
+    'drawn': [text for text, _ in (*drawn, *others)],
   }
   page.info[LAYOUT] = json.dumps(layout)
   canvas = ImageDraw.Draw(page)
@@ -179,10 +180,17 @@ def comparison_panels(
 
 
 class Panels(NamedTuple):
-  """What `comparison_panels` put into a picture: caption -> pixels, and text -> colour."""
+  """What `comparison_panels` put into a picture.
+
+  Attributes:
+    images: caption -> pixels.
+    legend: text -> colour.
+    drawn: text -> what stands for it, the same or a class's number.
+  """
 
   images: dict[str, Image.Image]
   legend: dict[str, Colour]
+  drawn: dict[str, str]
 
 
 def read_panels(path: pathlib.Path) -> Panels | None:
@@ -202,18 +210,20 @@ def read_panels(path: pathlib.Path) -> Panels | None:
       for i, caption in enumerate(layout['captions']):
         left, top = MARGIN + i * (width + GAP), MARGIN + LINE
         images[caption] = picture.crop((left, top, left + width, top + height))
-    return Panels(images, {text: tuple(colour) for text, colour in layout['legend']})
+    names = [text for text, _ in layout['legend']]
+    drawn = dict(zip(names, layout.get('drawn', names), strict=True))
+    return Panels(images, {text: tuple(colour) for text, colour in layout['legend']}, drawn)
   except (OSError, SyntaxError, ValueError, KeyError, TypeError) as error:
     raise BadInput(f'{path}: is damaged, or no picture ({one_line(error)})') from None
 
 
 def stack_panels(rows: Sequence[Panels]) -> Image.Image:
   """Pictures under each other, captioned once, with one legend of all."""
-  font, first = ImageFont.load_default(14), rows[0].images
+  font, first = fonts.load(13), rows[0].images
   width = max(sum(i.width + GAP for i in row.images.values()) - GAP for row in rows)
   height = sum(max(i.height for i in row.images.values()) + GAP for row in rows)
-  legend = list({text: colour for row in rows for text, colour in row.legend.items()}.items())
-  lines, below = _legend_lines(legend, font, width), MARGIN + LINE + height
+  legend = {row.drawn[text]: colour for row in rows for text, colour in row.legend.items()}
+  lines, below = _legend_lines([*legend.items()], font, width), MARGIN + LINE + height
   page = Image.new('RGB', (width + 2 * MARGIN, below + len(lines) * LINE + MARGIN), PAPER)
   canvas, x, y = ImageDraw.Draw(page), MARGIN, MARGIN + LINE
   for caption, panel in first.items():

@@ -190,6 +190,23 @@ def test_class_names_are_drawn_in_letters_that_the_font_has():
   assert [name for name, _ in legend[:2]] == ['道路', 'sky']
 
 
+def test_pictures_under_each_other_have_one_legend(tmp_path):
+  def taken_apart(name: str) -> pictures.Panels:
+    picture = pictures.comparison_panels(
+      np.zeros((128, 256, 3), np.uint8),
+      truth=_labels((128, 256)),
+      palette=PALETTE,
+      names=(name, 'sky', 'car'),
+    )
+    atomic.write_png(tmp_path / 'a.png', picture)
+    found = pictures.read_panels(tmp_path / 'a.png')
+    assert found is not None
+    return found
+
+  stacked, other = (pictures.stack_panels([taken_apart(n)] * 2) for n in ('道路', '0'))
+  assert stacked.height > 2 * 128 and (np.asarray(stacked) == np.asarray(other)).all()
+
+
 def test_panels_hatch_what_consensus_rejects():
   labels = _labels((128, 256))
   kept = np.ones(labels.shape, bool)
