@@ -1,21 +1,16 @@
-"""What a run shows on its way: bars on stderr, warnings above them, curves for TensorBoard."""
+"""What a run shows on its way: bars on stderr, and warnings above them."""
 
 import contextlib
 import logging
-import pathlib
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import tqdm
 
-from data_pipelines import host_tensorflow
 from data_pipelines.errors import one_line
-
-if TYPE_CHECKING:
-  from clu.metric_writers import SummaryWriter
 
 LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal
 # Always per second: "3.25s/ images" reads badly.
@@ -110,11 +105,3 @@ def compiling(shown: tqdm.tqdm, what: str) -> Iterator[None]:
   shown.unpause()
   if terminal:
     shown.refresh()
-
-
-def curves(directory: pathlib.Path) -> 'SummaryWriter':
-  """Writes scalars for TensorBoard into a folder; to be closed."""
-  host_tensorflow.load()
-  from clu import metric_writers  # which imports TensorFlow
-
-  return metric_writers.SummaryWriter(str(directory))

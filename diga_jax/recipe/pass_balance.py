@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from diga_jax import class_balance, progress
+from diga_jax import class_balance
 from diga_jax.inference.pseudo_labels import Statistics
 from diga_jax.recipe.experiment import Experiment, Run, say
 from diga_jax.stages.kinds import inputs, kind_of
@@ -75,8 +75,8 @@ def first_pass(experiment: Experiment, name: str) -> str:
   return found
 
 
-def tell(name: str, directory: pathlib.Path, balance: Mapping[str, PyTree]) -> None:
-  """Prints a pass's numbers as one line, its warnings, and writes the curves for TensorBoard."""
+def tell(run: Run, name: str, directory: pathlib.Path, balance: Mapping[str, PyTree]) -> None:
+  """Prints a pass's numbers as one line, its warnings, and writes them for the trackers."""
   by_class = balance['by_class']
   say(
     f'{name}: labels of {balance["kept"]:.1%} of the pixels and {balance["classes"]} of '
@@ -91,5 +91,5 @@ def tell(name: str, directory: pathlib.Path, balance: Mapping[str, PyTree]) -> N
   }
   for shown, columns in by_class.items():
     scalars |= {f'{what}/{shown}': value for what, value in columns.items() if value is not None}
-  with contextlib.closing(progress.curves(directory)) as writer:
+  with contextlib.closing(run.writer(directory)) as writer:
     writer.write_scalars(0, scalars)
