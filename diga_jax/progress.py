@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import tqdm
 from data_pipelines.errors import one_line
 
 LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal
+LEAST = 1.0  # seconds of compiling that are told
 # Always per second: "3.25s/ images" reads badly.
 FORMAT = '{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]'
 
@@ -85,7 +87,9 @@ def bar(
 
 @contextlib.contextmanager
 def compiling(shown: tqdm.tqdm, what: str) -> Iterator[None]:
-  """Around the first call of a program: a line of its own, as it takes seconds to minutes.
+  """Around the first call of a program: a line of its own, as it may take seconds to minutes.
+
+  What takes less than a second has none: the program was there already.
 
   Args:
     shown: the bar of the loop, which does not count the time.
@@ -94,14 +98,24 @@ def compiling(shown: tqdm.tqdm, what: str) -> Iterator[None]:
   if shown.disable:
     yield
     return
-  terminal, begun = sys.stderr.isatty(), time.perf_counter()
-  if terminal:
-    shown.clear()
-  print(f'compiling {what} ...', end=' ', file=sys.stderr, flush=True)
+  terminal, begun, said = sys.stderr.isatty(), time.perf_counter(), threading.Event()
+
+  def say() -> None:
+    if terminal:
+      shown.clear()
+    print(f'compiling {what} ...', end=' ', file=sys.stderr, flush=True)
+    said.set()
+
+  timer = threading.Timer(LEAST, say)
+  timer.daemon = True
+  timer.start()
   try:
     yield
   finally:
-    print(f'{time.perf_counter() - begun:.0f} s', file=sys.stderr, flush=True)
+    timer.cancel()
+    timer.join()
+    if said.is_set():
+      print(f'{time.perf_counter() - begun:.0f} s', file=sys.stderr, flush=True)
   shown.unpause()
   if terminal:
     shown.refresh()

@@ -219,8 +219,10 @@ class Log:
         )
     self.values = {key: float(value) for key, value in found.items() if not np.ndim(value)}
     by_class = {key: value for key, value in found.items() if np.ndim(value)}
-    if self.watch and by_class and (shares := self.watch.step(done, by_class)) and self.writer:
-      self.writer.write_scalars(done, shares)
+    window = self.watch.step(done, by_class) if self.watch and by_class else None
+    if window and self.writer:
+      self.writer.write_scalars(done, window.scalars)
+      self.writer.write_histograms(done, window.histograms)
 
   def evaluate(self, state: TrainState, done: int) -> None:
     """Evaluates the network if that is due after `done` steps, and leaves it out of the rates."""

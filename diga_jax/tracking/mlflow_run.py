@@ -1,5 +1,6 @@
 """Runs of MLflow, in the store that MLFLOW_TRACKING_URI names or MLflow's own default."""
 
+import logging
 import os
 import re
 import time
@@ -29,6 +30,7 @@ class MlflowRun:
       os.environ.setdefault(name, value)
     import mlflow
 
+    logging.getLogger('mlflow').setLevel(logging.WARNING)
     self.entities = mlflow.entities
     self.client = mlflow.MlflowClient()
     self.id = known or self._create(tracked)

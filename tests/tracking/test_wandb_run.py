@@ -1,0 +1,115 @@
+"""Runs of W&B, written offline and read back from its own files."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from data_pipelines.errors import BadInput
+from diga_jax.tracking import writers
+
+pytest.importorskip('wandb', reason="needs the extra 'wandb': pip install 'diga_jax[wandb]'")
+
+# A process writes the steps from FIRST on, and is killed or closes the run.
+PROGRAM = """
+import os, pathlib, sys
+import numpy as np
+from diga_jax.tracking.tracked import Tracked
+from diga_jax.tracking.writers import open_writer
+
+workdir, first, last, end = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:4]), sys.argv[4]
+directory = workdir / 'warmup.partial'
+directory.mkdir(parents=True, exist_ok=True)
+tracked = Tracked(('wandb',), str(workdir), 'warmup', {'seed': 7, 'data.crop': (2, 3)})
+writer = open_writer(directory, tracked, first)
+for step in range(first, last):
+  writer.write_scalars(step + 1, {'loss': 1 / (step + 1)})
+writer.write_images(last, {'pictures/a': np.full((4, 6, 3), 200, np.uint8)})
+writer.write_histograms(last, {'kept_histogram/road': np.linspace(0, 1, 20)})
+if end == 'killed':
+  import time
+  time.sleep(3)  # W&B's own process gets it
+  os.kill(os.getpid(), 9)
+writer.close()
+"""
+# Reads a transaction log: the id, name and group, config, and the history as lines of JSON.
+READER = """
+import json, sys
+from wandb.proto import wandb_internal_pb2
+from wandb.sdk.internal.datastore import DataStore
+
+store = DataStore()
+store.open_for_scan(sys.argv[1])
+while (data := store.scan_data()) is not None:
+  record = wandb_internal_pb2.Record()
+  record.ParseFromString(data)
+  if record.WhichOneof('record_type') == 'run':
+    run = record.run
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    print(json.dumps([run.run_id, run.display_name, run.run_group, config]))
+  if record.WhichOneof('record_type') == 'history':
+    items = {'/'.join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item}
+    print(json.dumps({k: v for k, v in items.items() if not k.startswith('_')}))
+"""
+
+
+def python(program: str, *arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
+  environment = {**os.environ, 'WANDB_MODE': 'offline', 'PYTHONPATH': os.getcwd()}
+  return subprocess.run(
+    [sys.executable, '-c', program, *arguments], cwd=cwd, env=environment, text=True,
+    capture_output=True, check=False, timeout=300,
+  )  # fmt: skip
+
+
+@pytest.mark.exhaustive
+def test_a_run_that_was_killed_goes_on_under_its_id_without_doubled_steps(tmp_path):
+  workdir = tmp_path / 'runs' / 'a'
+  killed = python(PROGRAM, str(workdir), '0', '6', 'killed', cwd=tmp_path)
+  assert killed.returncode == -9, killed.stderr
+  ended = python(PROGRAM, str(workdir), '4', '8', 'closed', cwd=tmp_path)  # it was saved at 4
+  assert ended.returncode == 0, ended.stderr
+  assert not ended.stdout and 'wandb:' not in ended.stderr
+  logs = sorted(workdir.glob('wandb/offline-run-*/*.wandb'))
+  assert len(logs) == 2
+  steps, runs, tags = [], set(), set()
+  for log in logs:
+    read = python(READER, str(log), cwd=tmp_path)
+    assert read.returncode == 0, read.stderr
+    for line in map(json.loads, read.stdout.splitlines()):
+      if isinstance(line, list):
+        name, title, group, config = line
+        runs.add(name)
+        if title:
+          assert title == f'{workdir}/warmup'[-128:] and group == str(workdir)[-128:]
+        if config:
+          assert config['seed'] == 7 and config['data.crop'] == [2, 3]
+      else:
+        steps += [line['step']] * ('loss' in line)
+        tags |= line.keys()
+  assert len(runs) == 1 and steps == [1, 2, 3, 4, 5, 6, 7, 8]
+  assert {'loss', 'step', 'pictures/a', 'kept_histogram/road', 'config/resolved'} <= tags
+  assert [*workdir.glob('wandb/offline-run-*/files/media/images/pictures/*.png')]
+
+
+def test_without_a_login_it_is_refused(tmp_path, monkeypatch):
+  program = (
+    'from diga_jax.tracking import writers\n'
+    'from data_pipelines.errors import BadInput\n'
+    'try:\n  writers.check(("wandb",))\nexcept BadInput as error:\n  print(error)\n'
+  )
+  environment = {k: v for k, v in os.environ.items() if not k.startswith(('WANDB', 'NETRC'))}
+  for mode, wanted in {'online': 'nobody is logged in: run `wandb login`', 'offline': ''}.items():
+    done = subprocess.run(
+      [sys.executable, '-c', program], text=True, capture_output=True, check=True, timeout=120,
+      env={**environment, 'HOME': str(tmp_path), 'WANDB_MODE': mode, 'PYTHONPATH': os.getcwd()},
+    )  # fmt: skip
+    assert wanted in done.stdout and bool(done.stdout) == bool(wanted)
+
+
+def test_a_package_that_is_absent_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'wandb', None)
+  with pytest.raises(BadInput, match=r"pip install 'diga_jax\[wandb\]'"):
+    writers.check(('tensorboard', 'wandb'))
