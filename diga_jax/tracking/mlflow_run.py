@@ -1,5 +1,6 @@
 """Runs of MLflow, in the store that MLFLOW_TRACKING_URI names or MLflow's own default."""
 
+import importlib
 import logging
 import os
 import re
@@ -28,8 +29,7 @@ class MlflowRun:
   def __init__(self, tracked: Tracked, known: str):
     for name, value in PATIENCE.items():
       os.environ.setdefault(name, value)
-    import mlflow
-
+    mlflow = importlib.import_module('mlflow')  # an extra: it may be absent
     logging.getLogger('mlflow').setLevel(logging.WARNING)
     self.entities = mlflow.entities
     self.client = mlflow.MlflowClient()

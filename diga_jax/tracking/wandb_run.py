@@ -1,5 +1,6 @@
 """Runs of Weights & Biases, online or offline as its own settings tell."""
 
+import importlib
 import secrets
 from collections.abc import Mapping
 from html import escape
@@ -17,8 +18,7 @@ PATIENCE = 60.0  # seconds for the last values; later ones stay on disk for `wan
 
 def is_ready() -> bool:
   """Whether a run can be begun without asking: W&B is offline, or there is a login."""
-  import wandb
-
+  wandb = importlib.import_module('wandb')  # an extra: it may be absent
   if wandb.setup().settings.mode not in ('online', 'shared'):
     return True
   return wandb.login(prompt=False, verify=False)
@@ -28,9 +28,7 @@ class WandbRun:
   """A run of W&B, new or continued; see `service_writer.ServiceRun`."""
 
   def __init__(self, tracked: Tracked, known: str):
-    import wandb
-
-    self.wandb = wandb
+    wandb = self.wandb = importlib.import_module('wandb')
     settings = wandb.Settings(
       console='off', silent=True, finish_timeout=PATIENCE, init_timeout=PATIENCE
     )

@@ -4,6 +4,7 @@ import os
 import pathlib
 from typing import NamedTuple
 
+import numpy as np
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
@@ -13,7 +14,7 @@ class Value(NamedTuple):
 
   step: int
   tag: str
-  value: object
+  value: np.ndarray
 
 
 def values_in(directory: pathlib.Path) -> list[Value]:
