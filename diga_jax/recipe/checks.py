@@ -150,13 +150,11 @@ def check_sets(run: Run, stages: Sequence[str], measured: Measured) -> Facts:
 
 
 def check_curves(run: Run, stages: Sequence[str]) -> Sequence[str]:
-  """The sets that are evaluated while stages train; refuses those without labels, or else begun."""
+  """The sets that are evaluated while stages train; refuses those without labels."""
   trained = [name for name in stages if is_chosen(run.stage(name)) and not is_complete(run, name)]
   if not run.config.evaluate_every or not trained:
     return ()
   check_labels(run)
-  for name in trained:
-    iou_curve.check(run, name)
   return run.config.evaluation.sets
 
 
@@ -250,6 +248,7 @@ def check_folders(run: Run, stages: Sequence[str], measured: Measured) -> None:
 
   for name in stages:
     same(run.workdir / name, functools.partial(graph.identity, run, name, digest_of))
+    iou_curve.check(run, name)
   for name, key in measured:
 
     def depends(name: str = name, key: str = key) -> dict[str, PyTree]:

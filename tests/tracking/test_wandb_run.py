@@ -103,6 +103,7 @@ def test_a_run_that_was_killed_goes_on_under_its_id_without_doubled_steps(tmp_pa
   assert [*workdir.glob('wandb/offline-run-*/files/media/images/pictures/*.png')]
 
 
+@pytest.mark.exhaustive
 def test_without_a_login_it_is_refused(tmp_path, monkeypatch):
   program = (
     'from diga_jax.tracking import writers\n'
