@@ -117,16 +117,18 @@ def train(
           options.note_pace(*log.pace())
         if stop:
           break
-        if save and options.is_evaluated(done):
-          checkpoint.finish(manager)
-          deferred.release()  # a signal need not wait for the evaluation
-        log.evaluate(state, done)
+        log.evaluate(state, done, functools.partial(_release, manager, deferred) if save else None)
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
         log.check(0, _numbers_of(state))
         table = save_and_score(manager, state, 0, table, score, log)
-    checkpoint.finish(manager)
-    deferred.release()
+    _release(manager, deferred)
     return [{'step': manager.latest_step() or 0}] if table is None else table
+
+
+def _release(manager: CheckpointManager, deferred: signals.Deferral) -> None:
+  """What is being saved is on disk from here on: a signal need not wait for anything."""
+  checkpoint.finish(manager)
+  deferred.release()
 
 
 def _deferral(
@@ -224,10 +226,14 @@ class Log:
       self.writer.write_scalars(done, window.scalars)
       self.writer.write_histograms(done, window.histograms)
 
-  def evaluate(self, state: TrainState, done: int) -> None:
+  def evaluate(
+    self, state: TrainState, done: int, before: Callable[[], None] | None = None
+  ) -> None:
     """Evaluates the network if that is due after `done` steps, and leaves it out of the rates."""
     if self.options.evaluate is None or not self.options.is_evaluated(done):
       return
+    if before is not None:
+      before()
     begun = time.perf_counter()
     for line in self.options.evaluate(state, done, self.writer):
       if self.first:
