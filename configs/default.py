@@ -129,6 +129,13 @@ def get_config() -> ConfigDict:
       'variants': (),
       'save_every': 1000,  # steps between two checkpoints
       'log_every': 10,  # steps between two lines of the log
+      # Steps between two evaluations of the network while it trains, on evaluation.sets by their
+      # labels, for a curve alone (docs/live.md): nothing else depends on it. One comes after the
+      # last step too. 0 = none.
+      'evaluate_every': 0,
+      # Where curves, pictures and histograms go: 'tensorboard' (event files in each stage's folder,
+      # which report.html reads), 'wandb', 'mlflow' (extras of these names; docs/live.md).
+      'trackers': ('tensorboard',),
       'profile_steps': (),  # (first, last): a profiler trace of these steps of each stage
       # A folder that keeps compiled programs for later runs; 'default' is that of
       # JAX_COMPILATION_CACHE_DIR, else ~/.cache/diga_jax/programs (2 GiB at most); '' = none.

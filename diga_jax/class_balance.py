@@ -11,6 +11,8 @@ import numpy as np
 FALLEN = 0.1  # of its first share: a class that has less is all but lost
 DOMINANT = 0.4  # of the pixels, and
 GROWN = 1.5  # times its first share: a class that has as much swallows the others
+BINS = 50  # of a histogram of shares or confidences
+SAMPLES = 1000  # values that stand for a histogram
 LEAST = 1e-4  # first shares below this are a few objects, which may come and go
 
 
@@ -63,6 +65,22 @@ def oddities(
     elif has >= DOMINANT and has >= GROWN * had:
       found[name] = f'{name} takes {percent(has)} of the {what}, {percent(had)} {before}'
   return found
+
+
+def bin_of(share: np.ndarray) -> np.ndarray:
+  """Which of the `BINS` equal bins of [0, 1] shares or confidences lie in."""
+  return np.minimum((share * BINS).astype(int), BINS - 1)
+
+
+def samples(counts: np.ndarray | Sequence[int]) -> np.ndarray:
+  """Values that are spread as the counts of the bins of [0, 1] tell; at most `SAMPLES`.
+
+  Writers of histograms take values, and an image has too many.
+  """
+  ends = np.cumsum(np.asarray(counts, np.float64))
+  number = int(min(SAMPLES, ends[-1]))
+  places = (np.arange(number) + 0.5) / max(number, 1) * ends[-1]
+  return (np.searchsorted(ends, places, 'right') + 0.5) / len(ends)
 
 
 def percent(share: float) -> str:

@@ -7,6 +7,7 @@ stopped goes on with the same first shares and warns of the same classes.
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -26,6 +27,20 @@ WATCHED = {
 }
 
 
+# Ratios of the metrics of a step: of which, and the tag of their histogram over a window's steps.
+RATIOS = {
+  'kept_of_labels': ('kept_by_class', 'labels_by_class', 'kept_histogram'),
+  'confidence': ('confidence_by_class', 'predictions_by_class', 'confidence_histogram'),
+}
+
+
+class Window(NamedTuple):
+  """What a window has shown, by tag: means, and histograms of the steps, whose means these are."""
+
+  scalars: dict[str, float]
+  histograms: dict[str, np.ndarray]
+
+
 class ClassWatch:
   """Averages of the metrics by class, of one process."""
 
@@ -41,7 +56,7 @@ class ClassWatch:
     """Goes on from what was saved at the first step, if there is one before it."""
     saved = self._saved() if self.start else {}
     self.states = {step: state for step, state in saved.items() if step <= self.start}
-    anew = {'steps': 0, 'sums': {}, 'first': {}, 'last': {}, 'warned': {}}
+    anew = {'steps': 0, 'sums': {}, 'bins': {}, 'first': {}, 'last': {}, 'warned': {}}
     self.state = _copy(self.states.get(self.start, anew))
 
   def _saved(self) -> dict[int, dict[str, PyTree]]:
@@ -55,21 +70,24 @@ class ClassWatch:
       logging.warning('%s: %s; first shares of classes are those from here on', self.stage, reason)
     return saved
 
-  def step(self, done: int, values: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Takes note of the metrics [C] of a step; warns. Returns scalars at the end of a window."""
+  def step(self, done: int, values: Mapping[str, np.ndarray]) -> Window | None:
+    """Takes note of the metrics [C] of a step; warns. Returns what a window shows at its end."""
     if not self.state:
       self._begin()
     sums = self.state['sums']
     for key, value in values.items():
       before = sums.get(key, [0.0] * len(self.names))
       sums[key] = [a + float(b) for a, b in zip(before, value, strict=True)]
+    bins = self.state.setdefault('bins', {})  # which records of earlier versions lack
+    for what, (part, whole, _) in RATIOS.items():
+      bins[what] = _counted(bins.get(what), values[part], values[whole])
     self.state['steps'] += 1
     if self.state['steps'] < self.window:
-      return {}
+      return None
     means = {key: np.array(value) / self.window for key, value in sums.items()}
-    self.state |= {'steps': 0, 'sums': {}}
+    self.state |= {'steps': 0, 'sums': {}, 'bins': {}}
     self._compare(done, means)
-    return _scalars(means, self.names)
+    return Window(_scalars(means, self.names), _histograms(bins, self.names))
 
   def _compare(self, done: int, means: Mapping[str, np.ndarray]) -> None:
     """Compares a window with the first one; each class is warned of once in each distribution."""
@@ -96,6 +114,24 @@ def _copy(state: Mapping[str, PyTree]) -> dict[str, PyTree]:
   return {key: dict(value) if isinstance(value, dict) else value for key, value in state.items()}
 
 
+def _counted(bins: PyTree, part: np.ndarray, whole: np.ndarray) -> list[list[int]]:
+  """Histograms [C, BINS] with one more value of each class, part / whole; without pixels none."""
+  found = np.zeros((len(whole), class_balance.BINS), int) if bins is None else np.array(bins)
+  present = np.flatnonzero(whole > 0)
+  found[present, class_balance.bin_of(part[present] / whole[present])] += 1
+  return found.tolist()
+
+
+def _histograms(bins: Mapping[str, PyTree], names: Sequence[str]) -> dict[str, np.ndarray]:
+  """The values of a window's histograms by tag, of the classes that have some."""
+  return {
+    f'{tag}/{name}': class_balance.samples(counts)
+    for what, (*_, tag) in RATIOS.items()
+    for name, counts in zip(names, bins[what], strict=True)
+    if any(counts)
+  }
+
+
 def _scalars(means: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
   """The curves of a window: shares that sum to 1, and of each class what is kept and how sure."""
   found = {}
@@ -105,11 +141,7 @@ def _scalars(means: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str,
     found |= {f'{what}_share/{name}': share for name, share in curves.items()}
     found[f'{what}/classes'] = class_balance.classes_present(means[key])
     found[f'{what}/entropy'] = class_balance.entropy(means[key])
-  pairs = {
-    'kept_of_labels': ('kept_by_class', 'labels_by_class'),
-    'confidence': ('confidence_by_class', 'predictions_by_class'),
-  }
-  for what, (part, whole) in pairs.items():
+  for what, (part, whole, _) in RATIOS.items():
     for name, a, b in zip(names, means[part], means[whole], strict=True):
       if b > 0:
         found[f'{what}/{name}'] = float(a / b)

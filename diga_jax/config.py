@@ -41,6 +41,7 @@ from diga_jax.rules import (
 )
 from diga_jax.stages import consensus, kinds, objective, views, warmup
 from diga_jax.state import NETWORKS
+from diga_jax.tracking.tracked import TRACKERS
 from diga_jax.types import PyTree
 
 
@@ -205,7 +206,7 @@ _OPTIMIZER = {
   'common_final_lr first_step_momentum': boolean,
 }  # fmt: skip
 
-RESERVED = ('evaluation', 'study')  # folders of a working directory that are no stages
+RESERVED = ('evaluation', 'study', 'wandb')  # folders of a working directory that are no stages
 SHOWN = 5  # fields that do not exist, in one message
 TABLE = re.compile(r'data\.sets\.([^.]+)\.table')
 NAMED = re.compile(r'^(stages|data\.sets)\.([^.]+)\.')  # where names are free
@@ -219,7 +220,9 @@ _GROUPS = {
     'recipe': different(tuple_of(title, least=1)),
     'checkpoint_choice': words(criteria.LAST, *criteria.NAMES),
     'keep_checkpoints': words('networks', 'all'),
-    'save_every log_every': whole(1), 'profile_steps': rising(tuple_of(whole(1), 0, 2)),
+    'save_every log_every': whole(1), 'evaluate_every': whole(0),
+    'trackers': different(tuple_of(words(*TRACKERS))),
+    'profile_steps': rising(tuple_of(whole(1), 0, 2)),
     'compilation_cache': text,
     'variants': tuple_of(tuple_as(simple_name, tuple_of(title))),
   },
@@ -325,6 +328,7 @@ def check(config: ConfigDict) -> None:
   except BadInput as error:
     raise BadInput(f'config.model.options: {error}') from None
   check_criteria(config)
+  check_curve(config)
   if config.translator.kind == 'network' and any(side % 4 for side in config.data.crop):
     raise BadInput(
       f'config.data.crop is {tuple(config.data.crop)}: the translator needs multiples of 4'
@@ -400,6 +404,23 @@ def check_criteria(config: ConfigDict) -> None:
         f'config.evaluation.checkpoints names {name!r}, which is not kept: name it in '
         'config.criteria.record'
       )
+
+
+def check_curve(config: ConfigDict) -> None:
+  """Refuses evaluations while a stage trains that have no data set, or come too late for any.
+
+  Raises:
+    BadInput: naming the field.
+  """
+  every, stages = config.evaluate_every, [config.stages[name] for name in config.recipe]
+  if every and not config.evaluation.sets:
+    raise BadInput(f'config.evaluate_every is {every}, and config.evaluation.sets (): name a set')
+  longest = max((stage.steps for stage in stages if kinds.is_chosen(stage)), default=every)
+  if every > longest:
+    raise BadInput(
+      f'config.evaluate_every is {every}, and the longest stage has {longest} steps: give at most '
+      'that, or 0 for no curve'
+    )
 
 
 def check_held_out(config: ConfigDict, unlabelled: Sequence[str]) -> None:

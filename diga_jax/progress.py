@@ -1,25 +1,22 @@
-"""What a run shows on its way: bars on stderr, warnings above them, curves for TensorBoard."""
+"""What a run shows on its way: bars on stderr, and warnings above them."""
 
 import contextlib
 import contextvars
 import logging
-import pathlib
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import tqdm
 
-from data_pipelines import host_tensorflow
 from data_pipelines.errors import one_line
-
-if TYPE_CHECKING:
-  from clu.metric_writers import SummaryWriter
 
 LOG_INTERVAL = 30.0  # seconds between two lines where there is no terminal
 LOG_WIDTH = 120
+LEAST = 1.0  # seconds of compiling that are told
 # Always per second: "3.25s/ images" reads badly.
 FORMAT = '{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]'
 
@@ -105,7 +102,9 @@ def bar(
 
 @contextlib.contextmanager
 def compiling(shown: tqdm.tqdm, what: str) -> Iterator[None]:
-  """Around the first call of a program: a line of its own, as it takes seconds to minutes.
+  """Around the first call of a program: a line of its own, as it may take seconds to minutes.
+
+  What takes less than a second has none: the program was there already.
 
   Args:
     shown: the bar of the loop, which does not count the time.
@@ -114,22 +113,24 @@ def compiling(shown: tqdm.tqdm, what: str) -> Iterator[None]:
   if shown.disable:
     yield
     return
-  terminal, begun = sys.stderr.isatty(), time.perf_counter()
-  if terminal:
-    shown.clear()
-  print(f'compiling {what} ...', end=' ', file=sys.stderr, flush=True)
+  terminal, begun, said = sys.stderr.isatty(), time.perf_counter(), threading.Event()
+
+  def say() -> None:
+    if terminal:
+      shown.clear()
+    print(f'compiling {what} ...', end=' ', file=sys.stderr, flush=True)
+    said.set()
+
+  timer = threading.Timer(LEAST, say)
+  timer.daemon = True
+  timer.start()
   try:
     yield
   finally:
-    print(f'{time.perf_counter() - begun:.0f} s', file=sys.stderr, flush=True)
+    timer.cancel()
+    timer.join()
+    if said.is_set():
+      print(f'{time.perf_counter() - begun:.0f} s', file=sys.stderr, flush=True)
   shown.unpause()
   if terminal:
     shown.refresh()
-
-
-def curves(directory: pathlib.Path) -> 'SummaryWriter':
-  """Writes scalars for TensorBoard into a folder; to be closed."""
-  host_tensorflow.load()
-  from clu import metric_writers  # which imports TensorFlow
-
-  return metric_writers.SummaryWriter(str(directory))

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from absl import logging
 from clu import profiler
+from clu.metric_writers import MetricWriter
 from jax.sharding import Mesh
 from orbax.checkpoint import CheckpointManager
 
@@ -27,7 +28,7 @@ from diga_jax import signals
 from diga_jax.class_watch import ClassWatch
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import compile_step
-from diga_jax.progress import bar, compiling, curves
+from diga_jax.progress import bar, compiling
 from diga_jax.state import TrainState
 from diga_jax.storage import checkpoint
 from diga_jax.types import CheckpointTable, Metrics, Params
@@ -50,6 +51,16 @@ class Options:
   score: Callable[[TrainState], dict[str, float]] | None = None  # state -> the scores by criterion
   classes: tuple[str, ...] = ()  # names, for metrics by class
   note_pace: Callable[[float, int], None] = lambda *_: None  # told (seconds, steps done in them)
+  # (first step) -> where curves go, asked by the main process; None: nowhere.
+  open_writer: Callable[[int], MetricWriter] | None = None
+  evaluate_every: int = 0  # steps; and after the last one
+  # (state, step, writer) -> lines on what was measured; nothing of the training depends on it.
+  evaluate: Callable[[TrainState, int, MetricWriter | None], list[str]] | None = None
+
+  def is_evaluated(self, done: int) -> bool:
+    """Whether the network is evaluated after `done` steps."""
+    due = self.evaluate_every > 0 and (done % self.evaluate_every == 0 or done == self.steps)
+    return self.evaluate is not None and done > 0 and due
 
 
 def train(
@@ -84,8 +95,9 @@ def train(
     state = checkpoint.restore(manager, state)
     table = checkpoint.read_table(manager) if score else None
     stream = batches(start := int(state.step))
-    opened_log = contextlib.closing(Log(directory, options.name, start, steps, options.classes))
+    opened_log = contextlib.closing(Log(options, start))
     with opened_log as log, trace_steps(directory, options.profile_steps) as profile:
+      log.evaluate(state, start)  # if a kill came before the end of that
       for step in range(start, steps):
         profile(step)
         with log.waiting():
@@ -105,12 +117,18 @@ def train(
           options.note_pace(*log.pace())
         if stop:
           break
+        log.evaluate(state, done, functools.partial(_release, manager, deferred) if save else None)
       if steps == 0 and manager.latest_step() is None:  # what it starts from is the result
         log.check(0, _numbers_of(state))
         table = save_and_score(manager, state, 0, table, score, log)
-    checkpoint.finish(manager)
-    deferred.release()
+    _release(manager, deferred)
     return [{'step': manager.latest_step() or 0}] if table is None else table
+
+
+def _release(manager: CheckpointManager, deferred: signals.Deferral) -> None:
+  """What is being saved is on disk from here on: a signal need not wait for anything."""
+  checkpoint.finish(manager)
+  deferred.release()
 
 
 def _deferral(
@@ -135,25 +153,18 @@ def _numbers_of(state: TrainState) -> Metrics:
 
 
 class Log:
-  """A progress bar, curves for TensorBoard, and an error at the first number that is not finite.
+  """A progress bar, curves for the trackers, and an error at the first number that is not finite.
 
   The metrics of a step are read while the next one is computed, so that the devices never wait for
   the host.
   """
 
-  def __init__(
-    self,
-    directory: pathlib.Path,
-    name: str,
-    start: int,
-    steps: int,
-    classes: tuple[str, ...] = (),
-  ):
-    self.name, self.first = name, processes.is_main_process()
-    watched = self.first and classes
-    self.watch = ClassWatch(directory, name, classes, start, steps) if watched else None
-    self.bar = bar(steps, name, self.first, unit='steps', initial=start)
-    self.writer = curves(directory) if self.first else None
+  def __init__(self, options: Options, start: int):
+    self.options, self.name, self.first = options, options.name, processes.is_main_process()
+    watched = (options.directory, self.name, options.classes, start, options.steps)
+    self.watch = ClassWatch(*watched) if self.first and options.classes else None
+    self.bar = bar(options.steps, self.name, self.first, unit='steps', initial=start)
+    self.writer = options.open_writer(start) if self.first and options.open_writer else None
     self.pending: tuple[int, Metrics] | None = None
     self.values: dict[str, float] = {}
     self.since, self.waited, self.counted = time.perf_counter(), 0.0, 0
@@ -210,8 +221,24 @@ class Log:
         )
     self.values = {key: float(value) for key, value in found.items() if not np.ndim(value)}
     by_class = {key: value for key, value in found.items() if np.ndim(value)}
-    if self.watch and self.writer and by_class and (shares := self.watch.step(done, by_class)):
-      self.writer.write_scalars(done, shares)
+    window = self.watch.step(done, by_class) if self.watch and by_class else None
+    if window and self.writer:
+      self.writer.write_scalars(done, window.scalars)
+      self.writer.write_histograms(done, window.histograms)
+
+  def evaluate(
+    self, state: TrainState, done: int, before: Callable[[], None] | None = None
+  ) -> None:
+    """Evaluates the network if that is due after `done` steps, and leaves it out of the rates."""
+    if self.options.evaluate is None or not self.options.is_evaluated(done):
+      return
+    if before is not None:
+      before()
+    begun = time.perf_counter()
+    for line in self.options.evaluate(state, done, self.writer):
+      if self.first:
+        self.bar.write(line, file=sys.stderr)
+    self.since += time.perf_counter() - begun
 
   def write(self, done: int, **more: float) -> None:
     """Writes the metrics of a step, and how the time since the last call was spent."""
@@ -242,6 +269,7 @@ def save_and_score(
     table = [*table, {'step': done, **found}]
     if log.writer:
       log.writer.write_scalars(done, {f'criteria/{name}': found[name] for name in found})
+    if log.first:
       text = ', '.join(f'{name} {value:.4f}' for name, value in found.items())
       log.bar.write(f'{log.name}: step {done}, {text}', file=sys.stderr)
   if log.watch:

@@ -52,8 +52,10 @@ def test_each_class_is_warned_of_once_with_both_numbers(tmp_path, caplog):
 
 def test_a_window_gives_curves_of_shares_and_confidences(tmp_path):
   seen = watch(tmp_path)
-  assert all(not seen.step(step + 1, metrics((0.3, 0.1, 0))) for step in range(9))
-  found = seen.step(10, metrics((0.3, 0.1, 0)))
+  assert all(seen.step(step + 1, metrics((0.3, 0.1, 0))) is None for step in range(9))
+  window = seen.step(10, metrics((0.3, 0.1, 0)))
+  assert window is not None
+  found = window.scalars
   assert found['kept_share/road'] == pytest.approx(0.75)
   assert found['predictions_share/car'] == pytest.approx(0.2)
   assert found['kept_of_labels/road'] == pytest.approx(0.5) and 'kept_of_labels/car' not in found
@@ -61,23 +63,52 @@ def test_a_window_gives_curves_of_shares_and_confidences(tmp_path):
   assert found['kept/classes'] == 2 and 0 < found['kept/entropy'] < 1
 
 
+def test_a_window_gives_histograms_of_its_steps(tmp_path):
+  seen, found = watch(tmp_path), []
+  for step in range(2 * 10):
+    kept, labelled = np.array([0.1 if step < 5 else 0.3, 0.2, 0]), np.array([0.4, 0.2, 0])
+    found.append(seen.step(step + 1, metrics((0.3, 0.1, 0)) | {
+      'kept_by_class': kept, 'labels_by_class': labelled
+    }))  # fmt: skip
+  first, second = found[9].histograms, found[19].histograms
+  assert 'kept_histogram/car' not in first and len(first['confidence_histogram/car']) == 10
+  np.testing.assert_allclose(first['kept_histogram/road'], [0.25] * 5 + [0.75] * 5, atol=0.02)
+  np.testing.assert_allclose(second['kept_histogram/road'], [0.75] * 10, atol=0.02)
+  np.testing.assert_allclose(first['kept_histogram/sky'], 1, atol=0.02)
+  np.testing.assert_allclose(first['confidence_histogram/road'], 0.5, atol=0.02)
+
+
+def test_a_record_of_an_earlier_version_goes_on(tmp_path):
+  seen = watch(tmp_path)
+  for step in range(15):
+    seen.step(step + 1, fading(step))
+  del seen.state['bins']
+  seen.save(15)
+  again = watch(tmp_path, 15)
+  ends = [again.step(step + 1, fading(step)) for step in range(15, 20)]
+  assert ends[-1] is not None and len(ends[-1].histograms['kept_histogram/road']) == 5
+  assert again.state['first']
+
+
 @settings(max_examples=20, deadline=None)
 @given(stops=st.lists(st.integers(1, STEPS - 1), max_size=4))
 def test_a_run_that_is_stopped_warns_of_the_same(tmp_path_factory, stops):
   """A checkpoint every 7 steps and at stops; a kill loses what came after the last one."""
   whole, parts = (tmp_path_factory.mktemp(name) for name in ('whole', 'parts'))
-  ends = {whole: [], parts: sorted(set(stops))}
+  ends, shown = {whole: [], parts: sorted(set(stops))}, {whole: {}, parts: {}}
   for directory, stopped in ends.items():
     start = 0
     for end in (*stopped, STEPS):
       seen, saved = watch(directory, start), start
       for step in range(start, end):
-        seen.step(step + 1, fading(step))
+        if window := seen.step(step + 1, fading(step)):
+          shown[directory][step + 1] = {k: v.tolist() for k, v in window.histograms.items()}
         if (step + 1) % 7 == 0 or step + 1 == STEPS:
           seen.save(saved := step + 1)
       start = saved
   found = class_watch.summary(whole)
   assert found is not None and class_watch.summary(parts) == found
+  assert shown[whole] == shown[parts] and shown[whole].keys() == {10, 20, 30, 40}
   assert len(found['warnings']) == 2 and found['window'] == 10
   assert found['kept']['last']['car'] == 0 < found['kept']['first']['car']
 

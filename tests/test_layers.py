@@ -39,10 +39,11 @@ ALLOWED = {
   'class_watch': (),
   'train': ('class_watch', 'parallel', 'progress', 'state', 'storage'),
   'inference': ('models', 'parallel', 'progress', 'report'),
-  'config': ('models', 'parallel', 'stages', 'state', 'inference'),
+  'tracking': (),
+  'config': ('models', 'parallel', 'stages', 'state', 'inference', 'tracking'),
   'recipe': (
     'class_watch', 'config', 'inference', 'models', 'parallel', 'progress', 'report', 'stages',
-    'state', 'storage', 'train', 'weights',
+    'state', 'storage', 'tracking', 'train', 'weights',
   ),
   'page': ('config', 'parallel', 'recipe', 'report', 'storage'),
   'card': (

@@ -42,8 +42,9 @@ def test_compiling_has_a_line_and_no_part_in_the_rate(monkeypatch, stream):
   monkeypatch.setattr(sys, 'stderr', stream())
   with progress.bar(3, 'warmup', unit='steps') as bar:
     with progress.compiling(bar, 'warmup'):
+      assert 'compiling' not in shown()[-1]
+      time.sleep(1.2)
       assert shown()[-1] == 'compiling warmup ...'  # while it goes on
-      time.sleep(0.6)
     bar.update(3)
     assert bar.format_dict['elapsed'] < 0.5
   assert 'compiling warmup ... 1 s' in shown()
@@ -56,8 +57,20 @@ def test_a_mistake_while_compiling_leaves_its_line(monkeypatch):
     progress.bar(3, 'warmup') as bar,
     progress.compiling(bar, 'warmup'),
   ):
+    time.sleep(1.2)
     raise ValueError('mine')
-  assert 'compiling warmup ... 0 s' in shown()
+  assert 'compiling warmup ... 1 s' in shown()
+
+
+@pytest.mark.parametrize('stream', [io.StringIO, Terminal])
+def test_a_program_that_is_there_has_no_line(monkeypatch, stream):
+  monkeypatch.setattr(sys, 'stderr', stream())
+  with progress.bar(3, 'evaluate') as bar:
+    for _ in range(3):
+      with progress.compiling(bar, 'evaluate'):
+        pass
+  time.sleep(1.2)
+  assert not [line for line in shown() if 'compiling' in line]
 
 
 def test_other_processes_are_silent(monkeypatch):

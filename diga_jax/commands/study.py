@@ -87,7 +87,7 @@ def first_cell(share: tuple[int, int] | None, cells: int) -> int:
 
 def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   """The recipe once per variant and seed, in WORKDIR/[VARIANT/]seed_N; tables in WORKDIR/study/."""
-  from diga_jax.page.write import update
+  from diga_jax.page.write import update, update_comparison
   from diga_jax.parallel import processes
   from diga_jax.recipe import cells, checkpoints, comparison
   from diga_jax.recipe.variants import variants
@@ -114,6 +114,9 @@ def study(arguments: argparse.Namespace, config: ConfigDict) -> None:
   chosen = [part for name in names for part in checkpoints.describe(found.runs(name))]
   if processes.is_main_process():
     write(place, found, made, named, rows, each, chosen)
+    page = place.with_name(f'{protocol}.html')
+    if update_comparison([cell.run.workdir for cell in found.cells.values()], page):
+      print(f'the runs on a page: {page}')
 
 
 def write(

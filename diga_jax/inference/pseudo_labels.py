@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines import atomic
 from data_pipelines.errors import BadInput
-from diga_jax import selection
+from diga_jax import class_balance, selection
 from diga_jax.inference import shapes
 from diga_jax.inference.forward import Predictor, check_classes, classes_of
 from diga_jax.inference.image_batches import Batch, Dataset, for_each_batch, resize_to
@@ -44,6 +44,8 @@ class Statistics(NamedTuple):
     predicted: int64 [C], pixels of each class before labels are selected.
     predicted_confidence, label_confidence: float64 [C], the mean confidence of these pixels, and of
       those that are labelled; 0 for a class without any.
+    confidences: int64 [C, class_balance.BINS], the histograms of the confidence of these pixels.
+    kept: float64 [N, C], which share of these pixels is labelled in each image; nan without any.
   """
 
   counts: np.ndarray
@@ -52,6 +54,8 @@ class Statistics(NamedTuple):
   predicted: np.ndarray
   predicted_confidence: np.ndarray
   label_confidence: np.ndarray
+  confidences: np.ndarray
+  kept: np.ndarray
 
 
 class Prediction(NamedTuple):
@@ -115,16 +119,20 @@ def pseudo_labels(
     progress=progress,
   )
   found, thresholds = [], np.zeros(classes, np.float32)
+  confidences = np.zeros((classes, class_balance.BINS), np.int64)
   for each, labels, used in _select(predictions, classes, settings, len(dataset)):
     thresholds = used
     stored = resize_to(labels, each.stored_size, True, settings.resizing)
     atomic.write_png(pathlib.Path(directory, f'{dataset.ids[each.index]}.png'), stored)
     confidence = each.confidence.astype(np.float64)
+    confidences += _histograms(each, classes)
     found.append(
       (*_count(labels, classes, confidence), *_count(each.predicted, classes, confidence))
     )
   # A process without an image in the last round lacks its thresholds; the first has one.
-  return _statistics(found, order, exchange(thresholds)[0], settings.selector_batch)
+  everywhere = functools.reduce(np.add, exchange(confidences))
+  counted = _statistics(found, order, exchange(thresholds)[0], settings.selector_batch)
+  return counted._replace(confidences=everywhere)
 
 
 def _statistics(
@@ -135,11 +143,13 @@ def _statistics(
 ) -> Statistics:
   """Those of all processes' images; `found` are the counts of this one's, as `_count` gives them.
 
-  For each image those of its labels, then those of its predictions.
+  For each image those of its labels, then those of its predictions. The histograms are left out.
   """
   pixels, sums, all_pixels, all_sums = map(np.stack, zip(*in_order(exchange(found)), strict=True))
-  by_image = np.empty_like(pixels)
+  by_image, kept = np.empty_like(pixels), np.empty(pixels.shape)
   by_image[np.asarray(order)] = pixels
+  shares = np.where(all_pixels > 0, pixels / np.maximum(all_pixels, 1), np.nan)
+  kept[np.asarray(order)] = shares
   return Statistics(
     by_image,
     _mean_confidence(pixels, sums, selector_batch),
@@ -147,7 +157,16 @@ def _statistics(
     predicted=all_pixels.sum(0),
     predicted_confidence=all_sums.sum(0) / np.maximum(all_pixels.sum(0), 1),
     label_confidence=sums.sum(0) / np.maximum(pixels.sum(0), 1),
+    confidences=np.zeros((0, 0), np.int64),
+    kept=kept,
   )
+
+
+def _histograms(each: Prediction, classes: int) -> np.ndarray:
+  """The histogram of the confidence of every predicted class: int64 [C, BINS]."""
+  bins = class_balance.BINS
+  cells = each.predicted.astype(int) * bins + class_balance.bin_of(each.confidence)
+  return np.bincount(cells.ravel(), minlength=256 * bins)[: classes * bins].reshape(classes, bins)
 
 
 def _count(

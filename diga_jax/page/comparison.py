@@ -20,6 +20,8 @@ NO_SETTINGS = (
   'evaluation.stages',
   'data.cache',
   'compilation_cache',
+  'evaluate_every',
+  'trackers',
 )  # fields in which repetitions of a run differ
 
 

@@ -242,8 +242,7 @@ def curves(found: WorkingDirectory, series: str = '') -> dict[str, PyTree]:
   rows, bounds, begin = [], [], 0
   for stage in found.stages:
     own = stage.events.curves
-    ends = [curve.points[-1][0] for curve in own.values() if curve.points]
-    if stage.steps is None or not own:
+    if stage.steps is None or not (own or stage.measured):
       continue
     bounds.append({'x': begin, 'stage': stage.name})
     for tag, curve in own.items():
@@ -255,8 +254,9 @@ def curves(found: WorkingDirectory, series: str = '') -> dict[str, PyTree]:
           {'x': begin + step, 'y': value, 'tag': name, 'panel': panel, 'series': line}
           | {'stage': stage.name, 'step': step}
         )
-    begin += max(stage.steps, *ends)
-    rows += scores_of(found, stage, begin, series)
+    scores, end = scores_of(found, stage, series), max(stage.steps, *stage.ends)
+    rows += [{'x': begin + (score['step'] or end), **score} for score in scores]
+    begin += end
   tags = dict.fromkeys(row['tag'] for row in rows if row['panel'] == 'loss')
   first = [DEFAULT_TAG] * (DEFAULT_TAG in tags)
   return {
@@ -275,14 +275,50 @@ def panel_of(tag: str) -> str:
   return '' if tag in NO_LOSSES or tag == 'parameter_norm' or '/' in tag else 'loss'
 
 
-def scores_of(
-  found: WorkingDirectory, stage: Stage, end: int, series: str
-) -> list[dict[str, PyTree]]:
-  """The mIoU that a stage's network was measured with, at the end of the stage."""
-  return [
-    {'x': end, 'y': each.row['mean_iou'], 'tag': f'mIoU on {each.key}', 'panel': 'score'}
-    | {'series': series or f'mIoU on {each.key}', 'stage': stage.name, 'step': stage.steps}
+def scores_of(found: WorkingDirectory, stage: Stage, series: str) -> list[dict[str, PyTree]]:
+  """The mIoU of a stage's network while it trained, and as it was measured at the end."""
+  final = {
+    each.key: each.row['mean_iou']
     for each in found.measurements
     if each.row['kind'] == 'network' and each.name == stage.name
-    if each.row['mean_iou'] is not None
+  }
+  points = [(point['step'], point['data'], point['mean_iou']) for point in stage.measured]
+  points = [each for each in points if each[0] != stage.steps or each[1] not in final]
+  points += [(stage.steps or 0, key, mean) for key, mean in final.items()]
+  return [
+    {'y': mean, 'tag': f'mIoU on {key}', 'panel': 'score', 'series': series or f'mIoU on {key}'}
+    | {'stage': stage.name, 'step': step}
+    for step, key, mean in points
+    if mean is not None
   ]
+
+
+def tables_while_training(found: WorkingDirectory) -> list[Table]:
+  """The last point of every stage that has a curve and no measurement yet, for each data set."""
+  measured = {(each.name, each.key) for each in found.measurements}
+  last = {
+    (point['data'], stage.name): point
+    for stage in found.stages
+    for point in stage.measured
+    if (stage.name, point['data']) not in measured
+  }
+  return [
+    Table(
+      f'{key}, while stages train: measured on its labels, for the curve alone',
+      ['step', 'mIoU', *next(point['iou'] for (of, _), point in last.items() if of == key)],
+      [
+        (
+          name,
+          [Cell(str(point['step'])), *map(iou_cell, [point['mean_iou'], *point['iou'].values()])],
+        )
+        for (of, name), point in last.items()
+        if of == key
+      ],
+    )
+    for key in dict.fromkeys(of for of, _ in last)
+  ]
+
+
+def iou_cell(value: float | None) -> Cell:
+  """An IoU in per cent, coloured by it."""
+  return Cell(percent(value), value)

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from data_pipelines import records
 from data_pipelines.errors import BadInput
 from diga_jax.page import event_files
+from diga_jax.recipe import iou_curve
 from diga_jax.storage import passport, run_record, stage_folder
 from diga_jax.storage.stage_folder import stage_and_choice
 from diga_jax.types import PyTree
@@ -36,6 +37,9 @@ ROWS = {
 }  # fmt: skip
 
 
+POINT = {'step': int, 'data': str, 'mean_iou': NUMBER, 'iou': dict}  # of a curve
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
   """A stage of the recipe.
@@ -49,6 +53,7 @@ class Stage:
     identity, result: of its record; {} where there is none.
     versions: that its record holds, if it is of an earlier version.
     events: what its event files hold.
+    measured: what was measured while it trained, by step and data set (`recipe.iou_curve`).
     hours: spent on it; None: unknown.
     at_least: whether it took longer: a start of it was killed, and recorded nothing.
   """
@@ -63,6 +68,7 @@ class Stage:
   result: Mapping[str, PyTree]
   versions: Mapping[str, str]
   events: event_files.Events
+  measured: tuple[dict[str, PyTree], ...]
   hours: float | None
   at_least: bool
 
@@ -73,7 +79,13 @@ class Stage:
       return None
     if self.state == 'complete':
       return self.steps
-    return max((c.points[-1][0] for c in self.events.curves.values()), default=0)
+    return max(self.ends, default=0)
+
+  @property
+  def ends(self) -> list[int]:
+    """The last steps of its curves."""
+    curves = [curve.points[-1][0] for curve in self.events.curves.values() if curve.points]
+    return curves + [point['step'] for point in self.measured[-1:]]
 
 
 class Measurement(NamedTuple):
@@ -245,6 +257,7 @@ def read_stage(found: WorkingDirectory, name: str) -> Stage:
   events = event_files.read(folder if folder.exists() else partial)
   for problem in events.problems:
     found.tell(f'{name}/{problem}')
+  measured = read_curve(found, (folder if folder.exists() else partial) / iou_curve.FILE)
   hours, at_least = hours_of(found, name, events)
   return Stage(
     name=name,
@@ -257,9 +270,20 @@ def read_stage(found: WorkingDirectory, name: str) -> Stage:
     result=result,
     versions=record.get('versions', {}),
     events=events,
+    measured=measured,
     hours=hours,
     at_least=at_least,
   )
+
+
+def read_curve(found: WorkingDirectory, path: pathlib.Path) -> tuple[dict[str, PyTree], ...]:
+  """What was measured while a stage trained, by step; () where nothing was, or it is damaged."""
+  record = read_record(found, path, points=list) if os.path.lexists(path) else None
+  points = (record or {}).get('points', [])
+  if not all(isinstance(point, dict) and has(point, POINT) for point in points):
+    found.tell(f'{path}: holds no curve that this version knows')
+    return ()
+  return tuple(sorted(points, key=lambda point: point['step']))
 
 
 def hours_of(

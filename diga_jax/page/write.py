@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jinja2
 import markupsafe
@@ -30,12 +30,24 @@ SECTIONS = {
 
 def update(workdir: pathlib.Path) -> None:
   """Writes the page of a run that is at work; by one process. A failure is a warning."""
+  attempt(lambda path: write_run(workdir, path), workdir / PAGE)
+
+
+def update_comparison(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> bool:
+  """Writes the page of the runs of a study, as `update`; returns whether it is there."""
+  return attempt(lambda path: write_comparison(workdirs, path), path)
+
+
+def attempt(make: Callable[[pathlib.Path], PyTree], path: pathlib.Path) -> bool:
+  """Makes a page, by one process; a failure is a warning. Returns whether it was made."""
   if not processes.is_main_process():
-    return
+    return False
   try:
-    write_run(workdir, workdir / PAGE)
+    make(path)
   except Exception as error:  # nothing that is only looked at may end a run
-    logging.warning('%s is not written: %s', workdir / PAGE, line_of(error))
+    logging.warning('%s is not written: %s', path, line_of(error))
+    return False
+  return True
 
 
 def write_run(workdir: pathlib.Path, path: pathlib.Path) -> list[str]:
@@ -92,6 +104,7 @@ def page_of_run(run: WorkingDirectory) -> str:
     'run': run,
     'top': TOP,
     'results': results.result_tables(run.measurements),
+    'while_training': results.tables_while_training(run),
     'warnings': results.warnings(run),
     'summary': facts.summary(run),
     'costs': facts.costs(run),

@@ -13,11 +13,12 @@ from data_pipelines.errors import BadInput
 from diga_jax import criteria, progress
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import local_rows
-from diga_jax.recipe import disk_space, graph, starts, training
+from diga_jax.recipe import disk_space, graph, iou_curve, starts, training
 from diga_jax.recipe.experiment import Experiment, Run, digest_memory, has_labels
-from diga_jax.stages.kinds import criteria_of, inputs, kind_of
+from diga_jax.stages.kinds import criteria_of, inputs, is_chosen, kind_of
 from diga_jax.storage import stage_folder
 from diga_jax.storage.stage_folder import stage_and_choice
+from diga_jax.tracking import writers
 from diga_jax.types import PyTree
 
 Facts = dict[str, str]  # what was looked at, and what it is, in words
@@ -38,6 +39,7 @@ def check(run: Run, stages: Sequence[str], evaluated: bool = False) -> Facts:
   Raises:
     BadInput: at the first thing that would stop the run later.
   """
+  check_trackers(run)
   for position, name in enumerate(stages):
     check_inputs(run, name, stages[:position])
   measured = check_protocol(run, stages) if evaluated else []
@@ -68,6 +70,18 @@ def is_complete(run: Run, name: str) -> bool:
 
 
 # Names.
+
+
+def check_trackers(run: Run) -> None:
+  """Refuses trackers that the main process, which writes to them, cannot use; raises BadInput."""
+  problem = ''
+  if processes.is_main_process():
+    try:
+      writers.check(run.config.trackers)
+    except BadInput as error:
+      problem = str(error)
+  if problem := processes.exchange(problem)[0]:
+    raise BadInput(problem)
 
 
 def check_inputs(run: Run, name: str, before: Sequence[str]) -> None:
@@ -121,7 +135,9 @@ def check_sets(run: Run, stages: Sequence[str], measured: Measured) -> Facts:
   wanted += [(held_out, False)] * bool(held_out)
   if criteria.ORACLE in scored and stages:
     wanted.append((run.config.evaluation.sets[0], True))
-  passes = {held_out, *(key for _, key in measured)}
+  curve = check_curves(run, stages)
+  wanted += [(key, True) for key in curve]
+  passes = {held_out, *(key for _, key in measured), *curve}
   passes |= {run.stage(name).target for name in stages if not kind_of(run.stage(name)).train_step}
   facts = {}
   for key in dict.fromkeys(key for key, _ in wanted):
@@ -131,6 +147,15 @@ def check_sets(run: Run, stages: Sequence[str], measured: Measured) -> Facts:
   if held_out:
     check_held_out(run, held_out, dict(wanted))
   return facts
+
+
+def check_curves(run: Run, stages: Sequence[str]) -> Sequence[str]:
+  """The sets that are evaluated while stages train; refuses those without labels."""
+  trained = [name for name in stages if is_chosen(run.stage(name)) and not is_complete(run, name)]
+  if not run.config.evaluate_every or not trained:
+    return ()
+  check_labels(run)
+  return run.config.evaluation.sets
 
 
 def check_set(experiment: Experiment, key: str, labelled: bool, whole: bool) -> str:
@@ -223,6 +248,7 @@ def check_folders(run: Run, stages: Sequence[str], measured: Measured) -> None:
 
   for name in stages:
     same(run.workdir / name, functools.partial(graph.identity, run, name, digest_of))
+    iou_curve.check(run, name)
   for name, key in measured:
 
     def depends(name: str = name, key: str = key) -> dict[str, PyTree]:

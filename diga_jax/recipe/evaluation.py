@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
-from clu import metric_writers
+from clu.metric_writers import MetricWriter
 from PIL import Image
 
 from data_pipelines import atomic, label_tables
@@ -78,7 +78,7 @@ def evaluate_network(experiment: Run, name: str, key: str, directory: pathlib.Pa
   if processes.is_main_process():
     if key == experiment.config.evaluation.sets[0]:
       draw_target(experiment, predictor, directory / TARGET_PICTURES)
-    write_curves(directory, found)
+    write_curves(experiment, directory, found)
   return {'name': name, **found}
 
 
@@ -114,18 +114,27 @@ def draw_target(experiment: Run, predictor: Predictor, directory: pathlib.Path) 
 
   They are compared with the pseudo-labels; nothing is measured there.
   """
+  target = labelled_by_passes(experiment)
+  if target and target not in experiment.config.evaluation.sets:
+    draw_set(experiment, predictor, target, directory)
+
+
+def labelled_by_passes(experiment: Experiment) -> str:
+  """The data set of the recipe's first label pass; '' without one."""
+  stages = map(experiment.stage, experiment.config.recipe)
+  return next((stage.target for stage in stages if kind_of(stage).train_step is None), '')
+
+
+def draw_set(experiment: Run, predictor: Predictor, target: str, directory: pathlib.Path) -> None:
+  """Pictures of a network's predictions on some images of a data set; by one process."""
   config = experiment.config
-  passes = [s for s in map(experiment.stage, config.recipe) if kind_of(s).train_step is None]
-  if not passes or passes[0].target in config.evaluation.sets:
-    return
-  target = passes[0].target
   images = experiment.images(target, has_labels(experiment, target))
   drawn = evaluate.Pictures(directory, palette(experiment), config.evaluation.pictures)
   evaluate.draw(predictor, images, class_names(experiment), drawn)
 
 
-def write_curves(directory: pathlib.Path, found: NetworkScores) -> None:
-  """IoUs and pictures of a measurement for TensorBoard, at the step of its network."""
+def write_curves(experiment: Run, directory: pathlib.Path, found: NetworkScores) -> None:
+  """IoUs and pictures of a measurement for the trackers, at the step of its network."""
   step = found['protocol']['step'] or 0
   numbers = {f'iou/{name}': value for name, value in found['iou'].items() if value is not None}
   numbers |= {
@@ -133,13 +142,18 @@ def write_curves(directory: pathlib.Path, found: NetworkScores) -> None:
     for name, value in found['mean_iou_subsets'].items()
     if value is not None
   }
-  with contextlib.closing(metric_writers.SummaryWriter(str(directory))) as writer:
+  with contextlib.closing(experiment.writer(directory, step)) as writer:
     writer.write_scalars(step, numbers)
-    for folder in ('pictures', TARGET_PICTURES):
-      for path in sorted((directory / folder).rglob('*.png')):
-        name = path.relative_to(directory).with_suffix('').as_posix()
-        with Image.open(path) as picture:
-          writer.write_images(step, {name: np.asarray(picture.convert('RGB'))})
+    write_pictures(writer, step, directory)
+
+
+def write_pictures(writer: MetricWriter, step: int, directory: pathlib.Path) -> None:
+  """Writes the pictures in a folder for the trackers, each under its name there."""
+  for folder in ('pictures', TARGET_PICTURES):
+    for path in sorted((directory / folder).rglob('*.png')):
+      name = path.relative_to(directory).with_suffix('').as_posix()
+      with Image.open(path) as picture:
+        writer.write_images(step, {name: np.asarray(picture.convert('RGB'))})
 
 
 def save_counts(path: pathlib.Path, ids: Sequence[str], own: Mapping[str, np.ndarray]) -> None:

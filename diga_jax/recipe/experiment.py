@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from data_pipelines import doctor, label_signs, label_tables, sets
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, fingerprint
 from diga_jax import models, progress
-from diga_jax.config import RESERVED, check
+from diga_jax.config import RESERVED, check, flatten
 from diga_jax.inference.forward import Predictor
 from diga_jax.inference.shapes import Plan, plan
 from diga_jax.models import translator
@@ -24,7 +24,12 @@ from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import AXIS, PARALLEL, local_mesh, make_mesh, to_local_mesh
 from diga_jax.state import NETWORKS
 from diga_jax.storage import checkpoint, stage_folder
+from diga_jax.tracking import writers
+from diga_jax.tracking.tracked import Tracked
 from diga_jax.types import Params, PyTree, SegmentationNet, Variables
+
+if TYPE_CHECKING:
+  from clu.metric_writers import MetricWriter
 
 
 class _Hashed(NamedTuple):
@@ -237,6 +242,18 @@ class Run(Experiment):
   def predictor(self, stage: str, network: str) -> Predictor:
     """A complete stage's network as the config's evaluation applies it; STAGE or STAGE@CHOICE."""
     return self.predictor_of(self.local_network(stage, network))
+
+  def writer(self, directory: pathlib.Path, step: int = 0) -> 'MetricWriter':
+    """Writes what is tracked of a stage or a measurement; by the main process, to be closed.
+
+    Args:
+      directory: its folder, complete or not.
+      step: at which the config is written.
+    """
+    name = directory.relative_to(self.workdir).as_posix().removesuffix('.partial')
+    config = flatten(self.config.to_dict())
+    tracked = Tracked(self.config.trackers, str(self.workdir), name, config)
+    return writers.open_writer(directory, tracked, step)
 
   def translator(self, stage: str) -> Params:
     """The parameters of a complete translator stage that repaint source images."""

@@ -84,7 +84,8 @@ def label_stage(experiment: Run, name: str, directory: pathlib.Path) -> dict[str
   balance = pass_balance.describe(found, names)
   balance['warnings'] = pass_balance.warnings(experiment, name, found, names)
   if processes.is_main_process():
-    pass_balance.tell(name, directory, balance)
+    arrays = pass_balance.histograms(found, names)
+    pass_balance.tell(experiment, name, directory, balance, arrays)
   pixels = found.counts.sum(0).tolist()
   return {'images': len(target), 'pixels': pixels, 'class_balance': balance}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from diga_jax import class_balance, progress
+from diga_jax import class_balance
 from diga_jax.inference.pseudo_labels import Statistics
 from diga_jax.recipe.experiment import Experiment, Run, say
 from diga_jax.stages.kinds import inputs, kind_of
@@ -75,8 +75,33 @@ def first_pass(experiment: Experiment, name: str) -> str:
   return found
 
 
-def tell(name: str, directory: pathlib.Path, balance: Mapping[str, PyTree]) -> None:
-  """Prints a pass's numbers as one line, its warnings, and writes the curves for TensorBoard."""
+def histograms(found: Statistics, names: Sequence[str]) -> dict[str, np.ndarray]:
+  """Values by tag: confidences of the pixels of each class and of all, kept shares of the images.
+
+  A class without a pixel has none.
+  """
+  counts = {'all': found.confidences.sum(0), **dict(zip(names, found.confidences, strict=True))}
+  values = {f'confidence_histogram/{what}': class_balance.samples(x) for what, x in counts.items()}
+  for name, column in zip(names, found.kept.T, strict=True):
+    values[f'kept_histogram/{name}'] = column[np.isfinite(column)]
+  return {tag: array for tag, array in values.items() if len(array)}
+
+
+def tell(
+  run: Run,
+  name: str,
+  directory: pathlib.Path,
+  balance: Mapping[str, PyTree],
+  arrays: Mapping[str, np.ndarray],
+) -> None:
+  """Prints a pass's numbers as one line, its warnings, and writes them for the trackers.
+
+  Args:
+    run, name: the pass.
+    directory: its folder.
+    balance: `describe`, with its warnings.
+    arrays: `histograms`.
+  """
   by_class = balance['by_class']
   say(
     f'{name}: labels of {balance["kept"]:.1%} of the pixels and {balance["classes"]} of '
@@ -91,5 +116,6 @@ def tell(name: str, directory: pathlib.Path, balance: Mapping[str, PyTree]) -> N
   }
   for shown, columns in by_class.items():
     scalars |= {f'{what}/{shown}': value for what, value in columns.items() if value is not None}
-  with contextlib.closing(progress.curves(directory)) as writer:
+  with contextlib.closing(run.writer(directory)) as writer:
     writer.write_scalars(0, scalars)
+    writer.write_histograms(0, arrays)

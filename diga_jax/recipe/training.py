@@ -21,7 +21,7 @@ from diga_jax.models import translator
 from diga_jax.parallel import mesh, processes
 from diga_jax.parallel.example_keys import root_key
 from diga_jax.parallel.mesh import local_rows, replicate
-from diga_jax.recipe import checkpoints, labels, starts
+from diga_jax.recipe import checkpoints, iou_curve, labels, starts
 from diga_jax.recipe.experiment import Experiment, Run, class_names
 from diga_jax.stages.kinds import criteria_of, inputs, kind_of
 from diga_jax.stages.setup import schedule
@@ -81,6 +81,9 @@ def train_to_end(
     score=checkpoints.scorer(run, name),
     classes=class_names(run) if kind_of(stage).trains == 'segmentation' else (),
     note_pace=functools.partial(run_record.note_pace, run.workdir, name),
+    open_writer=functools.partial(run.writer, directory),
+    evaluate_every=config.evaluate_every,
+    evaluate=iou_curve.measurer(run, name, directory),
   )
   batches_from = functools.partial(batches, run, name, skipped=skipped, **target_of(run, stage))
   initial = replicate(initial, run.mesh)

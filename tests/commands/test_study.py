@@ -12,6 +12,8 @@ from PIL import Image
 
 from diga_jax.__main__ import main
 from diga_jax.commands import study
+from diga_jax.page import write
+from diga_jax.page.write import update_comparison
 from diga_jax.recipe import graph
 from diga_jax.storage import run_record
 from tests.support.quick_stages import without_training
@@ -32,8 +34,9 @@ def made(monkeypatch):
 
 
 @pytest.fixture
-def run(made, cache, tmp_path):
-  """run(options) -> status of a study in tmp_path/w."""
+def run(made, cache, tmp_path, monkeypatch):
+  """run(options) -> status of a study in tmp_path/w, without its page, which takes seconds."""
+  monkeypatch.setattr(write, 'update_comparison', lambda *_: False)
   options = [
     '--config=tests/configs/tiny.py',
     f'--workdir={tmp_path / "w"}',
@@ -215,6 +218,19 @@ def test_the_lines_of_the_csv_are_seeds_and_classes(run, place):
   for line in lines:
     if line['seed'] == '0':
       assert float(line['iou']) == pytest.approx(run_0[line['row']]['iou'][line['class']])
+
+
+def test_the_runs_are_on_a_page(run, place, capsys, caplog, monkeypatch):
+  monkeypatch.setattr(write, 'update_comparison', update_comparison)
+  page = place.with_name('published.html')
+  assert run('--seeds', '0', VARY) == 0
+  text = page.read_text()
+  for name in (f'{NONE}/seed_0', f'{CONSENSUS}/seed_0'):
+    assert name in text
+  assert f'the runs on a page: {page}' in capsys.readouterr().out
+  page.write_text('mine')
+  assert run('--seeds', '0', VARY) == 0  # a page that cannot be written is a warning
+  assert page.read_text() == 'mine' and 'is no page of this package' in caplog.messages[-1]
 
 
 def test_the_figure_is_a_picture(run, place):

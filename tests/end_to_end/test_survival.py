@@ -1,6 +1,7 @@
 """What a run survives: signals, damaged checkpoints, full disks, a second run, NaN."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -28,6 +29,8 @@ from diga_jax.parallel.mesh import make_mesh, replicate
 from diga_jax.stages import warmup
 from diga_jax.state import create
 from diga_jax.storage import checkpoint, stage_folder
+from diga_jax.tracking import writers
+from diga_jax.tracking.tracked import Tracked
 from tests.end_to_end.test_recipe import final_state
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -233,7 +236,16 @@ def interrupt(*_: object, **__: object) -> None:
   os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train_four_steps(directory: pathlib.Path, before_step: 'callable') -> int:
+def options_of(directory: pathlib.Path, **more) -> train.Options:
+  """Of four steps that are saved at the end alone."""
+  options = {'name': 'stage', 'steps': 4, 'save_every': 100, 'log_every': 100, **more}
+  return train.Options(
+    directory=directory, mesh=make_mesh(1), parallel='jit', learning_rate=lambda step: 0.0,
+    **options,
+  )  # fmt: skip
+
+
+def train_four_steps(directory: pathlib.Path, before_step: 'callable', **more) -> int:
   """Four steps of one number; `before_step(step)` is called when its batch is made."""
 
   def step_fn(state, batch, frozen):
@@ -244,10 +256,7 @@ def train_four_steps(directory: pathlib.Path, before_step: 'callable') -> int:
       before_step(step + 1)
       yield {'x': np.ones((1, 1), np.float32)}
 
-  options = train.Options(
-    name='stage', steps=4, directory=directory, mesh=make_mesh(1), parallel='jit',
-    learning_rate=lambda step: 0.0, save_every=100, log_every=100,
-  )  # fmt: skip
+  options = options_of(directory, **more)
   state = create(jax.random.key(0), {'x': jnp.float32(1)}, optax.sgd(0.1))
   return train.train(step_fn, replicate(state, options.mesh), None, batches, options)
 
@@ -273,6 +282,52 @@ def test_a_signal_in_the_last_save_is_not_lost(tmp_path, heard, monkeypatch, mom
 def test_a_signal_before_the_first_step_ends_at_once(tmp_path, heard):
   with pytest.raises(signals.Stopped, match='SIGTERM: the same command goes on'):
     train_four_steps(tmp_path, lambda number: interrupt())
+
+
+def test_evaluations_come_after_every_few_steps_and_the_last(tmp_path):
+  def evaluate(state, step, writer):
+    assert int(state.step) == step
+    seen.append(step)
+    return []
+
+  seen: list[int] = []
+  train_four_steps(tmp_path, lambda number: None, evaluate_every=3, evaluate=evaluate)
+  assert seen == [3, 4]
+  train_four_steps(tmp_path, lambda number: None, evaluate_every=3, evaluate=evaluate)
+  assert seen == [3, 4, 4]  # it is asked again where a process may have been killed
+
+
+def test_a_kill_in_an_evaluation_comes_back_to_it(tmp_path):
+  def evaluate(state, step, writer):
+    seen.append(step)
+    if len(seen) == 1:
+      raise KeyboardInterrupt
+    return []
+
+  seen: list[int] = []
+  more = {'evaluate_every': 2, 'evaluate': evaluate, 'save_every': 2}
+  with pytest.raises(KeyboardInterrupt):
+    train_four_steps(tmp_path, lambda number: None, **more)
+  assert train_four_steps(tmp_path, lambda number: None, **more) == [{'step': 4}]
+  assert seen == [2, 2, 4]
+
+
+@pytest.mark.parametrize('saved', [True, False])
+def test_a_signal_in_an_evaluation_waits_for_it_only_if_something_is_to_be_saved(
+  tmp_path, heard, saved
+):
+  def evaluate(state, step, writer):
+    if step == 2:
+      interrupt()
+      ended.append(step)
+    return []
+
+  ended: list[int] = []
+  more = {'evaluate_every': 2, 'evaluate': evaluate, 'save_every': 2 if saved else 100}
+  with pytest.raises(signals.Stopped):
+    train_four_steps(tmp_path, lambda number: None, **more)
+  assert ended == ([] if saved else [2])
+  assert checkpoint.steps_in(tmp_path / 'checkpoints') == [2 if saved else 3]
 
 
 def test_a_signal_in_a_read_is_no_damage(tmp_path, heard, monkeypatch):
@@ -516,8 +571,9 @@ def test_a_state_that_is_not_finite_is_not_saved(part, what, tmp_path, cache, ca
 
 
 def test_input_wait_and_step_time_are_logged(tmp_path):
-  written = []
-  with contextlib.closing(train.Log(tmp_path, 'stage', 0, 2)) as log:
+  written, open_writer = [], functools.partial(writers.open_writer, tmp_path, Tracked())
+  options = options_of(tmp_path, open_writer=lambda step: open_writer(step=step))
+  with contextlib.closing(train.Log(options, 0)) as log:
     log.writer.write_scalars = lambda step, values: written.append((step, values))
     with log.waiting():
       time.sleep(0.05)

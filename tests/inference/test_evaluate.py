@@ -187,7 +187,7 @@ def test_pictures_are_written_for_the_images_asked_for(tmp_path):
 def test_shows_a_line_per_pass_in_a_log(capfd):
   evaluate.evaluate(Predictor(*tiny()), Source(20), '0123')
   lines = capfd.readouterr().err.strip().splitlines()
-  assert 1 <= len(lines) <= 3 and sum(line.startswith('compiling evaluate') for line in lines) == 1
+  assert 1 <= len(lines) <= 3 and sum(line.startswith('compiling evaluate') for line in lines) <= 1
   assert 'evaluate' in lines[-1] and '20/20' in lines[-1] and 'images/s' in lines[-1]
   _evaluate(Source(2))
   assert capfd.readouterr().err == ''

@@ -43,8 +43,11 @@ def imported(*folders: str) -> dict[str, str]:
 @pytest.mark.parametrize(
   'folders, extras',
   [
-    (('diga_jax', 'data_pipelines', 'configs'), ('video', 'torch', 'plan', 'demo')),
-    (('tests', 'benchmarks'), ('test', 'torch', 'demo')),
+    (
+      ('diga_jax', 'data_pipelines', 'configs'),
+      ('video', 'torch', 'plan', 'demo', 'wandb', 'mlflow'),
+    ),
+    (('tests', 'benchmarks'), ('test', 'torch', 'demo', 'wandb', 'mlflow')),
     (('docs',), ('test', 'docs')),
   ],
 )

@@ -1,9 +1,11 @@
 """The tables and curves of a page."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from diga_jax.page import results, working_directory
+from diga_jax.page import event_files, results, working_directory
 from tests.page.conftest import COLLAPSED
 
 
@@ -103,6 +105,47 @@ def test_curves_lie_one_behind_the_other(run):
   assert [p['x'] for p in scores] == [5, 10, 15]
   assert {p['series'] for p in scores} == {'mIoU on camera_test'}
   assert {p['series'] for p in results.curves(run, 'mine')['points']} == {'mine'}
+
+
+def with_curve(run, name: str, *means: float | None) -> None:
+  """A stage that was evaluated at steps 2, 4 and so on, to 5 at most."""
+  position = next(i for i, stage in enumerate(run.stages) if stage.name == name)
+  points = tuple(
+    {'step': min(2 * i + 2, 5), 'data': 'camera_test', 'mean_iou': mean, 'iou': {'road': mean}}
+    for i, mean in enumerate(means)
+  )
+  run.stages[position] = dataclasses.replace(run.stages[position], measured=points)
+
+
+def test_the_curve_of_a_stage_ends_in_its_measurement(run):
+  with_curve(run, 'self_training_1', 0.1, 0.2, 0.3)
+  scores = [p for p in results.curves(run)['points'] if p['panel'] == 'score']
+  assert [p['x'] for p in scores] == [5, 7, 9, 10, 15]
+  measured = [p['y'] for p in scores if p['x'] == 10]
+  assert measured != [0.3] and {p['series'] for p in scores} == {'mIoU on camera_test'}
+  run.measurements = []
+  scores = [p for p in results.curves(run)['points'] if p['panel'] == 'score']
+  assert [(p['x'], p['y'], p['step']) for p in scores] == [(7, 0.1, 2), (9, 0.2, 4), (10, 0.3, 5)]
+
+
+def test_a_stage_without_event_files_has_its_curve(run):
+  with_curve(run, 'warmup', 0.1, None)
+  run.stages[0] = dataclasses.replace(run.stages[0], events=event_files.Events({}, 0.0, []))
+  scores = [p for p in results.curves(run)['points'] if p['stage'] == 'warmup']
+  assert [(p['x'], p['panel']) for p in scores] == [(2, 'score'), (5, 'score')]
+
+
+def test_without_a_measurement_the_last_point_is_shown(run):
+  with_curve(run, 'warmup', 0.1, 0.2)
+  with_curve(run, 'self_training_1', 0.3, None)
+  assert results.tables_while_training(run) == []
+  run.measurements = [each for each in run.measurements if each.name == 'warmup']
+  (table,) = results.tables_while_training(run)
+  assert 'camera_test, while stages train: measured on its labels, for the curve' in table.title
+  assert table.columns == ['step', 'mIoU', 'road']
+  assert [(name, [cell.text for cell in cells]) for name, cells in table.rows] == [
+    ('self_training_1', ['4', '-', '-'])
+  ]
 
 
 def test_numbers_that_are_not_finite_are_not_drawn(run):

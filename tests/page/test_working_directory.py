@@ -6,6 +6,7 @@ import pytest
 
 from data_pipelines import records
 from diga_jax.page import event_files, working_directory
+from diga_jax.recipe import iou_curve
 from diga_jax.storage import run_record, stage_folder
 from tests.page.conftest import RECIPE, write_events
 
@@ -119,6 +120,22 @@ def test_the_steps_that_are_done_are_those_of_the_curves(tmp_path):
   assert [(each.name, each.state, each.done, each.steps) for each in found] == [
     ('a', 'begun', 4, 9)
   ]
+
+
+def test_the_curve_of_a_stage_is_read_and_a_damaged_one_told(tmp_path):
+  stage(tmp_path / 'a')
+  path = tmp_path / 'a' / iou_curve.FILE
+  point = {'step': 2, 'data': 'x', 'mean_iou': 0.5, 'iou': {'road': 0.5}}
+  records.write(path, {'ways': {}, 'points': [{**point, 'step': 4}, point]})
+  found = working_directory.read(tmp_path)
+  assert [each['step'] for each in found.stages[0].measured] == [2, 4] and not found.problems
+  for text in ('{', path.read_text().replace('0.5', '0.9')):
+    path.write_text(text)
+    found = working_directory.read(tmp_path)
+    assert found.stages[0].measured == () and iou_curve.FILE in found.problems[0]
+  records.write(path, {'points': [{'step': 2}]})
+  found = working_directory.read(tmp_path)
+  assert found.stages[0].measured == () and 'holds no curve' in found.problems[0]
 
 
 def test_a_link_to_a_folder_that_is_gone_is_told(tmp_path):
