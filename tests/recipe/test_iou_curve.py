@@ -17,7 +17,7 @@ from diga_jax.inference import forward
 from diga_jax.recipe import checks, evaluation, iou_curve
 from diga_jax.recipe.experiment import Run
 from tests.configs import tiny
-from tests.end_to_end.test_recipe import final_state, stop_each_stage_once
+from tests.end_to_end.test_recipe import final_state, stop_once
 from tests.support.event_values import values_in
 
 MEAN = 'mean_iou/camera_test'
@@ -186,7 +186,7 @@ def test_a_run_is_the_same_with_a_curve_and_after_a_kill(tmp_path, cache, monkey
   assert train(tmp_path / 'with', cache, 2) == 0
   said = capsys.readouterr().err
   assert said.count('for the curve alone') == 3
-  stop_each_stage_once(monkeypatch, 3)  # step 3, when step 2 is saved and evaluated
+  stop_once(monkeypatch, warmup=3)  # step 3, when step 2 is saved and evaluated
   with pytest.raises(KeyboardInterrupt):
     train(tmp_path / 'killed', cache, 2)
   assert train(tmp_path / 'killed', cache, 2) == 0
