@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 import tqdm
+from tqdm.utils import ObjectWrapper
 
 from data_pipelines.errors import one_line
 
@@ -19,9 +20,15 @@ LOG_WIDTH = 120
 LEAST = 1.0  # seconds of compiling that are told
 # Always per second: "3.25s/ images" reads badly.
 FORMAT = '{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]'
-
-
 _around = contextvars.ContextVar[tuple[str, ...]]('around', default=())  # what `within` names
+
+
+class _Log(ObjectWrapper):
+  """A stream without the line break alone that ends a bar, whose lines in a log end themselves."""
+
+  def write(self, text: str) -> None:
+    if text != '\n':
+      self._wrapped.write(text)
 
 
 class _Bar(tqdm.tqdm):
@@ -91,7 +98,7 @@ def bar(
     desc=' '.join((*_around.get(), description)),
     unit=f' {unit}',
     disable=not show,
-    file=sys.stderr,
+    file=sys.stderr if terminal else _Log(sys.stderr),
     bar_format=FORMAT,
     mininterval=0.2 if terminal else LOG_INTERVAL,
     miniters=1,

@@ -96,6 +96,16 @@ def test_a_bar_says_what_it_is_part_of(monkeypatch):
   assert set(names) == {'seed 0 published/warmup/test evaluate', 'evaluate'}
 
 
+def test_a_log_has_no_empty_lines(monkeypatch):
+  monkeypatch.setattr(sys, 'stderr', io.StringIO())
+  with progress.bar(2, 'evaluate') as bar:
+    bar.update(2)
+  sys.stderr.write('warning: after it\n')
+  first, last, after, end = sys.stderr.getvalue().split('\n')
+  assert first.startswith('evaluate:') and '2/2' in last
+  assert (after, end) == ('warning: after it', '')
+
+
 def test_a_line_of_a_log_has_room_for_all_of_it(monkeypatch):
   monkeypatch.setattr(sys, 'stderr', io.StringIO())
   with progress.within('no_mixing', 'seed 1234'):
