@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines import host_tensorflow, transforms
+from data_pipelines import host_tensorflow, resampling, transforms
 from data_pipelines.copy_paste import CopyPaste
 from data_pipelines.errors import BadInput
 from data_pipelines.folder import Folder, Pixels
@@ -227,7 +227,7 @@ def _paste(
       skipped[source.image_path(donor)] = str(error)
       continue
     assert truth is not None  # a view with copy-paste has labels
-    other = transforms.resample(transforms.picture(other), label.shape, transforms.BICUBIC).whole()
+    other = transforms.resample(transforms.picture(other), label.shape, resampling.BICUBIC).whole()
     truth = transforms.nearest(transforms.picture(truth), label.shape).whole()
     mask = np.isin(truth, hard)
     image, label = np.where(mask[..., None], other, image), np.where(mask, truth, label)

@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-import cykooz_resizer
 import numpy as np
-from cykooz_resizer import FilterType, ImageData, PixelType
 from PIL import Image
 
+from data_pipelines import resampling
 from data_pipelines.label_tables import IGNORE, translate
+from data_pipelines.resampling import BICUBIC, BILINEAR, SUPPORT, Span
 
 Size = tuple[int, ...]
 Window = tuple[int, ...]  # top, left, height, width
@@ -27,11 +27,7 @@ Window = tuple[int, ...]  # top, left, height, width
 DRAWS = 5
 REDRAW_SHARE = 0.02
 SIZED_CROP_RANGE = (0.7, 1.0)
-# Pillow's bicubic kernel is that of Catmull and Rom (a = -1/2).
-RGB = PixelType.U8x3
-BICUBIC, BILINEAR = FilterType.catmull_rom, FilterType.bilinear
 ROWS_AT_A_TIME = 32  # of `sample`: what it works on stays in the processor's cache
-SUPPORT = {BICUBIC: 2.0, BILINEAR: 1.0}  # how far the kernels reach, in pixels of the larger grid
 
 
 class Picture(NamedTuple):
@@ -68,13 +64,13 @@ def picture(pixels: np.ndarray, table: np.ndarray | None = None) -> Picture:
   return Picture(pixels.shape[:2], at)
 
 
-def resize(pair: Pair, size: Size, kind: FilterType = BICUBIC) -> Pair:
+def resize(pair: Pair, size: Size, kind: str = BICUBIC) -> Pair:
   """The image resized by `kind` with antialiasing, the label by nearest neighbour."""
   image, label = pair
   return resample(image, size, kind), None if label is None else nearest(label, size)
 
 
-def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
+def resample(image: Picture, size: Size, kind: str) -> Picture:
   """An image resized with antialiasing as Pillow does it: the columns, rounded, then the rows.
 
   Coefficients have fewer bits than Pillow's: one value in 750 of a photograph differs, by 1 grey
@@ -92,26 +88,12 @@ def resample(image: Picture, size: Size, kind: FilterType) -> Picture:
       low = max(math.floor(first * scale - reach), 0)
       high = min(math.ceil((first + count) * scale + reach), old)
       begin = first * scale - low
-      spans.append((low, high - low, begin, min((first + count) * scale, old) - low - begin))
-    (top, height, y, rows), (left, width, x, columns) = spans
-    part = image.at((top, left, height, width)).tobytes()
-    source = ImageData(width, height, RGB, part)
-    wide = _resize_part(source, window[3], height, (x, 0, columns, height), kind)
-    made = _resize_part(wide, window[3], window[2], (0, y, window[3], rows), kind)
-    return np.frombuffer(made.get_buffer(), np.uint8).reshape(*window[2:], 3)
+      length = min((first + count) * scale, old) - low - begin
+      spans.append((low, high - low, Span(begin, length, count)))
+    (top, height, rows), (left, width, columns) = spans
+    return resampling.resize(image.at((top, left, height, width)), rows, columns, kind)
 
   return Picture(size, at)
-
-
-def _resize_part(
-  source: ImageData, width: int, height: int, box: tuple[float, ...], kind: FilterType
-) -> ImageData:
-  made = ImageData(width, height, RGB)
-  options = cykooz_resizer.ResizeOptions(
-    resize_alg=cykooz_resizer.ResizeAlg.convolution(kind), crop_box=cykooz_resizer.CropBox(*box)
-  )
-  cykooz_resizer.Resizer().resize(source, made, options)
-  return made
 
 
 def sample(image: Picture, size: Size) -> Picture:

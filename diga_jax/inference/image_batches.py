@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
-from data_pipelines import transforms
+from data_pipelines import resampling, transforms
 from data_pipelines.errors import BadInput
 from data_pipelines.label_tables import IGNORE
 from diga_jax.inference import shapes
@@ -85,7 +85,7 @@ def resize_to(
 # kind -> (of an image, of a label), both (picture, size) -> picture.
 RESIZERS = {
   'bicubic': (
-    functools.partial(transforms.resample, kind=transforms.BICUBIC),
+    functools.partial(transforms.resample, kind=resampling.BICUBIC),
     transforms.nearest,
   ),
   'bilinear': (

@@ -47,12 +47,15 @@ def versions() -> dict[str, str]:
   They are those of the first call: what is installed or checked out later is not what runs.
   """
   found = {'commit': commit(), 'python': platform.python_version()}
-  for name in PACKAGES:
-    try:
-      found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      found[name] = 'absent'
-  return found
+  return found | {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+  try:
+    return importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    # What setup.cfg asks for on machines that `tensorflow-cpu` is not made for.
+    return _version('tensorflow') if name == 'tensorflow-cpu' else 'absent'
 
 
 def commit() -> str:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_pipelines import transforms
+from data_pipelines import resampling, transforms
 from data_pipelines.scenes import render
 
 SIDES = st.integers(1, 90)
@@ -44,10 +44,10 @@ def joint(image: np.ndarray, label: np.ndarray) -> bool:
   return (image[..., 0] * 16 + image[..., 1] == label).all()
 
 
-KINDS = [transforms.BICUBIC, transforms.BILINEAR]
+KINDS = [resampling.BICUBIC, resampling.BILINEAR]
 PILLOW = {
-  transforms.BICUBIC: Image.Resampling.BICUBIC,
-  transforms.BILINEAR: Image.Resampling.BILINEAR,
+  resampling.BICUBIC: Image.Resampling.BICUBIC,
+  resampling.BILINEAR: Image.Resampling.BILINEAR,
 }
 
 
@@ -184,7 +184,7 @@ def test_an_image_smaller_than_the_crop_is_resized_to_it(old):
   image = noise(*old)
   label = image[..., 0]
   got_image, got_label = pixels(transforms.crop(pair(image, label), (30, 40), rng()))
-  assert_rounded_otherwise(got_image, by_pillow(image, (30, 40), transforms.BILINEAR))
+  assert_rounded_otherwise(got_image, by_pillow(image, (30, 40), resampling.BILINEAR))
   np.testing.assert_array_equal(
     got_label, Image.fromarray(label).resize((40, 30), Image.Resampling.NEAREST)
   )

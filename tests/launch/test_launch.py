@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -27,9 +28,78 @@ def dry_run(script: str, **environment: str) -> list[str]:
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(script):
-  shellcheck = pathlib.Path(sys.executable).parent / 'shellcheck'
+  places = f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'
+  shellcheck = shutil.which('shellcheck', path=places)
+  if not shellcheck:
+    pytest.skip('shellcheck is not installed: it has no wheel for this machine')
   done = subprocess.run([shellcheck, script], capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stdout
+
+
+# A Python that makes environments of itself, has pip, and writes down what pip is asked for.
+PYTHON = """#!/bin/sh
+case "$*" in
+  '-m pip --version') exit 0 ;;
+  '-m venv --clear '*)
+    rm -rf "$4"
+    mkdir -p "$4/bin"
+    cp "$0" "$4/bin/python"
+    : > "$4/pyvenv.cfg" ;;
+  *install*) echo "$*" >> "$LOG" ;;
+esac
+"""
+
+
+@pytest.fixture
+def set_up(tmp_path):
+  """set_up(**environment) -> the finished process of launch/setup.sh, with a Python of ours."""
+  (tmp_path / 'python').write_text(PYTHON)
+  (tmp_path / 'python').chmod(0o755)
+
+  def run(**more: str) -> subprocess.CompletedProcess[str]:
+    places = {'VENV': tmp_path / 'venv', 'PYTHON': tmp_path / 'python', 'LOG': tmp_path / 'log'}
+    return subprocess.run(
+      ['bash', ROOT / 'launch/setup.sh', 'test'],
+      env=os.environ | {k: str(v) for k, v in places.items()} | more,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+
+  return run
+
+
+def without_pip(venv: pathlib.Path) -> None:
+  (venv / 'bin').mkdir(parents=True)
+  (venv / 'pyvenv.cfg').touch()
+  (venv / 'bin' / 'python').write_text('#!/bin/sh\nexit 1\n')
+  (venv / 'bin' / 'python').chmod(0o755)
+
+
+def without_python(venv: pathlib.Path) -> None:
+  (venv / 'bin').mkdir(parents=True)
+  (venv / 'pyvenv.cfg').touch()
+  (venv / 'bin' / 'python').symlink_to('/gone/python')
+
+
+@pytest.mark.parametrize(
+  'there', [lambda venv: None, pathlib.Path.mkdir, without_pip, without_python]
+)
+def test_an_environment_that_is_half_made_is_made_anew(set_up, tmp_path, there):
+  there(tmp_path / 'venv')
+  done = set_up()
+  assert done.returncode == 0 and 'making the virtual environment' in done.stdout
+  assert '--editable .[test]' in (tmp_path / 'log').read_text()
+  again = set_up()
+  assert again.returncode == 0 and 'making' not in again.stdout
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(set_up, tmp_path):
+  (tmp_path / 'venv').mkdir()
+  (tmp_path / 'venv' / 'thesis.tex').write_text('mine')
+  done = set_up()
+  assert done.returncode == 2 and 'is no virtual environment: set VENV' in done.stderr
+  assert (tmp_path / 'venv' / 'thesis.tex').read_text() == 'mine'
 
 
 def test_gpus_runs_one_process():

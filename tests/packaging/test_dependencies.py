@@ -21,7 +21,7 @@ def requirements(*extras: str) -> set[str]:
   parsed.read(ROOT / 'setup.cfg')
   lines = [parsed['options']['install_requires']]
   lines += [parsed['options.extras_require'][extra] for extra in extras]
-  return {normal(re.split(r'[<>=~]', line)[0]) for text in lines for line in text.split()}
+  return {normal(re.split(r'[<>=~;]', line)[0]) for text in lines for line in text.split('\n')}
 
 
 def normal(name: str) -> str:
