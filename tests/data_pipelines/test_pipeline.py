@@ -275,7 +275,7 @@ def test_files_that_vanish_are_named_whatever_the_view(views, root):
 def test_sizes_that_differ_are_named(root):
   path = root / 'labels/003.png'
   Image.new('L', (64, 47)).save(path)
-  expect_blame(root, path, '64x47', '64x48')
+  expect_blame(root, path, '47x64', '48x64')
 
 
 def test_unknown_label_ids_are_named(root):
