@@ -53,7 +53,8 @@ FOREIGN = (
   'source', 'tensorboard',
 )  # fmt: skip
 FOREIGN_OPTIONS = (
-  'check', 'gpu-bind', 'gpus-per-node', 'gpus-per-task', 'logdir', 'no-sandbox', 'ntasks-per-node', 'strict',
+  'check', 'gpu-bind', 'gpus-per-node', 'gpus-per-task', 'logdir', 'no-sandbox', 'ntasks-per-node',
+  'strict',
 )  # fmt: skip
 OURS = ('diga_jax', 'data_pipelines')
 WRAPPERS = ('launch/gpus.sh', 'launch/slurm.sbatch', 'launch/tpu_pod.sh')  # of our commands
