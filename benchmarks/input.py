@@ -78,7 +78,7 @@ def write(root: pathlib.Path, count: int) -> None:
     label.save(root / f'GTA5/labels/{index:05d}.png')
 
 
-# A plain loader: what docs/method.md section 2 says, line by line.
+# A plain loader: what docs/diga.md section 2 says, line by line.
 
 
 def plain(

@@ -1,6 +1,6 @@
 """DiGA, semi-supervised: Cityscapes with 1/16, 1/8, 1/4 or 1/2 of its labels, HRNetV2-W48 + OCR.
 
-`configs/cityscapes_semi.py:1_16` and so on. The published values (docs/method.md): no translator,
+`configs/cityscapes_semi.py:1_16` and so on. The published values (docs/diga.md): no translator,
 no mixture of views, one learning rate for all parameters, the auxiliary output's losses at a tenth,
 centroids from all training images. Set data.root to a folder that holds cityscapes/ and
 model.weights to an ImageNet checkpoint of HRNetV2-W48.

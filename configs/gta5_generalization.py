@@ -1,4 +1,4 @@
-"""DiGA for domain generalization: the warm-up alone, on GTA5 alone (docs/method.md section 1).
+"""DiGA for domain generalization: the warm-up alone, on GTA5 alone (docs/diga.md section 1).
 
 No target image is seen: no translator, no mixture of the two views, and the running statistics stay
 the source's. The released run moved them by Cityscapes' training images, which lets the target in:

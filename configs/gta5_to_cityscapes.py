@@ -1,4 +1,4 @@
-"""DiGA, GTA5 -> Cityscapes, with the published values (docs/method.md).
+"""DiGA, GTA5 -> Cityscapes, with the published values (docs/diga.md).
 
 Set data.root to a folder that holds GTA5/ and cityscapes/, and model.weights to the ImageNet/COCO
 checkpoint of DeepLabV2-ResNet101.

@@ -1,4 +1,4 @@
-"""HIAST, GTA5 -> Cityscapes, with the published values (docs/method.md section 10).
+"""HIAST, GTA5 -> Cityscapes, with the published values (docs/hiast.md).
 
 Set data.root to a folder that holds GTA5/ and cityscapes/, and model.weights to a ResNet-101 with
 torchvision's names.

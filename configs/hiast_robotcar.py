@@ -1,6 +1,6 @@
 """HIAST, Cityscapes -> Oxford RobotCar (9 classes), with the published values.
 
-Source: docs/method.md section 10. Set data.root to a folder that holds cityscapes/ and
+Source: docs/hiast.md. Set data.root to a folder that holds cityscapes/ and
 Oxford_Robot_ICCV19/, and model.weights to a ResNet-101 with torchvision's names.
 """
 

@@ -1,6 +1,6 @@
 """HIAST, SYNTHIA -> Cityscapes (16 and 13 classes), with the published values.
 
-Source: docs/method.md section 10. Set data.root to a folder that holds SYNTHIA-RAND-CITYSCAPES/ and
+Source: docs/hiast.md. Set data.root to a folder that holds SYNTHIA-RAND-CITYSCAPES/ and
 cityscapes/, and model.weights to a ResNet-101 with torchvision's names.
 """
 

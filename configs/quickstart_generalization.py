@@ -1,6 +1,6 @@
 """Domain generalization on rendered street scenes: one look to learn from, three never seen.
 
-The warm-up alone (docs/method.md section 1) on clean "game" scenes, without translator and target
+The warm-up alone (docs/diga.md section 1) on clean "game" scenes, without translator and target
 statistics, against the same network trained on the source for as many steps. Evaluated on scenes by
 day, at dusk and in fog: `python -m diga_jax study --config=configs/quickstart_generalization.py
 --seeds 0 1 2 --workdir=DIR`.

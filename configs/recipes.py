@@ -122,7 +122,7 @@ def semi_supervised(config: ConfigDict) -> None:
 
   The second view is the photometric one as a whole. Labelled crops are plain, unlabelled ones are
   scaled in self-training; centroids are of crops of all images, the set 'train', by predictions
-  alone (docs/method.md, semi-supervised).
+  alone (docs/diga.md, semi-supervised).
   """
   config.translator.kind = 'none'
   config.recipe = tuple(name for name in config.recipe if name != 'translator')

@@ -9,7 +9,7 @@ from diga_jax.configs.fields import fields
 
 
 def photometric_view(**changes: Any) -> ConfigDict:
-  """The photometric view of an image (docs/method.md section 5)."""
+  """The photometric view of an image (docs/diga.md section 5)."""
   return fields(
     {
       'jitter': 0.5,  # probability of brightness, contrast, saturation and hue, in any order

@@ -1,4 +1,4 @@
-"""DiGA, SYNTHIA -> Cityscapes (16 and 13 classes), as released (docs/method.md).
+"""DiGA, SYNTHIA -> Cityscapes (16 and 13 classes), as released (docs/diga.md).
 
 Set data.root to a folder that holds SYNTHIA-RAND-CITYSCAPES/ and cityscapes/, and model.weights to
 the ImageNet/COCO checkpoint of DeepLabV2-ResNet101.

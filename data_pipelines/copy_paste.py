@@ -1,6 +1,6 @@
 """Hard-class copy-paste: which images lend their hard classes' pixels to another one.
 
-Source: HIAST (arXiv 2302.06992), docs/method.md section 10. Everything is drawn from an index of
+Source: HIAST (arXiv 2302.06992), docs/hiast.md. Everything is drawn from an index of
 the pseudo-labels, without looking at an image: it says which classes every image holds.
 """
 

@@ -2,7 +2,7 @@
 
 Train ids are those of Cityscapes (0 road .. 18 bicycle), of the 11-class CamVid split (0 sky .. 10
 bicyclist) or of the 9 classes of RobotCar (0 sky .. 8 road); 255 is "ignored". The tables are those
-of docs/method.md section 9.
+of docs/diga.md section 9.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ published loaders do, is most of their work. A `Picture` therefore knows how to 
 of itself, and a transform makes a new picture of one: nothing is computed until the crop is known.
 The kernels and the order of the axes are Pillow's, the code is several times faster than Pillow's.
 
-What is drawn follows docs/method.md section 2 (DiGA, arXiv 2304.02222). Sizes are (height, width).
+What is drawn follows docs/diga.md section 2 (DiGA, arXiv 2304.02222). Sizes are (height, width).
 """
 
 import functools
@@ -99,7 +99,7 @@ def resample(image: Picture, size: Size, kind: str) -> Picture:
 def sample(image: Picture, size: Size) -> Picture:
   """An image resized bilinearly without antialiasing, as OpenCV does it (INTER_LINEAR).
 
-  HIAST's way (docs/method.md section 10); its 8-bit arithmetic is kept, which rounds down a little.
+  HIAST's way (docs/hiast.md); its 8-bit arithmetic is kept, which rounds down a little.
   """
   if size == image.size:
     return image
@@ -216,7 +216,7 @@ def zoom(pair: Pair, size: Size, rng: np.random.Generator, *, heights: tuple[int
 
   The height is a uniform integer, both ends included, but at most what fits into the image; the
   place is uniform. Images are resized by `sample`, labels at `floor_positions`, and nothing beyond
-  the window is seen: HIAST's geometric view (docs/method.md section 10).
+  the window is seen: HIAST's geometric view (docs/hiast.md).
   """
   full, ratio = pair[0].size, size[1] / size[0]
   height = min(int(rng.integers(heights[0], heights[1] + 1)), full[0], int(full[1] / ratio))

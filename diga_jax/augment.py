@@ -2,7 +2,7 @@
 
 They are applied to normalised BGR values, as the published code does, although each operation
 means RGB in [0, 1]: values lie in about [-1, 1], brightness and contrast clamp to [0, 1], and
-channel order matters to grayscale. docs/method.md section 5.
+channel order matters to grayscale. docs/diga.md section 5.
 
 Images are float32 [B, H, W, 3]; a factor is one number or one per image, [B].
 """

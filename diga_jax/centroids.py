@@ -1,6 +1,6 @@
 """Class centroids of a network's feature, and distances to them.
 
-Source: DiGA (arXiv 2304.02222), bilateral consensus; docs/method.md section 7.
+Source: DiGA (arXiv 2304.02222), bilateral consensus; docs/diga.md section 7.
 C = classes, D = feature channels, h x w = feature resolution.
 """
 

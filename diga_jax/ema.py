@@ -1,4 +1,4 @@
-"""The teacher as an exponential moving average of the student (docs/method.md section 6.1).
+"""The teacher as an exponential moving average of the student (docs/diga.md section 6.1).
 
 The decay is a setting of each stage: `ema_decay_max` and `ema_decay` in configs/stages.py (0.999).
 """

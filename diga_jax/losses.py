@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from diga_jax.parallel import collectives
 
-# L1 weights of VGG-19's relu1_1, 2_1, 3_1, 4_1, 5_1 (docs/method.md section 4).
+# L1 weights of VGG-19's relu1_1, 2_1, 3_1, 4_1, 5_1 (docs/diga.md section 4).
 PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 # A 5x5 Laplacian whose kernel is divided by the sum of its absolute values, 24 + 24.
 _LAPLACIAN_NORM = 48
@@ -107,7 +107,7 @@ def cross_entropy(
       all pixels, ignored ones included, so images with much void count for less.
     axis_name: see ohem_cross_entropy; only `per_labelled` needs it.
 
-  Source: docs/method.md section 6.5.
+  Source: docs/diga.md section 6.5.
   """
   total = -jnp.sum(_label_log_probability(logits, labels))
   if not per_labelled:
@@ -136,7 +136,7 @@ def ohem_cross_entropy(
     axis_name: under `jax.pmap`, the axis over which the batch is spread; the loss is then the one
       of the whole batch on every device, and the mean of the devices' gradients is its gradient.
 
-  Source: DiGA's SYNTHIA warm-up; docs/method.md section 6.5.
+  Source: DiGA's SYNTHIA warm-up; docs/diga.md section 6.5.
   """
   log_probability = _label_log_probability(logits, labels)
   labelled = _has_label(labels, logits.shape[-1])
@@ -167,7 +167,7 @@ def symmetric_distillation(
   H(teacher_plain, student_mixed) + scale * H(teacher_mixed, student_plain), with H the soft
   cross-entropy. All arguments are logits [B, H, W, C]; no gradient reaches the teacher's.
 
-  Source: DiGA's symmetric distillation; docs/method.md section 6.5.
+  Source: DiGA's symmetric distillation; docs/diga.md section 6.5.
   """
   outward = soft_cross_entropy(teacher_plain, student_mixed)
   return outward + scale * soft_cross_entropy(teacher_mixed, student_plain)
@@ -184,7 +184,7 @@ def smooth_confident(
       The loss is 0 if nothing is labelled.
     axis_name: under `jax.pmap`, the axis over which the batch is spread (see ohem_cross_entropy).
 
-  Source: HIAST's region-adaptive regularization; docs/method.md section 10.
+  Source: HIAST's region-adaptive regularization; docs/hiast.md.
   """
   classes = logits.shape[-1]
   labelled = _has_label(labels, classes)
@@ -230,7 +230,7 @@ def entropy(logits: jax.Array) -> jax.Array:
   """Mean entropy over pixels as a share of the largest possible, log C.
 
   Source: the adversarial warm-up's entropy term (base 2 logarithms over log2 C, which is the same);
-  docs/method.md section 10.
+  docs/hiast.md.
   """
   return _mean(_pixel_entropy(logits)) / math.log(logits.shape[-1])
 
@@ -241,7 +241,7 @@ def edges(labels: jax.Array) -> jax.Array:
   The label ids are taken as numbers (255 too), and borders are reflected: the published quirk is
   that a border between two ids far apart is wider than one between neighbouring ids.
 
-  Source: docs/method.md section 4.
+  Source: docs/diga.md section 4.
   """
   height, width = labels.shape[1:]
   values = labels.astype(jnp.int32)

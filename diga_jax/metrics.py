@@ -52,7 +52,7 @@ def class_means(class_set: str, classes: int, way: str) -> Means:
     classes: C.
     way: 'present' (over the classes that occur) or, of Cityscapes' 19 classes, 'hiast'.
 
-  Source: docs/method.md section 8.
+  Source: docs/diga.md section 8.
   """
   if way == 'hiast' and class_set == 'cityscapes19':
     return HIAST_MEANS

@@ -1,6 +1,6 @@
 """Class mixing: paste the pixels of half of an image's classes over another image.
 
-Source: DiGA (arXiv 2304.02222), docs/method.md section 6.3.
+Source: DiGA (arXiv 2304.02222), docs/diga.md section 6.3.
 """
 
 import jax

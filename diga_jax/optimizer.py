@@ -1,6 +1,6 @@
 """SGD, Adam and AdamW as in PyTorch, with a decaying rate, a faster head and frozen parts.
 
-Source: docs/method.md sections 4, 6.2, 7 and 10.
+Source: docs/diga.md sections 4, 6.2 and 7; docs/hiast.md.
 """
 
 import functools

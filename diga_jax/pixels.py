@@ -13,7 +13,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def normalise(images: jax.Array) -> jax.Array:
   """uint8 RGB [..., 3] -> float32 BGR [..., 3], mean removed, divided by 128: about [-1, 1].
 
-  Source: docs/method.md section 2.
+  Source: docs/diga.md section 2.
   """
   mean = jnp.broadcast_to(jnp.asarray(MEAN_BGR), images.shape)
   return (images[..., ::-1].astype(jnp.float32) - mean) / SCALE

@@ -6,8 +6,8 @@ from: fixed, from the whole data set (`class_balanced_thresholds`) or moved by e
 batch (`instance_adaptive`). All have static shapes and sort or count over whatever batch they are
 given: under `jax.jit` over the global one.
 
-Sources: DiGA (arXiv 2304.02222), bilateral consensus, docs/method.md section 7; HIAST (arXiv
-2302.06992), section 10.
+Sources: DiGA (arXiv 2304.02222), bilateral consensus, docs/diga.md section 7; HIAST (arXiv
+2302.06992), docs/hiast.md.
 """
 
 import jax
@@ -174,7 +174,7 @@ def class_balanced_thresholds(counts: np.ndarray, share: float = 0.2) -> np.ndar
   Returns:
     The quantiles at 1 - share, with linear interpolation; 1 for a class that does not occur.
 
-  Source: CBST (arXiv 1810.07911) as HIAST's code offers it; docs/method.md section 10.
+  Source: CBST (arXiv 1810.07911) as HIAST's code offers it; docs/hiast.md.
   """
   values = np.arange(_PATTERNS, dtype=np.uint16).view(np.float16).astype(np.float64)
   thresholds = np.ones(len(counts), np.float32)

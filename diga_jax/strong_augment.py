@@ -1,7 +1,7 @@
 """HIAST's strong view (arXiv 2302.06992): a few of eight colour operations, in a drawn order.
 
 The operations are those of the published code's library (albumentations on OpenCV), on bytes: what
-it does by a table of 256 truncates, the rest rounds. docs/method.md section 10.
+it does by a table of 256 truncates, the rest rounds. docs/hiast.md.
 
 Images are float32 RGB [B, H, W, 3] of whole numbers 0..255; a factor is one number per image, [B].
 """

@@ -1,6 +1,6 @@
 """Multi-scale evaluation: images in, one confusion matrix and the table's numbers out.
 
-Published protocol (DiGA, arXiv 2304.02222; docs/method.md section 8): logits of the image and of
+Published protocol (DiGA, arXiv 2304.02222; docs/diga.md section 8): logits of the image and of
 the image at half size, both upsampled to the label's size with aligned corners, elementwise
 maximum, argmax, one confusion matrix over all images.
 """

@@ -3,7 +3,7 @@
 Per image and class: the mean feature over the pixels whose argmax is that class, left out under a
 minimum of pixels or if the vector sums to 0; then the running mean over images, in order.
 
-Source: docs/method.md section 7.
+Source: docs/diga.md section 7.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """The multi-scale forward pass that evaluation, label passes, prediction and exports share.
 
-Source: docs/method.md section 8.
+Source: docs/diga.md section 8.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """The pass over the target before self-training that writes its pseudo-labels.
 
-Sources: DiGA (arXiv 2304.02222), docs/method.md section 7; HIAST (arXiv 2302.06992), section 10.
+Sources: DiGA (arXiv 2304.02222), docs/diga.md section 7; HIAST (arXiv 2302.06992), docs/hiast.md.
 The network always runs with its running statistics here, and nothing is trained.
 """
 

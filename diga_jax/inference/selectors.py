@@ -1,4 +1,4 @@
-"""The selectors of label passes: which pseudo-labels are kept (docs/method.md section 10).
+"""The selectors of label passes: which pseudo-labels are kept (docs/hiast.md).
 
 A new selector is an entry of `SELECTORS` here, and its fields in configs/stages.py.
 """

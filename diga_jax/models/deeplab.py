@@ -1,6 +1,6 @@
 """DeepLabV2 as in DiGA (arXiv 2304.02222), on two bodies, and as in HIAST (arXiv 2302.06992).
 
-Source: docs/method.md sections 3 and 10.
+Source: docs/diga.md section 3; docs/hiast.md.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """The discriminator of adversarial warm-up: is a segmentation of the source or of the target?
 
-Source: HIAST (arXiv 2302.06992), after AdaptSegNet; docs/method.md section 10.
+Source: HIAST (arXiv 2302.06992), after AdaptSegNet; docs/hiast.md.
 """
 
 import functools

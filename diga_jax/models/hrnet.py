@@ -1,6 +1,6 @@
 """HRNetV2 (arXiv 1908.07919): branches of several resolutions side by side, to the end.
 
-Source: docs/method.md section 3. State-dict names are DiGA's; weights.initialise also knows those
+Source: docs/diga.md section 3. State-dict names are DiGA's; weights.initialise also knows those
 of the ImageNet weights that it starts from.
 """
 

@@ -1,6 +1,6 @@
 """Mix Transformers, the bodies of SegFormer (Xie et al. 2021, arXiv 2105.15203) in six sizes.
 
-Source: docs/method.md section 3. Tokens keep the image's layout, [B, h, w, C], throughout.
+Source: docs/diga.md section 3. Tokens keep the image's layout, [B, h, w, C], throughout.
 """
 
 import functools

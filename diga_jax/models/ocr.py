@@ -1,6 +1,6 @@
 """HRNetV2 with a head of object-contextual representations (OCR, arXiv 1909.11065).
 
-Source: docs/method.md section 3.
+Source: docs/diga.md section 3.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Two heads for Mix Transformers: SegFormer's (arXiv 2105.15203) and DAFormer's (arXiv 2111.14887).
 
-Source: docs/method.md section 3.
+Source: docs/diga.md section 3.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The image translator of DiGA: encoder, decoder, multi-scale discriminator, and VGG-19's features.
 
-Source: docs/method.md section 3. The encoder's and decoder's convolutions pad by reflection.
+Source: docs/diga.md section 3. The encoder's and decoder's convolutions pad by reflection.
 """
 
 import functools

@@ -2,7 +2,7 @@
 
 The network learns on the source, and to give target images predictions that a discriminator takes
 for the source's and that are certain. Source: HIAST (arXiv 2302.06992), after AdaptSegNet;
-docs/method.md section 10.
+docs/hiast.md.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Which pseudo-labels are kept, and how the centroids move (docs/method.md section 7)."""
+"""Which pseudo-labels are kept, and how the centroids move (docs/diga.md section 7)."""
 
 import jax
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ def select_labels(
 ) -> jax.Array:
   """The stored pseudo-labels [B, H, W] that the stage's selector keeps; the others become 255.
 
-  `teacher` is its output on the target images (docs/method.md section 7.4).
+  `teacher` is its output on the target images (docs/diga.md section 7.4).
   """
   return SELECTORS[stage.selector](state, teacher, pseudo_labels, stage)
 
@@ -40,7 +40,7 @@ def move_centroids(
   """The centroids [C, D] moved by one view; as they are unless the selector is 'consensus'.
 
   `teacher` is its output on the view; pixels count where it agrees with the view's `labels`
-  [B, H, W] (docs/method.md section 7.6).
+  [B, H, W] (docs/diga.md section 7.6).
   """
   if stage.selector != 'consensus':
     return current

@@ -1,6 +1,6 @@
 """HIAST's self-training (arXiv 2302.06992): target only, a regularization for each region.
 
-Source: docs/method.md section 10.
+Source: docs/hiast.md.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The loss of a step: a sum over the network's heads (docs/method.md sections 6.5 and 7.8)."""
+"""The loss of a step: a sum over the network's heads (docs/diga.md sections 6.5 and 7.8)."""
 
 from collections.abc import Sequence
 

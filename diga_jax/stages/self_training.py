@@ -1,4 +1,4 @@
-"""Self-training with threshold-free bilateral consensus (docs/method.md section 7)."""
+"""Self-training with threshold-free bilateral consensus (docs/diga.md section 7)."""
 
 import functools
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def train_step(
   axis_name: str | None = None,
   view_fn: Callable[..., Views] = four_views,
 ) -> tuple[TrainState, Metrics]:
-  """One step of self-training; see `types.TrainStep`. Numbers: items of docs/method.md section 7.
+  """One step of self-training; see `types.TrainStep`. Numbers: items of docs/diga.md section 7.
 
   Args:
     state: with `centroids` [C, D].

@@ -1,4 +1,4 @@
-"""The translator learns to repaint source images like target ones (docs/method.md section 4)."""
+"""The translator learns to repaint source images like target ones (docs/diga.md section 4)."""
 
 import functools
 

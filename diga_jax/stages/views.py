@@ -44,7 +44,7 @@ def two_views(
   """The source images as they are and their cross-domain mixture, interleaved [2B, H, W, 3].
 
   The mixture (CrDoMix) is the photometric view where one of the drawn classes is, the translated
-  image elsewhere (docs/method.md section 6.3); with `config.stage.mixing = 'none'` it is the
+  image elsewhere (docs/diga.md section 6.3); with `config.stage.mixing = 'none'` it is the
   photometric view alone. `batch` holds normalised images.
   """
   source = batch['source_image']
@@ -64,7 +64,7 @@ def four_views(
   config: StepConfig,
   axis_name: str | None = None,
 ) -> Views:
-  """`two_views` of the source, and the target as it is and mixed (docs/method.md section 7)."""
+  """`two_views` of the source, and the target as it is and mixed (docs/diga.md section 7)."""
   pair, target = two_views(state, batch, frozen, config, axis_name), batch['target_image']
   augmented = photometric(state, target, 'target_view', config.stage.view, axis_name)
   mask = target_mask(state, batch, config.stage, axis_name)
@@ -90,7 +90,7 @@ def weak_and_strong(
 def photometric(
   state: TrainState, images: jax.Array, name: str, view: ConfigDict, axis_name: str | None
 ) -> jax.Array:
-  """The photometric view of normalised images (docs/method.md section 5); `name` of its keys."""
+  """The photometric view of normalised images (docs/diga.md section 5); `name` of its keys."""
   keys = example_keys(state.key, state.step, name, len(images), axis_name)
   order = stream_key(state.key, state.step, 'jitter_order')
   order = jax.random.fold_in(order, name == 'target_view')
@@ -131,7 +131,7 @@ def target_mask(
   """Where source pixels are pasted over the target image: bool [B, H, W] or None, nowhere.
 
   With `target_mixing = 'class'` those of half of the source labels present (class mix,
-  docs/method.md section 7.5), else nowhere: 'copy_paste' has been done by the input pipeline.
+  docs/diga.md section 7.5), else nowhere: 'copy_paste' has been done by the input pipeline.
   """
   if stage.target_mixing != CLASS:
     return None

@@ -1,4 +1,4 @@
-"""Warm-up: symmetric distillation on labelled source images (docs/method.md section 6)."""
+"""Warm-up: symmetric distillation on labelled source images (docs/diga.md section 6)."""
 
 import functools
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def train_step(
   axis_name: str | None = None,
   view_fn: Callable[..., jax.Array] = two_views,
 ) -> tuple[TrainState, Metrics]:
-  """One step of the warm-up; see `types.TrainStep`. Numbers: items of docs/method.md section 6.
+  """One step of the warm-up; see `types.TrainStep`. Numbers: items of docs/diga.md section 6.
 
   Args:
     batch: source_image, source_label and, where the translator or `target_statistics` needs it,
@@ -67,6 +67,6 @@ def move_statistics(
   """The BatchNorm running statistics moved by normalised target images [B, H, W, 3].
 
   The published warm-up runs the student on target images for pictures only, but in training
-  mode: a hidden adaptation of the statistics that evaluation uses (docs/method.md section 6.6).
+  mode: a hidden adaptation of the statistics that evaluation uses (docs/diga.md section 6.6).
   """
   return forward(model, params, batch_stats, target).batch_stats

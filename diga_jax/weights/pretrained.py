@@ -1,6 +1,6 @@
 """Published files of weights: what each one holds, and what its entries are called here.
 
-A network's names are those of the published code (docs/method.md section 3). Other distributions of
+A network's names are those of the published code (docs/diga.md section 3). Other distributions of
 the same layers have other names; each of `SCHEMES` turns one of them into ours.
 """
 

@@ -1,4 +1,4 @@
-"""Transforms against Pillow and against what docs/method.md section 2 says of their draws."""
+"""Transforms against Pillow and against what docs/diga.md section 2 says of their draws."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The recipes of docs/extending.md, carried out on a copy of the repository.
+"""The recipes of docs/extending, carried out on a copy of the repository.
 
 A fenced block says in its info string what it is: `python FILE` is a new file, or is appended to
 one; `diff FILE` replaces its lines with ' ' and '-' by those with ' ' and '+'; `bash prints: TEXT`
@@ -20,8 +20,8 @@ from PIL import Image
 from tests.support import data_files
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGE = (ROOT / 'docs/extending.md').read_text(encoding='utf-8')
-RECIPES = dict(re.findall(r'^## (.+?)\n(.*?)(?=^## |\Z)', PAGE, re.M | re.S))
+LIST, *PAGES = sorted((ROOT / 'docs/extending').glob('*.md'))  # README.md comes first
+RECIPES = {path.stem: path.read_text(encoding='utf-8') for path in PAGES}
 BLOCK = re.compile(r'^ *```(\w+) (.+?)\n(.*?)^ *```$', re.M | re.S)
 
 
@@ -95,6 +95,13 @@ def test_a_recipe_works_in_five_steps(name, copy):
   assert len(re.findall(r'^\d\. ', RECIPES[name], re.M)) <= 5
 
 
-def test_every_block_is_carried_out():
-  fences = re.findall(r'^ *```', PAGE, re.M)
-  assert len(fences) == 2 * sum(len(BLOCK.findall(text)) for text in RECIPES.values())
+@pytest.mark.parametrize('name', RECIPES)
+def test_every_block_is_carried_out(name):
+  fences = re.findall(r'^ *```', RECIPES[name], re.M)
+  assert len(fences) == 2 * len(BLOCK.findall(RECIPES[name]))
+
+
+def test_the_list_names_every_recipe():
+  text = LIST.read_text(encoding='utf-8')
+  assert set(re.findall(r'\]\((\w+)\.md\)', text)) == set(RECIPES)
+  assert '```' not in text, 'its blocks are not carried out'

@@ -47,7 +47,7 @@ def test_names_that_lead_to_a_file_are_in_it(page):
 @pages
 def test_named_files_exist(page):
   text = page.read_text(encoding='utf-8')
-  made = set(re.findall(r'[Nn]ew file\s+`(.+?)`', text))  # by the recipes of extending.md
+  made = set(re.findall(r'[Nn]ew file\s+`(.+?)`', text))  # by the recipes of docs/extending
   for name in PATH.findall(text):
     name = name.rstrip('.')
     assert name in made or list(ROOT.glob(name)), name
@@ -60,5 +60,5 @@ def test_named_commands_exist(page):
   commands = parser()._subparsers._group_actions[0].choices
   assert len(commands) >= len(COMMANDS)
   named = set(COMMAND.findall(page.read_text(encoding='utf-8')))
-  made = {'classes'} if page.name == 'extending.md' else set()
+  made = {'classes'} if page.parent.name == 'extending' else set()
   assert named <= commands.keys() | made

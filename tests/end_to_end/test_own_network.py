@@ -1,4 +1,4 @@
-"""A network of one's own, as docs/extending.md adds it, without what all shipped ones have."""
+"""A network as docs/extending/network.md adds it, without what all shipped ones have."""
 
 import json
 

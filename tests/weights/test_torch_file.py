@@ -72,7 +72,7 @@ class Head(nn.Module):
 
 
 class DeepLab(nn.Module):
-  """DeepLabV2 as docs/method.md section 3 has it, one block a stage."""
+  """DeepLabV2 as docs/diga.md section 3 has it, one block a stage."""
 
   def __init__(self, width: int, feature: int, classes: int):
     super().__init__()
@@ -129,7 +129,7 @@ class Aspp(nn.Module):
 
 
 class Hiast(nn.Module):
-  """HIAST's DeepLabV2 (docs/method.md section 10), one block a stage and two in the third."""
+  """HIAST's DeepLabV2 (docs/hiast.md), one block a stage and two in the third."""
 
   def __init__(self, width: int, classes: int):
     super().__init__()
