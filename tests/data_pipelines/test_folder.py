@@ -447,7 +447,7 @@ def test_sizes_that_differ_are_named(tmp_path):
   data_files.write(tmp_path, 'a', np.zeros((4, 6, 3), np.uint8), np.zeros((4, 5), np.uint8))
   with pytest.raises(BadInput) as error:
     data_files.open_folder(tmp_path).read(0)
-  one_line(error, tmp_path / 'labels/a.png', '5x4', '6x4')
+  one_line(error, tmp_path / 'labels/a.png', '4x5', '4x6')
 
 
 def test_unknown_ids_are_named(tmp_path):

@@ -68,7 +68,7 @@ def test_an_image_without_a_label(root, capsys):
 
 def test_sizes_that_differ(root, capsys):
   Image.fromarray(np.zeros((48, 90), np.uint8)).save(root / 'labels' / '2.png')
-  refused(root, capsys, 'labels/2.png', '90x48', '96x48')
+  refused(root, capsys, 'labels/2.png', '48x90', '48x96')
 
 
 def test_a_label_id_out_of_range(root, capsys):
