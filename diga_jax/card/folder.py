@@ -90,17 +90,18 @@ def write_config(folder: pathlib.Path, content: Mapping[str, PyTree]) -> dict[st
   return whole
 
 
-def publish(folder: pathlib.Path, output: pathlib.Path, old: Mapping[str, str]) -> None:
+def publish(folder: pathlib.Path, output: pathlib.Path, overwrite: bool) -> None:
   """Gives a complete folder its name; what is no card's in a folder of this name moves into it.
 
   Args:
     folder: made by `new_folder`.
-    output: a new or empty folder, or one that holds a card.
-    old: the files of that card.
+    output: a new or empty folder, or with `overwrite` one that holds a card.
 
   Raises:
-    BadInput: what is no card's has the name of a file of the card, or a place cannot be written.
+    BadInput: as of `written_before`, since others may have been there in the meantime; what is no
+      card's has the name of a file of the card; or a place cannot be written.
   """
+  old = written_before(output, overwrite)
   try:
     if old:
       take_others(folder, output, {*old, hub_config.NAME})

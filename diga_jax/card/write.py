@@ -96,7 +96,7 @@ def write(
     raise BadInput(f'--output: {output} is the working directory: give another folder')
   stage_folder.check_output(output)
   folder.clear_remains(output)
-  old = folder.written_before(output, options.overwrite)
+  folder.written_before(output, options.overwrite)  # a mistake ends before the work
   source = read(workdir, stage, config, options)
   if not source.in_pytorch:
     name = source.experiment.config.model.name
@@ -108,7 +108,7 @@ def write(
   drawn = sample.draw(source.facts.measured) if options.picture else None
   with folder.new_folder(output) as place:
     contents = fill(place, source, drawn, options)
-    folder.publish(place, output, old)
+    folder.publish(place, output, options.overwrite)
   for line in told(output, source.facts, contents, options):
     say(line)
 

@@ -22,12 +22,12 @@ def old_card(place, names) -> dict[str, str]:
   return files
 
 
-def write_new(place, old) -> None:
-  """Replaces a card by one that has a README.md alone."""
+def write_new(place) -> None:
+  """Writes a card that has a README.md alone, over one that may be there."""
   with folder.new_folder(place) as new:
     (new / 'README.md').write_text('new')
     folder.write_config(new, {'library_name': hub_config.LIBRARY})
-    folder.publish(new, place, old)
+    folder.publish(new, place, True)
 
 
 def test_a_config_cannot_name_files_elsewhere(tmp_path):
@@ -54,7 +54,7 @@ def test_what_the_new_card_lacks_goes(tmp_path):
   place = tmp_path / 'card'
   old_card(place, ('README.md', 'model.onnx', 'passports/a/b.json'))
   (place / 'notes.txt').write_text('mine')
-  write_new(place, folder.written_before(place, True))
+  write_new(place)
   assert {path.name for path in place.iterdir()} == {'README.md', 'config.json', 'notes.txt'}
   assert (place / 'README.md').read_text() == 'new' and list(tmp_path.iterdir()) == [place]
 
@@ -68,7 +68,7 @@ def test_all_that_others_have_put_there_stays(tmp_path):
   (place / 'passports/mine').write_text('mine')
   (place / 'link').symlink_to('nowhere')
   (place / 'inside').symlink_to('.git')
-  write_new(place, folder.written_before(place, True))
+  write_new(place)
   assert {path.relative_to(place).as_posix() for path in place.rglob('*')} == {
     *('README.md', 'config.json', '.git', '.git/refs', '.git/HEAD', 'passports', 'passports/mine'),
     *('link', 'inside'),
@@ -85,7 +85,7 @@ def test_files_are_copied_where_there_are_no_hard_links(tmp_path, monkeypatch):
   old_card(place, ('README.md',))
   (place / 'notes.txt').write_text('mine')
   monkeypatch.setattr(os, 'link', refuse)
-  write_new(place, folder.written_before(place, True))
+  write_new(place)
   assert (place / 'notes.txt').read_text() == 'mine'
 
 
@@ -98,7 +98,7 @@ def test_a_file_that_is_no_card_s_is_not_replaced(mine, tmp_path):
     (new / 'passports/a').mkdir(parents=True)
     (new / 'model.onnx').write_text('new')
     with pytest.raises(BadInput, match=f'{mine}: is no part of a card: move it away'):
-      folder.publish(new, place, folder.written_before(place, True))
+      folder.publish(new, place, True)
   assert (place / mine).read_text() == 'mine' and (place / 'README.md').read_text() == 'README.md'
   assert list(tmp_path.iterdir()) == [place]
 
@@ -138,13 +138,23 @@ def test_the_folder_of_this_process_is_not_replaced(tmp_path, monkeypatch):
 def test_an_error_between_the_renames_leaves_the_old_card(tmp_path):
   place = tmp_path / 'card'
   old_card(place, ('README.md',))
-  old = folder.written_before(place, True)
   with folder.new_folder(place) as new:
     (new / 'config.json').write_text('new')
     shutil.move(new, tmp_path / 'gone')  # what has to take its place
     with pytest.raises(BadInput, match='card: cannot be written'):
-      folder.publish(new, place, old)
+      folder.publish(new, place, True)
   assert (place / 'README.md').read_text() == 'README.md'
+
+
+def test_a_card_that_another_process_has_written_meanwhile_is_not_mixed_in(tmp_path):
+  place = tmp_path / 'card'
+  with folder.new_folder(place) as new:
+    folder.write_config(new, {'library_name': hub_config.LIBRARY})
+    old_card(place, ('README.md', 'sample.png', 'passports/a/b.json'))
+    with pytest.raises(BadInput, match='is not empty'):
+      folder.publish(new, place, False)
+    folder.publish(new, place, True)
+  assert [path.name for path in place.iterdir()] == [hub_config.NAME]
 
 
 def test_what_kills_have_left_is_undone(tmp_path):
@@ -166,5 +176,5 @@ def test_what_kills_have_left_is_undone(tmp_path):
 def test_an_empty_folder_is_filled(tmp_path):
   (tmp_path / 'card').mkdir()
   assert folder.written_before(tmp_path / 'card', False) == {}
-  write_new(tmp_path / 'card', {})
+  write_new(tmp_path / 'card')
   assert (tmp_path / 'card/config.json').is_file() and len(list(tmp_path.iterdir())) == 1

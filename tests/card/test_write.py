@@ -117,6 +117,7 @@ def test_it_is_loaded_here(card, finished):
 def test_it_is_loaded_in_pytorch(card):
   torch = pytest.importorskip('torch', reason='PyTorch, the extra `torch`, is not installed')
   spec = importlib.util.spec_from_file_location('network_of_card', card / 'network.py')
+  assert spec is not None and spec.loader is not None
   network = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(network)
   image = np.random.default_rng(0).integers(0, 256, (65, 97, 3), np.uint8)
