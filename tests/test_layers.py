@@ -47,7 +47,8 @@ ALLOWED = {
   ),
   'page': ('config', 'parallel', 'recipe', 'report', 'storage'),
   'card': (
-    'config', 'inference', 'models', 'page', 'recipe', 'report', 'stages', 'storage', 'weights',
+    'config', 'inference', 'models', 'page', 'parallel', 'recipe', 'report', 'stages', 'storage',
+    'weights',
   ),
   'plan': ('models', 'parallel', 'progress', 'recipe', 'report', 'stages', 'weights'),
 }  # fmt: skip

@@ -79,12 +79,12 @@ class Facts(NamedTuple):
     return self.chosen_by == 'oracle' or any(each.oracle for each in self.measured)
 
 
-def last_trained(config: ConfigDict) -> str:
-  """The last stage of the recipe that trains a segmentation network; raises BadInput for none."""
+def trained_stages(config: ConfigDict) -> list[str]:
+  """The stages of the recipe that train a segmentation network; raises BadInput for none."""
   trained = [name for name in config.recipe if is_chosen(config.stages[name])]
   if not trained:
     raise BadInput('config.recipe trains no segmentation network: name a --stage')
-  return trained[-1]
+  return trained
 
 
 def collect(workdir: pathlib.Path, name: str, config: ConfigDict) -> Facts:
@@ -144,7 +144,10 @@ def measurements(workdir: pathlib.Path, name: str) -> Iterator[Measured]:
 def check_same_network(
   measured: Measured, identity: Mapping[str, PyTree], step: int | None
 ) -> None:
-  """Refuses a measurement of another training than the one that a stage records."""
+  """Refuses a copied or renamed measurement, and one of another training than a stage records."""
+  protocol = measured.content['protocol']
+  if (own := f'{protocol.get("protocol")}/{protocol.get("data")}') != measured.name:
+    raise BadInput(f'{measured.folder}: is a copy of {own}, or was renamed: move it away')
   made_from = measured.content['made_from']
   if (made_from.get('stage'), made_from.get('step')) != (stage_folder.hash_of(identity), step):
     raise BadInput(

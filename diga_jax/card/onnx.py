@@ -19,6 +19,7 @@ from data_pipelines.errors import BadInput, one_line
 from diga_jax import models
 from diga_jax.card.folder import ONNX
 from diga_jax.inference.forward import Predictor
+from diga_jax.parallel import mesh
 from diga_jax.recipe.experiment import Experiment
 from diga_jax.types import Size, Variables
 
@@ -28,10 +29,16 @@ MODULES = ('torch', 'onnx', 'onnxscript', 'onnxruntime')
 ROWS = 2  # images that are compared; the file takes any number
 
 
-def check_installed() -> None:
-  """Raises BadInput where a package that an ONNX file takes is missing."""
+def check_possible(size: Size, classes: int) -> None:
+  """Raises BadInput where a package is missing, or logits of this size do not fit into memory."""
   for name in MODULES:
     module(name)
+  height, width = size
+  mesh.check_memory(
+    2 * ROWS * classes * height * width * np.dtype('float32').itemsize,
+    f'--onnx: logits of {ROWS} images of {height}x{width}, of two networks that are compared',
+    'give a smaller size',
+  )
 
 
 def module(name: str) -> types.ModuleType:
@@ -55,7 +62,6 @@ def write(folder: pathlib.Path, experiment: Experiment, variables: Variables, si
   Raises:
     BadInput: a package is missing, the network cannot be written, or the difference is too large.
   """
-  check_installed()
   torch = module('torch')
   network = importlib.import_module('diga_jax.card.network').load(folder)
   images = np.random.default_rng(0).integers(0, 256, (ROWS, *size, 3)).astype(np.uint8)
@@ -75,11 +81,19 @@ def write(folder: pathlib.Path, experiment: Experiment, variables: Variables, si
       program.save(str(folder / ONNX), external_data=False)
   except Exception as error:  # of whatever kind the exporter has
     raise BadInput(f'--onnx: PyTorch cannot write this network ({one_line(error)})') from None
-  session = module('onnxruntime').InferenceSession(
-    str(folder / ONNX), providers=['CPUExecutionProvider']
-  )
-  (got,) = session.run(None, {'images': planes})
-  return difference(np.asarray(got), logits(experiment, variables, images, size))
+  got = run(folder / ONNX, planes)
+  return difference(got, logits(experiment, variables, images, size))
+
+
+def run(path: pathlib.Path, planes: np.ndarray) -> np.ndarray:
+  """[B, classes, H, W] by an ONNX file, of float32 [B, 3, H, W]; raises BadInput."""
+  runtime = module('onnxruntime')
+  try:
+    session = runtime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    (got,) = session.run(None, {'images': planes})
+  except Exception as error:  # of a kind of its own: too little memory, an operation it lacks
+    raise BadInput(f'--onnx: ONNX Runtime cannot run {path.name} ({one_line(error)})') from None
+  return np.asarray(got)
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def write(
   Args:
     workdir: of a run.
     output: a new or empty folder, or with `overwrite` one that holds a card; files in it that are
-      no card's are left alone.
+      no part of the card are kept.
     stage: STAGE or STAGE@CHOICE; None: the last one of the recipe that trains a network.
     config: None: that which the stage was made with (run.json).
     options: None: the defaults.
@@ -95,7 +95,8 @@ def write(
   if output == pathlib.Path(os.path.realpath(workdir)):
     raise BadInput(f'--output: {output} is the working directory: give another folder')
   stage_folder.check_output(output)
-  old = folder.written_before(output, options.overwrite)
+  folder.clear_remains(output)
+  folder.written_before(output, options.overwrite)  # a mistake ends before the work
   source = read(workdir, stage, config, options)
   if not source.in_pytorch:
     name = source.experiment.config.model.name
@@ -103,11 +104,11 @@ def write(
       raise BadInput(f'--onnx: {name} has no PyTorch form, of which ONNX files are made')
     say(f'{name} has no PyTorch form: the card is written without {folder.NETWORK}')
   if options.onnx is not None:
-    onnx.check_installed()
+    onnx.check_possible(options.onnx, source.experiment.config.data.classes)
   drawn = sample.draw(source.facts.measured) if options.picture else None
   with folder.new_folder(output) as place:
     contents = fill(place, source, drawn, options)
-    folder.publish(place, output, old)
+    folder.publish(place, output, options.overwrite)
   for line in told(output, source.facts, contents, options):
     say(line)
 
@@ -119,9 +120,10 @@ def read(
   working_directory.check_is_one(workdir)
   if stage is None:
     known = ConfigDict(run_record.config_of(workdir, '')) if config is None else config
-    stage = facts.last_trained(known)
+    *before, stage = facts.trained_stages(known)
     if stage not in (complete := stage_folder.stages_in(workdir)):
-      others = f', or give the --stage: {", ".join(complete)}' if complete else ''
+      whole = [name for name in before if name in complete]
+      others = f', or give the --stage: {", ".join(whole)}' if whole else ''
       raise BadInput(f'{workdir / stage}: the stage is not complete: run it first{others}')
   settings = networks.settings_of(workdir, stage, config)
   try:
@@ -207,5 +209,5 @@ def told(
       '--no_picture unless you may publish them'
     )
   if contents.onnx is not None:
-    lines.append(f'{folder.ONNX}: differs by {contents.onnx.difference:.2g} at most')
+    lines.append(f'{folder.ONNX}: its logits differ by {contents.onnx.difference:.2g} at most')
   return lines

@@ -20,7 +20,7 @@ LICENCE = (
   'unknown, to be chosen before the folder is published'
 )
 ONNX = 'write model.onnx too, for images of this size (extra `onnx`)'
-OVERWRITE = 'replace a card that is in the folder; other files there are left alone'
+OVERWRITE = 'replace the card that is in the folder; other files there are kept'
 CONFIG = 'of the network; default: that which the stage was made with'
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from data_pipelines import digests
+from data_pipelines import digests, records
 from data_pipelines.errors import BadInput
 from diga_jax import pixels
 from diga_jax.config import check, config_file, read_config
@@ -77,11 +77,9 @@ def read(folder: pathlib.Path) -> ConfigDict | None:
   Raises:
     BadInput: the file is damaged or of another version, or the weights beside it are others.
   """
-  path = folder / NAME
-  if not path.is_file():
-    return None
-  content = _content(path)
-  if content.get('library_name') != LIBRARY:
+  path, redo = folder / NAME, 'fetch it again'
+  content = content_of(folder, redo)
+  if not content:
     return None
   if content.get('version') != VERSION:
     raise BadInput(
@@ -94,20 +92,30 @@ def read(folder: pathlib.Path) -> ConfigDict | None:
   except BadInput as error:
     raise BadInput(f'{path}: {error}') from None
   except (KeyError, TypeError, ValueError, AttributeError) as error:
-    raise BadInput(f'{path}: is damaged ({type(error).__name__}): fetch it again') from None
+    raise BadInput(f'{path}: is damaged ({type(error).__name__}): {redo}') from None
   if not (folder / WEIGHTS).is_file() or digests.of_file(folder / WEIGHTS) != wanted:
     raise BadInput(f'{folder / WEIGHTS}: is not what {NAME} was written with: fetch both again')
   return config
 
 
-def _content(path: pathlib.Path) -> dict[str, PyTree]:
+def content_of(folder: pathlib.Path, redo: str) -> dict[str, PyTree]:
+  """What the file of a folder holds; {} where there is none, or one of another library.
+
+  Raises:
+    BadInput: it is not as it was written; `redo` says what to do.
+  """
+  path = folder / NAME
+  if not path.is_file():
+    return {}
   try:
     if path.stat().st_size > LONGEST:
       raise ValueError
     content = json.loads(path.read_text(encoding='utf-8'))
   except (ValueError, RecursionError):
-    raise BadInput(f'{path}: is damaged: it is no JSON: fetch it again') from None
-  return content if isinstance(content, dict) else {}
+    raise BadInput(f'{path}: is damaged: it is no JSON: {redo}') from None
+  if not isinstance(content, dict) or content.get('library_name') != LIBRARY:
+    return {}
+  return records.read(path, redo)
 
 
 def _config(content: Mapping[str, PyTree]) -> ConfigDict:

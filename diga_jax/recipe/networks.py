@@ -150,6 +150,8 @@ def settings_of(
   place: pathlib.Path, stage: str | None, config: str | ConfigDict | None
 ) -> ConfigDict:
   """A config of the caller's own, for this machine; arguments and errors as of `load`."""
+  if stage is not None and os.path.basename(stage) != stage:
+    raise BadInput(f'{stage!r} is no name of a stage: give one that {place} holds, without folders')
   if isinstance(config, str):
     found = read_config([f'--config={config_file(config)}'])
   elif config is not None:

@@ -283,7 +283,8 @@ def check_output(path: pathlib.Path) -> None:
   Raises:
     BadInput: naming the folder.
   """
-  for folder in (path.resolve(), *path.resolve().parents):
+  place = pathlib.Path(os.path.realpath(path))  # `resolve` raises for a link to itself
+  for folder in (place, *place.parents):
     if (folder / RECORD).exists():
       raise BadInput(f'{path}: lies in {folder}, which others read: give another --output')
 

@@ -19,6 +19,8 @@ from diga_jax.tracking.tracked import SERVICES, Tracked
 from diga_jax.types import PyTree
 
 PAUSE = 300.0  # seconds after which a service that has failed is tried again
+# Service -> when it is tried again, by the writers of all folders: each would wait a minute for it.
+AGAIN: dict[str, float] = {}
 
 
 class ServiceRun(Protocol):
@@ -49,8 +51,8 @@ class ServiceWriter(MetricWriter):
   """Writes to the run of a service that belongs to a folder, and goes on with it after a kill.
 
   The folder holds the run's id and the last step of every tag, noted before it is sent: what is
-  computed again after a kill is not sent again. What the service raises is one warning; it is left
-  alone for `PAUSE` seconds at a time, and the values of that time are not sent.
+  computed again after a kill is not sent again. What the service raises is one warning; this
+  process leaves it alone for `PAUSE` seconds at a time, and the values of that time are not sent.
   """
 
   def __init__(self, service: str, directory: pathlib.Path, tracked: Tracked):
@@ -58,7 +60,7 @@ class ServiceWriter(MetricWriter):
     self.path = directory / f'{service}_run.json'
     self.id, self.steps = self._known()
     self.run: ServiceRun | None = None
-    self.again, self.warned = 0.0, False
+    self.warned = False
 
   def _known(self) -> tuple[str, dict[str, int]]:
     """The id and the last steps, of an earlier process."""
@@ -80,7 +82,7 @@ class ServiceWriter(MetricWriter):
     try:
       yield
     except Exception as error:  # of the network, the disk or the service: whatever it raises
-      self.again = time.monotonic() + PAUSE
+      AGAIN[self.service] = time.monotonic() + PAUSE
       if not self.warned:
         self.warned = True
         logging.warning(
@@ -102,7 +104,7 @@ class ServiceWriter(MetricWriter):
   ) -> None:
     """Sends the values whose tags have none of this step, or of a later one."""
     fresh = {tag: value for tag, value in values.items() if self.steps.get(tag, -1) < step}
-    if not fresh or time.monotonic() < self.again:
+    if not fresh or time.monotonic() < AGAIN.get(self.service, 0.0):
       return
     with self._outage():
       run = self._opened()

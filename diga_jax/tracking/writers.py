@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from data_pipelines import host_tensorflow
-from data_pipelines.errors import BadInput
+from data_pipelines.errors import BadInput, one_line
 from diga_jax.tracking import wandb_run
 from diga_jax.tracking.tracked import SERVICES, TENSORBOARD, Tracked
 
@@ -24,11 +24,22 @@ def check(trackers: Sequence[str]) -> None:
         raise BadInput(
           f"config.trackers names {name!r}, which is not installed: pip install 'diga_jax[{name}]'"
         ) from None
-  if 'wandb' in trackers and not wandb_run.is_ready():
-    raise BadInput(
-      "config.trackers names 'wandb', and nobody is logged in: run `wandb login`, or set "
-      'WANDB_API_KEY, or WANDB_MODE=offline'
-    )
+  if 'wandb' in trackers:
+    check_login()
+
+
+def check_login() -> None:
+  """Refuses W&B where it would ask for a login, or does not take its settings; raises BadInput."""
+  why = 'nobody is logged in'
+  try:
+    if wandb_run.is_ready():
+      return
+  except Exception as error:  # of whatever kind W&B has: of a key, a mode, a file of settings
+    why = f'W&B refuses its settings ({one_line(error)})'
+  raise BadInput(
+    f"config.trackers names 'wandb', and {why}: run `wandb login`, or set WANDB_API_KEY, or "
+    'WANDB_MODE=offline'
+  )
 
 
 def open_writer(directory: pathlib.Path, tracked: Tracked, step: int = 0) -> 'MetricWriter':

@@ -19,14 +19,14 @@ from diga_jax.stages.kinds import is_chosen
 )
 def test_the_last_trained_stage_is_the_default(name, last):
   config = read_config([f'--config={config_file(name)}'])
-  assert facts.last_trained(config) == last and is_chosen(config.stages[last])
+  assert facts.trained_stages(config)[-1] == last and is_chosen(config.stages[last])
 
 
 def test_a_recipe_without_a_network_needs_a_stage():
   config = read_config([f'--config={config_file("gta5_to_cityscapes")}'])
   config.recipe = ('translator', 'label_1')
   with pytest.raises(BadInput, match='name a --stage'):
-    facts.last_trained(config)
+    facts.trained_stages(config)
 
 
 @pytest.mark.parametrize(

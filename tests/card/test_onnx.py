@@ -18,7 +18,7 @@ def test_it_gives_the_logits_of_the_network(finished, tmp_path, capsys):
     pytest.importorskip(name, reason=f'{name}, of the extra `onnx`, is not installed')
   command = ['export-card', str(finished), f'--output={tmp_path / "card"}', '--onnx', '47', '96']
   assert main(command) == 0
-  assert 'model.onnx: differs by ' in capsys.readouterr().out
+  assert 'model.onnx: its logits differ by ' in capsys.readouterr().out
   text = (tmp_path / 'card/README.md').read_text(encoding='utf-8')
   assert '[B, 3, 47, 96]' in text and '\n- onnx\n' in text
   session = onnx.module('onnxruntime').InferenceSession(str(tmp_path / 'card/model.onnx'))

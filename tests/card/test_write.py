@@ -117,6 +117,7 @@ def test_it_is_loaded_here(card, finished):
 def test_it_is_loaded_in_pytorch(card):
   torch = pytest.importorskip('torch', reason='PyTorch, the extra `torch`, is not installed')
   spec = importlib.util.spec_from_file_location('network_of_card', card / 'network.py')
+  assert spec is not None and spec.loader is not None
   network = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(network)
   image = np.random.default_rng(0).integers(0, 256, (65, 97, 3), np.uint8)
@@ -225,8 +226,14 @@ def test_only_a_card_is_replaced(finished, card, tmp_path, capsys):
   foreign.mkdir()
   (foreign / 'README.md').write_text('mine')
   assert export(finished, foreign, '--overwrite') == 2
-  assert 'README.md: is no part of a card' in capsys.readouterr().err
+  assert 'holds no card that could be replaced' in capsys.readouterr().err
   assert files_in(foreign) == {'README.md'} and (foreign / 'README.md').read_text() == 'mine'
+
+
+def rewrite(path: pathlib.Path, old: str, new: str) -> None:
+  """Writes a record as another version of the package might have."""
+  content = json.loads(json.dumps(records.read(path, '')).replace(old, new))
+  records.write(path, content)
 
 
 def test_files_that_are_not_as_written_are_not_loaded(card, tmp_path):
@@ -235,18 +242,19 @@ def test_files_that_are_not_as_written_are_not_loaded(card, tmp_path):
     ('config.json', lambda path: path.write_text('{'), 'is no JSON'),
     (
       'config.json',
-      lambda path: path.write_text('{"library_name": "diga_jax"}'),
+      lambda path: records.write(path, {'library_name': 'diga_jax'}),
       'of version None',
     ),
     ('config.json', lambda path: path.write_text('[]'), 'needs the config'),
     (
       'config.json',
-      lambda path: path.write_text(path.read_text().replace('"classes": 19', '"classes": 12')),
-      'config.json: config.data.names',
+      lambda path: path.write_text(path.read_text().replace('"student"', '"teacher"')),
+      'config.json: is damaged, or was edited',
     ),
+    ('config.json', lambda path: rewrite(path, '"classes": 19', '"classes": 12'), 'data.names'),
     (
       'config.json',
-      lambda path: path.write_text(path.read_text().replace('"inference"', '"other"')),
+      lambda path: rewrite(path, '"inference"', '"other"'),
       'is damaged .KeyError.',
     ),
   ):
@@ -263,11 +271,17 @@ def copied(finished, tmp_path) -> pathlib.Path:
 
 def test_mistakes_end_in_one_line_and_write_nothing(copied, tmp_path, capsys):
   (tmp_path / 'file').write_text('')
+  (tmp_path / 'loop').symlink_to('loop')
   output = tmp_path / 'card'
   for command, words in (
     ([copied, output, '--stage=self_training'], 'there is no such stage; '),
     ([copied, output, '--stage=label_1'], 'holds no network'),
     ([copied, output, '--stage=self_training_1@oracle'], "chosen by 'oracle'"),
+    ([copied, output, '--stage=../run/warmup'], 'no name of a stage'),
+    ([copied, output, '--stage=warmup/'], 'no name of a stage'),
+    ([copied, output, '--onnx', '16384', '16384'], 'of memory are needed'),
+    ([copied, copied / 'evaluation', '--overwrite'], 'holds no card'),
+    ([copied, tmp_path / 'loop'], 'cannot be written'),
     ([copied, output, '--license=MIT License'], 'give its identifier'),
     ([copied, output, '--license='], 'is not a name'),
     ([copied, output, '--network=both'], 'invalid choice'),
@@ -312,6 +326,9 @@ def test_runs_that_are_not_whole_are_refused(copied, tmp_path, capsys):
   refused('passport.json: is damaged')
   passport_file.write_bytes(kept)
   other = copied / 'evaluation/published/warmup/camera_test'
+  shutil.copytree(measured.parents[1], copied / 'evaluation/backup')
+  refused('camera_test: is a copy of published/camera_test, or was renamed')
+  shutil.rmtree(copied / 'evaluation/backup')
   shutil.rmtree(measured)
   shutil.copytree(other, measured)
   refused('camera_test: is of another network than its stage holds')
@@ -321,9 +338,7 @@ def test_runs_that_are_not_whole_are_refused(copied, tmp_path, capsys):
   flip(file)
   refused('damaged')
   (copied / 'self_training_1').rename(copied / 'self_training_1.partial')
-  refused(
-    'self_training_1: the stage is not complete: run it first, or give the --stage: label_1, warmup'
-  )
+  refused('self_training_1: the stage is not complete: run it first, or give the --stage: warmup')
   (copied / 'self_training_1.partial').rename(copied / 'self_training_1')
   record = records.read(copied / 'run.json', '')
   del record['starts'][-1]['config']['programs']

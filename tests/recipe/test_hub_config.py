@@ -1,10 +1,8 @@
 """config.json of a card: a config again that means the same network."""
 
-import json
-
 import pytest
 
-from data_pipelines import digests
+from data_pipelines import digests, records
 from data_pipelines.errors import BadInput
 from diga_jax.config import config_file, read_config
 from diga_jax.recipe import hub_config
@@ -21,7 +19,7 @@ def written(folder, config, **changes):
   (folder / hub_config.WEIGHTS).write_bytes(b'weights')
   files = {hub_config.WEIGHTS: digests.of_file(folder / hub_config.WEIGHTS)}
   content = {**hub_config.describe(Experiment(config)), 'files': files, **changes}
-  (folder / hub_config.NAME).write_text(json.dumps(content))
+  records.write(folder / hub_config.NAME, content)
   return folder
 
 

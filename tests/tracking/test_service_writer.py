@@ -52,6 +52,7 @@ class Run:
 def service(monkeypatch) -> Service:
   found = Service()
   monkeypatch.setitem(service_writer.RUNS, 'wandb', found.begin)
+  monkeypatch.setattr(service_writer, 'AGAIN', {})
   return found
 
 
@@ -123,6 +124,21 @@ def test_a_service_that_is_down_from_the_beginning_ends_nothing(service, tmp_pat
   writer.write_scalars(1, {'loss': 1.0})
   writer.close()
   assert len(caplog.messages) == 1 and not service.runs
+
+
+def test_the_pause_is_that_of_all_folders(service, tmp_path, caplog, monkeypatch):
+  """What waits a minute for a service does so once, not at each stage and each measurement."""
+  now = [1000.0]
+  monkeypatch.setattr(service_writer.time, 'monotonic', lambda: now[0])
+  service.down = True
+  open_writer(tmp_path / 'warmup').write_scalars(1, {'loss': 1.0})
+  service.down = False
+  writer = open_writer(tmp_path / 'self_training_1')
+  writer.write_scalars(1, {'loss': 1.0})
+  assert not service.runs and len(caplog.messages) == 1
+  now[0] += service_writer.PAUSE + 1
+  writer.write_scalars(2, {'loss': 1.0})
+  assert service.runs == {'run 0': [(2, 'loss', 1.0)]}
 
 
 def test_what_stops_the_run_passes(service, tmp_path, monkeypatch):

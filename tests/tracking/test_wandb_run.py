@@ -104,19 +104,25 @@ def test_a_run_that_was_killed_goes_on_under_its_id_without_doubled_steps(tmp_pa
 
 
 @pytest.mark.exhaustive
-def test_without_a_login_it_is_refused(tmp_path, monkeypatch):
+def test_without_a_login_it_is_refused(tmp_path):
   program = (
     'from diga_jax.tracking import writers\n'
     'from data_pipelines.errors import BadInput\n'
     'try:\n  writers.check(("wandb",))\nexcept BadInput as error:\n  print(error)\n'
   )
   environment = {k: v for k, v in os.environ.items() if not k.startswith(('WANDB', 'NETRC'))}
-  for mode, wanted in {'online': 'nobody is logged in: run `wandb login`', 'offline': ''}.items():
+  for mode, key, wanted in (
+    ('online', '', 'nobody is logged in: run `wandb login`'),
+    ('online', 'short', 'W&B refuses its settings (WANDB_API_KEY invalid'),
+    ('somewhere', '', 'W&B refuses its settings (1 validation error'),
+    ('offline', '', ''),
+  ):
+    found = {'WANDB_MODE': mode} | ({'WANDB_API_KEY': key} if key else {})
     done = subprocess.run(
       [sys.executable, '-c', program], text=True, capture_output=True, check=True, timeout=120,
-      env={**environment, 'HOME': str(tmp_path), 'WANDB_MODE': mode, 'PYTHONPATH': os.getcwd()},
+      env={**environment, **found, 'HOME': str(tmp_path), 'PYTHONPATH': os.getcwd()},
     )  # fmt: skip
-    assert wanted in done.stdout and bool(done.stdout) == bool(wanted)
+    assert wanted in done.stdout and done.stdout.count('\n') == bool(wanted)
 
 
 def test_a_package_that_is_absent_is_named(monkeypatch):
