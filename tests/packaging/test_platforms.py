@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
 PLATFORMS = ('x86_64-manylinux_2_28', 'aarch64-manylinux_2_28', 'aarch64-apple-darwin')
@@ -49,3 +50,9 @@ def test_the_versions_of_python_are_those_that_are_installed():
   assert parsed['options']['python_requires'] == f'>={first},<3.{last + 1}'
   setup = (ROOT / 'launch' / 'setup.sh').read_text()
   assert f'(3, {first[2:]}) <= sys.version_info < (3, {last + 1})' in setup
+
+
+def test_the_workflow_runs_every_machine_and_version():
+  workflow = yaml.safe_load((ROOT / '.github' / 'workflows' / 'ci.yml').read_text())
+  matrix = workflow['jobs']['platforms']['strategy']['matrix']
+  assert tuple(matrix['python']) == VERSIONS and len(matrix['os']) == len(PLATFORMS)
