@@ -9,11 +9,11 @@ from absl import logging
 from data_pipelines import records
 from data_pipelines.errors import BadInput
 from diga_jax import criteria
-from diga_jax.inference import evaluate, held_out
+from diga_jax.inference import held_out
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import to_local_mesh
 from diga_jax.recipe import evaluation
-from diga_jax.recipe.experiment import Run, class_names
+from diga_jax.recipe.experiment import Run
 from diga_jax.report import choices, tables
 from diga_jax.stages.kinds import criteria_of, inputs
 from diga_jax.state import TrainState
@@ -80,16 +80,7 @@ def true_score(run: Run, student: Variables) -> float:
   """
   settings = run.config.evaluation
   name, mean = settings.sets[0], settings.mean
-  size = tuple(run.config.data.sets[name].evaluation_size)
-  row = evaluate.evaluate(
-    run.predictor_of(student),
-    run.images(name),
-    class_names(run),
-    means=evaluation.class_means(run),
-    size=size or None,
-    planned=run.shape_plan(name, size),
-    progress=False,
-  )
+  row = evaluation.scores_in_training(run, run.predictor_of(student), name)
   found = row['mean_iou_subsets'][mean] if mean else row['mean_iou']
   if found is None:
     raise BadInput(f'config.evaluation.sets: {name!r} has no labelled pixel to choose weights by')

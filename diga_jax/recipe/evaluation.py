@@ -109,6 +109,20 @@ def measure_network(
   return found
 
 
+def scores_in_training(run: Run, predictor: Predictor, key: str) -> NetworkScores:
+  """A network's results on a data set in the config's way, without a bar of its own or pictures."""
+  size = tuple(run.config.data.sets[key].evaluation_size)
+  return evaluate.evaluate(
+    predictor,
+    run.images(key),
+    class_names(run),
+    means=class_means(run),
+    size=size or None,
+    planned=run.shape_plan(key, size),
+    progress=False,
+  )
+
+
 def draw_target(experiment: Run, predictor: Predictor, directory: pathlib.Path) -> None:
   """Pictures of a network's predictions on the images of which label passes are drawn.
 

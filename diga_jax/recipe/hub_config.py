@@ -4,7 +4,7 @@
 are those of a config; the others are for readers and for PyTorch.
 """
 
-import dataclasses
+import inspect
 import json
 import pathlib
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def describe(experiment: Experiment) -> dict[str, PyTree]:
   """
   config, model = experiment.config, experiment.model
   names, colours = class_names(experiment), palette(experiment).tolist()
-  options = {f.name: getattr(model, f.name) for f in dataclasses.fields(model)}  # pyright: ignore[reportArgumentType]
+  options = {name: getattr(model, name) for name in inspect.signature(type(model)).parameters}
   settings = {'data': config.data, 'inference': config.evaluation}
   found = {group: {k: settings[group][k] for k in keys} for group, keys in FIELDS.items()}
   return {

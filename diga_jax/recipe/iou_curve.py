@@ -15,7 +15,6 @@ from clu.metric_writers import MetricWriter
 
 from data_pipelines import records
 from data_pipelines.errors import BadInput
-from diga_jax.inference import evaluate
 from diga_jax.inference.forward import Predictor
 from diga_jax.parallel import processes
 from diga_jax.parallel.mesh import to_local_mesh
@@ -126,16 +125,7 @@ def predictor_of(run: Run, state: TrainState) -> Predictor:
 
 def point(run: Run, predictor: Predictor, key: str, step: int) -> dict[str, PyTree]:
   """The results of a network on a data set after `step` steps."""
-  size = tuple(run.config.data.sets[key].evaluation_size)
-  found = evaluate.evaluate(
-    predictor,
-    run.images(key),
-    class_names(run),
-    means=evaluation.class_means(run),
-    size=size or None,
-    planned=run.shape_plan(key, size),
-    progress=False,
-  )
+  found = evaluation.scores_in_training(run, predictor, key)
   kept = ('mean_iou', 'mean_iou_subsets', 'pixel_accuracy', 'iou', 'images')
   return {'step': step, 'data': key, **{field: found[field] for field in kept}}
 

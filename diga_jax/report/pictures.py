@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -114,6 +114,40 @@ def _draw_swatch(
   canvas.text((x + LINE, y + LINE // 2), text, fill=INK, font=font, anchor='lm')
 
 
+def _legend(
+  present: Iterable[int], palette: np.ndarray, names: Sequence[str] | None
+) -> tuple[dict[str, Colour], dict[str, str]]:
+  """Of the classes in sight: name -> colour, and name -> the same, or a number, to be drawn."""
+  classes = sorted(present)
+  found = {i: str(i) if names is None else names[i] for i in classes if i < len(palette)}
+  legend = {text: tuple(palette[i].tolist()) for i, text in found.items()}
+  drawn = {text: fonts.writable(text, str(i)) for i, text in found.items()}
+  if len(found) < len(classes):
+    legend['ignored'], drawn['ignored'] = (0, 0, 0), 'ignored'
+  return legend, drawn
+
+
+def _page(
+  size: tuple[int, int],
+  captions: Iterable[tuple[int, str]],
+  legend: Sequence[tuple[str, Colour]],
+) -> Image.Image:
+  """Paper around panels of this (height, width) in all: captions above them, the legend below.
+
+  `captions` are (pixels from the left of the panels, text).
+  """
+  (height, width), font = size, fonts.load(13)
+  lines, below = _legend_lines(legend, font, width), MARGIN + LINE + height + GAP
+  page = Image.new('RGB', (width + 2 * MARGIN, below + len(lines) * LINE + MARGIN), PAPER)
+  canvas = ImageDraw.Draw(page)
+  for x, text in captions:
+    canvas.text((MARGIN + x, MARGIN + LINE // 2 - 2), text, fill=INK, font=font, anchor='lm')
+  for i, line in enumerate(lines):
+    for x, text, colour in line:
+      _draw_swatch(canvas, MARGIN + x, below + i * LINE, text, colour, font)
+  return page
+
+
 def comparison_panels(
   image: np.ndarray,
   *,
@@ -145,37 +179,26 @@ def comparison_panels(
     raise ValueError('a consensus mask is drawn on pseudo-labels: give them too')
   maps = {'truth': truth, **(predictions or {}), 'pseudo-label': pseudo}
   panels, present = _panels(image, maps, consensus, palette)
-  font = fonts.load(13)
   height, width = panels['image'].shape[:2]
-  total = len(panels) * (width + GAP) - GAP
-  classes = {
-    i: (names[i] if names is not None else str(i), tuple(palette[i].tolist()))
-    for i in sorted(present)
-    if i < len(palette)
-  }
-  others = [('ignored', (0, 0, 0))] * (max(present, default=0) >= len(palette))
-  others += [('rejected', REJECTED)] * (consensus is not None)
-  drawn = [(fonts.writable(text, str(i)), colour) for i, (text, colour) in classes.items()]
-  lines = _legend_lines([*drawn, *others], font, total)
-
-  below = MARGIN + LINE + height + GAP
-  page = Image.new('RGB', (total + 2 * MARGIN, below + len(lines) * LINE + MARGIN), PAPER)
+  legend, drawn = _legend(present, palette, names)
+  if consensus is not None:
+    legend['rejected'], drawn['rejected'] = REJECTED, 'rejected'
+  places = range(0, len(panels) * (width + GAP), width + GAP)
+  captions = [fonts.writable(caption, f'prediction {i}') for i, caption in enumerate(panels)]
+  page = _page(
+    (height, places[-1] + width),
+    zip(places, captions, strict=True),
+    [(drawn[text], colour) for text, colour in legend.items()],
+  )
+  for x, pixels in zip(places, panels.values(), strict=True):
+    page.paste(Image.fromarray(pixels), (MARGIN + x, MARGIN + LINE))
   layout = {
     'captions': list(panels),
     'size': [height, width],
-    'legend': [*classes.values(), *others],
-    'drawn': [text for text, _ in (*drawn, *others)],
+    'legend': [*legend.items()],
+    'drawn': [*drawn.values()],
   }
   page.info[LAYOUT] = json.dumps(layout)
-  canvas = ImageDraw.Draw(page)
-  for i, (caption, pixels) in enumerate(panels.items()):
-    x = MARGIN + i * (width + GAP)
-    caption = fonts.writable(caption, f'prediction {i}')
-    canvas.text((x, MARGIN + LINE // 2 - 2), caption, fill=INK, font=font, anchor='lm')
-    page.paste(Image.fromarray(pixels), (x, MARGIN + LINE))
-  for i, line in enumerate(lines):
-    for x, text, colour in line:
-      _draw_swatch(canvas, MARGIN + x, below + i * LINE, text, colour, font)
   return page
 
 
@@ -219,23 +242,23 @@ def read_panels(path: pathlib.Path) -> Panels | None:
 
 def stack_panels(rows: Sequence[Panels]) -> Image.Image:
   """Pictures under each other, captioned once, with one legend of all."""
-  font, first = fonts.load(13), rows[0].images
-  width = max(sum(i.width + GAP for i in row.images.values()) - GAP for row in rows)
-  height = sum(max(i.height for i in row.images.values()) + GAP for row in rows)
+  widths = [sum(i.width + GAP for i in row.images.values()) - GAP for row in rows]
+  heights = [max(i.height for i in row.images.values()) for row in rows]
   legend = {row.drawn[text]: colour for row in rows for text, colour in row.legend.items()}
-  lines, below = _legend_lines([*legend.items()], font, width), MARGIN + LINE + height
-  page = Image.new('RGB', (width + 2 * MARGIN, below + len(lines) * LINE + MARGIN), PAPER)
-  canvas, x, y = ImageDraw.Draw(page), MARGIN, MARGIN + LINE
-  for caption, panel in first.items():
-    canvas.text((x, MARGIN + LINE // 2 - 2), caption, fill=INK, font=font, anchor='lm')
-    x += panel.width + GAP
-  for row in rows:
-    x = MARGIN
-    for panel in row.images.values():
-      page.paste(panel, (x, y))
-      x += panel.width + GAP
-    y += max(panel.height for panel in row.images.values()) + GAP
-  for i, line in enumerate(lines):
-    for shift, text, colour in line:
-      _draw_swatch(canvas, MARGIN + shift, below + i * LINE, text, colour, font)
+  page = _page(
+    (sum(heights) + GAP * (len(rows) - 1), max(widths)), _places(rows[0]), [*legend.items()]
+  )
+  y = MARGIN + LINE
+  for row, height in zip(rows, heights, strict=True):
+    for x, caption in _places(row):
+      page.paste(row.images[caption], (MARGIN + x, y))
+    y += height + GAP
   return page
+
+
+def _places(panels: Panels) -> Iterator[tuple[int, str]]:
+  """(pixels from the left, caption) of panels side by side."""
+  x = 0
+  for caption, panel in panels.images.items():
+    yield x, caption
+    x += panel.width + GAP

@@ -22,7 +22,7 @@ def check(trackers: Sequence[str]) -> None:
         importlib.import_module(name)
       except ImportError:
         raise BadInput(
-          f"config.trackers names {name!r}, which is not installed: pip install 'diga_jax[{name}]'"
+          f"config.trackers names {name!r}, which is not installed: pip install '.[{name}]'"
         ) from None
   if 'wandb' in trackers:
     check_login()

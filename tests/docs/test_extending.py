@@ -5,19 +5,17 @@ one; `diff FILE` replaces its lines with ' ' and '-' by those with ' ' and '+'; 
 is run and must print TEXT.
 """
 
-import os
 import pathlib
 import re
 import shutil
 import subprocess
-import sys
 import textwrap
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support import data_files
+from tests.support import data_files, pages
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIST, *PAGES = sorted((ROOT / 'docs/extending').glob('*.md'))  # README.md comes first
@@ -57,17 +55,6 @@ def apply(kind: str, path: pathlib.Path, text: str) -> None:
     path.write_text(before.replace(old, new))
 
 
-def run(script: str, place: pathlib.Path) -> str:
-  """What a bash script prints, with `python` as this one and the copy's modules first."""
-  environment = os.environ | {'PYTHONPATH': str(place), 'HOME': str(place), 'THIS': sys.executable}
-  done = subprocess.run(
-    ['bash', '-euc', f'python() {{ "$THIS" "$@"; }}\n{script}'],
-    cwd=place, env=environment, capture_output=True, text=True, check=False,
-  )  # fmt: skip
-  assert done.returncode == 0, done.stdout + done.stderr
-  return done.stdout
-
-
 def make_campus(place: pathlib.Path) -> None:
   """Two images with labels, where the recipe for a data set looks for them."""
   rng = np.random.default_rng(0)
@@ -86,7 +73,7 @@ def test_a_recipe_works_in_five_steps(name, copy):
     text = textwrap.dedent(text)
     if kind == 'bash':
       wanted = info.removeprefix('prints: ')
-      printed = run(text, copy)
+      printed = pages.follow(text, copy, modules=copy)
       assert wanted in printed, printed
     else:
       assert f'`{info}`' in RECIPES[name], 'a reader does not see the info string'

@@ -3,11 +3,8 @@
 The pictures of docs/concepts.md are drawn from the run of the tutorial.
 """
 
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -40,25 +37,12 @@ def steps(name: str) -> str:
   return ''.join(script)
 
 
-def follow(script: str, place: pathlib.Path) -> str:
-  """What a script prints in an empty folder that is the user's home too."""
-  environment = os.environ | {
-    'HOME': str(place), 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT), 'THIS': sys.executable,
-  }  # fmt: skip
-  done = subprocess.run(
-    ['bash', '-euc', f'python() {{ "$THIS" "$@"; }}\n{script}'],
-    cwd=place, env=environment, capture_output=True, text=True, check=False,
-  )  # fmt: skip
-  assert done.returncode == 0, done.stdout + done.stderr
-  return done.stdout
-
-
 @pytest.fixture(scope='module')
 def followed(tmp_path_factory) -> tuple[pathlib.Path, str]:
   """A folder in which both pages were followed, and what was printed."""
   place = tmp_path_factory.mktemp('user')
   (place / 'quickstart').write_text(SMALL)
-  return place, follow(steps('start.md') + steps('tutorial.md'), place)
+  return place, pages.follow(steps('start.md') + steps('tutorial.md'), place)
 
 
 @pytest.mark.exhaustive
@@ -77,7 +61,7 @@ def test_the_tutorial_makes_what_it_says(followed):
 @pytest.mark.exhaustive
 def test_the_concepts_are_drawn(followed):
   place, _ = followed
-  follow(f'python {ROOT}/docs/concepts.py runs/quickstart --output=pictures', place)
+  pages.follow(f'python {ROOT}/docs/concepts.py runs/quickstart --output=pictures', place)
   drawn = sorted((place / 'pictures').iterdir())
   assert [path.name for path in drawn] == [path.name for path in PICTURES]
   for path, kept in zip(drawn, PICTURES, strict=True):

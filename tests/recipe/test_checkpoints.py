@@ -87,10 +87,10 @@ def test_the_scores_of_a_stage_are_read_as_written(tmp_path):
 
 
 def test_a_true_score_without_a_labelled_pixel_is_refused(tmp_path, monkeypatch):
-  monkeypatch.setattr(Run, 'images', lambda *_, **__: None)
-  monkeypatch.setattr(Run, 'shape_plan', lambda *_: None)
   monkeypatch.setattr(Run, 'predictor_of', lambda *_: None)
-  monkeypatch.setattr(checkpoints.evaluate, 'evaluate', lambda *_, **__: {'mean_iou': None})
+  monkeypatch.setattr(
+    checkpoints.evaluation, 'scores_in_training', lambda *_, **__: {'mean_iou': None}
+  )
   score = checkpoints.scorer(run_of(tmp_path, choice='oracle'), 'warmup')
   with pytest.raises(BadInput, match="'camera_test' has no labelled pixel"):
     score(types.SimpleNamespace(params={}, batch_stats={}))

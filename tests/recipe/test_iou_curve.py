@@ -109,8 +109,10 @@ def test_a_step_that_was_measured_is_not_measured_again(make, networks):
   assert (begun(run) / iou_curve.FILE).read_bytes() == before
   assert measure(make(), networks[0], 5)
   assert forward.multi_scale._cache_size() == programs
-  steps = [value.step for value in values_in(begun(run)) if value.tag == MEAN]
-  assert steps == [2, 4, 5]
+  values = values_in(begun(run))
+  pictures = {value.tag for value in values if value.tag.startswith('target_pictures/')}
+  for tag in (MEAN, *pictures):
+    assert [value.step for value in values if value.tag == tag] == [2, 4, 5]
 
 
 def test_the_network_is_that_of_the_protocol(make, networks):

@@ -1,8 +1,11 @@
 """The pages of the documentation, and the fenced blocks and commands that stand in them."""
 
+import os
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,6 +31,22 @@ class Block(NamedTuple):
   @property
   def place(self) -> str:
     return f'{self.page}:{self.line}'
+
+
+def follow(script: str, place: pathlib.Path, modules: pathlib.Path = ROOT) -> str:
+  """What a bash script prints in a folder that is the user's home too.
+
+  `python` is this one, which finds the modules of a checkout first.
+  """
+  environment = os.environ | {
+    'HOME': str(place), 'PYTHONPATH': str(modules), 'THIS': sys.executable,
+  }  # fmt: skip
+  done = subprocess.run(
+    ['bash', '-euc', f'python() {{ "$THIS" "$@"; }}\n{script}'],
+    cwd=place, env=environment, capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stdout + done.stderr
+  return done.stdout
 
 
 def blocks(path: pathlib.Path) -> Iterator[Block]:

@@ -12,9 +12,7 @@ from diga_jax.tracking import service_writer
 from diga_jax.tracking.tracked import Tracked
 from diga_jax.tracking.writers import open_writer
 
-mlflow = pytest.importorskip(
-  'mlflow', reason="needs the extra 'mlflow': pip install 'diga_jax[mlflow]'"
-)
+mlflow = pytest.importorskip('mlflow', reason="needs the extra 'mlflow': pip install '.[mlflow]'")
 pytestmark = pytest.mark.filterwarnings('ignore')  # of its libraries
 
 

@@ -13,7 +13,7 @@ import pytest
 from data_pipelines.errors import BadInput
 from diga_jax.tracking import writers
 
-pytest.importorskip('wandb', reason="needs the extra 'wandb': pip install 'diga_jax[wandb]'")
+pytest.importorskip('wandb', reason="needs the extra 'wandb': pip install '.[wandb]'")
 
 # A process writes the steps from FIRST on, and is killed or closes the run.
 PROGRAM = """
@@ -127,5 +127,5 @@ def test_without_a_login_it_is_refused(tmp_path):
 
 def test_a_package_that_is_absent_is_named(monkeypatch):
   monkeypatch.setitem(sys.modules, 'wandb', None)
-  with pytest.raises(BadInput, match=r"pip install 'diga_jax\[wandb\]'"):
+  with pytest.raises(BadInput, match=r"pip install '.\[wandb\]'"):
     writers.check(('tensorboard', 'wandb'))
